@@ -1,0 +1,204 @@
+"""The options of the augmentation group: their files, their ranges, their order, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from trainer import augmentation as aug
+from trainer.augmentation import single
+from trainer.augmentation.resident import ResidentPipeline, unsupported
+from trainer.augmentation.workers import WorkerPipeline
+from trainer.checks import ConfigError
+
+CONF = Path(__file__).parent.parent / "conf" / "augmentation"
+PRESETS = {"none", "cifar", "imagenet", "mnist", "heavy"}
+BATCHED = [
+    aug.Flip(), aug.VerticalFlip(), aug.Crop(), aug.Rotation(), aug.Scale(), aug.Translation(), aug.Shear(),
+    aug.GaussianNoise(), aug.BrightnessContrast(),
+]  # fmt: skip
+SINGLE = [single.Perspective(), single.Elastic(), single.Blur(), single.RandomResizedCrop(), single.TrivialAugment()]
+SHAPES = [(1, 28, 28), (3, 32, 32), (3, 7, 12), (1, 9, 5), (3, 1, 4)]
+
+
+def pictures(shape: tuple[int, int, int], n: int = 16) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 256, (n, *shape[1:], shape[0]), dtype=np.uint8))
+
+
+def batch(shape: tuple[int, int, int], n: int = 16) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pictures(shape, n))).permute(0, 3, 1, 2).contiguous()
+
+
+OPTION_FILES = [f for f in sorted(CONF.glob("*.yaml")) if f.stem not in PRESETS]
+
+
+@pytest.mark.parametrize("file", OPTION_FILES, ids=lambda f: f.stem)
+def test_an_option_file_holds_every_parameter_with_its_default_and_a_comment(file):
+    text = file.read_text()
+    node = yaml.safe_load(text)[file.stem]
+    module, _, name = node.pop("_target_").rpartition(".")
+    option = getattr(sys.modules[module], name)()
+    as_read = {k: tuple(v) if isinstance(v, list) else v for k, v in node.items()}
+    assert as_read == dataclasses.asdict(option)
+    assert aug.name_of(option) == file.stem
+    assert text.startswith("# ")
+    assert all("  # " in line for line in text.splitlines()[3:])
+
+
+def test_every_option_has_a_file_and_every_preset_is_made_of_options():
+    names = {f.stem for f in CONF.glob("*.yaml")}
+    assert names == {aug.name_of(t) for t in BATCHED + SINGLE} | PRESETS
+    for preset in PRESETS - {"none"}:
+        tree = yaml.safe_load((CONF / f"{preset}.yaml").read_text())
+        parts = set(tree.pop("defaults")) - {"_self_"}
+        assert parts < names - PRESETS
+        assert set(tree) <= parts
+        for part, values in tree.items():
+            assert set(values) < set(yaml.safe_load((CONF / f"{part}.yaml").read_text())[part])
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: aug.Flip(p=1.5), "p"),
+        (lambda: aug.Crop(padding=-1), "padding"),
+        (lambda: aug.Rotation(degrees=-3), "degrees"),
+        (lambda: aug.Rotation(degrees=181), "degrees"),
+        (lambda: aug.Scale(factor=(0.0, 1.0)), "factor"),
+        (lambda: aug.Scale(factor=(1.1, 0.9)), "factor"),
+        (lambda: aug.Translation(share=1.0), "share"),
+        (lambda: aug.Shear(degrees=45), "degrees"),
+        (lambda: aug.GaussianNoise(std=-0.1), "std"),
+        (lambda: aug.BrightnessContrast(contrast=2), "contrast"),
+        (lambda: single.Perspective(strength=0.5), "strength"),
+        (lambda: single.Elastic(sigma=0.5), "sigma"),
+        (lambda: single.Blur(sigma=(0.0, 1.0)), "sigma"),
+        (lambda: single.RandomResizedCrop(scale=(0.5, 1.5)), "scale"),
+        (lambda: single.RandomResizedCrop(p=0.5), "p"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(make, key):
+    with pytest.raises(ConfigError, match=f"^{key} = .*must be"):
+        make()
+
+
+def test_only_flips_change_classes_and_they_can_be_forced():
+    assert [aug.name_of(t) for t in BATCHED + SINGLE if t.changes_classes] == ["flip", "vertical_flip"]
+    assert not aug.Flip().force
+    assert aug.VerticalFlip(force=True).force
+
+
+def test_what_has_no_batched_form_is_named():
+    assert unsupported(BATCHED) == []
+    assert unsupported(SINGLE) == ["perspective", "elastic", "blur", "random_resized_crop", "trivial_augment"]
+    with pytest.raises(ValueError, match="elastic, blur"):
+        ResidentPipeline([aug.Flip(), single.Elastic(), single.Blur()], (1, 8, 8))
+
+
+def test_a_class_that_is_not_ours_goes_through_workers_by_its_own_name():
+    from albumentations import InvertImg
+
+    from trainer.config import Foreign
+
+    foreign = Foreign(InvertImg, {"p": 1.0})
+    assert unsupported([foreign]) == ["InvertImg"]
+    (image,) = pictures((3, 6, 5), 1)
+    (found,) = WorkerPipeline([foreign], (3, 6, 5))([image], np.random.default_rng(0))
+    np.testing.assert_array_equal(found, 255 - image)
+
+
+def test_pictures_of_any_size_are_taken_where_the_first_transform_resizes():
+    shape = (3, 20, 30)
+    pipeline = WorkerPipeline([single.RandomResizedCrop(), aug.Flip()], shape)
+    assert pipeline.resizes
+    images = [np.zeros((h, w, 3), np.uint8) for h, w in ((50, 40), (10, 70), (20, 30))]
+    assert [f.shape for f in pipeline(images, np.random.default_rng(0))] == [(20, 30, 3)] * 3
+    assert not WorkerPipeline([aug.Flip(), single.RandomResizedCrop()], shape).resizes
+    assert not WorkerPipeline([], shape).resizes
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_each_option_gives_workers_pictures_of_the_same_shape_and_the_same_for_the_same_rng(shape):
+    images = pictures(shape)
+    for option in [*BATCHED, *SINGLE]:
+        pipeline = pickle.loads(pickle.dumps(WorkerPipeline([option], shape)))
+        first, again = (pipeline(images, np.random.default_rng(5)) for _ in range(2))
+        assert all(f.shape == i.shape and f.dtype == np.uint8 for f, i in zip(first, images, strict=True)), option
+        assert all(np.array_equal(f, a) for f, a in zip(first, again, strict=True)), option
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_each_batched_option_keeps_shape_range_and_memory_format_and_is_the_same_in_both_formats(shape):
+    x = batch(shape)
+    apart = x.contiguous(memory_format=torch.channels_last)
+    for option in BATCHED:
+        pipeline = ResidentPipeline([option], shape)
+        found, other = pipeline(x, np.random.default_rng(5)), pipeline(apart, np.random.default_rng(5))
+        assert found.shape == x.shape
+        assert found.is_contiguous(), option
+        assert other.is_contiguous(memory_format=torch.channels_last), option
+        assert torch.equal(found, other), option
+        assert found.min() >= 0
+        assert found.max() <= 255
+        assert torch.equal(found, found.floor() if found.is_floating_point() else found), option
+    assert torch.equal(x, batch(shape)), "the resident pictures themselves must not change"
+
+
+def test_with_probability_zero_nothing_changes():
+    x, images = batch((3, 9, 8)), pictures((3, 9, 8))
+    for option in BATCHED:
+        still = dataclasses.replace(option, p=0.0)
+        assert torch.equal(ResidentPipeline([still], (3, 9, 8))(x, np.random.default_rng(0)), x), option
+        found = WorkerPipeline([still], (3, 9, 8))(images, np.random.default_rng(0))
+        assert all(np.array_equal(f, i) for f, i in zip(found, images, strict=True)), option
+
+
+def test_several_threads_may_share_a_pipeline():
+    pipeline = WorkerPipeline([aug.Rotation(), aug.Flip(), aug.GaussianNoise(), single.Elastic()], (3, 16, 16))
+    images = pictures((3, 16, 16), 8)
+    alone = [pipeline(images, np.random.default_rng(seed)) for seed in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: pipeline(images, np.random.default_rng(seed)), range(12)))
+    np.testing.assert_array_equal(together, alone)
+
+
+PROCESS = """
+import hashlib, numpy as np, torch
+from trainer.augmentation import *
+from trainer.augmentation.resident import ResidentPipeline
+from trainer.augmentation.workers import WorkerPipeline
+torch.set_num_threads({threads})
+options, shape = [Flip(), Rotation(), Scale(fill="wrap"), Crop(), GaussianNoise(), BrightnessContrast()], (3, 40, 40)
+images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
+x = ResidentPipeline(options, shape)(torch.from_numpy(images).permute(0, 3, 1, 2), np.random.default_rng(3))
+y = np.stack(WorkerPipeline(options, shape)(list(images), np.random.default_rng(3)))
+digest = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in (x.numpy(), y)]
+"""
+
+
+def test_another_process_with_another_number_of_threads_gets_the_same_pictures():
+    scope: dict = {}
+    exec(PROCESS.format(threads=1), scope)
+    there = subprocess.run(
+        [sys.executable, "-c", PROCESS.format(threads=2) + "print(*digest)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert there.stdout.split() == scope["digest"]
+
+
+def test_options_are_made_without_importing_torch_or_albumentations():
+    code = (
+        "import sys; from trainer.augmentation import Flip, Rotation; from trainer.augmentation.single import Blur\n"
+        "Flip(), Rotation(), Blur(); print({'torch', 'albumentations', 'cv2', 'numpy'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

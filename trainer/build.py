@@ -1,0 +1,185 @@
+"""The one place where options become objects: Config -> Run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.architectures.layers import layers_of
+from trainer.augmentation.resident import ResidentPipeline, unsupported
+from trainer.augmentation.workers import WorkerPipeline
+from trainer.checks import ConfigError, Problem
+from trainer.config import Config, Foreign
+from trainer.data import Files, Pictures, Splits
+from trainer.data.resident import ResidentBatches
+from trainer.data.workers import WorkerBatches
+from trainer.engine.evaluation import has_batch_norm
+from trainer.engine.precision import apply_engine, device_of, precision_of
+from trainer.engine.run import Batches, Info, Precision, Run
+from trainer.optimizers import ForeignOptimizer, Optimizer
+from trainer.optimizers.groups import parameter_groups
+from trainer.regularizers import Chain
+from trainer.schedules import Product
+
+RESIDENT_LIMIT = 4 * 2**30  # bytes of uint8 pictures that are held in memory without being asked to
+
+
+def build(config: Config, folder: Path | None = None, splits: Splits | None = None) -> Run:
+    """Construct everything a run is made of; ConfigError where the parts do not fit the data or each other."""
+    device = device_of(config.device, config.engine)
+    precision = precision_of(device, config.precision, config.engine)
+    notes = apply_engine(config.engine, precision)
+    splits = splits or load_splits(config)
+    loaders = build_loaders(config, splits, precision, notes)
+    torch.manual_seed(config.seed)
+    regularizer = Chain(config.regularizer)
+    model = build_model(config, splits, loaders["train"], precision)
+    model = place(regularizer.model(model), precision)
+    option = optimizer_option(config)
+    check_together(config, splits, loaders["train"], model)
+    return Run(
+        model=model,
+        optimizer=option.build(parameter_groups(layers_of(model), option)),
+        optimizer_option=option,
+        phases=config.recipe.phases(config.epochs, Product(tuple(config.schedule.values()))),
+        **loaders,
+        regularizer=regularizer,
+        averaging=config.averaging,
+        precision=precision,
+        info=Info(splits.classes, splits.shape, splits.mean, splits.std, config.tree),
+        metric=config.metric,
+        micro_batch=config.micro_batch,
+        folder=folder,
+        notes=notes,
+    )
+
+
+def load_splits(config: Config) -> Splits:
+    """The data, with the pretrained weights' normalisation where the config asks for it."""
+    data = config.data
+    if data.normalize == "pretrained":
+        normalization = getattr(config.architecture, "normalization", lambda: None)()
+        if normalization is None:
+            raise ConfigError(
+                Problem("data.normalize", "pretrained", "needs an architecture with pretrained weights",
+                        "architecture=torchvision architecture.weights=..., or data.normalize=dataset")
+            )  # fmt: skip
+        return data.load(normalization)
+    return data.load()
+
+
+def build_model(config: Config, splits: Splits, train: Batches, precision: Precision) -> nn.Module:
+    """The network, initialised; a foreign class gets what of ``num_classes``, ``in_channels``, ``shape`` it takes."""
+    option, num_classes = config.architecture, len(splits.classes)
+    if isinstance(option, Foreign):
+        known = {"num_classes": num_classes, "in_channels": splits.shape[0], "shape": splits.shape}
+        model = option.target(**{k: v for k, v in known.items() if option.accepts(k)} | option.arguments)
+    else:
+        model = option.build(splits.shape, num_classes, config.activation)
+    prior = splits.prior
+    batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
+    config.initialization.apply(
+        model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False)
+    )
+    return model
+
+
+def place(model: nn.Module, precision: Precision) -> nn.Module:
+    """The model on its device, its convolutions' weights in the memory format that is fastest."""
+    if precision.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return model.to(precision.device)
+
+
+def optimizer_option(config: Config) -> Optimizer:
+    """The optimizer option; a class of ``torch.optim`` or the user's is wrapped so that it looks like ours."""
+    option = config.optimizer
+    return ForeignOptimizer.wrap(option.target, option.arguments) if isinstance(option, Foreign) else option
+
+
+def build_loaders(config: Config, splits: Splits, precision: Precision, notes: list[str]) -> dict[str, Any]:
+    """The three sets on their way to the model, as ``train``, ``validation`` and ``test``; None where there is none."""
+    transforms = [t for t in config.augmentation.values() if t is not None]
+    resident = choose_way(config, splits, transforms, notes)
+    size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
+    common: dict[str, Any] = {
+        "num_classes": len(splits.classes),
+        "mean": splits.mean,
+        "std": splits.std,
+        "per_picture": config.data.normalize == "channel",
+        "device": precision.device,
+        "channels_last": precision.channels_last,
+    }
+    kind = ResidentBatches if resident else WorkerBatches
+    if not resident:
+        common |= {"shape": splits.shape, "num_workers": config.data.num_workers}
+    pipeline = (ResidentPipeline if resident else WorkerPipeline)(transforms, splits.shape) if transforms else None
+    train = kind(
+        splits.train, **common, batch_size=size, seed=config.seed, pipeline=pipeline, drop_last=config.data.drop_last
+    )
+    at_once = min(max(config.micro_batch or size, 64), 512)
+    rest = {
+        name: kind(part, **common, batch_size=at_once, shuffle=False) if part is not None and len(part) else None
+        for name, part in (("validation", splits.validation), ("test", splits.test))
+    }
+    return {"train": train, **rest}
+
+
+def choose_way(config: Config, splits: Splits, transforms: list[Any], notes: list[str]) -> bool:
+    """Whether the pictures are resident on the device; what was chosen for the user, and why, goes to ``notes``."""
+    way = config.data.way
+    obstacles = unsupported(transforms)
+    in_memory = isinstance(splits.train, Pictures)
+    if way == "resident" and (obstacles or not in_memory):
+        why = f"{', '.join(obstacles)} has no batched form" if obstacles else "the pictures are files to be decoded"
+        raise ConfigError(Problem("data.way", way, f"is not possible: {why}", "data.way=workers or auto"))
+    if way != "auto":
+        return way == "resident"
+    if isinstance(splits.train, Files):
+        notes.append("pictures are decoded by workers")
+        return False
+    if obstacles:
+        notes.append(f"pictures go through workers: {', '.join(obstacles)} has no batched form")
+        return False
+    resident = splits.train.images.nbytes <= RESIDENT_LIMIT
+    notes.append("pictures are resident, augmented by the batch" if resident else "pictures are too many to be resident")
+    return resident
+
+
+def check_together(config: Config, splits: Splits, train: Batches, model: nn.Module) -> None:
+    """What only shows when the parts meet: told at once, before training."""
+    problems: list[Problem] = []
+    size = len(splits.train) if config.batch_size == "full" else config.batch_size
+    if size > len(splits.train):
+        problems.append(
+            Problem("batch_size", size, f"is more than the {len(splits.train)} training pictures", "batch_size=full")
+        )
+    last = train.num_pictures % size or size
+    if has_batch_norm(model) and 1 in (last, size, config.micro_batch, last % (config.micro_batch or size)):
+        way = "data.drop_last=true, another batch_size, or architecture.norm=group"
+        problems.append(
+            Problem("batch_size", config.batch_size, "leaves a batch of one picture, whose deviation is zero: "
+                    "batch normalisation cannot train on it", way)
+        )  # fmt: skip
+    setup = dataclasses.make_dataclass("Setup", ["batch_size", "epochs", "validation", "shape", "architecture", "activation"])(
+        size, config.epochs, splits.validation is not None, splits.shape, config.architecture, config.activation
+    )
+    for place, option in every_option(config):
+        problems += [Problem(place, "", text) for text in getattr(option, "needs", lambda _: [])(setup)]
+        if getattr(option, "changes_classes", False) and splits.flips_change_classes and not option.force:
+            problems.append(
+                Problem(place, "on", f"a flip changes the class of these pictures ({config.tree['data'].get('_target_')})",
+                        f"leave it out, or say {place}.force=true")
+            )  # fmt: skip
+    if problems:
+        raise ConfigError(*problems)
+
+
+def every_option(config: Config) -> list[tuple[str, Any]]:
+    """Each option with its dotted place in the config."""
+    single = list(config.single.items())
+    return single + [(f"{group}.{name}", o) for group, options in config.lists.items() for name, o in options.items()]

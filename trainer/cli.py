@@ -1,0 +1,135 @@
+"""The command line: compose, check, run the job; texts a user can act on, and exit codes.
+
+0: done. 1: a job of a sweep, or the job itself, failed. 2: the command is wrong. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.checks import ConfigError, Problem
+from trainer.compose import CONF, compose, config_dirs, explain, parse, register_resolvers
+
+WRONG, INTERRUPTED = 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``train [overrides]``; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "--help" in arguments or "-h" in arguments:
+        from trainer.usage import usage
+
+        print(usage(config_dirs(arguments), [a for a in arguments if not a.startswith("-")]))
+        return 0
+    if "--version" in arguments:
+        from trainer import __version__
+
+        print(f"trainer {__version__}")
+        return 0
+    try:
+        return run(arguments)
+    except ConfigError as error:
+        complain(error)
+        return WRONG
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `train --cfg job | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out a command: a resumed run and one on a checkpoint go by their saved config, all others by Hydra."""
+    folders = config_dirs(arguments)
+    for folder in folders[1:]:
+        if not folder.is_dir():
+            raise ConfigError(Problem("--config-dir", str(folder), "there is no such folder"))
+        sys.path.insert(0, str(folder.resolve()))  # so that classes beside the user's options can be named
+    overrides = [a for a in arguments if not a.startswith("-") and a not in {str(f) for f in folders[1:]}]
+    values = dict(o.split("=", 1) for o in overrides if "=" in o)
+    flags = [a for a in arguments if a.startswith("-") and a.split("=")[0] not in ("--config-dir", "-cd")]
+    if not flags and values.get("resume", "null") not in ("null", ""):
+        from trainer.saved import resumed
+
+        tree, folder = resumed(overrides, folders)
+        return perform(tree, overrides, folder)
+    return run_hydra(arguments, overrides, folders)
+
+
+def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -> int:
+    """Let Hydra compose (and sweep, with ``-m``); its errors come out in our words."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from trainer import sweep
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that one place can word the errors
+    register_resolvers()
+    multirun = any(a in ("-m", "--multirun") for a in arguments)
+    if not multirun:
+        sweeps = [o for o in parse(overrides)[0] if o.is_sweep_override()]
+        if sweeps:
+            text = f"{sweeps[0].input_line!r} gives several values"
+            raise ConfigError(Problem("", None, text, "train -m ... runs each; a list is written '[a,b]'"))
+    codes: list[int] = []
+    sweep.begin()
+
+    def task(cfg: Any) -> int:
+        code = sweep.guard(cfg, perform_composed) if multirun else perform_composed(cfg)
+        codes.append(code)
+        if multirun and code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return code
+
+    before, sys.argv = sys.argv, ["train", *arguments]
+    try:
+        hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(*explain(overrides, folders, error)) from None
+    finally:
+        sys.argv = before
+    return max([*codes, sweep.exit_code()], default=0)
+
+
+def perform_composed(cfg: Any) -> int:
+    """One job as Hydra composed it, alone or of a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
+    choices = {k: v for k, v in hydra.runtime.choices.items() if isinstance(v, str)}
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    folder = Path(hydra.runtime.output_dir) if in_sweep else None
+    tree = cfg
+    if cfg.checkpoint is not None:
+        from trainer.saved import on_checkpoint
+
+        tree = on_checkpoint(cfg, overrides)
+    return perform(tree, overrides, folder, choices)
+
+
+def perform(tree: Any, overrides: list[str], folder: Path | None, choices: dict[str, str] | None = None) -> int:
+    """Resolve the config and run its job; the run folder is made by the job, once everything has been found right."""
+    from trainer.config import resolve
+    from trainer.output import run_folder
+
+    config = resolve(tree, choices)
+    place = folder or (Path(config.output) if config.output else run_folder(overrides))
+    return config.job(config, place, overrides)
+
+
+def complain(error: ConfigError) -> None:
+    """All problems, on standard error, without a traceback."""
+    count = len(error.problems)
+    if count > 1:
+        print(f"{count} things are wrong:", file=sys.stderr)
+    print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
+
+
+__all__ = ["compose", "main"]

@@ -1,0 +1,191 @@
+"""Composing the config from ``conf/`` and the command line, and saying in our words what is wrong with a command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from trainer.checks import ConfigError, Problem, nearest
+
+HERE = Path(__file__).resolve().parent
+CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, or checkout
+
+
+def options(folders: list[Path]) -> dict[str, dict[str, Path]]:
+    """Every group with its options and their files; later folders (``--config-dir``) override earlier ones."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*/*.yaml")):
+            found.setdefault(file.parent.name, {})[file.stem] = file
+    return {group: dict(sorted(files.items())) for group, files in sorted(found.items())}
+
+
+def headline(file: Path) -> str:
+    """The first line of an option file, which is its description."""
+    for line in file.read_text().splitlines():
+        if not line.startswith("# @package"):
+            return line.removeprefix("#").strip() if line.startswith("#") else ""
+    return ""
+
+
+def config_dirs(arguments: list[str]) -> list[Path]:
+    """The shipped ``conf/`` and what ``--config-dir`` names."""
+    folders = [CONF]
+    for here, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if here in ("--config-dir", "-cd"):
+            folders.append(Path(after))
+        elif here.startswith("--config-dir="):
+            folders.append(Path(here.partition("=")[2]))
+    return folders
+
+
+def compose(overrides: list[str], folders: list[Path] | None = None, with_hydra: bool = False) -> Any:
+    """The composed config, as ``train`` composes it; errors of composition come out as ConfigError.
+
+    >>> compose(["optimizer=adam", "seed=3"]).seed
+    3
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    folders = folders or [CONF]
+    extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+            return hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=with_hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(*explain(overrides, folders, error)) from None
+
+
+def register_resolvers() -> None:
+    """Make the resolvers known which ``conf/train.yaml`` uses for the folders of a sweep."""
+    from omegaconf import OmegaConf
+
+    from trainer.output import job_folder, sweep_folder
+
+    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+
+
+def explain(overrides: list[str], folders: list[Path], error: Exception | None = None) -> list[Problem]:
+    """All that is wrong with the overrides, found again one by one, because Hydra stops at the first."""
+    parsed, problems = parse(overrides)
+    groups = options(folders)
+    choices = []
+    for override in parsed:
+        key = override.key_or_group
+        if key in groups and "." not in key:
+            wrong = _unknown_options(override, groups[key])
+            problems += wrong
+            if not wrong:
+                choices.append(override)
+    if not problems or any(o not in choices for o in parsed):
+        problems += _unknown_keys([o for o in parsed if o not in choices], choices, groups, folders)
+    return problems or [Problem("", None, _tidy(str(error)))]
+
+
+def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:
+    """The overrides as Hydra's parser reads them, and a problem for each that it cannot read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, parsed, problems = OverridesParser.create(), [], []
+    for text in overrides:
+        try:
+            parsed += parser.parse_overrides([text])
+        except HydraException as error:
+            if "=" not in text:
+                hint = "write key=value, such as optimizer=adam or optimizer.lr=0.1"
+                problems.append(Problem("", None, f"{text!r} is no override: {hint}", nearest(text, _jobs_as_options())))
+            else:
+                reason = str(error.__cause__ or error).splitlines()[0]
+                way = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
+                problems.append(Problem("", None, f"{text!r} cannot be read: {reason}", way))
+    return parsed, problems
+
+
+def _jobs_as_options() -> list[str]:
+    return [f"job={file.stem}" for file in (CONF / "job").glob("*.yaml")]
+
+
+def _unknown_options(override: Any, files: dict[str, Path]) -> list[Problem]:
+    if override.is_delete():
+        return []
+    value = override.value()
+    if override.is_sweep_override():
+        value = list(value.list) if hasattr(value, "list") else []
+    problems = []
+    for name in _names(value):
+        if name not in files:
+            known = ", ".join(files)
+            problems.append(Problem(override.key_or_group, name, f"allowed: {known}", nearest(name, list(files))))
+    return problems
+
+
+def _names(value: Any) -> list[str]:
+    if value is None or isinstance(value, dict):
+        return []
+    if isinstance(value, list):
+        return [name for part in value for name in _names(part)]
+    return [str(getattr(value, "text", value)).strip("'\"")]
+
+
+def _unknown_keys(keys: list[Any], choices: list[Any], groups: dict[str, Any], folders: list[Path]) -> list[Problem]:
+    """For each value override, where its dotted key leaves the composed config."""
+    base = [c.input_line for c in choices if not c.is_sweep_override()]
+    try:
+        tree = _compose_raw(base, folders)
+    except Exception as error:
+        return [Problem("", None, _tidy(str(error)))]
+    problems = []
+    for override in keys:
+        key = override.key_or_group
+        if override.is_add() or key.startswith("hydra"):
+            continue
+        node, path = tree, []
+        for part in key.split("."):
+            if part.startswith("hydra"):
+                break
+            if not hasattr(node, "keys") or part not in node:
+                problems.append(_unknown_key(override, part, path, node, groups))
+                break
+            node, path = node._get_node(part), [*path, part]
+            if hasattr(node, "_is_none") and node._is_none():
+                node = None
+    return problems
+
+
+def _unknown_key(override: Any, part: str, path: list[str], node: Any, groups: dict[str, Any]) -> Problem:
+    key, value = override.key_or_group, override.get_value_element_as_str()
+    names = [str(k) for k in node if k != "_target_"] if hasattr(node, "keys") else []
+    if len(path) == 1 and part in groups.get(path[0], {}):
+        used = ",".join([*names, part])
+        return Problem(key, value, f"{part} is not in use here", f"add it: '{path[0]}=[{used}]'")
+    there = names + ([g for g in groups if g not in names] if not path else [])
+    allowed = f"there is no such {'key or group' if not path else 'key'}"
+    hint = nearest(part, there)
+    listed = f"there are: {', '.join(there) or 'none'}"
+    return Problem(key, value, allowed, f"{hint} {listed}".strip())
+
+
+def _compose_raw(overrides: list[str], folders: list[Path]) -> Any:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+        return hydra_compose("train", overrides=[*extra, *overrides])
+
+
+def _tidy(text: str) -> str:
+    """Hydra's message without its pointers to itself."""
+    lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    return re.sub(r"\s+", " ", " ".join(lines)).strip()

@@ -1,0 +1,1 @@
+"""The engine: what a run is, the loop, evaluation, and the checkpoint format."""

@@ -1,0 +1,101 @@
+"""The checkpoint format: one file, replaced whole or not at all, loaded without running anything from it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.checks import ConfigError, Problem
+from trainer.engine.run import Info, Run
+
+FORMAT = 1
+
+
+def contents(run: Run) -> dict[str, Any]:
+    """What ``last.pt`` holds: the whole state, and what is needed to use the model without the run folder."""
+    return {"format": FORMAT, "info": asdict(run.info), "state": run.state()}
+
+
+def best_contents(run: Run) -> dict[str, Any]:
+    """What ``best.pt`` holds: the weights that were best in ``metric``, their row, no optimizer."""
+    assert run.best is not None
+    row = run.history[run.best["row"]]
+    return {"format": FORMAT, "info": asdict(run.info), "row": row, **{k: run.best[k] for k in ("model", "averaged")}}
+
+
+def save(content: dict[str, Any], path: Path) -> None:
+    """Write to a temporary file beside ``path``, sync it, rename it: a reader finds the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable: the folder's own entry has to reach the disk too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def find(place: str | Path, prefer: str = "best") -> Path:
+    """The checkpoint file meant by a run folder (its ``best`` or ``last``) or by a file; ConfigError where none is."""
+    path = Path(place).expanduser()
+    if path.is_file():
+        return path
+    names = [f"{prefer}.pt", "last.pt", "best.pt"]
+    for name in names:
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
+    if not path.exists():
+        raise ConfigError(Problem("checkpoint", str(place), "there is no such file or folder"))
+    raise ConfigError(Problem("checkpoint", str(place), "holds no checkpoints/last.pt or best.pt: not a run folder"))
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint's contents; ConfigError where the file is cut short, of another program, or of another format."""
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        reason = "is cut short or damaged" if _looks_cut(path) else f"cannot be read: {str(error).splitlines()[0]}"
+        raise ConfigError(Problem("checkpoint", str(path), reason, "other files: " + _others(path))) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ConfigError(Problem("checkpoint", str(path), "is no checkpoint of this program (or of a later version)"))
+    return content
+
+
+def _looks_cut(path: Path) -> bool:
+    return not zipfile.is_zipfile(path)
+
+
+def _others(path: Path) -> str:
+    return ", ".join(sorted(p.name for p in path.parent.glob("*.pt") if p != path)) or "none"
+
+
+def info_of(content: dict[str, Any]) -> Info:
+    """The checkpoint's ``Info``, lists made tuples again."""
+    info = dict(content["info"])
+    for key in ("classes", "shape", "mean", "std"):
+        info[key] = tuple(info[key])
+    return Info(**info)
+
+
+def weights_of(content: dict[str, Any], averaged: bool = False) -> dict[str, Any]:
+    """The weights that a checkpoint is about: the best where it is ``best.pt``, else the last."""
+    state = content.get("state", content)
+    return state["averaged" if averaged else "model"]
