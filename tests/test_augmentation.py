@@ -68,6 +68,32 @@ def test_every_option_has_a_file_and_every_preset_is_made_of_options():
 
 
 @pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ("none", []),
+        ("cifar", ["crop", "flip"]),
+        ("imagenet", ["random_resized_crop", "flip"]),
+        ("mnist", ["rotation", "scale", "translation"]),
+        ("heavy", ["rotation", "scale", "shear", "translation", "brightness_contrast", "gaussian_noise"]),
+        ("[flip,mnist]", ["flip", "rotation", "scale", "translation"]),
+    ],
+)
+def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
+    from hydra import compose, initialize_config_dir
+
+    from trainer.config import construct, plain
+
+    with initialize_config_dir(str(CONF.parent), version_base="1.3"):
+        tree = plain(compose(overrides=[f"+augmentation={chosen}"])).get("augmentation", {})
+    assert list(tree) == names
+    for name, node in tree.items():
+        option, problems = construct(node, name, "")
+        assert not problems
+        assert aug.name_of(option) == name
+        assert not (chosen in ("mnist", "heavy") and option.changes_classes)
+
+
+@pytest.mark.parametrize(
     ("make", "key"),
     [
         (lambda: aug.Flip(p=1.5), "p"),
