@@ -1,0 +1,96 @@
+"""Networks of torchvision: by name, with weights from an enum or a local file, fitted to the data's pictures and classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torchvision
+from torch import nn
+
+from trainer.architectures import Torchvision, unknown_name
+from trainer.architectures.layers import ACTIVATIONS, head_of, replace
+from trainer.architectures.networks import forward_once
+from trainer.checks import ConfigError, Problem, nearest
+
+if TYPE_CHECKING:
+    from trainer.activations import Activation
+
+
+def torchvision_model(
+    option: Torchvision, shape: tuple[int, int, int], num_classes: int, activation: Activation
+) -> nn.Module:
+    """The network of ``option`` for pictures of ``shape`` and ``num_classes``."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    if option.name not in names:
+        raise unknown_name(option.name, names)
+    extra = {"aux_logits": False} if option.name in ("googlenet", "inception_v3") and option.weights is None else {}
+    model = torchvision.models.get_model(option.name, weights=None, **extra)
+    if option.weights is not None:
+        model.load_state_dict(_weights(option))
+    _fit_head(model, num_classes)
+    if shape[0] != 3:
+        _fit_stem(model, shape[0], option.pretrained)
+    if not option.keep_activation:
+        for name, module in list(model.named_modules()):
+            if isinstance(module, ACTIVATIONS):
+                replace(model, name, activation.build())
+    try:
+        forward_once(model, shape)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        text = f"cannot take pictures of {shape[1]} x {shape[2]}: {reason}"
+        raise ConfigError(Problem("architecture.name", option.name, text, "larger pictures, or architecture=cnn")) from None
+    return model
+
+
+def _weights(option: Torchvision) -> dict[str, torch.Tensor]:
+    assert option.weights is not None
+    path = Path(option.weights).expanduser()
+    if path.is_file():
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            probe = torchvision.models.get_model(option.name, weights=None)
+            probe.load_state_dict(state)
+            return state
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            problem = Problem("architecture.weights", option.weights, f"does not fit {option.name}: {reason}")
+            raise ConfigError(problem) from None
+    enum = torchvision.models.get_model_weights(option.name)
+    known = [*enum.__members__, "DEFAULT"]
+    if option.weights not in known:
+        text = f"is no file, and no weights of {option.name}"
+        hint = nearest(option.weights, known) or f"there are: {', '.join(known)}"
+        raise ConfigError(Problem("architecture.weights", option.weights, text, hint))
+    try:
+        return enum[option.weights].get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        text = f"cannot be downloaded: {error}"
+        raise ConfigError(Problem("architecture.weights", option.weights, text, "give a local file")) from None
+
+
+def _fit_head(model: nn.Module, num_classes: int) -> None:
+    name, head = head_of(model)
+    if isinstance(head, nn.Conv2d):
+        new: nn.Module = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=head.bias is not None)  # pyright: ignore
+    else:
+        assert isinstance(head, nn.Linear)
+        new = nn.Linear(head.in_features, num_classes)
+    replace(model, name, new)
+
+
+def _fit_stem(model: nn.Module, channels: int, pretrained: bool) -> None:
+    """A first convolution for other than three channels; pretrained kernels are summed over the colours."""
+    name, stem = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    new = nn.Conv2d(
+        channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, stem.dilation,  # pyright: ignore
+        bias=stem.bias is not None,
+    )  # fmt: skip
+    if pretrained:
+        with torch.no_grad():
+            new.weight.copy_(stem.weight.sum(1, keepdim=True).expand_as(new.weight) / channels)
+            if stem.bias is not None and new.bias is not None:
+                new.bias.copy_(stem.bias)
+    replace(model, name, new)

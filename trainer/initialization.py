@@ -1,0 +1,84 @@
+"""Initialization of the weights: the option; the last layer's bias starts at the classes' log prior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from trainer.checks import check
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from trainer.activations import Activation
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """Weights by ``rule``; biases 0, norms 1 and 0, the last layer's bias log prior, so that the first loss is the
+    entropy of the classes. ``auto`` is Kaiming with the slope's gain for ReLU-like activations (He 2015) and Xavier for
+    the others (Glorot 2010); ``normal`` has the deviation ``std``; ``torch`` leaves torch's own.
+    """
+
+    rule: Literal[
+        "auto", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal", "normal", "zeros", "torch"
+    ] = "auto"  # fmt: skip
+    std: float = 0.01
+    needs_batch: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check(self, std=(self.std > 0, "must be > 0 (only rule=normal uses it)"))
+
+    def apply(
+        self,
+        model: nn.Module,
+        activation: Activation,
+        prior: Sequence[float] | None = None,
+        batch: Tensor | None = None,
+        head_only: bool = False,
+    ) -> None:
+        from torch import nn
+
+        from trainer.architectures.layers import head_of
+
+        head = head_of(model)[1]
+        if self.rule != "torch":
+            for module in [head] if head_only else model.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    # The last layer is followed by no non-linearity.
+                    self._weights(module.weight, activation, last=module is head)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+        if prior is not None and getattr(head, "bias", None) is not None:
+            import torch
+
+            with torch.no_grad():
+                head.bias.copy_(torch.tensor([math.log(max(p, 1e-6)) for p in prior]))  # pyright: ignore
+
+    def _weights(self, weight: Tensor, activation: Activation, last: bool) -> None:
+        from torch import nn
+
+        gain = 1.0 if last else activation.gain
+        rule = self.rule
+        if rule == "auto":
+            rule = "kaiming_normal" if activation.relu_like else "xavier_uniform"
+        if rule.startswith("kaiming"):
+            fan = weight[0].numel()
+            std = gain / math.sqrt(fan)
+            if rule == "kaiming_normal":
+                nn.init.normal_(weight, 0.0, std)
+            else:
+                nn.init.uniform_(weight, -math.sqrt(3) * std, math.sqrt(3) * std)
+        elif rule == "normal":
+            nn.init.normal_(weight, 0.0, self.std)
+        elif rule == "zeros":
+            nn.init.zeros_(weight)
+        else:
+            kinds = {
+                "xavier_normal": nn.init.xavier_normal_,
+                "xavier_uniform": nn.init.xavier_uniform_,
+                "orthogonal": nn.init.orthogonal_,
+            }
+            kinds[rule](weight, gain)

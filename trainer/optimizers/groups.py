@@ -1,0 +1,30 @@
+"""Parameters in groups that share a rate and a decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.nn import Parameter
+
+from trainer.optimizers import Optimizer
+
+Layers = list[list[tuple[str, Parameter]]]
+
+
+def parameter_groups(layers: Layers, option: Optimizer) -> list[dict[str, Any]]:
+    """Groups for an optimizer: weights decay, biases and norms do not (unless ``decay_all``); layer i of L has the ratio
+    layer_decay^(L−1−i) of the peak rate. Parameters that are frozen are left out.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for depth, layer in enumerate(layers):
+        ratio = option.layer_decay ** (len(layers) - 1 - depth)
+        for name, parameter in layer:
+            if not parameter.requires_grad:
+                continue
+            decay = option.weight_decay if parameter.ndim > 1 or option.decay_all else 0.0
+            group = groups.setdefault(
+                (ratio, decay),
+                {"params": [], "lr": option.lr * ratio, "weight_decay": decay, "ratio": ratio, "name": name},
+            )
+            group["params"].append(parameter)
+    return list(groups.values())
