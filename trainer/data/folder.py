@@ -1,0 +1,55 @@
+"""A folder of pictures: one sub-folder a class, with or without parts of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.checks import ConfigError, Problem
+from trainer.data import Files, Folder
+from trainer.data.decode import ENDINGS
+from trainer.data.splits import readable, stratified
+
+PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+def read_folder(data: Folder) -> tuple[Any, Any, Any, tuple[str, ...]]:
+    """Train, validation, test files and the classes of ``data.root``."""
+    root = Path(data.root).expanduser()
+    if not root.is_dir():
+        raise ConfigError(Problem("data.root", data.root, "there is no such folder"))
+    parts = {part: next((root / n for n in names if (root / n).is_dir()), None) for part, names in PARTS.items()}
+    if parts["train"] is None:
+        files, classes = _files(root, data, None)
+        rest, test = stratified(files.labels, data.test, data.split_seed, "data.test")
+        return files.subset(rest), None, files.subset(test) if len(test) else None, classes
+    train, classes = _files(parts["train"], data, None)
+    validation, test = (_files(parts[p], data, classes)[0] if parts[p] else None for p in ("validation", "test"))
+    return train, validation, test, classes
+
+
+def _files(folder: Path, data: Folder, classes: tuple[str, ...] | None) -> tuple[Files, tuple[str, ...]]:
+    names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    if classes is not None and not set(names) <= set(classes):
+        extra = ", ".join(sorted(set(names) - set(classes)))
+        raise ConfigError(Problem("data.root", str(folder), f"has classes that the training folder has not: {extra}"))
+    classes = classes or names
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        mine = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+        if not mine and classes is names:
+            text = f"class {name!r} has no picture ({', '.join(ENDINGS)})"
+            raise ConfigError(Problem("data.root", str(folder), text))
+        paths += mine
+        labels += [label] * len(mine)
+    if not classes:
+        raise ConfigError(Problem("data.root", str(folder), "must hold one sub-folder of pictures a class; it holds none"))
+    if len(classes) == 1:
+        raise ConfigError(Problem("data.root", str(folder), f"holds one class, {classes[0]!r}; at least two are needed"))
+    files = Files(paths, np.array(labels, np.int64), data.channels, data.on_error)
+    if data.on_error == "skip":
+        files = files.subset(np.array([i for i in range(len(files)) if readable(files, i)], np.int64))
+    return files, classes

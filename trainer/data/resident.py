@@ -1,0 +1,99 @@
+"""Pictures that stay on the device as uint8: a batch is cut out, augmented and normalised by a few tensor operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.data import Files, Pictures
+
+
+class Loader:
+    """What both ways share: the order of the data, its random numbers, and the last step to the model."""
+
+    def __init__(
+        self,
+        pictures: Pictures | Files,
+        *,
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int = 0,
+        pipeline: Callable[..., Any] | None = None,
+        per_picture: bool = False,
+        device: torch.device | str = "cpu",
+        channels_last: bool = True,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> None:
+        self.pictures, self.batch_size, self.seed = pictures, batch_size, seed
+        self.pipeline, self.per_picture, self.shuffle, self.drop_last = pipeline, per_picture, shuffle, drop_last
+        self.device = torch.device(device)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.targets = torch.eye(num_classes, device=self.device)
+        self.labels = torch.from_numpy(pictures.labels).to(self.device)
+        # (x/255 − mean)/std as one multiplication and one addition.
+        deviation = torch.tensor(std)
+        self.scale = (1 / (255 * deviation)).view(1, -1, 1, 1).to(self.device)
+        self.shift = (-torch.tensor(mean) / deviation).view(1, -1, 1, 1).to(self.device)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.pictures), self.batch_size)
+        return whole + (rest > 0 and not (self.drop_last and whole > 0))
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that one epoch shows."""
+        return min(len(self) * self.batch_size, len(self.pictures))
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The order of an epoch's pictures: a function of (seed, epoch) alone."""
+        n = len(self.pictures)
+        return np.random.default_rng([self.seed, epoch, 0]).permutation(n) if self.shuffle else np.arange(n)
+
+    def rng(self, epoch: int, batch: int) -> np.random.Generator:
+        """The random numbers of a batch: a function of (seed, epoch, batch) alone."""
+        return np.random.default_rng([self.seed, epoch, batch, 1])
+
+    def indices(self, epoch: int, start: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and picture indices of each batch from ``start`` on."""
+        order = self.order(epoch)
+        for batch in range(start, len(self)):
+            yield batch, order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """float32 (N, C, H, W) in the model's memory format."""
+        x = x.to(torch.float32, memory_format=self.memory_format)
+        if self.per_picture:
+            deviation, mean = torch.std_mean(x, dim=(2, 3), keepdim=True)
+            return (x - mean) / deviation.clamp_min(1.0)
+        return torch.addcmul(self.shift, x, self.scale)
+
+    def close(self) -> None:
+        pass
+
+
+class ResidentBatches(Loader):
+    """Batches of pictures held on the device; channels lie last there if the model wants them so."""
+
+    def __init__(self, pictures: Pictures, **options: Any) -> None:
+        super().__init__(pictures, **options)
+        images = torch.from_numpy(np.ascontiguousarray(pictures.images)).permute(0, 3, 1, 2)
+        self.images = images.to(self.device).contiguous(memory_format=self.memory_format)
+        self.rows = self.images.permute(0, 2, 3, 1) if self.memory_format is torch.channels_last else self.images
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each batch of an epoch, from number ``start`` on: x (N, C, H, W) normalised, y (N, K) probabilities."""
+        for batch, chosen in self.indices(epoch, start):
+            index = torch.from_numpy(chosen).to(self.device, non_blocking=True)
+            x = self.rows.index_select(0, index)
+            if self.memory_format is torch.channels_last:
+                x = x.permute(0, 3, 1, 2)
+            if self.pipeline is not None:
+                x = self.pipeline(x, self.rng(epoch, batch))
+            yield self.normalised(x), self.targets[self.labels[index]]
