@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trainer.architectures.layers import layers_of
+from trainer.architectures.networks import forward_once
 from trainer.augmentation.resident import ResidentPipeline, unsupported
 from trainer.augmentation.workers import WorkerPipeline
 from trainer.checks import ConfigError, Problem
@@ -20,7 +21,7 @@ from trainer.data.workers import WorkerBatches
 from trainer.engine.evaluation import has_batch_norm
 from trainer.engine.precision import apply_engine, device_of, precision_of
 from trainer.engine.run import Batches, Info, Precision, Run
-from trainer.optimizers import ForeignOptimizer, Optimizer
+from trainer.optimizers import ForeignOptimizer, Optimizer, schedule_fits
 from trainer.optimizers.groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
@@ -40,7 +41,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     model = build_model(config, splits, loaders["train"], precision)
     model = place(regularizer.model(model), precision)
     option = optimizer_option(config)
-    check_together(config, splits, loaders["train"], model)
+    check_together(config, splits, loaders["train"], model, option)
     return Run(
         model=model,
         optimizer=option.build(parameter_groups(layers_of(model), option)),
@@ -73,19 +74,24 @@ def load_splits(config: Config) -> Splits:
 
 
 def build_model(config: Config, splits: Splits, train: Batches, precision: Precision) -> nn.Module:
-    """The network, initialised; a foreign class gets what of ``num_classes``, ``in_channels``, ``shape`` it takes."""
-    option, num_classes = config.architecture, len(splits.classes)
-    if isinstance(option, Foreign):
-        known = {"num_classes": num_classes, "in_channels": splits.shape[0], "shape": splits.shape}
-        model = option.target(**{k: v for k, v in known.items() if option.accepts(k)} | option.arguments)
-    else:
-        model = option.build(splits.shape, num_classes, config.activation)
+    """The network, initialised."""
+    option = config.architecture
+    model = plain_model(option, splits, config.activation)
     prior = splits.prior
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
     config.initialization.apply(
         model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False)
     )
     return model
+
+
+def plain_model(option: Any, splits: Splits, activation: Any) -> nn.Module:
+    """The network as its class builds it; a foreign class gets what of num_classes, in_channels, shape it takes."""
+    num_classes = len(splits.classes)
+    if not isinstance(option, Foreign):
+        return option.build(splits.shape, num_classes, activation)
+    known = {"num_classes": num_classes, "in_channels": splits.shape[0], "shape": splits.shape}
+    return option.target(**{k: v for k, v in known.items() if option.accepts(k)} | option.arguments)
 
 
 def place(model: nn.Module, precision: Precision) -> nn.Module:
@@ -106,17 +112,7 @@ def build_loaders(config: Config, splits: Splits, precision: Precision, notes: l
     transforms = [t for t in config.augmentation.values() if t is not None]
     resident = choose_way(config, splits, transforms, notes)
     size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
-    common: dict[str, Any] = {
-        "num_classes": len(splits.classes),
-        "mean": splits.mean,
-        "std": splits.std,
-        "per_picture": config.data.normalize == "channel",
-        "device": precision.device,
-        "channels_last": precision.channels_last,
-    }
-    kind = ResidentBatches if resident else WorkerBatches
-    if not resident:
-        common |= {"shape": splits.shape, "num_workers": config.data.num_workers}
+    kind, common = way_of(config, splits, precision, resident)
     pipeline = (ResidentPipeline if resident else WorkerPipeline)(transforms, splits.shape) if transforms else None
     train = kind(
         splits.train, **common, batch_size=size, seed=config.seed, pipeline=pipeline, drop_last=config.data.drop_last
@@ -127,6 +123,42 @@ def build_loaders(config: Config, splits: Splits, precision: Precision, notes: l
         for name, part in (("validation", splits.validation), ("test", splits.test))
     }
     return {"train": train, **rest}
+
+
+def way_of(config: Config, splits: Splits, precision: Precision, resident: bool) -> tuple[Any, dict[str, Any]]:
+    """The class of loader and what all loaders of a run are told."""
+    common: dict[str, Any] = {
+        "num_classes": len(splits.classes),
+        "mean": splits.mean,
+        "std": splits.std,
+        "per_picture": config.data.normalize == "channel",
+        "device": precision.device,
+        "channels_last": precision.channels_last,
+    }
+    if resident:
+        return ResidentBatches, common
+    return WorkerBatches, common | {"shape": splits.shape, "num_workers": config.data.num_workers}
+
+
+def saved_model(config: Config, info: Info, splits: Splits, split: str) -> tuple[nn.Module, Precision, Batches]:
+    """The network of a checkpoint, its weights still to be loaded, and one part of the data to put before it."""
+    device = device_of(config.device, config.engine)
+    precision = precision_of(device, config.precision, config.engine)
+    apply_engine(config.engine, precision)
+    option = config.architecture
+    if getattr(option, "weights", None) is not None:
+        option = dataclasses.replace(option, weights=None)  # the checkpoint has its own
+    fitting = dataclasses.replace(splits, shape=info.shape, classes=info.classes)
+    model = Chain(config.regularizer).model(plain_model(option, fitting, config.activation))
+    if splits.shape != info.shape:
+        try:
+            forward_once(model, splits.shape)
+        except RuntimeError:
+            text = f"pictures are {splits.shape[1]} x {splits.shape[2]}; this network takes {info.shape[1]} x {info.shape[2]} only"
+            raise ConfigError(Problem("data", config.tree["data"]["_target_"], text)) from None
+    pictures = getattr(splits, split)
+    kind, common = way_of(config, splits, precision, isinstance(pictures, Pictures))
+    return place(model, precision), precision, kind(pictures, **common, batch_size=256, shuffle=False)
 
 
 def choose_way(config: Config, splits: Splits, transforms: list[Any], notes: list[str]) -> bool:
@@ -150,7 +182,7 @@ def choose_way(config: Config, splits: Splits, transforms: list[Any], notes: lis
     return resident
 
 
-def check_together(config: Config, splits: Splits, train: Batches, model: nn.Module) -> None:
+def check_together(config: Config, splits: Splits, train: Batches, model: nn.Module, optimizer: Optimizer) -> None:
     """What only shows when the parts meet: told at once, before training."""
     problems: list[Problem] = []
     size = len(splits.train) if config.batch_size == "full" else config.batch_size
@@ -175,6 +207,9 @@ def check_together(config: Config, splits: Splits, train: Batches, model: nn.Mod
                 Problem(place, "on", f"a flip changes the class of these pictures ({config.tree['data'].get('_target_')})",
                         f"leave it out, or say {place}.force=true")
             )  # fmt: skip
+    schedule = Product(tuple(config.schedule.values())).over(config.epochs)
+    if why := schedule_fits(schedule, optimizer):
+        problems.append(Problem("schedule", list(config.schedule), why))
     if problems:
         raise ConfigError(*problems)
 

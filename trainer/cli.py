@@ -18,11 +18,17 @@ WRONG, INTERRUPTED = 2, 130
 
 def main(arguments: list[str] | None = None) -> int:
     """``train [overrides]``; returns the exit code."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "--help" in arguments or "-h" in arguments:
         from trainer.usage import usage
 
-        print(usage(config_dirs(arguments), [a for a in arguments if not a.startswith("-")]))
+        folders = config_dirs(arguments)
+        try:
+            print(usage(folders, [a for a in arguments if not a.startswith("-") and a not in map(str, folders[1:])]))
+        except ConfigError as error:
+            complain(error)
+            return WRONG
         return 0
     if "--version" in arguments:
         from trainer import __version__
@@ -77,10 +83,12 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
             text = f"{sweeps[0].input_line!r} gives several values"
             raise ConfigError(Problem("", None, text, "train -m ... runs each; a list is written '[a,b]'"))
     codes: list[int] = []
-    sweep.begin()
 
     def task(cfg: Any) -> int:
-        code = sweep.guard(cfg, perform_composed) if multirun else perform_composed(cfg)
+        def job(cfg: Any) -> int:
+            return perform_composed(cfg, folders)
+
+        code = sweep.guard(cfg, job) if multirun else job(cfg)
         codes.append(code)
         if multirun and code == INTERRUPTED:
             raise KeyboardInterrupt
@@ -93,10 +101,10 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
         raise ConfigError(*explain(overrides, folders, error)) from None
     finally:
         sys.argv = before
-    return max([*codes, sweep.exit_code()], default=0)
+    return max(codes, default=0)
 
 
-def perform_composed(cfg: Any) -> int:
+def perform_composed(cfg: Any, folders: list[Path]) -> int:
     """One job as Hydra composed it, alone or of a sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -107,10 +115,12 @@ def perform_composed(cfg: Any) -> int:
     in_sweep = hydra.mode == RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir) if in_sweep else None
     tree = cfg
+    if cfg.resume is not None:
+        raise ConfigError(Problem("resume", cfg.resume, "goes alone: one run at a time, without -m"))
     if cfg.checkpoint is not None:
         from trainer.saved import on_checkpoint
 
-        tree = on_checkpoint(cfg, overrides)
+        tree = on_checkpoint(cfg, overrides, folders)
     return perform(tree, overrides, folder, choices)
 
 

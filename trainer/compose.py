@@ -87,7 +87,7 @@ def explain(overrides: list[str], folders: list[Path], error: Exception | None =
                 choices.append(override)
     if not problems or any(o not in choices for o in parsed):
         problems += _unknown_keys([o for o in parsed if o not in choices], choices, groups, folders)
-    return problems or [Problem("", None, _tidy(str(error)))]
+    return problems or [Problem("", None, _tidy(f"{error or ''} {getattr(error, '__cause__', None) or ''}"))]
 
 
 def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:

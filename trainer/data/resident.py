@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ class ResidentBatches(Loader):
         self.images = images.to(self.device).contiguous(memory_format=self.memory_format)
         self.rows = self.images.permute(0, 2, 3, 1) if self.memory_format is torch.channels_last else self.images
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Each batch of an epoch, from number ``start`` on: x (N, C, H, W) normalised, y (N, K) probabilities."""
         for batch, chosen in self.indices(epoch, start):
             index = torch.from_numpy(chosen).to(self.device, non_blocking=True)

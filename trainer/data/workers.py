@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class WorkerBatches(Loader):
             num_workers = min(os.cpu_count() or 1, 8) if isinstance(pictures, Files) else 0
         self.num_workers, self.pick = int(num_workers), Pick(pictures, shape[1], self.pipeline)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Each batch of an epoch, from number ``start`` on: x (N, C, H, W) normalised, y (N, K) probabilities."""
         jobs = [(b, i.tolist(), [self.seed, epoch, b, 1]) for b, i in self.indices(epoch, start)]
         loader = DataLoader(

@@ -17,26 +17,21 @@ from trainer.metrics import soft_cross_entropy
 def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
     """Train until the phases are over, a regularizer says stop, or somebody interrupts; return how it ended.
 
-    The returned dict holds ``stop_reason`` (``finished``, ``interrupted``, or a regularizer's words), ``epochs``,
-    ``steps``, ``seconds`` (of training, without evaluation), ``images_per_second``.
+    The returned dict holds ``stop_reason`` (``finished``, ``interrupted``, or a regularizer's words), ``seconds`` (of
+    training since the run's beginning, without evaluation) and ``images_per_second`` (of this process).
     """
-    reason, seconds, steps_before = "finished", 0.0, run.clock.step
-    pictures = 0
+    reason, took, seen = "finished", 0.0, 0
+    earlier = sum(run.history.column("seconds"))
     with Interrupt() as interrupt:
         for observer in observers:
             observer.on_fit_start(run)
         while not run.finished:
-            started, first = time.perf_counter(), run.clock.batch
-            train_epoch(run, observers, interrupt)
-            synchronise(run)
-            took = time.perf_counter() - started
-            done = run.clock.batch - first
-            seen = min(run.train.num_pictures, done * -(-run.train.num_pictures // len(run.train)))
-            seconds, pictures = seconds + took, pictures + seen
+            seconds, pictures = train_epoch(run, observers, interrupt)
+            took, seen = took + seconds, seen + pictures
             if run.interrupted:
                 reason = "interrupted"
                 break
-            row = epoch_row(run) | {"seconds": took, "images_per_second": seen / took}
+            row = epoch_row(run) | {"seconds": seconds, "images_per_second": pictures / seconds}
             run.history.append(row)
             run.keep_best()
             run.advance()
@@ -46,13 +41,12 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
                 reason = words
                 break
     run.train.close()
-    speed = pictures / seconds if seconds else 0.0
-    steps = run.clock.step - steps_before
-    return {"stop_reason": reason, "steps": steps, "seconds": seconds, "images_per_second": speed}
+    return {"stop_reason": reason, "seconds": earlier + took, "images_per_second": seen / took if took else 0.0}
 
 
-def train_epoch(run: Run, observers: Observers, interrupt: Interrupt) -> None:
-    """The batches of one epoch from where the clock stands, or fewer if interrupted."""
+def train_epoch(run: Run, observers: Observers, interrupt: Interrupt) -> tuple[float, int]:
+    """The batches of one epoch from where the clock stands, or fewer if interrupted; the seconds and pictures it took."""
+    started, pictures = time.perf_counter(), 0
     run.model.train()
     if run.clock.batch == 0:
         run.sums.reset()
@@ -63,6 +57,7 @@ def train_epoch(run: Run, observers: Observers, interrupt: Interrupt) -> None:
         train_step(run, x, y)
         run.clock.batch += 1
         run.clock.step += 1
+        pictures += len(x)
         if run.averaged is not None:
             run.averaging.update(run.averaged, run.model, run.time, end_of_epoch=run.clock.batch == last)
         run.interrupted = interrupt.asked
@@ -70,9 +65,9 @@ def train_epoch(run: Run, observers: Observers, interrupt: Interrupt) -> None:
             observer.on_step_end(run)
         if run.clock.batch == last or run.interrupted:
             break
-    close = getattr(batches, "close", None)
-    if close is not None:
-        close()
+    batches.close()  # workers stop now, not when the garbage is collected
+    synchronise(run)
+    return time.perf_counter() - started, pictures
 
 
 def set_rates(run: Run) -> None:

@@ -15,7 +15,7 @@ from trainer.history import History
 from trainer.metrics import Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from trainer.averaging import Averaging
     from trainer.optimizers import Optimizer
@@ -29,7 +29,7 @@ class Batches(Protocol):
     num_pictures: int
 
     def __len__(self) -> int: ...
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]: ...
     def close(self) -> None: ...
 
 
@@ -121,7 +121,7 @@ class Run:
 
     @property
     def phase(self) -> Phase:
-        return self.phases[min(self.clock.phase, len(self.phases) - 1)]
+        return self.phases[self.clock.phase]
 
     @property
     def total_steps(self) -> int:
@@ -149,14 +149,22 @@ class Run:
         return sum(-(-self.steps_in(p) // len(self.train)) for p in before) + self.clock.epoch
 
     @property
+    def phase_over(self) -> bool:
+        return self.clock.epoch * len(self.train) + self.clock.batch >= self.steps_in(self.phase)
+
+    @property
     def finished(self) -> bool:
-        return self.clock.phase >= len(self.phases)
+        return self.phase_over and self.phase is self.phases[-1]
 
     def advance(self) -> None:
-        """Go from the end of an epoch to the beginning of the next, in the next phase where this one is over."""
-        self.clock.epoch, self.clock.batch = self.clock.epoch + 1, 0
-        if self.clock.epoch * len(self.train) >= self.steps_in(self.phase):
-            self.clock.phase, self.clock.epoch = self.clock.phase + 1, 0
+        """Go from the end of an epoch to the beginning of the next, in the next phase where this one is over.
+
+        An epoch that the last phase cuts short stays where it is, so that a longer run can go on from there.
+        """
+        if self.clock.batch == len(self.train):
+            self.clock.epoch, self.clock.batch = self.clock.epoch + 1, 0
+        if self.phase_over and self.phase is not self.phases[-1]:
+            self.clock.phase, self.clock.epoch, self.clock.batch = self.clock.phase + 1, 0, 0
 
     def keep_best(self) -> bool:
         """Copy the weights where the last row of the history is the best so far; the last row where none can tell."""

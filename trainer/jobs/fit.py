@@ -1,0 +1,128 @@
+"""``job=fit``: train, evaluate, and write the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.checks import ConfigError, Problem
+from trainer.output import check_free, claim, write_json
+
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.engine.run import Run
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Train to the end, to a stop, or to an interruption; then the best snapshot meets the test pictures."""
+
+    def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
+        if config.resume is None:
+            check_free(folder)
+        from trainer.build import build
+
+        run = build(config, folder)
+        if config.resume is None:
+            claim(folder, config.tree, overrides, run.notes[0])
+        else:
+            take_up(run, folder, config.tree)
+        result = carry_out(run, list(config.observer.values()))
+        return INTERRUPTED if result["status"] == "interrupted" else 0
+
+
+def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
+    """Load the last checkpoint; a run killed before its first one begins again, which is the same thing."""
+    from omegaconf import OmegaConf
+
+    from trainer.engine import checkpoint
+    from trainer.output import write
+
+    last = folder / "checkpoints" / "last.pt"
+    if last.is_file():
+        state = checkpoint.load(last).get("state")
+        if state is None:
+            raise ConfigError(Problem("resume", str(folder), "checkpoints/last.pt holds no state to go on from"))
+        try:
+            run.load(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")) from None
+    over = run.finished
+    why = "its epochs are over" if over else run.regularizer.stop(run.history)
+    if why:
+        hint = f"epochs={2 * len(run.history)} goes on longer" if over else "regularizer.early_stopping.patience=... waits longer"
+        raise ConfigError(Problem("resume", str(folder), f"there is nothing to go on with: {why}", hint))
+    write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
+
+
+def carry_out(run: Run, observers: list[Any]) -> dict[str, Any]:
+    """Train, evaluate the best and the last weights, and close the observers, also where training fails."""
+    from trainer.engine.loop import fit
+
+    result: dict[str, Any] = {"status": "failed", "stop_reason": "failed", "seconds": 0.0}
+    try:
+        result |= fit(run, observers)
+        result["status"] = "interrupted" if run.interrupted else "finished"
+        result |= summary(run)
+    except BaseException as error:
+        result["stop_reason"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if run.folder is not None:
+            write_json(run.folder / "result.json", result)
+        for observer in observers:
+            observer.on_fit_end(run, result)
+    return result
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Best and last epoch, each with ``accuracy`` and ``loss`` on ``validation`` and ``test``.
+
+    The plain ``validation`` and ``test`` are those of the best snapshot; ``last`` and ``averaged`` hold the same two for
+    the last weights and for the averaged model of the best epoch.
+    """
+    from trainer.architectures.layers import count_parameters
+    from trainer.engine.evaluation import evaluate
+
+    def parts(model: Any, row: dict[str, Any], prefix: str = "validation") -> dict[str, Any]:
+        known = {k: row.get(f"{prefix}_{k}") for k in ("accuracy", "loss")}
+        found: dict[str, Any] = {"validation": known if known["loss"] is not None else None, "test": None}
+        if run.test is not None:
+            found["test"] = evaluate(model, run.test, run.precision)
+        return found
+
+    result: dict[str, Any] = {"metric": run.metric, "steps": run.clock.step, "parameters": count_parameters(run.model)}
+    if run.interrupted:  # the weights are those of the middle of an epoch, which no row of the history describes
+        from trainer.engine.evaluation import evaluate_run
+
+        row = evaluate_run(run)
+        return result | {"epoch": run.time, **parts(run.model, row)}
+    last, best = run.history[-1], run.history[run.best["row"]] if run.best else run.history[-1]
+    result |= {"best_epoch": epochs_until(run, best), "last_epoch": epochs_until(run, last)}
+    result["last"] = parts(run.model, last)
+    if run.best is None:
+        return result | result["last"]
+    from trainer.engine.run import snapshot
+
+    kept = snapshot(run.model)
+    run.model.load_state_dict(run.best["model"])
+    result |= parts(run.model, best)
+    assert kept is not None
+    run.model.load_state_dict(kept)
+    if run.averaged is not None:
+        kept = snapshot(run.averaged)
+        run.averaged.load_state_dict(run.best["averaged"])
+        result["averaged"] = parts(run.averaged, best, "averaged")
+        assert kept is not None
+        run.averaged.load_state_dict(kept)
+    return result
+
+
+def epochs_until(run: Run, row: dict[str, Any]) -> float:
+    """Epochs from the beginning of the run to the end of a row, over all phases."""
+    names = [phase.name for phase in run.phases]
+    return sum(phase.epochs for phase in run.phases[: names.index(row["phase"])]) + row["epoch"]

@@ -1,0 +1,48 @@
+"""Checkpoints: ``last.pt`` to go on from, ``best.pt`` to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.checks import check
+from trainer.observers import Watcher
+
+if TYPE_CHECKING:
+    from trainer.engine.run import Run
+
+
+@dataclass
+class Checkpoint(Watcher):
+    """Writes ``checkpoints/last.pt`` after every ``every_epochs`` epochs, after ``every_steps`` steps (null: not), at the end
+    and when interrupted, and ``checkpoints/best.pt`` when an epoch was the best; each is replaced whole or not at all.
+    """
+
+    every_epochs: int = 1
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            every_epochs=(self.every_epochs >= 1, "must be >= 1"),
+            every_steps=(self.every_steps is None or self.every_steps >= 1, "must be >= 1, or null"),
+        )
+
+    def on_step_end(self, run: Run) -> None:
+        if run.interrupted or (self.every_steps and run.clock.step % self.every_steps == 0):
+            self._last(run)
+
+    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
+        from trainer.engine import checkpoint
+
+        # The history's index of the best row is in both files, so it does not matter between which of them a kill falls.
+        if run.folder is not None and run.best is not None and run.best["row"] == len(run.history) - 1:
+            checkpoint.save(checkpoint.best_contents(run), run.folder / "checkpoints" / "best.pt")
+        if len(run.history) % self.every_epochs == 0 or run.finished or run.regularizer.stop(run.history):
+            self._last(run)
+
+    def _last(self, run: Run) -> None:
+        from trainer.engine import checkpoint
+
+        if run.folder is not None:
+            checkpoint.save(checkpoint.contents(run), run.folder / "checkpoints" / "last.pt")

@@ -1,0 +1,111 @@
+"""Going on from what was saved: the config of a run folder or of a checkpoint, with the overrides that may change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from trainer.checks import ConfigError, Problem, nearest
+from trainer.compose import compose, options, parse
+
+FREE = ("engine", "observer")  # groups that change how a run goes, not what it computes
+ON_CHECKPOINT = ("job", "data", *FREE)
+NOT_SAVED = ("resume", "output", "checkpoint")
+
+
+def resumed(overrides: list[str], folders: list[Path]) -> tuple[DictConfig, Path]:
+    """The config of ``resume=<run folder>`` with the other overrides in it, and the folder.
+
+    Values may change (``epochs=20``); of groups only ``engine`` and ``observer`` may, because the checkpoint holds the
+    state of what the others built.
+    """
+    parsed, problems = parse(overrides)
+    if problems:
+        raise ConfigError(*problems)
+    given = {o.key_or_group: o for o in parsed}
+    folder = Path(str(given.pop("resume").value())).expanduser()
+    tree = saved_config(folder)
+    if "output" in given:
+        raise ConfigError(Problem("output", str(given["output"].value()), "a resumed run goes on in its own folder: leave it out"))
+    apply(tree, list(given.values()), folders, FREE, "resume")
+    tree.resume, tree.output = str(folder), None
+    return tree, folder
+
+
+def saved_config(folder: Path) -> DictConfig:
+    """The config a run folder holds; ConfigError where the folder is none."""
+    if not folder.exists():
+        near = sorted(p.name for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
+        raise ConfigError(Problem("resume", str(folder), "there is no such folder", nearest(folder.name, near)))
+    if not (folder / "config.yaml").is_file():
+        inside = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
+        hint = f"it holds the runs {', '.join(inside)}" if inside else "a run folder holds config.yaml and checkpoints/"
+        raise ConfigError(Problem("resume", str(folder), "is no run folder", hint))
+    loaded = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(loaded, DictConfig)
+    return loaded
+
+
+def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) -> DictConfig:
+    """The config inside a checkpoint, its job replaced by the one asked for, with the other overrides in it."""
+    place = Path(str(cfg.checkpoint)).expanduser()
+    if not place.exists():
+        raise ConfigError(Problem("checkpoint", str(place), "there is no such file or folder"))
+    if "prefer" not in cfg.job:
+        text = "is for jobs that start from one: job=evaluate checkpoint=..."
+        raise ConfigError(Problem("checkpoint", str(place), text, "to go on training: resume=<run folder>"))
+    from trainer.engine import checkpoint  # imports torch: only once there is something to read
+
+    content = checkpoint.load(checkpoint.find(place, cfg.job.prefer))
+    tree = OmegaConf.create(content["info"]["config"])
+    tree.job, tree.resume, tree.output = cfg.job, None, None
+    given = [o for o in parse(overrides)[0] if o.key_or_group not in ("job", "checkpoint")]
+    given = [o for o in given if not o.key_or_group.startswith("job.")]
+    apply(tree, given, folders, ON_CHECKPOINT, "checkpoint")
+    tree.checkpoint = str(place)
+    return tree
+
+
+def apply(tree: DictConfig, given: list[Any], folders: list[Path], free: tuple[str, ...], source: str) -> None:
+    """Put overrides into a saved config: values where the key is there, groups where they are ``free``."""
+    groups, problems = options(folders), []
+    chosen = [o for o in given if o.key_or_group in groups]
+    for override in chosen:
+        if override.key_or_group not in free:
+            text = f"cannot be another one than what the {source} holds; {', '.join(free)} can"
+            problems.append(Problem(override.key_or_group, override.get_value_element_as_str(), text, "values of it can change"))
+    if problems:
+        raise ConfigError(*problems)
+    if chosen:
+        # Their values come along, so that data=folder data.root=... is complete.
+        mine = [o.input_line for o in given if o.key_or_group.split(".")[0] in {c.key_or_group for c in chosen}]
+        fresh = compose(mine, folders)
+        for override in chosen:
+            tree[override.key_or_group] = fresh[override.key_or_group]
+    for override in given:
+        key = override.key_or_group
+        if key in groups:
+            continue
+        if override.is_sweep_override():
+            raise ConfigError(Problem(key, override.get_value_element_as_str(), f"one value at a time goes with {source}=..."))
+        problem = _set(tree, key, override)
+        if problem:
+            problems.append(problem)
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _set(tree: DictConfig, key: str, override: Any) -> Problem | None:
+    """Set one dotted key, or say why it cannot be."""
+    node: Any = tree
+    *path, last = key.split(".")
+    for part in path:
+        node = node.get(part) if isinstance(node, DictConfig) and part in node else None
+    if not isinstance(node, DictConfig) or last not in node:
+        names = [str(k) for k in node if k != "_target_"] if isinstance(node, DictConfig) else []
+        hint = nearest(last, names) or f"there are: {', '.join(names) or 'none'}"
+        return Problem(key, override.get_value_element_as_str(), "there is no such key in the saved config", hint)
+    node[last] = override.value()
+    return None
