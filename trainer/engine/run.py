@@ -27,6 +27,8 @@ class Batches(Protocol):
     """Pictures on their way to the model: ``x (N, C, H, W)`` normalised, ``y (N, K)`` class probabilities."""
 
     num_pictures: int
+    batch_size: int
+    pipeline: Any
 
     def __len__(self) -> int: ...
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]: ...
