@@ -28,7 +28,14 @@ class Activation:
 
         if self.name == "leaky_relu":
             return nn.LeakyReLU(self.slope)
-        kinds = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "silu": nn.SiLU}
+        kinds = {
+            "relu": nn.ReLU,
+            "elu": nn.ELU,
+            "tanh": nn.Tanh,
+            "sigmoid": nn.Sigmoid,
+            "gelu": nn.GELU,
+            "silu": nn.SiLU,
+        }
         return kinds.get(self.name, nn.Identity)()
 
     @property

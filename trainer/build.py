@@ -154,7 +154,8 @@ def saved_model(config: Config, info: Info, splits: Splits, split: str) -> tuple
         try:
             forward_once(model, splits.shape)
         except RuntimeError:
-            text = f"pictures are {splits.shape[1]} x {splits.shape[2]}; this network takes {info.shape[1]} x {info.shape[2]} only"
+            (h, w), (own_h, own_w) = splits.shape[1:], info.shape[1:]
+            text = f"pictures are {h} x {w}; this network takes {own_h} x {own_w} only"
             raise ConfigError(Problem("data", config.tree["data"]["_target_"], text)) from None
     pictures = getattr(splits, split)
     kind, common = way_of(config, splits, precision, isinstance(pictures, Pictures))
@@ -178,7 +179,9 @@ def choose_way(config: Config, splits: Splits, transforms: list[Any], notes: lis
         notes.append(f"pictures go through workers: {', '.join(obstacles)} has no batched form")
         return False
     resident = splits.train.images.nbytes <= RESIDENT_LIMIT
-    notes.append("pictures are resident, augmented by the batch" if resident else "pictures are too many to be resident")
+    notes.append(
+        "pictures are resident, augmented by the batch" if resident else "pictures are too many to be resident"
+    )
     return resident
 
 
@@ -197,9 +200,9 @@ def check_together(config: Config, splits: Splits, train: Batches, model: nn.Mod
             Problem("batch_size", config.batch_size, "leaves a batch of one picture, whose deviation is zero: "
                     "batch normalisation cannot train on it", way)
         )  # fmt: skip
-    setup = dataclasses.make_dataclass("Setup", ["batch_size", "epochs", "validation", "shape", "architecture", "activation"])(
-        size, config.epochs, splits.validation is not None, splits.shape, config.architecture, config.activation
-    )
+    setup = dataclasses.make_dataclass(
+        "Setup", ["batch_size", "epochs", "validation", "shape", "architecture", "activation"]
+    )(size, config.epochs, splits.validation is not None, splits.shape, config.architecture, config.activation)
     for place, option in every_option(config):
         problems += [Problem(place, "", text) for text in getattr(option, "needs", lambda _: [])(setup)]
         if getattr(option, "changes_classes", False) and splits.flips_change_classes and not option.force:

@@ -102,7 +102,9 @@ def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:
         except HydraException as error:
             if "=" not in text:
                 hint = "write key=value, such as optimizer=adam or optimizer.lr=0.1"
-                problems.append(Problem("", None, f"{text!r} is no override: {hint}", nearest(text, _jobs_as_options())))
+                problems.append(
+                    Problem("", None, f"{text!r} is no override: {hint}", nearest(text, _jobs_as_options()))
+                )
             else:
                 reason = str(error.__cause__ or error).splitlines()[0]
                 way = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
@@ -155,7 +157,7 @@ def _unknown_keys(keys: list[Any], choices: list[Any], groups: dict[str, Any], f
             if not hasattr(node, "keys") or part not in node:
                 problems.append(_unknown_key(override, part, path, node, groups))
                 break
-            node, path = node._get_node(part), [*path, part]
+            node, path = node._get_node(part), [*path, part]  # pyright: ignore[reportOptionalMemberAccess]
             if hasattr(node, "_is_none") and node._is_none():
                 node = None
     return problems

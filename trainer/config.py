@@ -40,7 +40,10 @@ class Settings:
             self,
             epochs=(0 < self.epochs < float("inf"), "must be > 0 (epochs; fractions are allowed)"),
             batch_size=(self.batch_size == "full" or self.batch_size >= 1, "must be >= 1, or full"),
-            micro_batch=(self.micro_batch is None or self.micro_batch >= 1, "must be >= 1, or null for the whole batch"),
+            micro_batch=(
+                self.micro_batch is None or self.micro_batch >= 1,
+                "must be >= 1, or null for the whole batch",
+            ),
             seed=(0 <= self.seed < 2**32, "must be from 0 to 4294967295"),
             device=(known, "must be auto, cpu, cuda or cuda:N"),
         )
@@ -177,7 +180,7 @@ def construct(node: dict[str, Any], place: str, where: str) -> tuple[Any, list[P
         names = [f.name for f in dataclasses.fields(target) if f.init]
         required = [f.name for f in dataclasses.fields(target) if f.init and _required(f)]
     else:
-        parameters = inspect.signature(target).parameters
+        parameters = inspect.signature(target).parameters  # pyright: ignore[reportArgumentType]
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         hints, names, required = {}, list(arguments) if anything else list(parameters), []
     problems = _problems_of(arguments, names, required, hints, place, where)
@@ -186,9 +189,11 @@ def construct(node: dict[str, Any], place: str, where: str) -> tuple[Any, list[P
     if not own:
         return Foreign(target, arguments), []
     try:
-        return target(**{k: coerce(v, hints[k]) for k, v in arguments.items()}), []
+        return target(**{k: coerce(v, hints[k]) for k, v in arguments.items()}), []  # pyright: ignore[reportCallIssue]
     except ConfigError as error:
-        fix = [dataclasses.replace(p, key=f"{place}.{p.key}".strip("."), where=p.where or where) for p in error.problems]
+        fix = [
+            dataclasses.replace(p, key=f"{place}.{p.key}".strip("."), where=p.where or where) for p in error.problems
+        ]
         return None, fix
 
 
@@ -221,7 +226,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        raise ConfigError(Problem(str(error.full_key or ""), str(error.msg).split("\n")[0], "cannot be resolved")) from None
+        raise ConfigError(
+            Problem(str(error.full_key or ""), str(error.msg).split("\n")[0], "cannot be resolved")
+        ) from None
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
 
@@ -248,7 +255,9 @@ def resolve(cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = N
             where = f"conf/{group}/{name}.yaml"
             if not isinstance(node, dict):
                 there = ", ".join(tree[group]) or "none"
-                problems.append(Problem(f"{group}.{name}", node, "is no option with a _target_", f"options in use: {there}"))
+                problems.append(
+                    Problem(f"{group}.{name}", node, "is no option with a _target_", f"options in use: {there}")
+                )
                 continue
             lists[group][name], wrong = construct(node, f"{group}.{name}", where)
             problems += wrong

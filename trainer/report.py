@@ -38,8 +38,9 @@ def page(rows: list[dict[str, Any]], result: dict[str, Any], overrides: list[str
         for part in ("validation", "test"):
             if scores := place.get(part):
                 lines.append(f"| {name}, {part} | {_number(scores.get('accuracy'))} | {_number(scores.get('loss'))} |")
-    lines += ["", f"Best epoch {result.get('best_epoch')}, last epoch {result.get('last_epoch')}, "
-                  f"{result.get('seconds', 0):.1f} s of training, {result.get('images_per_second', 0):,.0f} images per second."]  # fmt: skip
+    epochs = f"Best epoch {result.get('best_epoch')}, last epoch {result.get('last_epoch')}"
+    speed = f"{result.get('seconds', 0):.1f} s of training, {result.get('images_per_second', 0):,.0f} images per second"
+    lines += ["", f"{epochs}, {speed}."]
     if rows:
         columns = [c for c in rows[-1] if c not in ("phase", "step")]
         lines += ["", "![loss, accuracy and rate by epoch](report/curves.png)", ""]
@@ -96,7 +97,9 @@ def curves(rows: list[dict[str, Any]]) -> Figure:
         for split, column in columns.items():
             pairs = [(e, r[column]) for e, r in zip(epochs, rows, strict=True) if r.get(column) is not None]
             if pairs:
-                axes.plot(*zip(*pairs, strict=True), marker=".", label=split or name, color=SERIES.get(split, "tab:gray"))
+                axes.plot(
+                    *zip(*pairs, strict=True), marker=".", label=split or name, color=SERIES.get(split, "tab:gray")
+                )
         axes.set(xlabel="epoch", ylabel=unit, title=name)
         axes.grid(alpha=0.3)
         if name != "lr":

@@ -28,7 +28,9 @@ def resumed(overrides: list[str], folders: list[Path]) -> tuple[DictConfig, Path
     folder = Path(str(given.pop("resume").value())).expanduser()
     tree = saved_config(folder)
     if "output" in given:
-        raise ConfigError(Problem("output", str(given["output"].value()), "a resumed run goes on in its own folder: leave it out"))
+        raise ConfigError(
+            Problem("output", str(given["output"].value()), "a resumed run goes on in its own folder: leave it out")
+        )
     apply(tree, list(given.values()), folders, FREE, "resume")
     tree.resume, tree.output = str(folder), None
     return tree, folder
@@ -59,7 +61,7 @@ def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) ->
     from trainer.engine import checkpoint  # imports torch: only once there is something to read
 
     content = checkpoint.load(checkpoint.find(place, cfg.job.prefer))
-    tree = OmegaConf.create(content["info"]["config"])
+    tree = DictConfig(content["info"]["config"])
     tree.job, tree.resume, tree.output = cfg.job, None, None
     given = [o for o in parse(overrides)[0] if o.key_or_group not in ("job", "checkpoint")]
     given = [o for o in given if not o.key_or_group.startswith("job.")]
@@ -75,7 +77,9 @@ def apply(tree: DictConfig, given: list[Any], folders: list[Path], free: tuple[s
     for override in chosen:
         if override.key_or_group not in free:
             text = f"cannot be another one than what the {source} holds; {', '.join(free)} can"
-            problems.append(Problem(override.key_or_group, override.get_value_element_as_str(), text, "values of it can change"))
+            problems.append(
+                Problem(override.key_or_group, override.get_value_element_as_str(), text, "values of it can change")
+            )
     if problems:
         raise ConfigError(*problems)
     if chosen:
@@ -89,7 +93,9 @@ def apply(tree: DictConfig, given: list[Any], folders: list[Path], free: tuple[s
         if key in groups:
             continue
         if override.is_sweep_override():
-            raise ConfigError(Problem(key, override.get_value_element_as_str(), f"one value at a time goes with {source}=..."))
+            raise ConfigError(
+                Problem(key, override.get_value_element_as_str(), f"one value at a time goes with {source}=...")
+            )
         problem = _set(tree, key, override)
         if problem:
             problems.append(problem)

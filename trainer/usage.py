@@ -52,7 +52,9 @@ def _group(found: dict[str, dict[str, Path]], group: str, option: str) -> str:
     names = [option] if option else list(found[group])
     wrong = [name for name in names if name not in found[group]]
     if wrong:
-        raise ConfigError(Problem(group, wrong[0], f"allowed: {', '.join(found[group])}", nearest(wrong[0], list(found[group]))))
+        raise ConfigError(
+            Problem(group, wrong[0], f"allowed: {', '.join(found[group])}", nearest(wrong[0], list(found[group])))
+        )
     return "\n".join(f"{group}={name}\n{_indented(found[group][name])}\n" for name in names)
 
 

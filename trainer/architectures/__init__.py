@@ -113,7 +113,9 @@ class Torchvision:
 
 
 def unknown_name(name: str, names: list[str]) -> ConfigError:
-    return ConfigError(Problem("architecture.name", name, "is no such model", nearest(name, names) or ", ".join(names[:12])))
+    return ConfigError(
+        Problem("architecture.name", name, "is no such model", nearest(name, names) or ", ".join(names[:12]))
+    )
 
 
 __all__: list[Any] = ["CNN", "MLP", "Architecture", "ResNet", "Torchvision", "unknown_name"]

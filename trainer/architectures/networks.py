@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,17 @@ from trainer.architectures.layers import norm_1d, norm_2d, ordered
 
 class MLP(nn.Sequential):
     def __init__(
-        self, shape: Sequence[int], num_classes: int, widths: Sequence[int], norm: str, position: str, activation: Activation
+        self,
+        shape: Sequence[int],
+        num_classes: int,
+        widths: Sequence[int],
+        norm: str,
+        position: str,
+        activation: Activation,
     ) -> None:
         sizes = [shape[0] * shape[1] * shape[2], *widths]
         layers: list[nn.Module] = [nn.Flatten()]
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             # A norm that follows at once subtracts the bias again.
             layers.append(nn.Linear(before, after, bias=norm == "none" or position == "after"))
             layers += ordered(norm_1d(norm, after), activation.build(), position)
@@ -65,7 +72,9 @@ class Shortcut(nn.Module):
 class Block(nn.Module):
     """act(shortcut(x) + branch(x)), with two convolutions in the branch."""
 
-    def __init__(self, inside: int, outside: int, stride: int, norm: str, position: str, activation: Activation) -> None:
+    def __init__(
+        self, inside: int, outside: int, stride: int, norm: str, position: str, activation: Activation
+    ) -> None:
         super().__init__()
         bias = norm == "none"
         first = nn.Conv2d(inside, outside, 3, stride, 1, bias=bias)

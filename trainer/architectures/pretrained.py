@@ -41,7 +41,9 @@ def torchvision_model(
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         text = f"cannot take pictures of {shape[1]} x {shape[2]}: {reason}"
-        raise ConfigError(Problem("architecture.name", option.name, text, "larger pictures, or architecture=cnn")) from None
+        raise ConfigError(
+            Problem("architecture.name", option.name, text, "larger pictures, or architecture=cnn")
+        ) from None
     return model
 
 

@@ -17,7 +17,9 @@ def decode(path: Path, channels: int = 3) -> np.ndarray:
     data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if image is None:
-        problem = Problem("data.root", str(path), "is a broken picture", "mend it, or data.on_error=skip leaves such out")
+        problem = Problem(
+            "data.root", str(path), "is a broken picture", "mend it, or data.on_error=skip leaves such out"
+        )
         raise ConfigError(problem)
     if image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)

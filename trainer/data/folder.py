@@ -21,12 +21,13 @@ def read_folder(data: Folder) -> tuple[Any, Any, Any, tuple[str, ...]]:
     if not root.is_dir():
         raise ConfigError(Problem("data.root", data.root, "there is no such folder"))
     parts = {part: next((root / n for n in names if (root / n).is_dir()), None) for part, names in PARTS.items()}
-    if parts["train"] is None:
+    training = parts["train"]
+    if training is None:
         files, classes = _files(root, data, None)
         rest, test = stratified(files.labels, data.test, data.split_seed, "data.test")
         return files.subset(rest), None, files.subset(test) if len(test) else None, classes
-    train, classes = _files(parts["train"], data, None)
-    validation, test = (_files(parts[p], data, classes)[0] if parts[p] else None for p in ("validation", "test"))
+    train, classes = _files(training, data, None)
+    validation, test = (_files(p, data, classes)[0] if (p := parts[n]) else None for n in ("validation", "test"))
     return train, validation, test, classes
 
 
@@ -39,16 +40,22 @@ def _files(folder: Path, data: Folder, classes: tuple[str, ...] | None) -> tuple
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        mine = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+        mine = sorted(
+            p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith(".")
+        )
         if not mine and classes is names:
             text = f"class {name!r} has no picture ({', '.join(ENDINGS)})"
             raise ConfigError(Problem("data.root", str(folder), text))
         paths += mine
         labels += [label] * len(mine)
     if not classes:
-        raise ConfigError(Problem("data.root", str(folder), "must hold one sub-folder of pictures a class; it holds none"))
+        raise ConfigError(
+            Problem("data.root", str(folder), "must hold one sub-folder of pictures a class; it holds none")
+        )
     if len(classes) == 1:
-        raise ConfigError(Problem("data.root", str(folder), f"holds one class, {classes[0]!r}; at least two are needed"))
+        raise ConfigError(
+            Problem("data.root", str(folder), f"holds one class, {classes[0]!r}; at least two are needed")
+        )
     files = Files(paths, np.array(labels, np.int64), data.channels, data.on_error)
     if data.on_error == "skip":
         files = files.subset(np.array([i for i in range(len(files)) if readable(files, i)], np.int64))

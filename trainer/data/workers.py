@@ -53,7 +53,9 @@ class WorkerBatches(Loader):
     in memory); normalised by the batch on the device.
     """
 
-    def __init__(self, pictures: Any, *, shape: tuple[int, int, int], num_workers: int | str = "auto", **options: Any) -> None:
+    def __init__(
+        self, pictures: Any, *, shape: tuple[int, int, int], num_workers: int | str = "auto", **options: Any
+    ) -> None:
         super().__init__(pictures, **options)
         if num_workers == "auto":
             num_workers = min(os.cpu_count() or 1, 8) if isinstance(pictures, Files) else 0

@@ -80,7 +80,10 @@ def set_rates(run: Run) -> None:
         group["lr"] = rate * group["ratio"]
         if momentum is not None:
             key = run.optimizer_option.momentum_key
-            group[key] = momentum if key == "momentum" else (momentum, *group["betas"][1:])
+            if key == "betas":
+                group["betas"] = (momentum, *group["betas"][1:])
+            else:
+                group["momentum"] = momentum
 
 
 def train_step(run: Run, x: Tensor, y: Tensor) -> None:

@@ -57,7 +57,9 @@ def apply_engine(engine: Engine, precision: Precision) -> list[str]:
     torch.backends.cudnn.deterministic = engine.deterministic
     if engine.keep_memory:
         keep_freed_memory()
-    where = torch.cuda.get_device_name(precision.device) if precision.device.type == "cuda" else f"cpu, {threads} threads"
+    where = (
+        torch.cuda.get_device_name(precision.device) if precision.device.type == "cuda" else f"cpu, {threads} threads"
+    )
     layout = "channels-last" if precision.channels_last else "contiguous"
     return [f"{where}, {precision.name}, {layout}"]
 

@@ -27,7 +27,9 @@ class Evaluate:
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         if config.checkpoint is None:
-            problem = Problem("checkpoint", None, "must be given: checkpoint=<run folder or file>", "job=evaluate reads one")
+            problem = Problem(
+                "checkpoint", None, "must be given: checkpoint=<run folder or file>", "job=evaluate reads one"
+            )
             raise ConfigError(problem)
         check_free(folder)
         from trainer.build import saved_model
@@ -45,15 +47,27 @@ class Evaluate:
         model.load_state_dict(weights)
         claim(folder, config.tree, overrides, f"{precision.device}, {precision.name}")
         found, confusion = score(model, loader, precision, len(info.classes))
-        result = {"status": "finished", "stop_reason": "evaluated", "checkpoint": str(path), "weights": "averaged" if averaged else "model"}
-        result |= {"split": split, split: found, "classes": per_class(info.classes, confusion), "confusion": confusion.tolist()}
+        result = {
+            "status": "finished",
+            "stop_reason": "evaluated",
+            "checkpoint": str(path),
+            "weights": "averaged" if averaged else "model",
+        }
+        result |= {
+            "split": split,
+            split: found,
+            "classes": per_class(info.classes, confusion),
+            "confusion": confusion.tolist(),
+        }
         write_json(folder / "result.json", result | {"seconds": 0.0})
         show(result, split, folder)
         return 0
 
     def _averaged(self, there: bool) -> bool:
         if self.weights == "averaged" and not there:
-            problem = Problem("job.weights", "averaged", "the checkpoint holds no averaged weights", "job.weights=model")
+            problem = Problem(
+                "job.weights", "averaged", "the checkpoint holds no averaged weights", "job.weights=model"
+            )
             raise ConfigError(problem)
         return there and self.weights != "model"
 

@@ -50,11 +50,17 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
             run.load(state)
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError(Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")) from None
+            raise ConfigError(
+                Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")
+            ) from None
     over = run.finished
     why = "its epochs are over" if over else run.regularizer.stop(run.history)
     if why:
-        hint = f"epochs={2 * len(run.history)} goes on longer" if over else "regularizer.early_stopping.patience=... waits longer"
+        hint = (
+            f"epochs={2 * len(run.history)} goes on longer"
+            if over
+            else "regularizer.early_stopping.patience=... waits longer"
+        )
         raise ConfigError(Problem("resume", str(folder), f"there is nothing to go on with: {why}", hint))
     write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
 

@@ -151,8 +151,12 @@ def show(run: Run, facts: dict[str, Any], folder: Path) -> None:
     counts = ", ".join(f"{n:,} {name}" for name, n in facts["pictures"].items())
     console.print(f"{counts} pictures of {' x '.join(map(str, facts['shape']))}, {len(facts['classes'])} classes")
     for phase in facts["phases"]:
-        console.print(f"phase {phase['name']}: {phase['epochs']:g} epochs, {phase['steps']:,} steps of {facts['batch_size']} pictures")
-    console.print(f"{facts['parameters']:,} parameters, {facts['multiply_adds_per_picture'] / 1e6:,.2f} million multiply-adds a picture")
+        console.print(
+            f"phase {phase['name']}: {phase['epochs']:g} epochs, {phase['steps']:,} steps of {facts['batch_size']} pictures"
+        )
+    console.print(
+        f"{facts['parameters']:,} parameters, {facts['multiply_adds_per_picture'] / 1e6:,.2f} million multiply-adds a picture"
+    )
     for name, size in facts["bytes"].items():
         console.print(f"memory for {name}: {size / 2**20:,.1f} MiB")
     table = Table("layer", "shape", "parameters", "rate", "decay")
@@ -161,6 +165,12 @@ def show(run: Run, facts: dict[str, Any], folder: Path) -> None:
         name, first = layer[0]
         group = groups.get(id(first))
         rate, decay = (f"{group['lr']:g}", f"{group['weight_decay']:g}") if group else ("frozen", "")
-        table.add_row(name.removesuffix(".weight"), " x ".join(map(str, first.shape)), f"{sum(p.numel() for _, p in layer):,}", rate, decay)
+        table.add_row(
+            name.removesuffix(".weight"),
+            " x ".join(map(str, first.shape)),
+            f"{sum(p.numel() for _, p in layer):,}",
+            rate,
+            decay,
+        )
     console.print(table)
     console.print(f"schedule.png and batch.png are in {folder}")

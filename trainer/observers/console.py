@@ -78,7 +78,9 @@ class Console(Watcher):
             return
         means = run.sums.means()
         rate = run.optimizer.param_groups[0]["lr"]
-        speed = (run.clock.step - self.done_before) * run.train.num_pictures / len(run.train) / max(now - self.began, 1e-9)
+        speed = (
+            (run.clock.step - self.done_before) * run.train.num_pictures / len(run.train) / max(now - self.began, 1e-9)
+        )
         if not self.live:
             self.next = now + self.plain_every
             share = f"{run.clock.batch}/{run.steps_of_epoch} batches"
@@ -137,7 +139,11 @@ def line(run: Run, row: dict[str, Any], index: int) -> str:
         "images/s": f"{row['images_per_second']:,.0f}",
         "seconds": f"{row['seconds']:.1f}",
     }
-    for name, column in (("val loss", "validation_loss"), ("val acc", "validation_accuracy"), ("avg acc", "averaged_accuracy")):
+    for name, column in (
+        ("val loss", "validation_loss"),
+        ("val acc", "validation_accuracy"),
+        ("avg acc", "averaged_accuracy"),
+    ):
         found = row.get(column)
         if found is not None:
             value[name] = f"{found:.4f}" if "loss" in name else f"{100 * found:.2f} %"
@@ -154,7 +160,9 @@ def closing(run: Run, result: dict[str, Any]) -> list[str]:
             which = f"epoch {result['best_epoch']:g}, the best" if "best_epoch" in result else "now"
             averaged = ((result.get("averaged") or {}).get(part) or {}).get("accuracy")
             more = f" · averaged weights {100 * averaged:.2f} %" if averaged is not None else ""
-            lines.append(f"{part}: accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4f} ({which}){more}")
+            lines.append(
+                f"{part}: accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4f} ({which}){more}"
+            )
     if result["status"] == "interrupted" and run.folder is not None:
         lines.append(f"go on with: train resume={run.folder}")
     return lines

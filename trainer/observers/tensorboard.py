@@ -36,7 +36,9 @@ class TensorBoard(Watcher):
             return
         from omegaconf import OmegaConf
 
-        self._writer(run, "train").add_text("config", "    " + OmegaConf.to_yaml(run.info.config).replace("\n", "\n    "))
+        self._writer(run, "train").add_text(
+            "config", "    " + OmegaConf.to_yaml(run.info.config).replace("\n", "\n    ")
+        )
         self._writer(run, "train").add_text("notes", "\n\n".join(run.notes))
 
     def _writer(self, run: Run, split: str) -> Any:

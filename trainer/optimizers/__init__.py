@@ -150,7 +150,9 @@ class ForeignOptimizer(Optimizer):
         """The class as an option: ``lr`` and ``weight_decay`` are read from its arguments."""
         parameters = inspect.signature(target).parameters
         if "lr" not in arguments:
-            raise ConfigError(Problem("optimizer.lr", None, "must be given: it is the peak rate that schedules multiply"))
+            raise ConfigError(
+                Problem("optimizer.lr", None, "must be given: it is the peak rate that schedules multiply")
+            )
         option = ForeignOptimizer(lr=float(arguments["lr"]), weight_decay=float(arguments.get("weight_decay", 0.0)))
         object.__setattr__(option, "build", lambda groups: target(groups, **arguments))
         key = next((k for k in ("momentum", "betas") if k in parameters), None)

@@ -37,6 +37,10 @@ class Regularizer:
 class Chain(Regularizer):
     """Several regularizers, each acting in the order given; a chain is a regularizer."""
 
+    parts: dict[str, Regularizer]
+    batchers: list[Regularizer]
+    penalties: list[Regularizer]
+
     def __init__(self, parts: dict[str, Regularizer]) -> None:
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "batchers", self._overriding("batch"))
@@ -83,7 +87,9 @@ class EarlyStopping(Regularizer):
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        check(self, patience=(self.patience >= 1, "must be >= 1 epoch"), min_delta=(self.min_delta >= 0, "must be >= 0"))
+        check(
+            self, patience=(self.patience >= 1, "must be >= 1 epoch"), min_delta=(self.min_delta >= 0, "must be >= 0")
+        )
 
     def stop(self, history: History) -> str | None:
         if len(history) and self.metric not in history[-1]:

@@ -63,7 +63,7 @@ def weight_penalty(weights: Sequence[Tensor], power: int) -> Tensor:
 
 def draw_beta(alpha: float) -> float:
     """One number of Beta(alpha, alpha), from torch's default generator on the CPU."""
-    gammas = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64))
+    gammas = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64))  # pyright: ignore[reportPrivateImportUsage]
     total = float(gammas.sum())
     return float(gammas[0]) / total if total > 0 else 1.0  # tiny alpha can underflow: then nothing is mixed
 

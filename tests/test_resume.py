@@ -1,0 +1,163 @@
+"""The promise: kill the process at any instant, resume, and the result is that of the unbroken run, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import QUIET, STATEFUL, history_of, result_of, same_run, start
+
+WAYS = {
+    "resident": ("data.way=resident",),
+    "workers_0": ("data.way=workers", "data.num_workers=0"),
+    "workers_2": ("data.way=workers", "data.num_workers=2"),
+}
+
+
+def dies_at(moment: str, tmp_path: Path) -> str:
+    """A module, imported by the child at start (through ``sitecustomize``), that kills it with SIGKILL at a moment."""
+    kill = "os.kill(os.getpid(), signal.SIGKILL)"
+    body = {
+        # the second epoch's fourth step
+        "mid-epoch": f"""
+import trainer.engine.loop as loop
+def step(run, x, y, real=loop.train_step):
+    if run.clock.epoch == 1 and run.clock.batch == 3: {kill}
+    real(run, x, y)
+loop.train_step = step""",
+        # half of the second last.pt is in its temporary file
+        "during a checkpoint write": f"""
+import trainer.engine.checkpoint as checkpoint, torch
+count = [0]
+def save(content, file, real=torch.save):
+    count[0] += "state" in content
+    if count[0] == 2:
+        import io
+        whole = io.BytesIO(); real(content, whole)
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2]); file.flush(); {kill}
+    real(content, file)
+checkpoint.torch.save = save""",
+        # best.pt is of the new epoch, last.pt of the one before
+        "between best and last": f"""
+import trainer.engine.checkpoint as checkpoint
+count = [0]
+def contents(run, real=checkpoint.contents):
+    count[0] += 1
+    if count[0] == 2: {kill}
+    return real(run)
+checkpoint.contents = contents""",
+        "between epochs": f"""
+import trainer.observers.jsonl as jsonl
+def line(row, real=jsonl._line):
+    if row["epoch"] == 2: {kill}
+    return real(row)
+jsonl._line = line""",
+        "before the first checkpoint": f"""
+import trainer.engine.loop as loop
+def step(run, x, y, real=loop.train_step):
+    if run.clock.step == 2: {kill}
+    real(run, x, y)
+loop.train_step = step""",
+    }[moment]
+    folder = tmp_path / "killer"
+    folder.mkdir(exist_ok=True)
+    (folder / "killer.py").write_text("import os, signal" + body + "\n")
+    (folder / "run.py").write_text("import killer, sys\nfrom trainer.cli import main\nsys.exit(main(sys.argv[1:]))\n")
+    return str(folder / "run.py")
+
+
+def killed(moment: str, folder: Path, *overrides: str) -> None:
+    import sys
+
+    command = [sys.executable, dies_at(moment, folder.parent), *STATEFUL, QUIET, *overrides, f"output={folder}"]
+    done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("moment", ["mid-epoch", "during a checkpoint write", "between best and last", "between epochs"])
+def test_resume_after_sigkill_equals_the_unbroken_run_bit_for_bit(moment, way, tmp_path, train):
+    assert train(*STATEFUL, QUIET, *WAYS[way], f"output={tmp_path / 'whole'}")[0] == 0
+    killed(moment, tmp_path / "broken", *WAYS[way])
+    assert not (tmp_path / "broken" / "result.json").exists()
+    assert train(f"resume={tmp_path / 'broken'}")[0] == 0
+    assert same_run(tmp_path / "whole", tmp_path / "broken")
+    assert not list((tmp_path / "broken" / "checkpoints").glob("*.tmp")) or moment == "during a checkpoint write"
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, train):
+    assert train(*STATEFUL, QUIET, f"output={tmp_path / 'whole'}")[0] == 0
+    killed("before the first checkpoint", tmp_path / "broken")
+    assert train(f"resume={tmp_path / 'broken'}")[0] == 0
+    assert same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_resume_from_the_middle_of_an_epoch_is_exact_with_every_steps(tmp_path, train):
+    every = "observer.checkpoint.every_steps=2"
+    assert train(*STATEFUL, QUIET, every, f"output={tmp_path / 'whole'}")[0] == 0
+    killed("mid-epoch", tmp_path / "broken", every)
+    clock = torch.load(tmp_path / "broken/checkpoints/last.pt", weights_only=True)["state"]["clock"]
+    assert clock["batch"] > 0
+    assert train(f"resume={tmp_path / 'broken'}")[0] == 0
+    assert same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interrupt_saves_evaluates_and_exits_130_and_resume_is_exact(number, tmp_path, train):
+    long = [*STATEFUL, "epochs=40", "data.count=400", "observer=[checkpoint,jsonl,console]"]
+    assert train(*long, f"output={tmp_path / 'whole'}")[0] == 0
+    process = start(*long, f"output={tmp_path / 'broken'}", cwd=tmp_path)
+    wait_for(tmp_path / "broken/checkpoints/last.pt")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    found = result_of(tmp_path / "broken")
+    assert found["status"] == "interrupted"
+    assert 0 <= found["validation"]["accuracy"] <= 1
+    assert 0 <= found["test"]["accuracy"] <= 1
+    assert f"train resume={tmp_path / 'broken'}" in out
+    assert len(history_of(tmp_path / "broken")) < 40
+    assert train(f"resume={tmp_path / 'broken'}")[0] == 0
+    assert same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_the_second_interrupt_stops_at_once(tmp_path):
+    overrides = [*STATEFUL, "epochs=1000", "data.count=3000", f"output={tmp_path / 'run'}"]
+    process = start(*overrides, QUIET, cwd=tmp_path)
+    wait_for(tmp_path / "run/checkpoints/last.pt")
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tmp_path, train):
+    constant = [o for o in STATEFUL if not o.startswith("schedule")] + ["schedule=constant"]
+    assert train(*constant, QUIET, f"output={tmp_path / 'short'}")[0] == 0
+    assert train(*constant, QUIET, "epochs=5", f"output={tmp_path / 'long'}")[0] == 0
+    assert train(f"resume={tmp_path / 'short'}", "epochs=5")[0] == 0
+    assert same_run(tmp_path / "short", tmp_path / "long")
+    assert result_of(tmp_path / "short")["last_epoch"] == 5
+
+
+def test_an_epoch_cut_short_goes_on_where_it_was(tmp_path, train):
+    constant = [o for o in STATEFUL if not o.startswith("schedule")] + ["schedule=constant"]
+    assert train(*constant, QUIET, "epochs=1.5", f"output={tmp_path / 'short'}")[0] == 0
+    assert train(*constant, QUIET, "epochs=2", f"output={tmp_path / 'long'}")[0] == 0
+    assert train(f"resume={tmp_path / 'short'}", "epochs=2")[0] == 0
+    short, long = (torch.load(tmp_path / n / "checkpoints/last.pt", weights_only=True)["state"] for n in ("short", "long"))
+    assert all(torch.equal(short["model"][k], long["model"][k]) for k in long["model"])
+
+
+def wait_for(file: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} never came"
+        time.sleep(0.02)
