@@ -29,7 +29,7 @@ def _few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture()
+@pytest.fixture
 def train(capsys: pytest.CaptureFixture[str]) -> Any:
     """``train(*arguments)`` in this process: (exit code, standard output, standard error)."""
     from trainer.cli import main
@@ -47,7 +47,9 @@ def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen[str]
     """``train`` as a process of its own, in the folder ``cwd``."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, "-m", "trainer", *arguments]
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def result_of(folder: Path | str) -> dict[str, Any]:

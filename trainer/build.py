@@ -21,10 +21,11 @@ from trainer.data.workers import WorkerBatches
 from trainer.engine.evaluation import has_batch_norm
 from trainer.engine.precision import apply_engine, device_of, precision_of
 from trainer.engine.run import Batches, Info, Precision, Run
-from trainer.optimizers import ForeignOptimizer, Optimizer, schedule_fits
+from trainer.optimizers import ForeignOptimizer, Optimizer
 from trainer.optimizers.groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
+from trainer.together import optimizer_and_schedule, with_data
 
 RESIDENT_LIMIT = 4 * 2**30  # bytes of uint8 pictures that are held in memory without being asked to
 
@@ -41,7 +42,12 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     model = build_model(config, splits, loaders["train"], precision)
     model = place(regularizer.model(model), precision)
     option = optimizer_option(config)
-    check_together(config, splits, loaders["train"], model, option)
+    last = loaders["train"].num_pictures % loaders["train"].batch_size or loaders["train"].batch_size
+    problems = with_data(config, splits, last, has_batch_norm(model)) + optimizer_and_schedule(config, option)
+    if problems:
+        raise ConfigError(*problems)
+    if splits.validation is None:
+        notes.append("no validation pictures: the last weights are taken for the best")
     return Run(
         model=model,
         optimizer=option.build(parameter_groups(layers_of(model), option)),
@@ -183,41 +189,3 @@ def choose_way(config: Config, splits: Splits, transforms: list[Any], notes: lis
         "pictures are resident, augmented by the batch" if resident else "pictures are too many to be resident"
     )
     return resident
-
-
-def check_together(config: Config, splits: Splits, train: Batches, model: nn.Module, optimizer: Optimizer) -> None:
-    """What only shows when the parts meet: told at once, before training."""
-    problems: list[Problem] = []
-    size = len(splits.train) if config.batch_size == "full" else config.batch_size
-    if size > len(splits.train):
-        problems.append(
-            Problem("batch_size", size, f"is more than the {len(splits.train)} training pictures", "batch_size=full")
-        )
-    last = train.num_pictures % size or size
-    if has_batch_norm(model) and 1 in (last, size, config.micro_batch, last % (config.micro_batch or size)):
-        way = "data.drop_last=true, another batch_size, or architecture.norm=group"
-        problems.append(
-            Problem("batch_size", config.batch_size, "leaves a batch of one picture, whose deviation is zero: "
-                    "batch normalisation cannot train on it", way)
-        )  # fmt: skip
-    setup = dataclasses.make_dataclass(
-        "Setup", ["batch_size", "epochs", "validation", "shape", "architecture", "activation"]
-    )(size, config.epochs, splits.validation is not None, splits.shape, config.architecture, config.activation)
-    for place, option in every_option(config):
-        problems += [Problem(place, "", text) for text in getattr(option, "needs", lambda _: [])(setup)]
-        if getattr(option, "changes_classes", False) and splits.flips_change_classes and not option.force:
-            problems.append(
-                Problem(place, "on", f"a flip changes the class of these pictures ({config.tree['data'].get('_target_')})",
-                        f"leave it out, or say {place}.force=true")
-            )  # fmt: skip
-    schedule = Product(tuple(config.schedule.values())).over(config.epochs)
-    if why := schedule_fits(schedule, optimizer):
-        problems.append(Problem("schedule", list(config.schedule), why))
-    if problems:
-        raise ConfigError(*problems)
-
-
-def every_option(config: Config) -> list[tuple[str, Any]]:
-    """Each option with its dotted place in the config."""
-    single = list(config.single.items())
-    return single + [(f"{group}.{name}", o) for group, options in config.lists.items() for name, o in options.items()]

@@ -55,6 +55,12 @@ def nearest(name: str, names: list[str] | tuple[str, ...]) -> str:
 
     >>> nearest("optimzer", ["optimizer", "schedule"])
     "did you mean 'optimizer'?"
+    >>> nearest("learning_rate", ["lr", "momentum"])
+    "did you mean 'lr'?"
     """
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    close = get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if _initials(name) == n]
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in name.split("_") if word)

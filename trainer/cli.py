@@ -83,24 +83,30 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
             text = f"{sweeps[0].input_line!r} gives several values"
             raise ConfigError(Problem("", None, text, "train -m ... runs each; a list is written '[a,b]'"))
     codes: list[int] = []
+    failures: list[BaseException] = []  # Hydra would print words of its own beside an exception from the task
 
-    def task(cfg: Any) -> int:
-        def job(cfg: Any) -> int:
-            return perform_composed(cfg, folders)
+    def job(cfg: Any) -> int:
+        return perform_composed(cfg, folders)
 
-        code = sweep.guard(cfg, job) if multirun else job(cfg)
+    def task(cfg: Any) -> None:
+        try:
+            code = sweep.guard(cfg, job) if multirun else job(cfg)
+        except BaseException as error:
+            failures.append(error)
+            return
         codes.append(code)
         if multirun and code == INTERRUPTED:
             raise KeyboardInterrupt
-        return code
 
     before, sys.argv = sys.argv, ["train", *arguments]
     try:
         hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(task)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(*explain(overrides, folders, error)) from None
     finally:
         sys.argv = before
+    if failures:
+        raise failures[0]
     return max(codes, default=0)
 
 
@@ -128,8 +134,11 @@ def perform(tree: Any, overrides: list[str], folder: Path | None, choices: dict[
     """Resolve the config and run its job; the run folder is made by the job, once everything has been found right."""
     from trainer.config import resolve
     from trainer.output import run_folder
+    from trainer.together import before_data
 
     config = resolve(tree, choices)
+    if problems := before_data(config):
+        raise ConfigError(*problems)
     place = folder or (Path(config.output) if config.output else run_folder(overrides))
     return config.job(config, place, overrides)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from trainer.checks import ConfigError, Problem, nearest
 
+LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, or checkout
 
@@ -86,7 +88,7 @@ def explain(overrides: list[str], folders: list[Path], error: Exception | None =
             if not wrong:
                 choices.append(override)
     if not problems or any(o not in choices for o in parsed):
-        problems += _unknown_keys([o for o in parsed if o not in choices], choices, groups, folders)
+        problems += _unknown_keys([o for o in parsed if o.key_or_group not in groups], choices, groups, folders)
     return problems or [Problem("", None, _tidy(f"{error or ''} {getattr(error, '__cause__', None) or ''}"))]
 
 
@@ -102,9 +104,7 @@ def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:
         except HydraException as error:
             if "=" not in text:
                 hint = "write key=value, such as optimizer=adam or optimizer.lr=0.1"
-                problems.append(
-                    Problem("", None, f"{text!r} is no override: {hint}", nearest(text, _jobs_as_options()))
-                )
+                problems.append(Problem("", None, f"{text!r} is no override: {hint}", _as_option(text)))
             else:
                 reason = str(error.__cause__ or error).splitlines()[0]
                 way = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
@@ -112,8 +112,11 @@ def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:
     return parsed, problems
 
 
-def _jobs_as_options() -> list[str]:
-    return [f"job={file.stem}" for file in (CONF / "job").glob("*.yaml")]
+def _as_option(word: str) -> str:
+    """The option a lone word may have meant."""
+    known = {option: group for group, files in options([CONF]).items() for option in files}
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {known[close[0]]}={close[0]}?" if close else ""
 
 
 def _unknown_options(override: Any, files: dict[str, Path]) -> list[Problem]:
@@ -122,6 +125,11 @@ def _unknown_options(override: Any, files: dict[str, Path]) -> list[Problem]:
     value = override.value()
     if override.is_sweep_override():
         value = list(value.list) if hasattr(value, "list") else []
+    elif value is None and override.key_or_group != "experiment":
+        way = (
+            f"{override.key_or_group}=[] has none" if override.key_or_group in LISTS else f"one of: {', '.join(files)}"
+        )
+        return [Problem(override.key_or_group, None, "must name an option", way)]
     problems = []
     for name in _names(value):
         if name not in files:
@@ -166,7 +174,7 @@ def _unknown_keys(keys: list[Any], choices: list[Any], groups: dict[str, Any], f
 def _unknown_key(override: Any, part: str, path: list[str], node: Any, groups: dict[str, Any]) -> Problem:
     key, value = override.key_or_group, override.get_value_element_as_str()
     names = [str(k) for k in node if k != "_target_"] if hasattr(node, "keys") else []
-    if len(path) == 1 and part in groups.get(path[0], {}):
+    if len(path) == 1 and path[0] in LISTS and part in groups.get(path[0], {}):
         used = ",".join([*names, part])
         return Problem(key, value, f"{part} is not in use here", f"add it: '{path[0]}=[{used}]'")
     there = names + ([g for g in groups if g not in names] if not path else [])

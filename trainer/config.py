@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.checks import ConfigError, Problem, check, nearest
+from trainer.compose import LISTS
 
 SINGLE = ("job", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe")
-LISTS = ("schedule", "regularizer", "augmentation", "observer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,13 +188,22 @@ def construct(node: dict[str, Any], place: str, where: str) -> tuple[Any, list[P
         return None, problems
     if not own:
         return Foreign(target, arguments), []
-    try:
-        return target(**{k: coerce(v, hints[k]) for k, v in arguments.items()}), []  # pyright: ignore[reportCallIssue]
-    except ConfigError as error:
-        fix = [
-            dataclasses.replace(p, key=f"{place}.{p.key}".strip("."), where=p.where or where) for p in error.problems
-        ]
-        return None, fix
+    given = {k: coerce(v, hints[k]) for k, v in arguments.items()}
+    found: list[Problem] = []
+    while True:
+        try:
+            option = target(**given)  # pyright: ignore[reportCallIssue]
+            return (None, found) if found else (option, [])
+        except ConfigError as error:
+            found += [
+                dataclasses.replace(p, key=f"{place}.{p.key}".strip("."), where=p.where or where)
+                for p in error.problems
+            ]
+            # An option stops at its first wrong keys; without them it tells what else is wrong.
+            left = {k: v for k, v in given.items() if k not in {p.key for p in error.problems} or k in required}
+            if left == given:
+                return None, found
+            given = left
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

@@ -39,8 +39,7 @@ def resumed(overrides: list[str], folders: list[Path]) -> tuple[DictConfig, Path
 def saved_config(folder: Path) -> DictConfig:
     """The config a run folder holds; ConfigError where the folder is none."""
     if not folder.exists():
-        near = sorted(p.name for p in folder.parent.glob("*") if p.is_dir()) if folder.parent.is_dir() else []
-        raise ConfigError(Problem("resume", str(folder), "there is no such folder", nearest(folder.name, near)))
+        raise ConfigError(Problem("resume", str(folder), "there is no such folder"))
     if not (folder / "config.yaml").is_file():
         inside = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
         hint = f"it holds the runs {', '.join(inside)}" if inside else "a run folder holds config.yaml and checkpoints/"
@@ -65,6 +64,10 @@ def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) ->
     tree.job, tree.resume, tree.output = cfg.job, None, None
     given = [o for o in parse(overrides)[0] if o.key_or_group not in ("job", "checkpoint")]
     given = [o for o in given if not o.key_or_group.startswith("job.")]
+    for override in given:
+        if override.key_or_group.split(".")[0] not in (*ON_CHECKPOINT, "device", "precision", "output"):
+            text = "has no effect on a trained network: job, data, engine, observer, device, precision can be given"
+            raise ConfigError(Problem(override.key_or_group, override.get_value_element_as_str(), text, "leave it out"))
     apply(tree, given, folders, ON_CHECKPOINT, "checkpoint")
     tree.checkpoint = str(place)
     return tree

@@ -54,12 +54,24 @@ def outcomes(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(name, result) for _, name, result in sorted(found, key=lambda job: job[0])]
 
 
+def varied_only(jobs: list[tuple[str, Any]]) -> list[str]:
+    """The jobs' overrides without those that all of them have.
+
+    >>> varied_only([("optimizer=sgd,epochs=3", {}), ("optimizer=adam,epochs=3", {})])
+    ['optimizer=sgd', 'optimizer=adam']
+    """
+    words = [name.split(",") for name, _ in jobs]
+    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    return [",".join(w for w in mine if w not in common) for mine in words]
+
+
 def print_table(folder: Path) -> None:
     """The jobs of a sweep with how they ended."""
     from rich.console import Console
     from rich.table import Table
 
-    jobs = outcomes(folder)
+    found = outcomes(folder)
+    jobs = [(name, result) for name, (_, result) in zip(varied_only(found), found, strict=True)]
     table = Table("job", "overrides", "best epoch", "validation", "test", "seconds", "ended", title=str(folder))
     for number, (name, result) in enumerate(jobs):
         if result["status"] == "failed":

@@ -12,6 +12,7 @@ from trainer.data import Files, Folder
 from trainer.data.decode import ENDINGS
 from trainer.data.splits import readable, stratified
 
+FEW = 500  # files that are all tried before training; among more a broken one is told of when it is met
 PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
@@ -57,6 +58,9 @@ def _files(folder: Path, data: Folder, classes: tuple[str, ...] | None) -> tuple
             Problem("data.root", str(folder), f"holds one class, {classes[0]!r}; at least two are needed")
         )
     files = Files(paths, np.array(labels, np.int64), data.channels, data.on_error)
+    if data.on_error == "raise" and len(files) <= FEW:
+        for i in range(len(files)):
+            readable(files, i)
     if data.on_error == "skip":
         files = files.subset(np.array([i for i in range(len(files)) if readable(files, i)], np.int64))
     return files, classes

@@ -38,7 +38,7 @@ class Evaluate:
         path = checkpoint.find(config.checkpoint, self.prefer)
         content = checkpoint.load(path)
         info = checkpoint.info_of(content)
-        averaged = self._averaged(checkpoint.weights_of(content, averaged=True) is not None)
+        averaged = self._averaged(checkpoint.weights_of(content, averaged=True) is not None, content.get("row") or {})
         splits, split = self._splits(config, info)
         model, precision, loader = saved_model(config, info, splits, split)
         weights = checkpoint.weights_of(content, averaged)
@@ -63,13 +63,15 @@ class Evaluate:
         show(result, split, folder)
         return 0
 
-    def _averaged(self, there: bool) -> bool:
+    def _averaged(self, there: bool, row: dict[str, Any]) -> bool:
+        """Whether to take the averaged weights; ``auto`` takes them where they were as good on the validation pictures."""
         if self.weights == "averaged" and not there:
             problem = Problem(
                 "job.weights", "averaged", "the checkpoint holds no averaged weights", "job.weights=model"
             )
             raise ConfigError(problem)
-        return there and self.weights != "model"
+        as_good = row.get("averaged_accuracy", 1.0) >= row.get("validation_accuracy", 0.0)
+        return there and (self.weights == "averaged" or (self.weights == "auto" and as_good))
 
     def _splits(self, config: Config, info: Any) -> tuple[Splits, str]:
         """The data, normalised as the checkpoint's was, and the part to look at."""
@@ -131,7 +133,7 @@ def show(result: dict[str, Any], split: str, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     found = result[split]
     console.print(f"{result['checkpoint']} ({result['weights']}) on {split}: "
                   f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}")  # fmt: skip

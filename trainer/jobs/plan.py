@@ -145,7 +145,7 @@ def show(run: Run, facts: dict[str, Any], folder: Path) -> None:
 
     from trainer.architectures.layers import layers_of
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for note in run.notes:
         console.print(note, markup=False)
     counts = ", ".join(f"{n:,} {name}" for name, n in facts["pictures"].items())
