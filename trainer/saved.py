@@ -96,9 +96,7 @@ def apply(tree: DictConfig, given: list[Any], folders: list[Path], free: tuple[s
         if key in groups:
             continue
         if override.is_sweep_override():
-            raise ConfigError(
-                Problem(key, override.get_value_element_as_str(), f"one value at a time goes with {source}=...")
-            )
+            raise ConfigError(Problem(key, override.input_line, f"one value at a time goes with {source}=..."))
         problem = _set(tree, key, override)
         if problem:
             problems.append(problem)
