@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from trainer.checks import ConfigError, Problem, nearest
+from trainer.output import slug
 
 LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
 HERE = Path(__file__).resolve().parent
@@ -69,10 +72,25 @@ def register_resolvers() -> None:
     """Make the resolvers known which ``conf/train.yaml`` uses for the folders of a sweep."""
     from omegaconf import OmegaConf
 
-    from trainer.output import job_folder, sweep_folder
-
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+
+
+def sweep_folder(output: str | None) -> str:
+    """The folder of a whole sweep (a resolver for ``conf/train.yaml``)."""
+    return output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S_sweep")
+
+
+def job_folder() -> str:
+    """The folder of one job of a sweep, inside the sweep's (a resolver for ``conf/train.yaml``)."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    typed = parse([word for word in sys.argv[1:] if "=" in word and not word.startswith("-")])[0]
+    varied = tuple(f"{o.key_or_group}=" for o in typed if o.is_sweep_override())
+    # What is varied comes first, so that a long name that is cut short still tells the jobs apart.
+    words = sorted(hydra.overrides.task, key=lambda word: not word.startswith(varied))
+    return "_".join(filter(None, [str(hydra.job.num), slug(words)]))
 
 
 def explain(overrides: list[str], folders: list[Path], error: Exception | None = None) -> list[Problem]:

@@ -45,25 +45,6 @@ def run_folder(overrides: list[str], now: datetime | None = None) -> Path:
     return taken
 
 
-def sweep_folder(output: str | None) -> str:
-    """The folder of a whole sweep (a resolver for ``conf/train.yaml``)."""
-    return output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S_sweep")
-
-
-def job_folder() -> str:
-    """The folder of one job of a sweep, inside the sweep's (a resolver for ``conf/train.yaml``)."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from trainer.compose import parse
-
-    hydra = HydraConfig.get()
-    typed = parse([word for word in sys.argv[1:] if "=" in word and not word.startswith("-")])[0]
-    varied = tuple(f"{o.key_or_group}=" for o in typed if o.is_sweep_override())
-    # What is varied comes first, so that a long name that is cut short still tells the jobs apart.
-    words = sorted(hydra.overrides.task, key=lambda word: not word.startswith(varied))
-    return "_".join(filter(None, [str(hydra.job.num), slug(words)]))
-
-
 def check_free(folder: Path) -> None:
     """ConfigError where a run cannot be written to ``folder``: it holds one, is a file, or may not be written."""
     if (folder / "config.yaml").exists():

