@@ -287,10 +287,10 @@ class WarmRestarts(Schedule):
         if self.cycle_mult == 1:
             index = math.floor(t / self.cycle)
             return index * self.cycle, self.cycle
-        grown = 1 + t / self.cycle * (self.cycle_mult - 1)
-        index = math.floor(math.log(grown, self.cycle_mult) + 1e-12)
-        begin = self.cycle * (self.cycle_mult**index - 1) / (self.cycle_mult - 1)
-        return begin, self.cycle * self.cycle_mult**index
+        begin, length = 0.0, self.cycle  # the closed form loses all its digits where cycle_mult is close to 1
+        while begin + length <= t:
+            begin, length = begin + length, length * self.cycle_mult
+        return begin, length
 
     def cycle_ends(self, total: float) -> list[float]:
         ends, length = [self.cycle], self.cycle

@@ -1,0 +1,163 @@
+"""Optimizers against their equations written down in numpy, and the grouping of parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from trainer.checks import ConfigError
+from trainer.optimizers import SGD, Adadelta, Adam, AdamW, ForeignOptimizer, Momentum, Nesterov
+from trainer.optimizers.groups import parameter_groups
+
+GRADIENTS = np.random.default_rng(0).normal(size=(12, 5))
+START = np.linspace(-1, 1, 5)
+
+
+def trained(option, gradients=GRADIENTS) -> np.ndarray:
+    """The weights after the given gradients, in float64."""
+    weight = nn.Parameter(torch.tensor(START).reshape(1, -1).clone())
+    optimizer = option.build(parameter_groups([[("weight", weight)]], option))
+    for gradient in gradients:
+        weight.grad = torch.tensor(gradient).reshape(1, -1)
+        optimizer.step()
+    return weight.detach().numpy()[0]
+
+
+def by_hand(rule, decay: float = 0.0) -> np.ndarray:
+    w, memory = START.copy(), {}
+    for t, g in enumerate(GRADIENTS, 1):
+        w = rule(w, g + decay * w, memory, t)
+    return w
+
+
+def test_sgd_goes_down_the_gradient():
+    assert trained(SGD(lr=0.1)) == pytest.approx(by_hand(lambda w, g, m, t: w - 0.1 * g), rel=1e-12)
+
+
+def test_sgd_with_weight_decay_adds_the_weight_to_the_gradient():
+    assert trained(SGD(lr=0.1, weight_decay=0.3)) == pytest.approx(
+        by_hand(lambda w, g, m, t: w - 0.1 * g, 0.3), rel=1e-12
+    )
+
+
+def test_momentum_keeps_a_share_of_the_velocity():
+    def rule(w, g, m, t):
+        m["v"] = 0.8 * m.get("v", 0) + g
+        return w - 0.1 * m["v"]
+
+    option = Momentum(lr=0.1, momentum=0.8, weight_decay=0.0)
+    assert trained(option) == pytest.approx(by_hand(rule), rel=1e-12)
+
+
+def test_nesterov_takes_the_gradient_ahead():
+    """At the point ahead u = w − lr·momentum·v, which is what torch keeps as the weights."""
+
+    def rule(w, g, m, t):
+        m["v"] = 0.8 * m.get("v", 0) + g
+        return w - 0.1 * (g + 0.8 * m["v"])
+
+    option = Nesterov(lr=0.1, momentum=0.8, weight_decay=0.0)
+    assert trained(option) == pytest.approx(by_hand(rule), rel=1e-12)
+
+
+def test_nesterov_is_the_textbooks_method_seen_from_the_point_ahead():
+    """On a quadratic, x(t) of the textbook (gradient at the look-ahead) equals the weights minus lr·momentum·v."""
+    curvature, rate, share = np.array([1.0, 10.0]), 0.05, 0.9
+    x, v = np.array([1.0, 1.0]), np.zeros(2)
+    ahead = nn.Parameter(torch.ones(1, 2, dtype=torch.float64))
+    optimizer = Nesterov(lr=rate, momentum=share, weight_decay=0.0).build(
+        [{"params": [ahead], "lr": rate, "weight_decay": 0.0}]
+    )
+    for _ in range(30):
+        v = share * v + curvature * (x - rate * share * v)
+        x = x - rate * v
+        ahead.grad = torch.tensor(curvature) * ahead.detach()
+        optimizer.step()
+        assert ahead.detach().numpy()[0] == pytest.approx(x - rate * share * v, rel=1e-9)
+
+
+def test_adam_follows_its_equation():
+    def rule(w, g, m, t):
+        m["m"] = 0.9 * m.get("m", 0) + 0.1 * g
+        m["G"] = 0.99 * m.get("G", 0) + 0.01 * g**2
+        return w - 0.1 * (m["m"] / (1 - 0.9**t)) / (np.sqrt(m["G"] / (1 - 0.99**t)) + 1e-8)
+
+    option = Adam(lr=0.1, betas=(0.9, 0.99))
+    assert trained(option) == pytest.approx(by_hand(rule), rel=1e-9)
+    assert trained(Adam(lr=0.1, betas=(0.9, 0.99), weight_decay=0.2)) == pytest.approx(by_hand(rule, 0.2), rel=1e-9)
+
+
+def test_adamws_decay_does_not_pass_through_the_moments():
+    def rule(w, g, m, t):
+        m["m"] = 0.9 * m.get("m", 0) + 0.1 * g
+        m["G"] = 0.999 * m.get("G", 0) + 0.001 * g**2
+        w = w - 0.1 * 0.2 * w
+        return w - 0.1 * (m["m"] / (1 - 0.9**t)) / (np.sqrt(m["G"] / (1 - 0.999**t)) + 1e-8)
+
+    assert trained(AdamW(lr=0.1, weight_decay=0.2)) == pytest.approx(by_hand(rule), rel=1e-9)
+
+
+def test_adadelta_measures_steps_by_earlier_steps():
+    def rule(w, g, m, t):
+        m["G"] = 0.9 * m.get("G", 0) + 0.1 * g**2
+        step = g * np.sqrt(m.get("D", 0) + 1e-6) / np.sqrt(m["G"] + 1e-6)
+        m["D"] = 0.9 * m.get("D", 0) + 0.1 * step**2
+        return w - step
+
+    assert trained(Adadelta()) == pytest.approx(by_hand(rule), rel=1e-9)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+
+
+def layers_of(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
+    return [list(layer.named_parameters()) for layer in model.children() if list(layer.parameters())]
+
+
+def test_biases_and_norms_do_not_decay_unless_asked():
+    groups = parameter_groups(layers_of(network()), SGD(weight_decay=0.1))
+    assert {group["weight_decay"]: sorted(p.ndim for p in group["params"]) for group in groups} == {
+        0.1: [2, 4],
+        0.0: [1] * 4,
+    }
+    groups = parameter_groups(layers_of(network()), SGD(weight_decay=0.1, decay_all=True))
+    assert [group["weight_decay"] for group in groups] == [0.1]
+
+
+def test_layer_decay_lowers_the_rate_from_layer_to_layer():
+    model = network()
+    option = SGD(lr=1.0, layer_decay=0.5)
+    ratio = {id(p): group["ratio"] for group in parameter_groups(layers_of(model), option) for p in group["params"]}
+    assert [ratio[id(layer[0][1])] for layer in layers_of(model)] == [0.25, 0.5, 1.0]
+
+
+def test_frozen_parameters_are_left_out():
+    model = network()
+    model[0].requires_grad_(False)
+    held = [p for group in parameter_groups(layers_of(model), SGD()) for p in group["params"]]
+    assert not any(p is q for p in held for q in model[0].parameters())
+
+
+def test_a_class_of_torch_can_be_named_with_its_rate():
+    option = ForeignOptimizer.wrap(torch.optim.RAdam, {"lr": 0.01, "betas": (0.9, 0.99)})
+    assert option.lr == 0.01
+    assert option.momentum_key == "betas"
+    assert isinstance(option.build([{"params": [nn.Parameter(torch.zeros(1))]}]), torch.optim.RAdam)
+    with pytest.raises(ConfigError, match=r"optimizer\.lr"):
+        ForeignOptimizer.wrap(torch.optim.RAdam, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (SGD, {"lr": 0}), (SGD, {"weight_decay": -1}), (SGD, {"clip_norm": -1}), (SGD, {"layer_decay": 0}),
+        (Momentum, {"momentum": 1}), (Momentum, {"momentum": 0}), (Adam, {"betas": (0.9, 1.0)}), (Adam, {"eps": 0}),
+        (Adadelta, {"rho": 1}),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_name(kind, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        kind(**wrong)
