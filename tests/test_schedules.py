@@ -14,8 +14,22 @@ import trainer.schedules
 from trainer.checks import ConfigError
 from trainer.history import History
 from trainer.schedules import (
-    CLR, Constant, Cosine, Exponential, InverseSqrt, Linear, MultiStep, OneCycle, Plateau, Product, Schedule, Step, Timed, Warmup,
-    WarmRestarts, curve,
+    CLR,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    Linear,
+    MultiStep,
+    OneCycle,
+    Plateau,
+    Product,
+    Schedule,
+    Step,
+    Timed,
+    WarmRestarts,
+    Warmup,
+    curve,
 )  # fmt: skip
 
 STEPS = 10  # of an epoch
