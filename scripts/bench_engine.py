@@ -1,0 +1,268 @@
+"""Times the engine against hand-written loops, step by step in one process, so that a slow machine hits all alike.
+
+engine: this program with console, TensorBoard, checkpoints, history and report on.
+plain: eager, float32, a DataLoader of torchvision transforms, ``loss.item()`` at each step, as tutorials do it.
+best: the same network, channels-last, bf16 where the processor computes in it, resident pictures, losses summed on the device.
+
+Each round is one step of each. Figures are the 10th percentile of the step times (the least disturbed) and the median;
+memory and the time from the start of the process to its first step are of processes of their own.
+
+python scripts/bench_engine.py [--rounds 80] [--case resnet20 cnn2] [--device cpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH = 128
+CASES = {
+    "resnet20": ["architecture=resnet20", "data.size=32", "data.channels=3", "augmentation=[crop,flip]"],
+    "cnn2": ["architecture=cnn", "architecture.widths=[32,64]", "data.size=28", "data.channels=1"],
+}  # fmt: skip
+Step = Iterator[None]
+
+
+def overrides(case: str, device: str, folder: str) -> list[str]:
+    common = ["data=fake", "data.count=12000", f"batch_size={BATCH}", "epochs=1000", "optimizer=momentum"]
+    return [*common, *CASES[case], "regularizer=[]", "schedule=constant", f"device={device}", f"output={folder}/run"]
+
+
+def run_of(case: str, device: str, folder: str) -> tuple[Any, list[Any]]:
+    """The run and its observers, made as ``train`` makes them."""
+    from trainer.build import build
+    from trainer.compose import compose
+    from trainer.config import resolve
+    from trainer.output import claim
+
+    words = overrides(case, device, folder)
+    config = resolve(compose(words))
+    place = Path(folder) / "run"
+    run = build(config, place)
+    claim(place, config.tree, words, run.notes[0])
+    return run, list(config.observer.values())
+
+
+def hand_written(run: Any, case: str, best: bool) -> Step:
+    """A loop such as one writes by hand, over a network and pictures of its own; one step a turn."""
+    import copy
+
+    import torch
+    from torch.nn import functional as F
+
+    torch.manual_seed(0)
+    device, augmented = run.precision.device, case == "resnet20"
+    model = copy.deepcopy(run.model).train()
+    if not best:
+        model = model.to(memory_format=torch.contiguous_format)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    images, labels = run.train.pictures.images, torch.from_numpy(run.train.pictures.labels)
+    total = torch.zeros((), device=device)
+    batches = resident(run, images, labels, augmented) if best else loaded(images, labels, augmented)
+
+    for x, y in batches:
+        x, y = x.to(device), y.to(device)
+        if best:
+            with run.precision.autocast():
+                loss = F.cross_entropy(model(x).float(), y)
+        else:
+            loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if best:
+            total += loss.detach()
+        else:
+            total += loss.item()
+        yield
+
+
+def loaded(images: Any, labels: Any, augmented: bool) -> Iterator[Any]:
+    """Batches of a DataLoader, picture by picture through torchvision's transforms."""
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+
+    chain = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if augmented else []
+    channels = images.shape[-1]
+    transform = transforms.Compose(
+        [*chain, transforms.ToTensor(), transforms.Normalize([0.5] * channels, [0.25] * channels)]
+    )
+
+    class Set(Dataset):
+        def __len__(self) -> int:
+            return len(labels)
+
+        def __getitem__(self, i: int) -> Any:
+            return transform(Image.fromarray(images[i] if channels == 3 else images[i, :, :, 0])), labels[i]
+
+    while True:
+        yield from DataLoader(Set(), BATCH, shuffle=True, drop_last=True)
+
+
+def resident(run: Any, images: Any, labels: Any, augmented: bool) -> Iterator[Any]:
+    """Batches cut out of one tensor on the device, normalised and padded once: gathered rows and columns, some mirrored."""
+    import torch
+
+    device = run.precision.device
+    held = (torch.from_numpy(images).to(device).float() - 127.5) / 63.75  # (N, H, W, C): channels last
+    labels = labels.to(device)
+    n, side = held.shape[:2]
+    if augmented:
+        held = torch.nn.functional.pad(held, (0, 0, 4, 4, 4, 4), value=-2.0)
+    along = torch.arange(side, device=device)
+    while True:
+        order = torch.randperm(n, device=device)
+        for begin in range(0, n - BATCH + 1, BATCH):
+            index = order[begin : begin + BATCH]
+            if augmented:
+                shift = torch.randint(0, 9, (2, BATCH), device=device)
+                flip = torch.rand(BATCH, device=device) < 0.5
+                rows = shift[0][:, None] + along
+                columns = shift[1][:, None] + torch.where(flip[:, None], side - 1 - along, along)
+                x = held[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+            else:
+                x = held[index]
+            yield x.permute(0, 3, 1, 2), labels[index]
+
+
+class Turns:
+    """The last observer: the time since it was last left is the engine's step; then each other loop has one step."""
+
+    def __init__(self, others: dict[str, Step], rounds: int, done: Callable[[], None]) -> None:
+        self.others, self.rounds, self.done = others, rounds, done
+        self.times: dict[str, list[float]] = {"engine": [], **{name: [] for name in others}}
+        self.ends: list[float] = []
+        self.left = time.perf_counter()
+
+    def on_fit_start(self, run: Any) -> None:
+        self.left = time.perf_counter()
+
+    def on_step_end(self, run: Any) -> None:
+        wait(run)
+        self.times["engine"].append(time.perf_counter() - self.left)
+        for name, step in self.others.items():
+            start = time.perf_counter()
+            next(step)
+            wait(run)
+            self.times[name].append(time.perf_counter() - start)
+        if len(self.times["engine"]) >= self.rounds:
+            self.done()
+        self.left = time.perf_counter()
+
+    def on_epoch_end(self, run: Any, row: dict[str, Any]) -> None:
+        self.left = time.perf_counter()
+
+    def on_fit_end(self, run: Any, result: dict[str, Any]) -> None:
+        pass
+
+
+def wait(run: Any) -> None:
+    if run.precision.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+class Enough(Exception):
+    """The rounds are over."""
+
+
+def compare(case: str, device: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step of each loop, taken in turns; the first ten of each, which warm up, are left out."""
+    from trainer.engine.loop import fit
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        run, observers = run_of(case, device, folder)
+        others = {name: hand_written(run, case, best=name == "best") for name in ("plain", "best")}
+
+        def stop() -> None:
+            raise Enough
+
+        turns = Turns(others, rounds + 10, stop)
+        with contextlib.suppress(Enough):
+            fit(run, [*observers, turns])
+    return {name: times[10:] for name, times in turns.times.items()}
+
+
+def alone(name: str, case: str, device: str, began: float) -> None:
+    """In a process of its own: 20 steps of one loop; prints the time to the first step and the largest memory."""
+    from trainer.engine.loop import fit
+
+    first: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        run, observers = run_of(case, device, folder)
+        if name == "engine":
+
+            class Watch(Turns):
+                def on_step_end(self, run: Any) -> None:
+                    wait(run)
+                    first.append(time.time() - began)
+                    if len(first) == 20:
+                        raise Enough
+
+            with contextlib.suppress(Enough):
+                fit(run, [*observers, Watch({}, 0, lambda: None)])
+        else:
+            step = hand_written(run, case, best=name == "best")
+            for _ in range(20):
+                next(step)
+                wait(run)
+                first.append(time.time() - began)
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    memory = int(status["VmHWM"].split()[0]) / 1024  # getrusage would count the parent's too
+
+    print(json.dumps({"first_step": first[0], "memory": memory}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=80)
+    parser.add_argument("--case", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--alone", choices=["engine", "plain", "best"], help=argparse.SUPPRESS)
+    parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.alone:
+        alone(options.alone, options.case[0], options.device, options.began)
+        return
+    for case in options.case:
+        times = compare(case, options.device, options.rounds)
+        print(f"{case}, batch {BATCH}, {options.rounds} rounds")
+        heads = {
+            "": 8,
+            "images/s": 10,
+            "p10 ms": 9,
+            "median": 9,
+            "of best": 9,
+            "by median": 11,
+            "of plain": 10,
+            "MiB": 8,
+        }
+        print("".join(f"{head:>{width}}" for head, width in heads.items()) + "  first step")
+        low = {name: np.percentile(t, 10) for name, t in times.items()}
+        middle = {name: np.median(t) for name, t in times.items()}
+        for name in times:
+            command = [sys.executable, __file__, "--alone", name, "--case", case, "--device", options.device]
+            done = subprocess.run([*command, "--began", str(time.time())], capture_output=True, text=True, check=True)
+            own = json.loads(done.stdout)
+            print(
+                f"{name:8}{BATCH / low[name]:10,.0f}{1000 * low[name]:9.2f}{1000 * middle[name]:9.2f}"
+                f"{low['best'] / low[name]:9.3f}{middle['best'] / middle[name]:11.3f}{low['plain'] / low[name]:10.2f}"
+                f"{own['memory']:8,.0f}{own['first_step']:10.1f} s"
+            )
+
+
+if __name__ == "__main__":
+    main()
