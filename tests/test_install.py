@@ -59,7 +59,7 @@ def test_the_ranges_cover_what_is_pinned():
     pinned = [line.split("#")[0].strip().split("==") for line in lines if "==" in line.split("#")[0]]
     versions = {canonicalize_name(name): version for name, version in pinned}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    wanted = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         if name in versions:

@@ -40,9 +40,9 @@ class MLP(Architecture):
         check(self, widths=(all(w >= 1 for w in self.widths), "must be widths >= 1"))
 
     def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
-        from trainer.architectures.networks import MLP as Network
+        from trainer.architectures.networks import mlp
 
-        return Network(shape, num_classes, self.widths, self.norm, self.norm_position, activation)
+        return mlp(shape, num_classes, self.widths, self.norm, self.norm_position, activation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,9 @@ class CNN(Architecture):
         )
 
     def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
-        from trainer.architectures.networks import CNN as Network
+        from trainer.architectures.networks import cnn
 
-        return Network(
-            shape, num_classes, self.widths, self.kernel, self.pool, self.norm, self.norm_position, activation
-        )
+        return cnn(shape, num_classes, self.widths, self.kernel, self.pool, self.norm, self.norm_position, activation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +80,9 @@ class ResNet(Architecture):
         check(self, depth=(fits, "must be 6n + 2: 8, 14, 20, 32, 44, 56, 110"))
 
     def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
-        from trainer.architectures.networks import ResNet as Network
+        from trainer.architectures.networks import resnet
 
-        return Network(shape, num_classes, (self.depth - 2) // 6, self.norm, self.norm_position, activation)
+        return resnet(shape, num_classes, (self.depth - 2) // 6, self.norm, self.norm_position, activation)
 
 
 @dataclass(frozen=True, kw_only=True)

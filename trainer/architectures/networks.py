@@ -13,48 +13,44 @@ from trainer.activations import Activation
 from trainer.architectures.layers import norm_1d, norm_2d, ordered
 
 
-class MLP(nn.Sequential):
-    def __init__(
-        self,
-        shape: Sequence[int],
-        num_classes: int,
-        widths: Sequence[int],
-        norm: str,
-        position: str,
-        activation: Activation,
-    ) -> None:
-        sizes = [shape[0] * shape[1] * shape[2], *widths]
-        layers: list[nn.Module] = [nn.Flatten()]
-        for before, after in pairwise(sizes):
-            # A norm that follows at once subtracts the bias again.
-            layers.append(nn.Linear(before, after, bias=norm == "none" or position == "after"))
-            layers += ordered(norm_1d(norm, after), activation.build(), position)
-        super().__init__(*layers, nn.Linear(sizes[-1], num_classes))
+def mlp(
+    shape: Sequence[int],
+    num_classes: int,
+    widths: Sequence[int],
+    norm: str,
+    position: str,
+    activation: Activation,
+) -> nn.Sequential:
+    sizes = [shape[0] * shape[1] * shape[2], *widths]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in pairwise(sizes):
+        # A norm that follows at once subtracts the bias again.
+        layers.append(nn.Linear(before, after, bias=norm == "none" or position == "after"))
+        layers += ordered(norm_1d(norm, after), activation.build(), position)
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
 
 
-class CNN(nn.Sequential):
-    def __init__(
-        self,
-        shape: Sequence[int],
-        num_classes: int,
-        widths: Sequence[int],
-        kernel: int,
-        pool: int,
-        norm: str,
-        position: str,
-        activation: Activation,
-    ) -> None:
-        channels, side = shape[0], min(shape[1:])
-        layers: list[nn.Module] = []
-        for width in widths:
-            bias = norm == "none" or position == "after"
-            layers.append(nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=bias))
-            layers += ordered(norm_2d(norm, width), activation.build(), position)
-            if pool > 1 and side // pool >= 1:
-                layers.append(nn.MaxPool2d(pool))
-                side //= pool
-            channels = width
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+def cnn(
+    shape: Sequence[int],
+    num_classes: int,
+    widths: Sequence[int],
+    kernel: int,
+    pool: int,
+    norm: str,
+    position: str,
+    activation: Activation,
+) -> nn.Sequential:
+    channels, side = shape[0], min(shape[1:])
+    layers: list[nn.Module] = []
+    for width in widths:
+        bias = norm == "none" or position == "after"
+        layers.append(nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=bias))
+        layers += ordered(norm_2d(norm, width), activation.build(), position)
+        if pool > 1 and side // pool >= 1:
+            layers.append(nn.MaxPool2d(pool))
+            side //= pool
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
 class Shortcut(nn.Module):
@@ -89,19 +85,18 @@ class Block(nn.Module):
         return self.activation(self.shortcut(x) + self.branch(x))
 
 
-class ResNet(nn.Sequential):
-    def __init__(
-        self, shape: Sequence[int], num_classes: int, n: int, norm: str, position: str, activation: Activation
-    ) -> None:
-        stem = nn.Conv2d(shape[0], 16, 3, 1, 1, bias=norm == "none")
-        layers: list[nn.Module] = [stem, *ordered(norm_2d(norm, 16), activation.build(), position)]
-        channels = 16
-        for width in (16, 32, 64):
-            for i in range(n):
-                stride = 2 if i == 0 and width > 16 else 1
-                layers.append(Block(channels, width, stride, norm, position, activation))
-                channels = width
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+def resnet(
+    shape: Sequence[int], num_classes: int, n: int, norm: str, position: str, activation: Activation
+) -> nn.Sequential:
+    stem = nn.Conv2d(shape[0], 16, 3, 1, 1, bias=norm == "none")
+    layers: list[nn.Module] = [stem, *ordered(norm_2d(norm, 16), activation.build(), position)]
+    channels = 16
+    for width in (16, 32, 64):
+        for i in range(n):
+            stride = 2 if i == 0 and width > 16 else 1
+            layers.append(Block(channels, width, stride, norm, position, activation))
+            channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
 @torch.no_grad()

@@ -1,0 +1,234 @@
+"""Regularizers against their equations, computed another way, and against what torch has of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from trainer.checks import ConfigError
+from trainer.history import History
+from trainer.metrics import Sums, soft_cross_entropy
+from trainer.regularizers import (
+    L1,
+    L2,
+    Chain,
+    Cutmix,
+    Cutout,
+    Dropout,
+    EarlyStopping,
+    LabelSmoothing,
+    Mixup,
+    Regularizer,
+)  # fmt: skip
+from trainer.regularizers.functional import (
+    cutmix_batch,
+    cutout_batch,
+    draw_beta,
+    draw_box,
+    draw_centres,
+    mixup_batch,
+    smooth_labels,
+)  # fmt: skip
+
+
+def batch(n: int = 6, k: int = 4, side: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(n, 2, side, side), torch.eye(k)[torch.randint(0, k, (n,))]
+
+
+@given(st.floats(0.01, 0.9), st.integers(2, 10))
+def test_label_smoothing_gives_torchs_loss(eps, k):
+    """Form ``all`` is torch's; form ``others`` is torch's with eps·k/(k − 1)."""
+    logits = torch.randn(8, k, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8) % k
+    y = torch.eye(k)[labels]
+    ours = soft_cross_entropy(logits, smooth_labels(y, eps, "all"))
+    assert ours.item() == pytest.approx(F.cross_entropy(logits, labels, label_smoothing=eps).item(), rel=1e-5)
+    smoothed = smooth_labels(y, eps, "others")
+    assert smoothed[torch.arange(8), labels].tolist() == pytest.approx([1 - eps] * 8, abs=1e-5)
+    assert smoothed.sum(1).tolist() == pytest.approx([1.0] * 8, abs=1e-5)
+
+
+def test_mixup_mixes_pictures_and_targets_by_one_weight():
+    x, y = batch()
+    order = torch.tensor([3, 4, 5, 0, 1, 2])
+    mixed, targets = mixup_batch(x, y, 0.3, order)
+    for i in range(len(x)):
+        assert torch.allclose(mixed[i], 0.3 * x[i] + 0.7 * x[order[i]])
+        assert torch.allclose(targets[i], 0.3 * y[i] + 0.7 * y[order[i]])
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize("kind", [Mixup, Cutmix])
+def test_mixing_keeps_targets_probabilities_for_any_batch_size(kind, n):
+    x, y = batch(n)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        mixed, targets = kind().batch(x, y)
+        assert mixed.shape == x.shape
+        assert torch.allclose(targets.sum(1), torch.ones(n))
+        assert bool((targets >= 0).all())
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_the_weight_is_drawn_from_beta(alpha):
+    torch.manual_seed(0)
+    draws = np.array([draw_beta(alpha) for _ in range(4000)])
+    reference = torch.distributions.Beta(alpha, alpha)
+    assert draws.mean() == pytest.approx(0.5, abs=4 * reference.stddev.item() / 4000**0.5)
+    assert draws.var() == pytest.approx(reference.variance.item(), rel=0.1)
+
+
+def test_cutmix_replaces_a_box_and_mixes_targets_by_its_area():
+    x, y = batch(side=8)
+    order = torch.tensor([1, 2, 3, 4, 5, 0])
+    mixed, targets = cutmix_batch(x, y, (2, 6, 1, 4), order)
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[2:6, 1:4] = True
+    for i in range(len(x)):
+        assert torch.equal(mixed[i][:, inside], x[order[i]][:, inside])
+        assert torch.equal(mixed[i][:, ~inside], x[i][:, ~inside])
+        assert torch.allclose(targets[i], y[i] * (52 / 64) + y[order[i]] * (12 / 64))
+
+
+@given(st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
+def test_a_cutmix_box_lies_in_the_picture(weight, height, width):
+    top, bottom, left, right = draw_box(weight, height, width)
+    assert 0 <= top <= bottom <= height
+    assert 0 <= left <= right <= width
+
+
+def test_cutout_blanks_a_square_clipped_at_the_border():
+    x = torch.ones(2, 1, 6, 6)
+    centres = torch.tensor([[3, 3], [0, 5]])
+    blank = cutout_batch(x, centres, 4, -1.0) == -1.0
+    expected = torch.zeros(2, 1, 6, 6, dtype=torch.bool)
+    expected[0, :, 1:5, 1:5] = True
+    expected[1, :, 0:2, 3:6] = True
+    assert torch.equal(blank, expected)
+
+
+def test_cutouts_centres_are_uniform_over_the_picture():
+    torch.manual_seed(0)
+    centres = draw_centres(torch.zeros(6000, 1, 4, 3))
+    for column, size in enumerate((4, 3)):
+        counts = torch.bincount(centres[:, column], minlength=size)
+        assert len(counts) == size
+        assert bool(((counts - 6000 / size).abs() < 5 * (6000 / size) ** 0.5).all())
+
+
+@pytest.mark.parametrize("option", [L2(strength=0.01), L1(strength=0.01)])
+def test_a_penalty_sums_weights_but_no_biases_and_norms(option):
+    model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    weights = np.concatenate([model[0].weight.detach().numpy().ravel(), model[3].weight.detach().numpy().ravel()])
+    expected = 0.01 * ((weights**2).sum() if isinstance(option, L2) and type(option) is L2 else np.abs(weights).sum())
+    assert option.penalty(model, torch.zeros(1)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_l2_does_to_sgd_what_twice_the_weight_decay_does():
+    torch.manual_seed(0)
+    one, other = nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)
+    other.load_state_dict(one.state_dict())
+    first = torch.optim.SGD(one.parameters(), lr=0.1)
+    second = torch.optim.SGD(other.parameters(), lr=0.1, weight_decay=0.06)
+    for _ in range(5):
+        for model, optimizer in ((one, first), (other, second)):
+            loss = model(torch.ones(2, 4)).square().sum()
+            if model is one:
+                loss = loss + L2(strength=0.03).penalty(model, loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert torch.allclose(one.weight, other.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["head", "all"])
+def test_dropout_acts_in_training_only_and_keeps_the_expectation(where):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 5))
+    names = list(model.state_dict())
+    x = torch.rand(1, 200)
+    plain = model.eval()(x).detach()
+    model = Dropout(p=0.3, where=where).model(model)
+    assert list(model.state_dict()) == names
+    assert torch.equal(model.eval()(x), plain)
+    model.train()
+    with torch.no_grad():
+        draws = torch.stack([model(x)[0] for _ in range(4000)])
+    assert draws.std(0).min() > 0
+    assert torch.allclose(draws.mean(0), plain[0], atol=5 * float(draws.std(0).max()) / 4000**0.5)
+
+
+def test_dropout_zeroes_the_share_it_says_before_the_head():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1000, 1))
+    nn.init.ones_(model[1].weight)
+    nn.init.zeros_(model[1].bias)
+    model = Dropout(p=0.25).model(model).train()
+    torch.manual_seed(0)
+    kept = model(torch.ones(400, 1000)) * 0.75 / 1000
+    assert kept.mean().item() == pytest.approx(0.75, abs=0.005)
+
+
+def test_early_stopping_waits_for_its_patience_and_says_why():
+    option = EarlyStopping(patience=2)
+    rows = [{"epoch": float(i + 1), "validation_accuracy": a} for i, a in enumerate((0.5, 0.7, 0.7, 0.6))]
+    assert [option.stop(History(rows[:n])) is not None for n in range(5)] == [False, False, False, False, True]
+    assert "best (0.7000) at epoch 2, 2 epochs ago" in (option.stop(History(rows)) or "")
+    assert EarlyStopping(patience=2, metric="train_loss").stop(
+        History([{"epoch": float(i), "train_loss": v} for i, v in enumerate((1.0, float("nan"), float("nan")))])
+    )
+
+
+def test_a_chain_acts_in_the_order_given():
+    class Add(Regularizer):
+        def batch(self, x, y):
+            return x + 1, y
+
+    class Double(Regularizer):
+        def batch(self, x, y):
+            return x * 2, y
+
+    x, y = torch.ones(1), torch.ones(1)
+    assert Chain({"a": Add(), "b": Double()}).batch(x, y)[0].item() == 4
+    assert Chain({"b": Double(), "a": Add()}).batch(x, y)[0].item() == 3
+    nothing = Chain({})
+    assert nothing.batch(x, y) == (x, y)
+    assert nothing.penalty(nn.Linear(1, 1), x) is None
+    assert nothing.stop(History()) is None
+    both = Chain({"l1": L1(strength=0.1), "l2": L2(strength=0.1)})
+    layer = nn.Linear(1, 1)
+    nn.init.constant_(layer.weight, 2.0)
+    assert both.penalty(layer, x).item() == pytest.approx(0.1 * 2 + 0.1 * 4)
+
+
+def test_sums_give_the_means_over_all_pictures_whatever_the_batches():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(23, 5), torch.randint(0, 5, (23,))
+    y = torch.eye(5)[labels]
+    sums = Sums()
+    for part in torch.arange(23).split(7):
+        sums.add(soft_cross_entropy(logits[part], y[part]), logits[part], y[part])
+    assert sums.means()["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
+    assert sums.means()["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    again = Sums()
+    again.load_state_dict(sums.state_dict())
+    assert again.means() == sums.means()
+    sums.reset()
+    assert sums.means() == {"loss": 0.0, "accuracy": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (Dropout, {"p": 0.0}), (Dropout, {"p": 1.0}), (LabelSmoothing, {"eps": 1.0}), (Mixup, {"alpha": 0.0}),
+        (Cutout, {"length": 0}), (L2, {"strength": 0.0}), (EarlyStopping, {"patience": 0}), (EarlyStopping, {"min_delta": -1.0}),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_name(kind, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        kind(**wrong)
