@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,19 +59,19 @@ def tensorboard(logdir: Path) -> Iterator[str]:
         server.wait()
 
 
-def picture(address: str, page: str, path: Path, wait: float, size: tuple[int, int] = (1400, 900)) -> str:
-    """Save what the browser shows of a page of TensorBoard; returns its visible text."""
+def picture(address: str, page: str, path: Path, wait: float, words: Iterable[str] = ()) -> None:
+    """Save what the browser shows of a page of TensorBoard, once all ``words`` stand on it (an error after a minute)."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium(), args=FLAGS)
-        tab = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
         tab.goto(f"{address}#{page}")
+        for word in words:
+            tab.get_by_text(word).first.wait_for(state="attached", timeout=60_000)
         tab.wait_for_timeout(1000 * wait)
         tab.screenshot(path=str(path))
-        text = tab.inner_text("body")
         browser.close()
-    return text
 
 
 def main() -> None:

@@ -1,0 +1,220 @@
+"""Data: files in torchvision's formats, splits, statistics, folders, and that both ways deliver the same batches."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from trainer.augmentation import Crop, Flip, Rotation
+from trainer.augmentation.workers import WorkerPipeline
+from trainer.checks import ConfigError
+from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, Pictures, TorchvisionSet
+from trainer.data.resident import ResidentBatches
+from trainer.data.splits import stratified
+from trainer.data.workers import WorkerBatches
+
+
+def write_mnist(root: Path, kind: str = "MNIST", count: int = 60) -> np.ndarray:
+    """Files in the format of the published ones: idx, gzipped."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    raw = root / kind / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for name, array, code in (("images-idx3", images, 3), ("labels-idx1", labels, 1)):
+            head = struct.pack(">HBB", 0, 8, code) + b"".join(struct.pack(">I", n) for n in array.shape)
+            (raw / f"{part}-{name}-ubyte").write_bytes(head + array.tobytes())
+            with gzip.open(raw / f"{part}-{name}-ubyte.gz", "wb") as file:
+                file.write(head + array.tobytes())
+    return images
+
+
+@pytest.mark.parametrize("kind", ["MNIST", "FashionMNIST"])
+def test_mnist_files_are_read_as_published(kind, tmp_path):
+    images = write_mnist(tmp_path, kind)
+    splits = TorchvisionSet(root=str(tmp_path), name=kind, download=False, validation=0).load()
+    assert np.array_equal(splits.train.images[..., 0], images)
+    assert splits.shape == (1, 28, 28)
+    assert len(splits.classes) == 10
+    assert splits.validation is None
+    assert splits.flips_change_classes == (kind == "MNIST")
+
+
+def test_cifar10_files_are_read_as_published(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    rng, rows = np.random.default_rng(0), []
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        data = rng.integers(0, 256, (20, 3072), np.uint8)
+        rows.append(data)
+        (folder / name).write_bytes(pickle.dumps({"data": data, "labels": [i % 10 for i in range(20)]}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class{i}" for i in range(10)]}))
+    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *a, **k: True)
+    splits = TorchvisionSet(root=str(tmp_path), name="CIFAR10", download=False, validation=20).load()
+    assert splits.shape == (3, 32, 32)
+    assert splits.classes[3] == "class3"
+    assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [80, 20, 20]
+    assert np.array_equal(splits.test.images[0], rows[-1][0].reshape(3, 32, 32).transpose(1, 2, 0))
+
+
+def test_files_that_are_not_there_are_told_with_the_way_out(tmp_path):
+    with pytest.raises(ConfigError, match="holds no MNIST"):
+        TorchvisionSet(root=str(tmp_path), download=False).load()
+
+
+def test_mnist5k_and_digits_come_with_the_installation():
+    splits = MNIST5k().load()
+    assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [3500, 500, 1000]
+    assert np.bincount(splits.test.labels).tolist() == [100] * 10
+    assert splits.mean[0] == pytest.approx(0.1307, abs=0.003)  # MNIST's, published with countless examples
+    assert splits.std[0] == pytest.approx(0.3081, abs=0.003)
+    digits = Digits().load()
+    assert digits.shape == (1, 8, 8)
+    assert sum(len(p) for p in (digits.train, digits.validation, digits.test)) == 1797
+
+
+@pytest.mark.parametrize("part", [0.2, 17])
+def test_a_split_keeps_the_classes_in_proportion_and_parts_nothing_twice(part):
+    labels = np.repeat(np.arange(4), [40, 30, 20, 10])
+    rest, taken = stratified(labels, part, 3, "x")
+    assert sorted([*rest, *taken]) == list(range(100))
+    wanted = part if isinstance(part, int) else 20
+    assert len(taken) == wanted
+    assert np.allclose(np.bincount(labels[taken]), np.array([40, 30, 20, 10]) * wanted / 100, atol=1)
+
+
+def test_the_split_does_not_depend_on_limit_and_a_smaller_limit_is_a_part_of_a_larger():
+    whole, some, few = (Fake(count=300, limit=limit).load() for limit in (None, 100, 30))
+    assert np.array_equal(whole.test.images, few.test.images)
+    assert np.array_equal(whole.validation.images, few.validation.images)
+
+    def rows(splits) -> set[bytes]:
+        return {image.tobytes() for image in splits.train.images}
+
+    assert rows(few) < rows(some) < rows(whole)
+    assert np.bincount(few.train.labels).tolist() == [3] * 10
+
+
+def test_statistics_are_numpys_over_the_training_part_alone():
+    splits = Fake(count=200, size=6).load()
+    expected = splits.train.images.reshape(-1, 3) / 255
+    assert splits.mean == pytest.approx(expected.mean(0))
+    assert splits.std == pytest.approx(expected.std(0))
+    assert splits.prior == [(splits.train.labels == i).mean() for i in range(10)]
+
+
+def test_arrays_are_read_and_wrong_ones_told(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(30) % 3, x_test=images[:9], y_test=np.arange(9) % 3)
+    splits = Arrays(path=str(tmp_path / "a.npz"), validation=6).load()
+    assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [24, 6, 9]
+    np.savez(tmp_path / "b.npz", x_train=images.astype(float), y_train=np.arange(30))
+    with pytest.raises(ConfigError, match="uint8"):
+        Arrays(path=str(tmp_path / "b.npz")).load()
+    np.savez(tmp_path / "c.npz", images=images)
+    with pytest.raises(ConfigError, match="it holds: images"):
+        Arrays(path=str(tmp_path / "c.npz")).load()
+
+
+def make_folder(root: Path, sizes: tuple[tuple[int, int], ...] = ((20, 30), (40, 16))) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("ant", "bee"):
+        (root / kind).mkdir(parents=True)
+        for i in range(10):
+            height, width = sizes[i % len(sizes)]
+            cv2.imwrite(str(root / kind / f"{i}.png"), rng.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def test_a_folder_of_classes_is_split_and_its_pictures_brought_to_one_size(tmp_path):
+    make_folder(tmp_path)
+    splits = Folder(root=str(tmp_path), size=24, test=4, validation=4).load()
+    assert splits.classes == ("ant", "bee")
+    assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [12, 4, 4]
+    assert splits.shape == (3, 24, 24)
+    loader = WorkerBatches(
+        splits.train, num_classes=2, mean=splits.mean, std=splits.std, batch_size=5, shape=splits.shape, num_workers=0
+    )
+    found = list(loader.batches(0))
+    loader.close()
+    assert [tuple(x.shape) for x, _ in found] == [(5, 3, 24, 24), (5, 3, 24, 24), (2, 3, 24, 24)]
+
+
+def test_a_picture_of_the_right_size_comes_through_exactly_in_rgb(tmp_path):
+    make_folder(tmp_path, sizes=((8, 8),))
+    splits = Folder(root=str(tmp_path), size=8, test=0, validation=0, normalize="none").load()
+    loader = WorkerBatches(
+        splits.train, num_classes=2, mean=splits.mean, std=splits.std, batch_size=20, shape=splits.shape,
+        num_workers=0, shuffle=False,
+    )  # fmt: skip
+    x, y = next(iter(loader.batches(0)))
+    loader.close()
+    for i, path in enumerate(splits.train.paths):
+        expected = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        assert np.array_equal((x[i] * 255).round().numpy().transpose(1, 2, 0), expected)
+    assert torch.equal(y.argmax(1), torch.from_numpy(splits.train.labels))
+
+
+def pictures(count: int = 23) -> Pictures:
+    rng = np.random.default_rng(0)
+    return Pictures(rng.integers(0, 256, (count, 9, 9, 3), np.uint8), np.arange(count) % 4)
+
+
+COMMON = {"num_classes": 4, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25), "batch_size": 5, "seed": 7}
+
+
+@pytest.mark.parametrize("per_picture", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_both_ways_deliver_the_same_batches_where_nothing_is_augmented(per_picture, drop_last):
+    options = {**COMMON, "per_picture": per_picture, "drop_last": drop_last}
+    resident = list(ResidentBatches(pictures(), **options).batches(3))
+    workers = WorkerBatches(pictures(), **options, shape=(3, 9, 9), num_workers=0)
+    found = list(workers.batches(3))
+    workers.close()
+    assert len(found) == len(resident) == (4 if drop_last else 5)
+    for (x, y), (other_x, other_y) in zip(resident, found, strict=True):
+        assert torch.equal(x, other_x)
+        assert torch.equal(y, other_y)
+
+
+def test_pictures_are_normalised_as_the_equation_says():
+    x, _ = next(iter(ResidentBatches(pictures(), **COMMON, shuffle=False).batches(0)))
+    expected = (pictures().images[:5] / 255 - np.array(COMMON["mean"])) / np.array(COMMON["std"])
+    assert np.allclose(x.numpy().transpose(0, 2, 3, 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_begun_in_the_middle_goes_on_as_the_whole_one(workers):
+    pipeline = WorkerPipeline([Crop(), Flip(), Rotation()], (3, 9, 9))
+    loader = WorkerBatches(pictures(), **COMMON, pipeline=pipeline, shape=(3, 9, 9), num_workers=workers)
+    whole, rest = list(loader.batches(2)), list(loader.batches(2, 3))
+    loader.close()
+    for (x, y), (other_x, other_y) in zip(whole[3:], rest, strict=True):
+        assert torch.equal(x, other_x)
+        assert torch.equal(y, other_y)
+
+
+def test_each_epoch_shows_every_picture_once_in_another_order():
+    loader = ResidentBatches(pictures(), **COMMON)
+    orders = [np.concatenate([chosen for _, chosen in loader.indices(epoch, 0)]) for epoch in range(3)]
+    assert all(sorted(order) == list(range(23)) for order in orders)
+    assert not np.array_equal(orders[0], orders[1])
+    other = ResidentBatches(pictures(), **{**COMMON, "seed": 8})
+    assert not np.array_equal(orders[0], other.order(0))
+
+
+def test_augmentation_differs_from_epoch_to_epoch_and_from_picture_to_picture():
+    same = Pictures(np.repeat(pictures(1).images, 10, 0), np.zeros(10, np.int64))
+    pipeline = WorkerPipeline([Crop()], (3, 9, 9))
+    loader = WorkerBatches(same, **{**COMMON, "batch_size": 10}, pipeline=pipeline, shape=(3, 9, 9), num_workers=2)
+    one, other = (next(iter(loader.batches(epoch)))[0] for epoch in (0, 1))
+    loader.close()
+    assert not torch.equal(one, other)
+    assert len({x.numpy().tobytes() for x in one}) > 5
