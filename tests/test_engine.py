@@ -1,0 +1,163 @@
+"""The engine against a loop written by hand, and each thing it does to a step."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from trainer.build import build
+from trainer.compose import compose
+from trainer.config import resolve
+from trainer.engine.evaluation import evaluate
+from trainer.engine.loop import fit, train_step
+
+SMALL = (
+    "data=fake", "data.size=8", "data.count=100", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",
+    "regularizer=[]", "device=cpu", "precision=float32",
+)  # fmt: skip
+
+
+def run_of(*words: str):
+    return build(resolve(compose([*SMALL, *words])))
+
+
+def test_the_engine_equals_a_loop_written_by_hand_bit_for_bit():
+    """Adam, a cosine, weight decay and batch norm, over the same pictures in the order of (seed, epoch)."""
+    words = ("optimizer=adam", "optimizer.weight_decay=0.01", "schedule=[cosine]")
+    run, other = run_of(*words), run_of(*words)
+    model, data = other.model.train(), other.train
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.Adam(groups, lr=0.001, fused=True)
+    images, labels = data.pictures.images, torch.from_numpy(data.pictures.labels)
+    steps = 0
+    for epoch in range(2):
+        order = np.random.default_rng([0, epoch, 0]).permutation(len(labels))
+        for begin in range(0, len(order), 16):
+            chosen = order[begin : begin + 16]
+            x = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).float()
+            x = data.normalised(x)
+            for group in optimizer.param_groups:
+                group["lr"] = 0.001 * (1 + math.cos(math.pi * (steps / len(data)) / 2)) / 2
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), F.one_hot(labels[chosen], 3).float()).backward()
+            optimizer.step()
+            steps += 1
+    fit(run)
+    assert run.clock.step == steps
+    for (name, ours), theirs in zip(run.model.state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
+    gradients = {}
+    for part in ("null", "16", "5", "1"):
+        run = run_of(
+            "architecture.norm=none", f"micro_batch={part}", "regularizer=[l2]", "regularizer.l2.strength=0.01"
+        )
+        x, y = next(iter(run.train.batches(0)))
+        run.optimizer.step = lambda closure=None: None
+        run.optimizer.zero_grad = lambda set_to_none=True: None
+        train_step(run, x, y)
+        gradients[part] = [p.grad.clone() for p in run.model.parameters()]
+        assert run.sums.count == 16
+    for part in ("16", "5", "1"):
+        for whole, summed in zip(gradients["null"], gradients[part], strict=True):
+            assert torch.allclose(whole, summed, atol=1e-6)
+
+
+def test_the_gradients_norm_is_clipped():
+    run = run_of("optimizer=sgd", "optimizer.lr=1", "optimizer.clip_norm=0.01", "schedule=constant", "epochs=0.1")
+    before = [p.detach().clone() for p in run.model.parameters()]
+    x, y = next(iter(run.train.batches(0)))
+    train_step(run, x, y)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(before, run.model.parameters(), strict=True)])
+    assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_full_batch_is_one_step_an_epoch():
+    run = run_of("batch_size=full", "epochs=3", "architecture.norm=none")
+    fit(run)
+    assert run.clock.step == 3
+
+
+@pytest.mark.parametrize(("epochs", "rows", "steps"), [(0.6, 1, 3), (1.6, 2, 8), (2, 2, 10)])
+def test_a_fraction_of_an_epoch_is_trained_and_evaluated(epochs, rows, steps):
+    run = run_of(f"epochs={epochs}")  # 72 training pictures: 5 batches
+    fit(run)
+    assert len(run.history) == rows
+    assert run.clock.step == steps
+    assert run.history[-1]["validation_loss"] > 0
+
+
+def test_evaluation_is_the_mean_over_all_pictures_and_leaves_the_mode():
+    run = run_of()
+    run.model.train()
+    found = evaluate(run.model, run.test, run.precision)
+    assert run.model.training
+    run.model.eval()
+    x = torch.cat([x for x, _ in run.test.batches(0)])
+    y = torch.cat([y for _, y in run.test.batches(0)]).argmax(1)
+    with torch.no_grad():
+        out = run.model(x)
+    assert found["loss"] == pytest.approx(F.cross_entropy(out, y).item(), rel=1e-5)
+    assert found["accuracy"] == pytest.approx((out.argmax(1) == y).float().mean().item())
+
+
+def test_the_rate_is_the_schedules_at_the_beginning_of_each_step():
+    run = run_of("schedule=[warmup,one_cycle]", "optimizer=adam")
+    rates, momenta = [], []
+
+    class Watch:
+        def on_fit_start(self, run):
+            pass
+
+        def on_step_end(self, run):
+            rates.append(run.optimizer.param_groups[0]["lr"])
+            momenta.append(run.optimizer.param_groups[0]["betas"][0])
+
+        on_epoch_end = on_fit_end = lambda self, run, row: None
+
+    fit(run, [Watch()])
+    schedule = run.phases[0].schedule
+    assert rates == [0.001 * schedule(i / 5) for i in range(10)]
+    assert momenta == [schedule.momentum_at(i / 5) for i in range(10)]
+
+
+def test_layer_decay_gives_the_stem_the_smallest_rate():
+    run = run_of("optimizer.layer_decay=0.5", "schedule=constant")
+    fit(run)
+    stem = next(iter(run.model.parameters()))
+    rates = {id(p): group["lr"] for group in run.optimizer.param_groups for p in group["params"]}
+    head = run.model[-1].weight
+    assert rates[id(stem)] == pytest.approx(rates[id(head)] * 0.25)
+
+
+def test_bf16_trains_float32_weights():
+    run = run_of("precision=bf16")
+    fit(run)
+    assert all(p.dtype is torch.float32 for p in run.model.parameters())
+    assert run.outputs.dtype is torch.bfloat16
+    assert math.isfinite(run.history[-1]["train_loss"])
+
+
+def test_a_loss_that_is_no_number_is_reported_and_does_not_become_the_best():
+    run = run_of("optimizer=sgd", "optimizer.lr=1e20", "architecture.norm=none", "schedule=constant", "epochs=3")
+    fit(run)
+    assert run.best is None or math.isfinite(run.history[run.best["row"]]["validation_loss"]) or run.best["row"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_gpu_learns_as_the_cpu_does():
+    found = {}
+    for device in ("cpu", "cuda"):
+        run = run_of(f"device={device}", "epochs=6", "augmentation=[crop,flip]")
+        fit(run)
+        found[device] = run.history[-1]["validation_accuracy"]
+    assert found["cuda"] == pytest.approx(found["cpu"], abs=0.15)
