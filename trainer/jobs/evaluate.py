@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Evaluate:
     """Loss, accuracy and a table per class of ``checkpoint`` on ``split``; the pictures are normalised as in its training."""
 
-    split: Literal["train", "validation", "test", "auto"] = "test"
+    split: Literal["train", "validation", "test", "auto"] = "auto"
     prefer: Literal["best", "last"] = "best"
     weights: Literal["auto", "model", "averaged"] = "auto"
 
@@ -89,7 +89,9 @@ class Evaluate:
         there = [name for name in ("test", "validation", "train") if getattr(splits, name)]
         split = there[0] if self.split == "auto" else self.split
         if split not in there:
-            raise ConfigError(Problem("job.split", split, f"the data has {', '.join(there)}"))
+            raise ConfigError(
+                Problem("job.split", split, "the data has no such part", f"allowed here: auto, {', '.join(there)}")
+            )
         return splits, split
 
 
