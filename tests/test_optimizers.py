@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from trainer.checks import ConfigError
-from trainer.optimizers import SGD, Adadelta, Adam, AdamW, ForeignOptimizer, Momentum, Nesterov
+from trainer.optimizers import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamUncorrected,
+    AdamW,
+    ForeignOptimizer,
+    Momentum,
+    Muon,
+    Nesterov,
+    RMSprop,
+)  # fmt: skip
 from trainer.optimizers.groups import parameter_groups
+from trainer.optimizers.rules import orthogonal
 
 GRADIENTS = np.random.default_rng(0).normal(size=(12, 5))
 START = np.linspace(-1, 1, 5)
@@ -161,3 +176,122 @@ def test_a_class_of_torch_can_be_named_with_its_rate():
 def test_a_value_out_of_range_is_refused_by_name(kind, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         kind(**wrong)
+
+
+def test_adagrad_sums_squares_with_epsilon_inside_the_root():
+    def rule(w, g, m, t):
+        m["G"] = m.get("G", 0) + g**2
+        return w - 0.1 * g / np.sqrt(m["G"] + 0.01)
+
+    assert trained(Adagrad(lr=0.1, eps=0.01)) == pytest.approx(by_hand(rule), rel=1e-9)
+    assert trained(Adagrad(lr=0.1, eps=0.01, weight_decay=0.3)) == pytest.approx(by_hand(rule, 0.3), rel=1e-9)
+
+
+def test_rmsprop_forgets_squares_with_epsilon_inside_the_root():
+    def rule(w, g, m, t):
+        m["G"] = 0.8 * m.get("G", 0) + 0.2 * g**2
+        return w - 0.1 * g / np.sqrt(m["G"] + 0.01)
+
+    assert trained(RMSprop(lr=0.1, gamma=0.8, eps=0.01)) == pytest.approx(by_hand(rule), rel=1e-9)
+
+
+def test_almost_adam_has_no_bias_correction():
+    def rule(w, g, m, t):
+        m["m"] = 0.9 * m.get("m", 0) + 0.1 * g
+        m["G"] = 0.99 * m.get("G", 0) + 0.01 * g**2
+        return w - 0.1 * m["m"] / np.sqrt(m["G"] + 0.01)
+
+    assert trained(AdamUncorrected(lr=0.1, betas=(0.9, 0.99), eps=0.01)) == pytest.approx(by_hand(rule), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("option", "theirs"),
+    [
+        (Adagrad(lr=0.1, eps=1e-20), lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-10)),
+        (RMSprop(lr=0.1, eps=1e-20), lambda p: torch.optim.RMSprop(p, lr=0.1, alpha=0.9, eps=1e-10)),
+        (Adagrad(lr=0.1, epsilon_inside_root=False), lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-8)),
+        (RMSprop(lr=0.1, epsilon_inside_root=False), lambda p: torch.optim.RMSprop(p, lr=0.1, alpha=0.9, eps=1e-8)),
+    ],
+)
+def test_our_forms_equal_torchs_where_epsilon_is_nothing_or_outside(option, theirs):
+    weight = nn.Parameter(torch.tensor(START).clone())
+    optimizer = theirs([weight])
+    for gradient in GRADIENTS:
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    assert trained(option) == pytest.approx(weight.detach().numpy(), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8), (6, 6)])
+def test_muon_equals_torchs_on_matrices(shape):
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.ones(shape)) for _ in range(2))
+    one = Muon(lr=0.1, momentum=0.9).build([{"params": [ours], "weight_decay": 0.2, "kind": "matrix"}])
+    other = torch.optim.Muon([theirs], lr=0.1, momentum=0.9, weight_decay=0.2)
+    for _ in range(4):
+        gradient = torch.randn(shape)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        one.step()
+        other.step()
+    assert torch.allclose(ours, theirs, atol=0.02)  # torch's iteration is in bf16
+
+
+def test_muons_step_has_singular_values_near_one():
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(16, 3, 3, 3).reshape(16, -1)))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def test_muon_takes_matrices_and_kernels_and_leaves_the_rest_to_nesterov():
+    option = Muon(rest=0.5)
+    model = network()
+    kinds = {id(p): (g["kind"], g["ratio"]) for g in parameter_groups(layers_of(model), option) for p in g["params"]}
+    assert kinds[id(model[0].weight)] == ("matrix", 1.0)
+    assert kinds[id(model[0].bias)] == kinds[id(model[1].weight)] == ("rest", 0.5)
+    assert kinds[id(model[3].weight)] == ("rest", 0.5), "the last layer"
+    assert trained(Muon(lr=0.1, momentum=0.8)) == pytest.approx(
+        trained(Nesterov(lr=0.1, momentum=0.8, weight_decay=0.0))
+    )
+
+
+EVERY = [
+    SGD(lr=0.05), Momentum(lr=0.01), Nesterov(lr=0.01), Adagrad(lr=0.5), RMSprop(lr=0.02), Adadelta(lr=5.0), Adam(lr=0.05),
+    AdamUncorrected(lr=0.05), AdamW(lr=0.05), Muon(lr=0.01),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", EVERY, ids=lambda o: type(o).__name__)
+def test_every_optimizer_goes_down_a_ravine(option):
+    """On (x² + 20 y²)/2 from (1, 1), the value falls to a hundredth."""
+    point = nn.Parameter(torch.ones(1, 2, dtype=torch.float64))
+    optimizer = option.build(parameter_groups([[("p", point)]], option))
+    for _ in range(800):
+        optimizer.zero_grad()
+        value = (point**2 * torch.tensor([[1.0, 20.0]])).sum() / 2
+        value.backward()
+        optimizer.step()
+    assert value.item() < 0.105
+
+
+@pytest.mark.parametrize("option", EVERY, ids=lambda o: type(o).__name__)
+def test_an_optimizers_state_is_saved_and_loaded_exactly(option):
+    models = [network() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [option.build(parameter_groups(layers_of(m), option)) for m in models]
+
+    def step(model, optimizer, seed) -> None:
+        torch.manual_seed(seed)
+        optimizer.zero_grad()
+        model(torch.randn(4, 1, 4, 4)).square().sum().backward()
+        optimizer.step()
+
+    for seed in range(3):
+        step(models[0], optimizers[0], seed)
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    for seed in range(3, 6):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            step(model, optimizer, seed)
+    for one, other in zip(*(m.state_dict().values() for m in models), strict=True):
+        assert torch.equal(one, other)

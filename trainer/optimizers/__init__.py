@@ -37,6 +37,10 @@ class Optimizer:
             layer_decay=(0 < self.layer_decay <= 1, "must be in (0, 1]"),
         )
 
+    def kind(self, dimensions: int, is_head: bool) -> tuple[str, float]:
+        """A name for how a parameter is treated, and the ratio of its rate to that of its layer."""
+        return "", 1.0
+
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         raise NotImplementedError
 
@@ -142,6 +146,97 @@ class Adadelta(Rule):
 
     def arguments(self) -> dict[str, Any]:
         return {"rho": self.rho, "eps": self.eps}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adagrad(Optimizer):
+    """G ← G + g²; w ← w − lr·g/√(G + eps) (Duchi 2011), eps inside the root as in the lecture;
+    ``epsilon_inside_root`` false is torch's w − lr·g/(√G + eps).
+    """
+
+    lr: float = 0.01
+    eps: float = 1e-8
+    epsilon_inside_root: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, eps=(self.eps > 0, "must be > 0"))
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        import torch
+
+        from trainer.optimizers import rules
+
+        if self.epsilon_inside_root:
+            return rules.Adagrad(groups, lr=self.lr, eps=self.eps)
+        return torch.optim.Adagrad(groups, lr=self.lr, eps=self.eps, foreach=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSprop(Optimizer):
+    """G ← gamma·G + (1 − gamma)·g²; w ← w − lr·g/√(G + eps) (Hinton 2012), eps inside the root as in the lecture;
+    ``epsilon_inside_root`` false is torch's w − lr·g/(√G + eps).
+    """
+
+    lr: float = 0.001
+    gamma: float = 0.9
+    eps: float = 1e-8
+    epsilon_inside_root: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, gamma=(0 <= self.gamma < 1, "must be in [0, 1)"), eps=(self.eps > 0, "must be > 0"))
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        import torch
+
+        from trainer.optimizers import rules
+
+        if self.epsilon_inside_root:
+            return rules.RMSprop(groups, lr=self.lr, gamma=self.gamma, eps=self.eps)
+        return torch.optim.RMSprop(groups, lr=self.lr, alpha=self.gamma, eps=self.eps, foreach=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamUncorrected(Adam):
+    """m ← β₁m + (1−β₁)g; G ← β₂G + (1−β₂)g²; w ← w − lr·m/√(G + eps): the lecture's "almost Adam", without bias
+    correction, so that the first steps are (1−β₁)/√(1−β₂) times Adam's: about 3.2 with the usual betas.
+    """
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        from trainer.optimizers import rules
+
+        return rules.AdamUncorrected(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Muon(Optimizer):
+    """Momentum whose matrix is made orthogonal, for all weights but the last layer's; biases, norms and the last layer go
+    by Nesterov's momentum with the rate lr·``rest`` (Jordan 2024). ``steps`` of Newton-Schulz iteration.
+    """
+
+    lr: float = 0.02
+    momentum: float = 0.95
+    steps: int = 5
+    rest: float = 1.0
+    momentum_key = "momentum"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self,
+            momentum=(0 < self.momentum < 1, "must be in (0, 1)"),
+            steps=(self.steps >= 1, "must be >= 1"),
+            rest=(self.rest > 0, "must be > 0, a share of lr"),
+        )
+
+    def kind(self, dimensions: int, is_head: bool) -> tuple[str, float]:
+        return ("rest", self.rest) if is_head or dimensions < 2 else ("matrix", 1.0)
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        from trainer.optimizers import rules
+
+        return rules.Muon(groups, lr=self.lr, momentum=self.momentum, steps=self.steps)
 
 
 class ForeignOptimizer(Optimizer):

@@ -15,16 +15,18 @@ def parameter_groups(layers: Layers, option: Optimizer) -> list[dict[str, Any]]:
     """Groups for an optimizer: weights decay, biases and norms do not (unless ``decay_all``); layer i of L has the ratio
     layer_decay^(L−1−i) of the peak rate. Parameters that are frozen are left out.
     """
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, str], dict[str, Any]] = {}
     for depth, layer in enumerate(layers):
         ratio = option.layer_decay ** (len(layers) - 1 - depth)
         for name, parameter in layer:
             if not parameter.requires_grad:
                 continue
             decay = option.weight_decay if parameter.ndim > 1 or option.decay_all else 0.0
+            kind, share = option.kind(parameter.ndim, depth == len(layers) - 1)
+            own = ratio * share
             group = groups.setdefault(
-                (ratio, decay),
-                {"params": [], "lr": option.lr * ratio, "weight_decay": decay, "ratio": ratio, "name": name},
+                (own, decay, kind),
+                {"params": [], "lr": option.lr * own, "weight_decay": decay, "ratio": own, "name": name, "kind": kind},
             )
             group["params"].append(parameter)
     return list(groups.values())
