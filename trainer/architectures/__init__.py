@@ -86,6 +86,104 @@ class ResNet(Architecture):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CIFAR10Full(Architecture):
+    """The three-convolution network of Caffe's ``cifar10_full``, on which cyclical rates were shown (Smith 2015);
+    ``norm`` response is the published local response normalisation.
+    """
+
+    norm: Literal["response", "batch", "group", "layer", "none"] = "response"
+
+    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+        from trainer.architectures.published import cifar10_full
+
+        return cifar10_full(shape, num_classes, self.norm, self.norm_position, activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet18CIFAR(Architecture):
+    """ResNet-18 for small pictures: a 3 x 3 stem, no pooling in front (He et al. 2015, widely used on CIFAR)."""
+
+    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+        from trainer.architectures.published import resnet18_cifar
+
+        return resnet18_cifar(shape, num_classes, self.norm, self.norm_position, activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WideResNet(Architecture):
+    """Pre-activated residual network of 6n + 4 layers, ``widen_factor`` times as wide; ``dropout`` inside the blocks
+    (Zagoruyko & Komodakis 2016, arXiv:1605.07146).
+    """
+
+    depth: int = 16
+    widen_factor: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            depth=(self.depth >= 10 and (self.depth - 4) % 6 == 0, "must be 6n + 4: 10, 16, 22, 28, 40"),
+            widen_factor=(self.widen_factor >= 1, "must be >= 1"),
+            dropout=(0 <= self.dropout < 1, "must be in [0, 1); 0 = off"),
+        )
+
+    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+        from trainer.architectures.published import wide_resnet
+
+        sizes = self.depth, self.widen_factor, self.dropout
+        return wide_resnet(shape, num_classes, *sizes, self.norm, self.norm_position, activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseNet(Architecture):
+    """DenseNet-BC of 6n + 4 layers, ``growth_rate`` new channels a layer, bottleneck 4, compression 1/2
+    (Huang et al. 2016, arXiv:1608.06993).
+    """
+
+    depth: int = 100
+    growth_rate: int = 12
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            depth=(self.depth >= 10 and (self.depth - 4) % 6 == 0, "must be 6n + 4: 10, 16, 40, 100, 190"),
+            growth_rate=(self.growth_rate >= 1, "must be >= 1"),
+        )
+
+    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+        from trainer.architectures.published import densenet
+
+        sizes = self.depth, self.growth_rate
+        return densenet(shape, num_classes, *sizes, self.norm, self.norm_position, activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timm:
+    """Any classifier of timm by ``name`` (extra ``[timm]``); ``weights`` is null, ``pretrained`` (timm's download), or a
+    local file. Head and stem are fitted as for torchvision's networks.
+    """
+
+    name: str = "resnet18"
+    weights: str | None = None
+    keep_activation: bool = True
+
+    @property
+    def pretrained(self) -> bool:
+        return self.weights is not None
+
+    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+        from trainer.architectures.pretrained import timm_model
+
+        return timm_model(self, shape, num_classes, activation)
+
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and deviation the pretrained weights were trained with, as timm says."""
+        from trainer.architectures.pretrained import timm_normalization
+
+        return timm_normalization(self.name) if self.pretrained else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Torchvision:
     """Any classifier of ``torchvision.models`` by ``name``; ``weights`` is null, an enum name such as IMAGENET1K_V1, or a
     local file. The last layer is replaced where the number of classes differs, the first where the pictures are not RGB.
@@ -116,4 +214,16 @@ def unknown_name(name: str, names: list[str]) -> ConfigError:
     )
 
 
-__all__: list[Any] = ["CNN", "MLP", "Architecture", "ResNet", "Torchvision", "unknown_name"]
+__all__: list[Any] = [
+    "CNN",
+    "MLP",
+    "Architecture",
+    "CIFAR10Full",
+    "DenseNet",
+    "ResNet",
+    "ResNet18CIFAR",
+    "Timm",
+    "Torchvision",
+    "WideResNet",
+    "unknown_name",
+]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torchvision
 from torch import nn
 
-from trainer.architectures import Torchvision, unknown_name
+from trainer.architectures import Timm, Torchvision, unknown_name
 from trainer.architectures.layers import ACTIVATIONS, head_of, replace
 from trainer.architectures.networks import forward_once
 from trainer.checks import ConfigError, Problem, nearest
@@ -30,6 +30,56 @@ def torchvision_model(
     if option.weights is not None:
         model.load_state_dict(_weights(option))
     _fit_head(model, num_classes)
+    return _fitted(model, option, shape, activation)
+
+
+def timm_model(option: Timm, shape: tuple[int, int, int], num_classes: int, activation: Activation) -> nn.Module:
+    """timm's network of ``option`` for pictures of ``shape`` and ``num_classes``."""
+    timm = _timm()
+    if not timm.is_model(option.name):
+        raise unknown_name(option.name, timm.list_models())
+    local = Path(option.weights).expanduser() if option.weights not in (None, "pretrained") else None
+    if local is not None and not local.is_file():
+        text = "is no file; pretrained downloads timm's"
+        raise ConfigError(Problem("architecture.weights", option.weights, text))
+    size = {"img_size": shape[1:]} if shape[1] == shape[2] else {}
+    try:
+        try:
+            model = timm.create_model(option.name, pretrained=option.weights == "pretrained", **size)
+        except TypeError:  # most convolutional networks take pictures of any size and are told none
+            model = timm.create_model(option.name, pretrained=option.weights == "pretrained")
+    except (OSError, RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConfigError(Problem("architecture.name", option.name, f"cannot be made: {reason}")) from None
+    if local is not None:
+        try:
+            timm.models.load_checkpoint(model, str(local), weights_only=True)
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
+            problem = Problem("architecture.weights", option.weights, f"does not fit {option.name}: {reason}")
+            raise ConfigError(problem) from None
+    model.reset_classifier(num_classes)
+    return _fitted(model, option, shape, activation)
+
+
+def timm_normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of a timm model's pretrained weights."""
+    found = _timm().get_pretrained_cfg(name)
+    return (tuple(found.mean), tuple(found.std)) if found else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError:
+        raise ConfigError(Problem("architecture", "timm", "is not installed", "pip install 'trainer[timm]'")) from None
+    return timm
+
+
+def _fitted(
+    model: nn.Module, option: Torchvision | Timm, shape: tuple[int, int, int], activation: Activation
+) -> nn.Module:
+    """The network with a stem for the pictures' channels and, where asked, the config's activation; tried once."""
     if shape[0] != 3:
         _fit_stem(model, shape[0], option.pretrained)
     if not option.keep_activation:
