@@ -25,7 +25,15 @@ SMALL = (
     "device=cpu",
 )
 # Large networks are made small; what would need files of its own is left out.
-SMALLER = {"mlp": "architecture.widths=[8]", "cnn": "architecture.widths=[4,8]"}
+SMALLER = {
+    "mlp": "architecture.widths=[8]",
+    "cnn": "architecture.widths=[4,8]",
+    "resnet20": "architecture.depth=8",
+    "wide_resnet": "architecture.depth=10",
+    "densenet": "architecture.depth=10",
+    "cifar10_full": "architecture.norm=response",
+}
+RESIDUAL = ("resnet20", "wide_resnet")
 LEFT_OUT = {"data", "job", "observer", "engine", "recipe"}
 
 
@@ -38,7 +46,7 @@ def drawn(seed: int) -> list[str]:
         if group in LEFT_OUT:
             continue
         if group == "architecture":
-            names = [n for n in names if n in ("mlp", "cnn", "resnet20")]
+            names = list(SMALLER)
         if group not in LISTS:
             name = rng.choice(names)
             words.append(f"{group}={name}")
@@ -47,6 +55,8 @@ def drawn(seed: int) -> list[str]:
             chosen = rng.sample(names, rng.randint(0, 3))
             if group == "augmentation":
                 chosen = [n for n in chosen if n != "none"]
+            if group == "regularizer" and not any(w == f"architecture={r}" for w in words for r in RESIDUAL):
+                chosen = [n for n in chosen if n != "stochastic_depth"]
             words.append(f"{group}=[{','.join(chosen)}]")
     return words
 

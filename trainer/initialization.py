@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainer.checks import check
 
@@ -19,14 +20,20 @@ if TYPE_CHECKING:
 class Initialization:
     """Weights by ``rule``; biases 0, norms 1 and 0, the last layer's bias log prior, so that the first loss is the
     entropy of the classes. ``auto`` is Kaiming with the slope's gain for ReLU-like activations (He 2015) and Xavier for
-    the others (Glorot 2010); ``normal`` has the deviation ``std``; ``torch`` leaves torch's own.
+    the others (Glorot 2010); ``normal`` has the deviation ``std``; ``torch`` leaves torch's own; ``lsuv`` scales orthogonal
+    matrices, layer by layer, until each layer's output on a batch has the variance 1 (Mishkin & Matas 2015).
     """
 
     rule: Literal[
-        "auto", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal", "normal", "zeros", "torch"
+        "auto", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal", "normal", "zeros",
+        "torch", "lsuv",
     ] = "auto"  # fmt: skip
     std: float = 0.01
-    needs_batch: ClassVar[bool] = False
+
+    @property
+    def needs_batch(self) -> bool:
+        """Whether ``apply`` wants a batch of pictures."""
+        return self.rule == "lsuv"
 
     def __post_init__(self) -> None:
         check(self, std=(self.std > 0, "must be > 0 (only rule=normal uses it)"))
@@ -51,6 +58,8 @@ class Initialization:
                     self._weights(module.weight, activation, last=module is head)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+        if self.rule == "lsuv" and batch is not None and not head_only:
+            unit_variance(model, batch)
         if prior is not None and getattr(head, "bias", None) is not None:
             import torch
 
@@ -80,5 +89,40 @@ class Initialization:
                 "xavier_normal": nn.init.xavier_normal_,
                 "xavier_uniform": nn.init.xavier_uniform_,
                 "orthogonal": nn.init.orthogonal_,
+                "lsuv": nn.init.orthogonal_,
             }
             kinds[rule](weight, gain)
+
+
+class _Enough(Exception):
+    """The layer has been reached; the rest of the network need not be computed."""
+
+
+def unit_variance(model: nn.Module, batch: Tensor, tolerance: float = 0.02, tries: int = 10) -> None:
+    """Divide each layer's weight by the deviation of its output on ``batch`` until that is 1, from stem to head.
+
+    A layer that is not used, or whose output does not vary, is left as it is. Norms and dropout are in evaluation mode.
+    """
+    import torch
+    from torch import nn
+
+    found: list[float] = []
+
+    def look(module: nn.Module, inputs: object, output: Tensor) -> None:
+        found.append(float(output.float().std()))
+        raise _Enough
+
+    was = model.training
+    model.eval()
+    with torch.no_grad():
+        for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
+            hook = layer.register_forward_hook(look)
+            for _ in range(tries):
+                found.clear()
+                with contextlib.suppress(_Enough):
+                    model(batch)
+                if not found or not math.isfinite(found[0]) or found[0] < 1e-8 or abs(found[0] - 1) < tolerance:
+                    break
+                layer.weight.div_(found[0])
+            hook.remove()
+    model.train(was)

@@ -24,6 +24,7 @@ class Evaluate:
     split: Literal["train", "validation", "test", "auto"] = "auto"
     prefer: Literal["best", "last"] = "best"
     weights: Literal["auto", "model", "averaged"] = "auto"
+    fuse: bool = False
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         if config.checkpoint is None:
@@ -45,6 +46,10 @@ class Evaluate:
         if averaged:  # torch's AveragedModel counts, and calls the model "module"
             weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
         model.load_state_dict(weights)
+        if self.fuse:
+            from trainer.architectures.fusion import fuse
+
+            model = fuse(model)
         claim(folder, config.tree, overrides, f"{precision.device}, {precision.name}")
         found, confusion = score(model, loader, precision, len(info.classes))
         result = {

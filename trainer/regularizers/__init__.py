@@ -134,6 +134,30 @@ class Dropout(Regularizer):
 
 
 @dataclass(frozen=True)
+class StochasticDepth(Regularizer):
+    """In training the branch of residual block l of L is left out with probability p·l/L, and divided by 1 − p·l/L where
+    it stays, so that the expectation is that of evaluation (Huang et al. 2016, arXiv:1603.09382).
+
+    ``mode`` batch drops it for all pictures of a batch at once, as published; row for each picture by itself.
+    """
+
+    p: float = 0.5
+    mode: Literal["batch", "row"] = "batch"
+
+    def __post_init__(self) -> None:
+        check(self, p=(0 < self.p < 1, "must be in (0, 1); leave stochastic_depth out of the list to have none"))
+
+    def model(self, model: nn.Module) -> nn.Module:
+        from trainer.regularizers.modules import drop_branches
+
+        if not drop_branches(model, self.p, self.mode):
+            text = "needs a network of residual blocks"
+            way = "architecture=resnet20, wide_resnet, resnet18_cifar, or a residual network of torchvision or timm"
+            raise ConfigError(Problem("regularizer.stochastic_depth", "on", text, way))
+        return model
+
+
+@dataclass(frozen=True)
 class LabelSmoothing(Regularizer):
     """Targets less certain: 1 − eps on the class and eps/(K − 1) on each other (``others``, the lecture's form), or
     (1 − eps)·y + eps/K (``all``, torch's). ``others`` equals torch's with eps·K/(K − 1) (Szegedy et al. 2015).

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth, stochastic_depth
 
 from trainer.architectures.layers import ACTIVATIONS, head_of
+from trainer.architectures.networks import Block
+from trainer.architectures.published import Residual
 
 
 def insert_dropout(model: nn.Module, p: float, where: str) -> nn.Module:
@@ -42,3 +45,35 @@ class DropBefore(DropAfter):
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> Tensor:
         return torch.dropout(inputs[0], self.p, module.training)
+
+
+def drop_branches(model: nn.Module, p: float, mode: str) -> int:
+    """Stochastic depth by forward hooks on the branch of each residual block, rising linearly to ``p``; how many there are."""
+    branches = [branch for module in model.modules() if (branch := branch_of(module)) is not None]
+    for i, branch in enumerate(branches, 1):
+        if isinstance(branch, StochasticDepth):  # torchvision's own, where its networks have one
+            branch.p, branch.mode = p * i / len(branches), mode
+        else:
+            branch.register_forward_hook(DropBranch(p * i / len(branches), mode))
+    return len(branches)
+
+
+def branch_of(module: nn.Module) -> nn.Module | None:
+    """The module whose output a residual block adds to its shortcut; None where the module is no such block."""
+    if isinstance(module, StochasticDepth):
+        return module
+    if isinstance(module, Block | Residual):
+        return module.branch
+    # torchvision's and timm's blocks: the last norm before the sum.
+    last = {"BasicBlock": "bn2", "Bottleneck": "bn3"}.get(type(module).__name__)
+    return getattr(module, last, None) if last else None
+
+
+class DropBranch:
+    """A forward hook: the output left out, or divided by the chance that it stays, while the module trains."""
+
+    def __init__(self, p: float, mode: str) -> None:
+        self.p, self.mode = p, mode
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return stochastic_depth(output, self.p, self.mode, module.training)
