@@ -46,12 +46,6 @@ def test_cifar10_full_has_the_layers_of_caffes_prototxt():
 
 
 SMALL = [CIFAR10Full(), ResNet18CIFAR(), WideResNet(depth=10, widen_factor=1, dropout=0.3), DenseNet(depth=10)]
-    CIFAR10Full(),
-    ResNet18CIFAR(),
-    WideResNet(depth=10, widen_factor=1),
-    DenseNet(depth=10),
-    WideResNet(depth=10, dropout=0.3),
-]
 
 
 @pytest.mark.parametrize("option", SMALL)

@@ -184,7 +184,7 @@ def choose_way(config: Config, splits: Splits, transforms: list[Any], notes: lis
     if obstacles:
         notes.append(f"pictures go through workers: {', '.join(obstacles)} has no batched form")
         return False
-    resident = splits.train.images.nbytes <= RESIDENT_LIMIT
+    resident = splits.train.nbytes <= RESIDENT_LIMIT
     notes.append(
         "pictures are resident, augmented by the batch" if resident else "pictures are too many to be resident"
     )

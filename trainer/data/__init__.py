@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -28,6 +30,43 @@ class Pictures:
 
     def read(self, index: int) -> np.ndarray:
         return self.images[index]
+
+    @property
+    def nbytes(self) -> int:
+        return self.images.nbytes
+
+    def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
+        """All pictures, some at a time."""
+        for begin in range(0, len(self), size):
+            yield self.images[begin : begin + size]
+
+
+class Mapped(Pictures):
+    """Pictures in a file mapped into memory: ``source`` (N, H, W, C), of which ``indices`` are meant; read when asked for."""
+
+    def __init__(self, source: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> None:
+        import numpy as np
+
+        self.source, self.labels = source, labels
+        self.indices = np.arange(len(source)) if indices is None else indices
+
+    @property
+    def images(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.source[self.indices]
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.indices) * self.source[:1].nbytes
+
+    def subset(self, indices: np.ndarray) -> Mapped:
+        return Mapped(self.source, self.labels[indices], self.indices[indices])
+
+    def read(self, index: int) -> np.ndarray:
+        return self.source[self.indices[index]]
+
+    def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
+        for begin in range(0, len(self), size):
+            yield self.source[self.indices[begin : begin + size]]
 
 
 class Files:
@@ -182,35 +221,86 @@ class TorchvisionSet(Dataset):
     """A set of torchvision that holds arrays, by the name of its class; read from ``root``, downloaded if allowed."""
 
     root: str = "~/.cache/trainer/data"
-    name: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"] = "MNIST"
+    name: Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN", "STL10"] = "MNIST"
     download: bool = True
 
     @property
     def digits(self) -> bool:
-        return self.name == "MNIST"
+        return self.name in ("MNIST", "SVHN")
 
     def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
         import numpy as np
         import torchvision
 
         kind, root = getattr(torchvision.datasets, self.name), Path(self.root).expanduser()
-        try:
-            train, test = (kind(str(root), train=part, download=self.download) for part in (True, False))
-        except (RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            hint = "put torchvision's files there, or data.download=true where there is a network"
-            raise ConfigError(Problem("data.root", str(root), f"holds no {self.name}: {reason}", hint)) from None
+        by_split = self.name in ("SVHN", "STL10")
+        parts = [{"split": s} for s in ("train", "test")] if by_split else [{"train": t} for t in (True, False)]
+        with told(self.name, root):
+            train, test = (kind(str(root), **part, download=self.download) for part in parts)
 
         def pictures(found: Any) -> Pictures:
             images = np.asarray(found.data)
+            if by_split:
+                return Pictures(images.transpose(0, 2, 3, 1), np.asarray(found.labels, np.int64))
             return Pictures(images if images.ndim == 4 else images[..., None], np.asarray(found.targets, np.int64))
 
-        return pictures(train), None, pictures(test), tuple(train.classes)
+        return pictures(train), None, pictures(test), tuple(getattr(train, "classes", "0123456789"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionFiles(Dataset):
+    """A set of torchvision that lies in picture files, each brought to ``size``; ``ImageNet`` is tested on its val part."""
+
+    root: str = "~/.cache/trainer/data"
+    name: Literal["Flowers102", "OxfordIIITPet", "ImageNet"] = "Flowers102"
+    download: bool = True
+    size: int = 224
+    on_error: Literal["raise", "skip"] = "raise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, size=(self.size >= 1, "must be >= 1 pixel"))
+
+    def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
+        import numpy as np
+        import torchvision
+
+        kind, root = getattr(torchvision.datasets, self.name), Path(self.root).expanduser()
+        parts = {"Flowers102": ("train", "val", "test"), "OxfordIIITPet": ("trainval", "", "test")}.get(self.name)
+        # Nobody may hand ImageNet out: it is read where its archives have been put.
+        options = {} if self.name == "ImageNet" else {"download": self.download}
+        with told(self.name, root):
+            found = [kind(str(root), split=p, **options) if p else None for p in parts or ("train", "", "val")]
+
+        def files(part: Any) -> Files | None:
+            if part is None:
+                return None
+            pairs = part.samples if self.name == "ImageNet" else None
+            paths = [p for p, _ in pairs] if pairs else getattr(part, "_image_files", None) or part._images
+            labels = [y for _, y in pairs] if pairs else part._labels
+            return Files([Path(p) for p in paths], np.asarray(labels, np.int64), 3, self.on_error)
+
+        names = [n[0] if isinstance(n, tuple) else str(n) for n in getattr(found[0], "classes", range(102))]
+        return *map(files, found), tuple(names)
+
+
+@contextmanager
+def told(name: str, root: Path) -> Iterator[None]:
+    """Errors of reading a set of torchvision come out as ConfigError with the way out."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = "put torchvision's files there, or data.download=true where there is a network"
+        raise ConfigError(Problem("data.root", str(root), f"holds no {name}: {reason}", hint)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays(Dataset):
-    """An ``.npz`` file with x_train, y_train, x_test, y_test; x uint8 (N, H, W) or (N, H, W, C), y from 0 on."""
+    """An ``.npz`` file with x_train, y_train, x_test, y_test; x uint8 (N, H, W) or (N, H, W, C), y from 0 on.
+
+    Written by ``numpy.savez`` it is mapped into memory and read as needed; by ``savez_compressed``, it is read whole.
+    """
 
     path: str = "???"
 

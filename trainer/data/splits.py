@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
 import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainer.checks import ConfigError, Problem
-from trainer.data import Dataset, Files, Normalization, Pictures, Splits
+from trainer.data import Dataset, Files, Mapped, Normalization, Pictures, Splits
 
 MEASURED = 2000  # pictures that are decoded to measure a set that lies in files
 
@@ -70,15 +75,47 @@ def measure(train: Pictures | Files, shape: tuple[int, int, int]) -> Normalizati
         from trainer.data.decode import fit
 
         step = -(-len(train) // MEASURED)
-        images = np.stack([fit(train.read(i), shape[1]) for i in range(0, len(train), step) if readable(train, i)])
-    else:
-        images = train.images
-    counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(shape[0])])
+
+        def decoded() -> Iterator[np.ndarray]:
+            for i in range(len(sample)):
+                if readable(sample, i):
+                    yield fit(sample.read(i), shape[1])[None]
+
+        sample = train.subset(np.arange(0, len(train), step))
+        return cached(sample, shape, lambda: measured(shape[0], decoded()))
+    return measured(shape[0], train.chunks())
+
+
+def measured(channels: int, chunks: Iterable[np.ndarray]) -> Normalization:
+    """Mean and deviation per channel over pieces (n, H, W, C) of a set."""
+    counts = np.zeros((channels, 256), np.int64)
+    for images in chunks:
+        counts += np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)])
     levels, total = np.arange(256), counts.sum(1)
     mean = (counts * levels).sum(1) / total
     square = (counts * levels**2).sum(1) / total
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def cached(files: Files, shape: tuple[int, int, int], measure: Callable[[], Normalization]) -> Normalization:
+    """What ``measure`` finds, kept in ``$TRAINER_CACHE`` (~/.cache/trainer) under a digest of the files' bytes."""
+    digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    for path in files.paths:
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    place = Path(os.environ.get("TRAINER_CACHE", "~/.cache/trainer")).expanduser() / "statistics"
+    file = place / f"{digest.hexdigest()}.json"
+    try:
+        mean, std = json.loads(file.read_text())
+        return tuple(mean), tuple(std)
+    except (OSError, ValueError):
+        found = measure()
+    with contextlib.suppress(OSError):  # a cache that cannot be written is none
+        place.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(found))
+        temporary.replace(file)
+    return found
 
 
 def readable(files: Files, index: int) -> bool:
@@ -97,7 +134,8 @@ def read_npz(path: Path) -> tuple[Any, Any, Any, tuple[str, ...]]:
     wanted = "an .npz file with x_train, y_train, x_test, y_test"
     try:
         found = np.load(path, allow_pickle=False)
-        parts = {name: found[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in found}
+        parts = {n: mapped(path, n, found) for n in ("x_train", "y_train", "x_test", "y_test") if n in found}
+
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(Problem("data.path", str(path), f"must be {wanted}: {reason}")) from None
@@ -114,6 +152,27 @@ def read_npz(path: Path) -> tuple[Any, Any, Any, tuple[str, ...]]:
             raise ConfigError(Problem("data.path", got, text))
         if y.min() < 0 or not np.issubdtype(y.dtype, np.integer):
             raise ConfigError(Problem("data.path", f"y_{part}", "must be whole numbers from 0 on"))
-        pictures[part] = Pictures(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
+        kind = Mapped if isinstance(x, np.memmap) else Pictures
+        pictures[part] = kind(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
     classes = tuple(str(i) for i in range(int(max(p.labels.max() for p in pictures.values())) + 1))
     return pictures["train"], None, pictures.get("test"), classes
+
+
+def mapped(path: Path, name: str, found: Any) -> np.ndarray:
+    """An array of an ``.npz`` file, mapped into memory where it lies there as it is; read where it is compressed."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{name}.npy")
+        if member.compress_type != zipfile.ZIP_STORED or not name.startswith("x_"):
+            return found[name]
+        with archive.open(member) as file:
+            major, _ = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+            header = file.tell()
+    with path.open("rb") as file:  # the local header says how long itself is
+        file.seek(member.header_offset + 26)
+        name_length, extra_length = np.frombuffer(file.read(4), "<u2")
+    begin = member.header_offset + 30 + int(name_length) + int(extra_length) + header
+    if dtype.hasobject or 0 in shape:
+        return found[name]
+    return np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
