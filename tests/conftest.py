@@ -25,6 +25,7 @@ def _few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread, because tests run side by side; and nothing is written into the checkout."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("TRAINER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TRAINER_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
 

@@ -1,0 +1,128 @@
+"""Every technique with every other: two real steps, a checkpoint, and an exact resume from it."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+import torch
+from conftest import same, without_clock
+
+from trainer.build import build
+from trainer.checks import ConfigError
+from trainer.compose import CONF, compose, options
+from trainer.config import resolve
+from trainer.engine.loop import fit
+from trainer.together import before_data
+
+GROUPS = {group: sorted(files) for group, files in options([CONF]).items()}
+SMALL = (
+    "data=fake", "data.size=16", "data.count=60", "data.num_classes=3", "batch_size=20", "epochs=2", "device=cpu",
+    "architecture.widths=[4]", "data.test=0", "regularizer=[]",
+)  # fmt: skip
+# Networks for which the data above is too small, or that are made small to save time.
+ARCHITECTURES = {
+    "cnn": [], "mlp": [], "resnet20": ["architecture.depth=8"], "resnet56": ["architecture.depth=8"],
+    "resnet110": ["architecture.depth=8"], "wide_resnet": ["architecture.depth=10", "architecture.widen_factor=1"],
+    "densenet": ["architecture.depth=10", "architecture.growth_rate=4"], "cifar10_full": [], "resnet18_cifar": [],
+    "torchvision": ["architecture.name=squeezenet1_1", "data.size=32", "architecture.keep_activation=false"],
+    "timm": ["architecture.name=resnet10t", "data.size=32", "architecture.keep_activation=false"],
+}  # fmt: skip
+HEAVY = ("resnet18_cifar", "torchvision", "timm")
+
+
+def words_for(architecture: str) -> list[str]:
+    kept = [w for w in SMALL if not w.startswith("architecture.") or architecture in ("cnn", "mlp")]
+    return [*kept, f"architecture={architecture}", *ARCHITECTURES[architecture]]
+
+
+def resumes_exactly(*words: str) -> None:
+    """Train on, and train to half, save, load into a run made anew, go on: the same to the bit."""
+    config = resolve(compose(list(words)))
+    if problems := before_data(config):
+        raise ConfigError(*problems)
+    whole = build(config)
+    fit(whole)
+    assert math.isfinite(whole.history[-1]["train_loss"])
+
+    class Half:
+        """Stops after the first epoch, with the state as a checkpoint holds it."""
+
+        def on_step_end(self, run):
+            run.interrupted = run.clock.step == 2
+
+        on_fit_start = on_epoch_end = on_fit_end = lambda self, run, row=None: None
+
+    first = build(config)
+    fit(first, [Half()])
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    second = build(config)
+    torch.manual_seed(12345)  # what a new process has drawn by then is another state
+    second.load(torch.load(file, weights_only=True))
+    fit(second)
+    one, other = whole.state(), second.state()
+    one["history"], other["history"] = without_clock(one["history"]), without_clock(other["history"])
+    assert same(one, other)
+
+
+@pytest.mark.parametrize("optimizer", GROUPS["optimizer"])
+@pytest.mark.parametrize("schedule", GROUPS["schedule"])
+def test_every_optimizer_goes_with_every_schedule(optimizer, schedule):
+    words = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
+    if schedule == "one_cycle" and resolve(compose([f"optimizer={optimizer}"])).optimizer.momentum_key is None:
+        with pytest.raises(ConfigError, match="one_cycle moves the momentum"):
+            resumes_exactly(*words)
+    else:
+        resumes_exactly(*words)
+
+
+@pytest.mark.parametrize("regularizer", GROUPS["regularizer"])
+def test_every_regularizer_resumes_exactly(regularizer):
+    resumes_exactly(*words_for("resnet20"), f"regularizer=[{regularizer}]", "averaging=ema")
+
+
+@pytest.mark.parametrize("averaging", GROUPS["averaging"])
+def test_all_regularizers_at_once_resume_exactly(averaging):
+    everything = ",".join(GROUPS["regularizer"])
+    resumes_exactly(
+        *words_for("resnet20"), f"regularizer=[{everything}]", f"averaging={averaging}", "schedule=[warmup,plateau]"
+    )
+
+
+@pytest.mark.parametrize("activation", GROUPS["activation"])
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in HEAVY])
+def test_every_activation_works_in_every_architecture(architecture, activation):
+    resumes_exactly(*words_for(architecture), f"activation={activation}", "epochs=1.5")
+
+
+@pytest.mark.parametrize("initialization", GROUPS["initialization"])
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in HEAVY])
+def test_every_initialization_works_in_every_architecture(architecture, initialization):
+    resumes_exactly(*words_for(architecture), f"initialization={initialization}", "epochs=1.5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", ["activation", "initialization"])
+@pytest.mark.parametrize("architecture", HEAVY)
+def test_large_architectures_take_every_activation_and_initialization(architecture, group):
+    for name in GROUPS[group]:
+        resumes_exactly(*words_for(architecture), f"{group}={name}", "epochs=1.5")
+
+
+def test_every_architecture_is_tried():
+    assert set(ARCHITECTURES) == set(GROUPS["architecture"])
+
+
+@pytest.mark.parametrize("augmentation", GROUPS["augmentation"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [15, 16])
+def test_every_augmentation_works_in_both_ways_on_grey_and_colour(augmentation, channels, size):
+    words = [*SMALL, f"data.channels={channels}", f"data.size={size}", f"augmentation=[{augmentation}]", "epochs=1.5"]
+    words = [w for w in words if w not in ("data.size=16",) or size == 16]
+    if augmentation == "none":
+        words[-2] = "augmentation=none"
+    for way in ("auto", "workers"):
+        resumes_exactly(*words, f"data.way={way}")
