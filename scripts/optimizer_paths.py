@@ -1,0 +1,121 @@
+"""Draws how each optimizer walks down a ravine and away from a saddle point, side by side: PNG and GIF.
+
+The optimizers are the options of this program, with rates that suit the surfaces; the schedule is an option too.
+python scripts/optimizer_paths.py [--folder docs/pictures] [--schedule constant] [--steps 120] [--no-gif]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+
+from trainer.compose import CONF, compose, options
+from trainer.config import resolve
+from trainer.optimizers.groups import parameter_groups
+from trainer.schedules import Product
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.animation import FuncAnimation, PillowWriter
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A function of two numbers, where to begin, what of it to show, and a rate for each optimizer."""
+
+    name: str
+    value: Callable[[Any, Any], Any]
+    start: tuple[float, float]
+    x: tuple[float, float]
+    y: tuple[float, float]
+    rates: dict[str, float]
+
+
+RATES = {
+    "adadelta": 30.0, "adagrad": 0.5, "adam": 0.1, "adam_uncorrected": 0.03, "adamw": 0.1, "momentum": 0.01, "muon": 0.01,
+    "nesterov": 0.01, "rmsprop": 0.05, "sgd": 0.045,
+}  # fmt: skip
+SURFACES = [
+    Surface("ravine", lambda x, y: x**2 / 2 + 20 * y**2, (-4.0, 0.9), (-4.6, 2.0), (-1.4, 1.4), {**RATES}),
+    Surface(
+        "saddle", lambda x, y: x**2 - y**2 + y**4 / 4, (-1.6, 0.01), (-2.0, 2.0), (-0.6, 2.2), {**RATES, "sgd": 0.05}
+    ),
+]
+
+
+def path_of(name: str, surface: Surface, schedule: str, steps: int) -> np.ndarray:
+    """The points (steps + 1, 2) that an optimizer visits."""
+    config = resolve(compose([f"optimizer={name}", f"optimizer.lr={surface.rates[name]}", f"schedule=[{schedule}]"]))
+    option = config.optimizer
+    multiplier = Product(tuple(config.schedule.values())).over(float(steps))
+    point = torch.nn.Parameter(torch.tensor([surface.start], dtype=torch.float64))
+    # The weights are what is optimised, so decay would pull them to the origin.
+    groups = [{**group, "weight_decay": 0.0} for group in parameter_groups([[("point", point)]], option)]
+    optimizer, points = option.build(groups), [point.detach().numpy()[0].copy()]
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = option.lr * multiplier(float(step)) * group["ratio"]
+        optimizer.zero_grad()
+        surface.value(point[0, 0], point[0, 1]).backward()
+        optimizer.step()
+        points.append(point.detach().numpy()[0].copy())
+    return np.array(points)
+
+
+def draw(surface: Surface, paths: dict[str, np.ndarray], folder: Path, gif: bool) -> None:
+    """A panel for each optimizer, its whole path in the PNG, growing in the GIF."""
+    columns = 5
+    rows = -(-len(paths) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.1 * rows), layout="constrained", squeeze=False)
+    x, y = np.meshgrid(np.linspace(*surface.x, 120), np.linspace(*surface.y, 120))
+    z = surface.value(x, y)
+    levels = np.quantile(z, np.linspace(0, 1, 16))
+    lines = []
+    for axis, (name, points) in zip(axes.flat, paths.items(), strict=False):
+        axis.contour(x, y, z, levels=levels, linewidths=0.6, cmap="Greys_r")
+        (line,) = axis.plot(points[:, 0], points[:, 1], ".-", markersize=3, linewidth=1, color="tab:red")
+        axis.plot(*surface.start, "o", color="tab:blue", markersize=5)
+        end = surface.value(*points[-1])
+        axis.set(xlim=surface.x, ylim=surface.y, xticks=[], yticks=[])
+        axis.set_title(f"{name}, lr {surface.rates[name]:g}: {end:.2g}", fontsize=8)
+        lines.append((line, points))
+    for axis in axes.flat[len(paths) :]:
+        axis.set_visible(False)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{surface.name}.png", dpi=90)
+    if gif:
+
+        def show(frame: int) -> list[Any]:
+            for line, points in lines:
+                line.set_data(points[: frame + 1, 0], points[: frame + 1, 1])
+            return [line for line, _ in lines]
+
+        frames = range(0, len(next(iter(paths.values()))), 3)
+        FuncAnimation(figure, show, frames=frames).save(folder / f"{surface.name}.gif", PillowWriter(fps=12), dpi=55)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--schedule", default="constant")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--gif", action=argparse.BooleanOptionalAction, default=True)
+    given = parser.parse_args()
+    for surface in SURFACES:
+        names = options([CONF])["optimizer"]
+        paths = {name: path_of(name, surface, given.schedule, given.steps) for name in names}
+        draw(surface, paths, given.folder, given.gif)
+        ends = ", ".join(f"{name} {surface.value(*points[-1]):.3g}" for name, points in paths.items())
+        print(f"{surface.name}: {ends}")
+
+
+if __name__ == "__main__":
+    main()
