@@ -119,7 +119,8 @@ def main() -> None:
     text = "\n".join(lines)
     print(text)
     if given.markdown:
-        head = f"# What each technique does with 500 digits\n\n{given.seeds} seeds, {given.epochs:g} epochs, 1,000 test pictures; "
+        head = "# What each technique does with 500 digits\n\n"
+        head += f"{given.seeds} seeds, {given.epochs:g} epochs, 1,000 test pictures of mnist5k. "
         head += "`python scripts/regularization_table.py` makes this table.\n\n"
         given.markdown.write_text(head + text + "\n")
 

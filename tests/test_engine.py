@@ -161,3 +161,25 @@ def test_the_gpu_learns_as_the_cpu_does():
         fit(run)
         found[device] = run.history[-1]["validation_accuracy"]
     assert found["cuda"] == pytest.approx(found["cpu"], abs=0.15)
+
+
+def test_swa_estimates_the_batch_norms_statistics_anew():
+    run = run_of("averaging=swa", "averaging.start=0", "batch_size=full", "schedule=constant")
+    fit(run)
+    averaged = run.averaged.module
+    x, _ = next(iter(run.train.batches(0)))
+    with torch.no_grad():
+        inside = averaged[0](x)
+    assert torch.allclose(averaged[1].running_mean, inside.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(averaged[1].running_var, inside.transpose(0, 1).flatten(1).var(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("averaging", ["ema", "swa"])
+def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
+    run = run_of(f"averaging={averaging}", "averaging.start=0", "schedule=constant", "epochs=3")
+    fit(run)
+    row = run.history[-1]
+    for model, column in ((run.model, "validation"), (run.averaged, "averaged")):
+        found = evaluate(model, run.validation, run.precision)
+        assert found["loss"] == pytest.approx(row[f"{column}_loss"], rel=1e-5)
+    assert row["validation_loss"] != row["averaged_loss"]

@@ -232,3 +232,36 @@ def test_sums_give_the_means_over_all_pictures_whatever_the_batches():
 def test_a_value_out_of_range_is_refused_by_name(kind, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         kind(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_batched_forms_equal_a_slow_loop_over_pictures(dtype):
+    torch.manual_seed(0)
+    x = (torch.rand(5, 3, 9, 7) * 255).to(dtype)
+    y, order = torch.eye(5), torch.tensor([4, 0, 1, 3, 2])
+    centres = torch.tensor([[0, 0], [8, 6], [4, 3], [2, 6], [7, 0]])
+    mixed, targets = mixup_batch(x, y, 0.3, order)
+    pasted, shares = cutmix_batch(x, y, (2, 5, 1, 6), order)
+    blanked = cutout_batch(x, centres, 3, 7.0)
+    for i in range(5):
+        other = x[order[i]]
+        assert torch.allclose(mixed[i], 0.3 * x[i].float() + 0.7 * other.float(), atol=1e-4)
+        assert torch.allclose(targets[i], 0.3 * y[i] + 0.7 * y[order[i]])
+        for row in range(9):
+            for column in range(7):
+                inside = 2 <= row < 5 and 1 <= column < 6
+                assert torch.equal(pasted[i, :, row, column], (other if inside else x[i])[:, row, column])
+                near = abs(row - centres[i, 0]) <= 1 and abs(column - centres[i, 1]) <= 1
+                expected = torch.full((3,), 7, dtype=dtype) if near else x[i, :, row, column]
+                assert torch.equal(blanked[i, :, row, column], expected)
+        assert torch.allclose(shares[i], y[i] * (48 / 63) + y[order[i]] * (15 / 63))
+
+
+@pytest.mark.parametrize("option", [L2(strength=0.1), L1(strength=0.1)])
+def test_a_penaltys_gradient_is_that_of_the_equation(option):
+    layer = nn.Linear(3, 2)
+    option.penalty(layer, torch.zeros(1)).backward()
+    weight = layer.weight.detach()
+    expected = 0.2 * weight if type(option) is L2 else 0.1 * weight.sign()
+    assert torch.allclose(layer.weight.grad, expected)
+    assert layer.bias.grad is None

@@ -185,3 +185,27 @@ def test_a_curve_can_be_drawn_before_training():
 def test_every_schedule_is_in_the_list_above():
     kinds = {kind for kind in vars(trainer.schedules).values() if isinstance(kind, type) and issubclass(kind, Schedule)}
     assert {type(s) for s in EVERY} == kinds - {Schedule, Timed}
+
+
+SMOOTH = [
+    Linear(total=12), InverseSqrt(), Exponential(), Cosine(total=12), CLR(), CLR(policy="triangular2"),
+    CLR(policy="exp_range", gamma=0.9), OneCycle(total=12), Warmup(), Product((Warmup(), Cosine(total=12))),
+]  # fmt: skip
+
+
+@given(st.sampled_from(SMOOTH), st.floats(0, 14))
+def test_what_is_no_staircase_and_no_restart_has_no_jumps(schedule, t):
+    """Also where cycles, rise and fall, or warm-up and the rest join."""
+    assert schedule(t + 1e-6) == pytest.approx(schedule(t), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "end"),
+    [
+        (Linear(total=12, floor=0.1), 0.1), (Cosine(total=12, floor=0.2), 0.2), (OneCycle(total=12, final_div=1e4), 1e-4),
+        (CLR(step_size=3, floor=0.3), 0.3), (Warmup(epochs=2), 1.0), (Exponential(k=0.1), math.exp(-1.2)),
+        (InverseSqrt(), 1 / math.sqrt(12)), (Step(every=4, factor=0.5), 0.125), (WarmRestarts(cycle=4), 1.0),
+    ],
+)  # fmt: skip
+def test_a_schedule_ends_where_it_says(schedule, end):
+    assert schedule(12.0) == pytest.approx(end)
