@@ -190,6 +190,25 @@ def test_pictures_are_normalised_as_the_equation_says():
     assert np.allclose(x.numpy().transpose(0, 2, 3, 1), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "names", [["crop", "flip"], ["heavy"], ["trivial_augment"], ["elastic", "perspective", "blur"]]
+)
+def test_threads_and_processes_and_none_make_the_same_batches(names):
+    from trainer.compose import compose
+    from trainer.config import resolve
+
+    config = resolve(compose(["data=fake", f"augmentation=[{','.join(names)}]"]))
+    found = []
+    for workers, kind in ((0, "auto"), (2, "process"), (1, "thread"), (3, "thread")):
+        pipeline = WorkerPipeline(list(config.augmentation.values()), (3, 9, 9))
+        options = {**COMMON, "num_workers": workers, "worker_type": kind}
+        loader = WorkerBatches(pictures(60), **options, pipeline=pipeline, shape=(3, 9, 9))
+        found.append([x for x, _ in loader.batches(1)])
+        loader.close()
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_begun_in_the_middle_goes_on_as_the_whole_one(workers):
     pipeline = WorkerPipeline([Crop(), Flip(), Rotation()], (3, 9, 9))
@@ -218,3 +237,26 @@ def test_augmentation_differs_from_epoch_to_epoch_and_from_picture_to_picture():
     loader.close()
     assert not torch.equal(one, other)
     assert len({x.numpy().tobytes() for x in one}) > 5
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(64, 80, 32), (200, 130, 16), (64, 80, 40), (40, 330, 9)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_decoded_at_a_smaller_scale_that_still_suffices(height, width, size, channels, tmp_path):
+    from trainer.data.decode import decode, fit, jpeg_size
+
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (3, 3, 3), np.uint8), (width, height))
+    cv2.imwrite(str(tmp_path / "a.jpg"), smooth)
+    assert jpeg_size(np.fromfile(tmp_path / "a.jpg", np.uint8)) == (height, width)
+    whole, small = (decode(tmp_path / "a.jpg", channels, s) for s in (None, size))
+    assert min(small.shape[:2]) >= size
+    assert (min(small.shape[:2]) < min(height, width)) == (min(height, width) >= 2 * size)
+    assert small.shape[2] == channels
+    difference = fit(whole, size).astype(int) - fit(small, size)
+    assert abs(difference).mean() < 4
+
+
+def test_the_size_of_what_is_no_jpeg_is_not_known():
+    from trainer.data.decode import jpeg_size
+
+    assert jpeg_size(np.frombuffer(b"GIF89a" + bytes(20), np.uint8)) is None
+    assert jpeg_size(np.frombuffer(b"\xff\xd8\xff", np.uint8)) is None

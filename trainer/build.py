@@ -143,7 +143,11 @@ def way_of(config: Config, splits: Splits, precision: Precision, resident: bool)
     }
     if resident:
         return ResidentBatches, common
-    return WorkerBatches, common | {"shape": splits.shape, "num_workers": config.data.num_workers}
+    return WorkerBatches, common | {
+        "shape": splits.shape,
+        "num_workers": config.data.num_workers,
+        "worker_type": config.data.worker_type,
+    }
 
 
 def saved_model(config: Config, info: Info, splits: Splits, split: str) -> tuple[nn.Module, Precision, Batches]:

@@ -81,10 +81,11 @@ class Files:
     def subset(self, indices: np.ndarray) -> Files:
         return Files([self.paths[i] for i in indices], self.labels[indices], self.channels, self.on_error)
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, size: int | None = None) -> np.ndarray:
+        """The picture, or, with ``size``, one whose shorter side has at least so many pixels, which is faster."""
         from trainer.data.decode import decode
 
-        return decode(self.paths[index], self.channels)
+        return decode(self.paths[index], self.channels, size)
 
 
 @dataclass
@@ -113,6 +114,7 @@ class Dataset:
     normalize: Literal["dataset", "channel", "pretrained", "zero_center", "none"] = "dataset"
     way: Literal["auto", "resident", "workers"] = "auto"
     num_workers: int | Literal["auto"] = "auto"
+    worker_type: Literal["auto", "thread", "process"] = "auto"
     drop_last: bool = False
     flips_change_classes: ClassVar[bool] = False
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections import deque
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +20,8 @@ from trainer.checks import ConfigError
 from trainer.data import Files, Pictures
 from trainer.data.resident import Loader
 
+Job = tuple[int, list[int], list[int]]  # number, pictures, key of the random numbers
+
 
 class Pick(Dataset):
     """Makes one whole batch at a time, so that the augmentation is seeded once a batch."""
@@ -23,15 +29,15 @@ class Pick(Dataset):
     def __init__(self, pictures: Pictures | Files, size: int, pipeline: Any) -> None:
         self.pictures, self.size, self.pipeline = pictures, size, pipeline
 
-    def __getitem__(self, job: tuple[int, list[int], list[int]]) -> Tensor | str:
+    def __getitem__(self, job: Job) -> Tensor | str:
         _, indices, key = job
         try:
-            images = [self.pictures.read(i) for i in indices]
-            resizes = getattr(self.pipeline, "resizes", False)
-            if isinstance(self.pictures, Files) and not resizes:
+            if isinstance(self.pictures, Files) and not getattr(self.pipeline, "resizes", False):
                 from trainer.data.decode import fit
 
-                images = [fit(image, self.size) for image in images]
+                images = [fit(self.pictures.read(i, self.size), self.size) for i in indices]
+            else:
+                images = [self.pictures.read(i) for i in indices]
             if self.pipeline is not None:
                 images = self.pipeline(images, np.random.default_rng(key))
         except ConfigError as error:
@@ -41,30 +47,47 @@ class Pick(Dataset):
 
 def start_worker(_: int) -> None:
     """One thread each, and no ear for Ctrl-C: the main process decides."""
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
 class WorkerBatches(Loader):
-    """Batches made by ``num_workers`` processes (0: in this one; auto: one for each processor but at most 8, 0 for data
-    in memory); normalised by the batch on the device.
+    """Batches made by ``num_workers`` threads or processes (0: by this one; auto: one for each processor but at most 8, 0
+    for data in memory); normalised by the batch on the device.
+
+    ``worker_type`` auto takes threads where only decoding is to be done, which OpenCV does without Python's lock, and
+    processes where pictures are augmented one by one. The batches are the same whatever makes them.
     """
 
     def __init__(
-        self, pictures: Any, *, shape: tuple[int, int, int], num_workers: int | str = "auto", **options: Any
+        self,
+        pictures: Any,
+        *,
+        shape: tuple[int, int, int],
+        num_workers: int | str = "auto",
+        worker_type: str = "auto",
+        **options: Any,
     ) -> None:
         super().__init__(pictures, **options)
         if num_workers == "auto":
             num_workers = min(os.cpu_count() or 1, 8) if isinstance(pictures, Files) else 0
         self.num_workers, self.pick = int(num_workers), Pick(pictures, shape[1], self.pipeline)
+        self.threads = worker_type == "thread" or (worker_type == "auto" and self.pipeline is None)
 
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Each batch of an epoch, from number ``start`` on: x (N, C, H, W) normalised, y (N, K) probabilities."""
         jobs = [(b, i.tolist(), [self.seed, epoch, b, 1]) for b, i in self.indices(epoch, start)]
-        loader = DataLoader(
+        made = self._by_threads(jobs) if self.threads and self.num_workers else self._by_processes(jobs)
+        with contextlib.closing(made):
+            for (_, indices, _), x in zip(jobs, made, strict=True):
+                if isinstance(x, str):
+                    raise ConfigError(x)
+                labels = self.labels[torch.tensor(indices, device=self.device)]
+                yield self.normalised(x.to(self.device, non_blocking=True)), self.targets[labels]
+
+    def _by_processes(self, jobs: list[Job]) -> Generator[Tensor | str, None, None]:
+        yield from DataLoader(
             self.pick,
             sampler=jobs,  # pyright: ignore[reportArgumentType]
             batch_size=None,
@@ -73,8 +96,24 @@ class WorkerBatches(Loader):
             generator=torch.Generator(),  # torch's own would be moved on by the loader
             pin_memory=self.device.type == "cuda",
         )
-        for (_, indices, _), x in zip(jobs, loader, strict=True):
-            if isinstance(x, str):
-                raise ConfigError(x)
-            labels = self.labels[torch.tensor(indices, device=self.device)]
-            yield self.normalised(x.to(self.device, non_blocking=True)), self.targets[labels]
+
+    def _by_threads(self, jobs: list[Job]) -> Generator[Tensor | str, None, None]:
+        """A batch a thread, some ahead of the training, in order."""
+        before = cv2.getNumThreads()
+        cv2.setNumThreads(0)  # each thread computes by itself
+        waiting: deque[Future[Tensor | str]] = deque()
+        pool = ThreadPoolExecutor(self.num_workers, "decode")
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(self._made, job))
+                if len(waiting) > 2 * self.num_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            cv2.setNumThreads(before)
+
+    def _made(self, job: Job) -> Tensor | str:
+        found = self.pick[job]
+        return found.pin_memory() if self.device.type == "cuda" and isinstance(found, Tensor) else found
