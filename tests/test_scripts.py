@@ -1,0 +1,59 @@
+"""The scripts that measure and draw: each runs on something small and says what it should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name: str, *words: str, cwd: Path) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / name), *words]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_profile_step_tells_where_the_time_goes(tmp_path):
+    words = ["--steps", "3", "data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "averaging=ema"]
+    out = script("profile_step.py", *words, cwd=tmp_path)
+    for part in ("batch", "rates", "step", "averaging"):
+        assert f"\n{part} " in out
+    assert "convolution" in out
+    names = {event.get("name") for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
+    assert {"batch", "step"} <= names
+
+
+def test_bench_optimizers_times_every_optimizer(tmp_path):
+    out = script("bench_optimizers.py", "--rounds", "3", cwd=tmp_path)
+    from trainer.compose import CONF, options
+
+    assert all(any(line.startswith(name) for line in out.splitlines()) for name in options([CONF])["optimizer"])
+
+
+@pytest.mark.slow
+def test_bench_engine_compares_three_loops(tmp_path):
+    out = script("bench_engine.py", "--rounds", "5", "--case", "cnn2", "--device", "cpu", cwd=tmp_path)
+    rows = {line.split()[0]: line.split() for line in out.splitlines()[2:]}
+    assert set(rows) == {"engine", "plain", "best"}
+    assert float(rows["best"][4]) == 1.0
+
+
+@pytest.mark.slow
+def test_contact_sheet_draws_a_row_for_each_way(tmp_path):
+    out = script("contact_sheet.py", "sheet.png", "--only", "crop,elastic", cwd=tmp_path)
+    assert "3 rows" in out
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_regularization_table_compares_with_the_plain_run(tmp_path):
+    out = script("regularization_table.py", "--seeds", "2", "--epochs", "0.5", "--only", "averaging=ema", cwd=tmp_path)
+    lines = out.splitlines()
+    assert lines[2].startswith("| plain |")
+    assert lines[3].startswith("| averaging=ema |")
+    assert "±" in lines[3]
