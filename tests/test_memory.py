@@ -20,8 +20,21 @@ def resident() -> float:
 
 
 def test_two_hundred_epochs_with_all_observers_do_not_grow(tmp_path):
-    words = ["data=fake", "data.size=8", "data.count=60", "data.num_classes=3", "architecture.widths=[4]", "batch_size=16"]
-    words += ["epochs=200", "averaging=ema", "regularizer=[mixup,dropout]", "augmentation=[crop,flip]", "schedule=[clr]"]
+    words = [
+        "data=fake",
+        "data.size=8",
+        "data.count=60",
+        "data.num_classes=3",
+        "architecture.widths=[4]",
+        "batch_size=16",
+    ]
+    words += [
+        "epochs=200",
+        "averaging=ema",
+        "regularizer=[mixup,dropout]",
+        "augmentation=[crop,flip]",
+        "schedule=[clr]",
+    ]
     config = resolve(compose([*words, "device=cpu"]))
     run = build(config, tmp_path / "run")
     claim(tmp_path / "run", config.tree, words, "cpu")
