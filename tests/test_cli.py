@@ -22,7 +22,7 @@ SMALL = (
 # command, words that the answer must hold
 MISTAKES = {
     "mistyped group": (["optimzer=adam"], ["optimzer", "did you mean 'optimizer'"]),
-    "mistyped option": (["optimizer=adm"], ["optimizer = 'adm'", "adadelta, adam", "did you mean 'adam'"]),
+    "mistyped option": (["optimizer=adm"], ["optimizer = 'adm'", "adadelta, adagrad, adam", "did you mean 'adam'"]),
     "mistyped list option": (["schedule=[warmup,cosin]"], ["schedule = 'cosin'", "did you mean 'cosine'"]),
     "mistyped key": (["optimizer.learning_rate=0.1"], ["optimizer.learning_rate", "did you mean 'lr'"]),
     "key of another option": (["optimizer=sgd", "optimizer.momentum=0.9"], ["optimizer.momentum", "there is no such key", "lr"]),
@@ -39,6 +39,8 @@ MISTAKES = {
     "epochs zero": (["epochs=0"], ["epochs = 0.0", "> 0"]),
     "batch size in words": (["batch_size=hundred"], ["batch_size = 'hundred'", "a whole number or full"]),
     "micro batch too large": (["micro_batch=65"], ["micro_batch = 65", "at most batch_size, 64"]),
+    "infinite rate": (["optimizer.lr=inf"], ["optimizer.lr = inf", "finite number"]),
+    "a rate that is no number": (["optimizer.lr=nan"], ["optimizer.lr = nan", "finite number"]),
     "negative seed": (["seed=-1"], ["seed = -1", "from 0"]),
     "unknown device": (["device=tpu"], ["device = 'tpu'", "auto, cpu, cuda"]),
     "unknown precision": (["precision=fp16"], ["precision = 'fp16'", "bf16 or float32"]),
@@ -329,3 +331,39 @@ def test_a_pipe_that_closes_is_no_error(tmp_path):
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
     assert process.wait(timeout=60) in (0, 120)
+
+
+def test_folders_may_have_names_with_spaces_and_letters_of_any_language(train, tmp_path):
+    assert train(*SMALL, "output=my runs/été")[0] == 0
+    assert result_of(tmp_path / "my runs" / "été")["status"] == "finished"
+    assert train("resume=my runs/été", "epochs=2")[0] == 0
+    assert len(history_of(tmp_path / "my runs" / "été")) == 2
+    assert train("job=evaluate", "checkpoint=my runs/été", "output=an evaluation")[0] == 0
+    assert train("-m", *SMALL, "seed=0,1", "output=a sweep")[0] == 0
+    assert len(list((tmp_path / "a sweep").glob("*/result.json"))) == 2
+    rng = np.random.default_rng(0)
+    for kind in ("größer", "a b"):
+        (tmp_path / "my pictures" / kind).mkdir(parents=True)
+        for i in range(8):
+            cv2.imwrite(str(tmp_path / "my pictures" / kind / f"{i}.png"), rng.integers(0, 256, (9, 9, 3), np.uint8))
+    words = [w for w in SMALL if not w.startswith("data")]
+    assert train(*words, "data=folder", "data.root=my pictures", "data.size=8", "batch_size=4", "output=f")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["optimizer: {lr: x", "- 1\n- 2\n", ""])
+def test_resume_of_a_folder_whose_config_is_broken_is_told(text, train, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(text)
+    code, _, err = train("resume=run")
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.strip()
+
+
+def test_resume_without_the_last_checkpoint_does_not_begin_again_over_the_old_run(train, tmp_path):
+    assert train(*SMALL, "output=run")[0] == 0
+    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    code, _, err = train("resume=run", "epochs=2")
+    assert code == 2
+    assert "last.pt is gone" in err
+    assert len(history_of(tmp_path / "run")) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checks import ConfigError, Problem
-from trainer.compose import CONF, compose, config_dirs, explain, parse, register_resolvers
+from trainer.compose import CONF, compose, config_dirs, explain, parse, quoted, register_resolvers
 
 WRONG, INTERRUPTED = 2, 130
 
@@ -98,7 +98,7 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
         if multirun and code == INTERRUPTED:
             raise KeyboardInterrupt
 
-    before, sys.argv = sys.argv, ["train", *arguments]
+    before, sys.argv = sys.argv, ["train", *map(quoted, arguments)]
     try:
         hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(task)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:

@@ -116,7 +116,7 @@ def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:
     from hydra.errors import HydraException
 
     parser, parsed, problems = OverridesParser.create(), [], []
-    for text in overrides:
+    for text in map(quoted, overrides):
         try:
             parsed += parser.parse_overrides([text])
         except HydraException as error:
@@ -128,6 +128,19 @@ def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:
                 way = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
                 problems.append(Problem("", None, f"{text!r} cannot be read: {reason}", way))
     return parsed, problems
+
+
+def quoted(override: str) -> str:
+    """An override whose value has characters that Hydra's grammar lacks, as names of folders do, with the value in quotes.
+
+    >>> quoted("data.root=my pictures/é"), quoted("optimizer.lr=0.1"), quoted("schedule=[warmup, cosine]")
+    ('data.root="my pictures/é"', 'optimizer.lr=0.1', 'schedule=[warmup, cosine]')
+    """
+    key, sign, value = override.partition("=")
+    plain = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
+    if not sign or plain or re.search(r"[\[\]{}()\"'=\\]", value) or value != value.strip():
+        return override
+    return f'{key}="{value}"'
 
 
 def _as_option(word: str) -> str:

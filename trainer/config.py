@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import types
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -221,6 +222,8 @@ def _problems_of(
             problems.append(Problem(full, value, "there is no such key", hint, where))
         elif value == "???":
             problems.append(Problem(full, value, f"must be given: {full}=...", where=where))
+        elif not finite(value):
+            problems.append(Problem(full, value, "must be a finite number", where=where))
         elif key in hints:
             try:
                 coerce(value, hints[key])
@@ -228,6 +231,17 @@ def _problems_of(
                 problems.append(Problem(full, value, f"must be {error}", where=where))
     missing = [key for key in required if key not in arguments]
     return problems + [Problem(f"{place}.{key}", None, "must be given", where=where) for key in missing]
+
+
+def finite(value: Any) -> bool:
+    """Whether no number in a value is infinite or none at all: no parameter means anything then.
+
+    >>> finite([1, 2.0, "a"]), finite([1.0, float("inf")])
+    (True, False)
+    """
+    if isinstance(value, list | tuple):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

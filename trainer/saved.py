@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.checks import ConfigError, Problem, nearest
@@ -44,8 +45,13 @@ def saved_config(folder: Path) -> DictConfig:
         inside = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
         hint = f"it holds the runs {', '.join(inside)}" if inside else "a run folder holds config.yaml and checkpoints/"
         raise ConfigError(Problem("resume", str(folder), "is no run folder", hint))
-    loaded = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(loaded, DictConfig)
+    try:
+        loaded = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(Problem("resume", str(folder), f"its config.yaml cannot be read: {reason}")) from None
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(Problem("resume", str(folder), "its config.yaml is no config"))
     return loaded
 
 

@@ -53,6 +53,9 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
             raise ConfigError(
                 Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")
             ) from None
+    elif (folder / "result.json").is_file():  # it ended, so it was not killed before its first checkpoint
+        text = "checkpoints/last.pt is gone: there is nothing to go on from"
+        raise ConfigError(Problem("resume", str(folder), text, "a new run goes into another folder"))
     over = run.finished
     why = "its epochs are over" if over else run.regularizer.stop(run.history)
     if why:
