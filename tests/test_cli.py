@@ -367,3 +367,35 @@ def test_resume_without_the_last_checkpoint_does_not_begin_again_over_the_old_ru
     assert code == 2
     assert "last.pt is gone" in err
     assert len(history_of(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["lr: [", "lr: 3\n", "# my.\n_target_: nope.Cls\nlr: 3\n", "# my.\n_target_: torch.optim.Nope\nlr: 3\n"]
+)
+def test_a_broken_option_of_ones_own_is_told_wherever_the_flag_stands(text, train, tmp_path):
+    (tmp_path / "mine" / "optimizer").mkdir(parents=True)
+    (tmp_path / "mine" / "optimizer" / "x.yaml").write_text(text)
+    for words in (["--config-dir", "mine", *SMALL, "optimizer=x"], [*SMALL, "--config-dir", "mine", "optimizer=x"]):
+        code, _, err = train(*words)
+        assert code == 2
+        assert "Traceback" not in err
+        assert "optimizer" in err or "mine" in err, err
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.zeros(0, int), "holds no picture"),
+        (np.arange(9) * 1000, "some of the 8001 classes, such as [1"),
+        (None, "no .npz"),
+    ],
+)
+def test_odd_arrays_are_told(labels, words, train, tmp_path):
+    if labels is None:
+        (tmp_path / "a.npz").write_text("hello")
+    else:
+        np.savez(tmp_path / "a.npz", x_train=np.zeros((len(labels), 5, 5), np.uint8), y_train=labels)
+    code, _, err = train(*[w for w in SMALL if not w.startswith("data")], "data=arrays", "data.path=a.npz")
+    assert code == 2
+    assert "Traceback" not in err
+    assert words in err

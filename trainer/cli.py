@@ -14,6 +14,7 @@ from trainer.checks import ConfigError, Problem
 from trainer.compose import CONF, compose, config_dirs, explain, parse, quoted, register_resolvers
 
 WRONG, INTERRUPTED = 2, 130
+WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,11 +67,26 @@ def run(arguments: list[str]) -> int:
     return run_hydra(arguments, overrides, folders)
 
 
+def flags_first(arguments: list[str]) -> list[str]:
+    """Hydra's parser takes no flag between overrides: flags, with their values, go before them.
+
+    >>> flags_first(["seed=1", "--config-dir", "mine", "optimizer=lion", "-m"])
+    ['--config-dir', 'mine', '-m', 'seed=1', 'optimizer=lion']
+    """
+    flags, rest, words = [], [], iter(arguments)
+    for word in words:
+        (flags if word.startswith("-") else rest).append(word)
+        if word in WITH_VALUE:
+            flags += [value for value in [next(words, None)] if value is not None]
+    return [*flags, *rest]
+
+
 def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -> int:
     """Let Hydra compose (and sweep, with ``-m``); its errors come out in our words."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from trainer import sweep
 
@@ -98,10 +114,10 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
         if multirun and code == INTERRUPTED:
             raise KeyboardInterrupt
 
-    before, sys.argv = sys.argv, ["train", *map(quoted, arguments)]
+    before, sys.argv = sys.argv, ["train", *map(quoted, flags_first(arguments))]
     try:
         hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(task)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(*explain(overrides, folders, error)) from None
     finally:
         sys.argv = before

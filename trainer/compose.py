@@ -56,6 +56,7 @@ def compose(overrides: list[str], folders: list[Path] | None = None, with_hydra:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     folders = folders or [CONF]
     extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
@@ -64,7 +65,7 @@ def compose(overrides: list[str], folders: list[Path] | None = None, with_hydra:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
             return hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=with_hydra)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(*explain(overrides, folders, error)) from None
 
 

@@ -132,6 +132,8 @@ def readable(files: Files, index: int) -> bool:
 def read_npz(path: Path) -> tuple[Any, Any, Any, tuple[str, ...]]:
     """The parts of an ``.npz`` file; ConfigError where it is not what ``arrays`` takes."""
     wanted = "an .npz file with x_train, y_train, x_test, y_test"
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ConfigError(Problem("data.path", str(path), f"must be {wanted}: it is no .npz file"))
     try:
         found = np.load(path, allow_pickle=False)
         parts = {n: mapped(path, n, found) for n in ("x_train", "y_train", "x_test", "y_test") if n in found}
@@ -150,11 +152,20 @@ def read_npz(path: Path) -> tuple[Any, Any, Any, tuple[str, ...]]:
             got = f"x {x.dtype} {x.shape}, y {None if y is None else y.shape}"
             text = f"x_{part} must be uint8 (N, H, W) or (N, H, W, C) and y_{part} (N,)"
             raise ConfigError(Problem("data.path", got, text))
+        if not len(y):
+            raise ConfigError(Problem("data.path", str(path), f"x_{part} holds no picture"))
         if y.min() < 0 or not np.issubdtype(y.dtype, np.integer):
             raise ConfigError(Problem("data.path", f"y_{part}", "must be whole numbers from 0 on"))
         kind = Mapped if isinstance(x, np.memmap) else Pictures
         pictures[part] = kind(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
-    classes = tuple(str(i) for i in range(int(max(p.labels.max() for p in pictures.values())) + 1))
+    count = int(max(p.labels.max() for p in pictures.values())) + 1
+    there = np.unique(pictures["train"].labels)
+    if len(there) < count:
+        missing = np.setdiff1d(np.arange(min(count, int(there.max()) + 2)), there)[:5].tolist()
+        text = f"labels go up to {count - 1}, and y_train lacks some of the {count} classes, such as {missing}"
+        raise ConfigError(Problem("data.path", str(path), text, "number the classes from 0 on without gaps"))
+    classes = tuple(map(str, range(count)))
+
     return pictures["train"], None, pictures.get("test"), classes
 
 
