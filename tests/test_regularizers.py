@@ -24,6 +24,7 @@ from trainer.regularizers import (
     LabelSmoothing,
     Mixup,
     Regularizer,
+    SoftSharing,
 )  # fmt: skip
 from trainer.regularizers.functional import (
     cutmix_batch,
@@ -265,3 +266,32 @@ def test_a_penaltys_gradient_is_that_of_the_equation(option):
     expected = 0.2 * weight if type(option) is L2 else 0.1 * weight.sign()
     assert torch.allclose(layer.weight.grad, expected)
     assert layer.bias.grad is None
+
+
+def test_soft_sharing_is_the_squared_distance_to_another_networks_weights(tmp_path):
+    torch.manual_seed(0)
+    model, other = (nn.Sequential(nn.Linear(4, 3), nn.Linear(3, k)) for k in (2, 5))
+    torch.save({"state": {"model": other.state_dict()}}, tmp_path / "a.pt")
+    names = list(model.state_dict())
+    option = SoftSharing(strength=0.1, reference=str(tmp_path / "a.pt"))
+    shared = option.model(model)
+    assert list(shared.state_dict()) == names
+    expected = 0.1 * (model[0].weight - other[0].weight).square().sum()
+    penalty = option.penalty(shared, torch.zeros(1))
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5), "the last layer's shape differs: it is free"
+    penalty.backward()
+    assert torch.allclose(model[0].weight.grad, 0.2 * (model[0].weight - other[0].weight))
+    assert model[0].bias.grad is None
+
+
+def test_soft_sharing_begins_at_zero_and_pulls_back_to_the_beginning(tmp_path):
+    model = SoftSharing().model(nn.Sequential(nn.Linear(4, 3)))
+    assert SoftSharing().penalty(model, torch.zeros(1)).item() == 0
+    with torch.no_grad():
+        model[0].weight += 1.0
+    assert SoftSharing(strength=0.5).penalty(model, torch.zeros(1)).item() == pytest.approx(6.0)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        SoftSharing(reference="nope.pt").model(nn.Sequential(nn.Linear(4, 3)))
+    torch.save(nn.Linear(9, 9).state_dict(), tmp_path / "b.pt")
+    with pytest.raises(ConfigError, match="no weights of this architecture"):
+        SoftSharing(reference=str(tmp_path / "b.pt")).model(nn.Sequential(nn.Linear(4, 3)))

@@ -258,3 +258,30 @@ class L1(L2):
         from trainer.regularizers.functional import weight_penalty
 
         return self.strength * weight_penalty([p for p in model.parameters() if p.ndim > 1], 1)
+
+
+@dataclass(frozen=True)
+class SoftSharing(Regularizer):
+    """strength·Σ (w − w₀)² added to the loss, weights only: the network stays near another one, without being it.
+
+    w₀ are the weights of ``reference`` (a checkpoint file of the same architecture), or, where it is null, those at the
+    beginning of the run, which for pretrained weights is L2-SP (Li et al. 2018, arXiv:1802.01483). Layers whose shapes differ
+    from the reference's, such as a new head, are left free.
+    """
+
+    strength: float = 1e-3
+    reference: str | None = None
+
+    def __post_init__(self) -> None:
+        check(self, strength=(self.strength > 0, "must be > 0"))
+
+    def model(self, model: nn.Module) -> nn.Module:
+        from trainer.regularizers.modules import hold_reference
+
+        return hold_reference(model, self.reference)
+
+    def penalty(self, model: nn.Module, outputs: Tensor) -> Tensor | None:
+        from trainer.regularizers.modules import references
+
+        pairs = references(model)
+        return self.strength * sum((w - held).square().sum() for w, held in pairs) if pairs else None  # pyright: ignore

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth, stochastic_depth
@@ -9,6 +11,9 @@ from torchvision.ops import StochasticDepth, stochastic_depth
 from trainer.architectures.layers import ACTIVATIONS, head_of
 from trainer.architectures.networks import Block
 from trainer.architectures.published import Residual
+from trainer.checks import ConfigError, Problem
+
+REFERENCE = "reference_"  # buffers, by the number of the parameter
 
 
 def insert_dropout(model: nn.Module, p: float, where: str) -> nn.Module:
@@ -77,3 +82,33 @@ class DropBranch:
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return stochastic_depth(output, self.p, self.mode, module.training)
+
+
+def hold_reference(model: nn.Module, path: str | None) -> nn.Module:
+    """Keep the weights of a checkpoint, or those of now, beside the model's, in buffers that no checkpoint holds."""
+    weights: dict[str, Tensor] = dict(model.state_dict())
+    if path is not None:
+        try:
+            content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+            content = content.get("state", content)
+            weights = content.get("model", content)
+            fits = {n for n, p in model.named_parameters() if n in weights and weights[n].shape == p.shape}
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            problem = Problem("regularizer.soft_sharing.reference", path, f"cannot be read: {reason}")
+            raise ConfigError(problem) from None
+        if not fits:
+            text = "holds no weights of this architecture"
+            raise ConfigError(Problem("regularizer.soft_sharing.reference", path, text))
+    for i, (name, parameter) in enumerate(model.named_parameters()):
+        held = weights.get(name)
+        if parameter.ndim > 1 and held is not None and held.shape == parameter.shape:
+            model.register_buffer(f"{REFERENCE}{i}", held.detach().clone(), persistent=False)
+    return model
+
+
+def references(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Each weight that has a reference, with it."""
+    buffers = model._buffers
+    found = [(p, buffers.get(f"{REFERENCE}{i}")) for i, p in enumerate(model.parameters())]
+    return [(p, held) for p, held in found if held is not None]
