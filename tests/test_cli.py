@@ -399,3 +399,13 @@ def test_odd_arrays_are_told(labels, words, train, tmp_path):
     assert code == 2
     assert "Traceback" not in err
     assert words in err
+
+
+def test_a_run_near_another_ones_weights_is_evaluated_without_that_one(train, tmp_path):
+    assert train(*SMALL, "output=first")[0] == 0
+    best = tmp_path / "first" / "checkpoints" / "best.pt"
+    near = ["regularizer=[soft_sharing]", f"regularizer.soft_sharing.reference={best}"]
+    assert train(*SMALL, *near, "output=second")[0] == 0
+    best.unlink()
+    assert train("job=evaluate", "checkpoint=second", "output=evaluated")[0] == 0
+    assert result_of("evaluated")["test"]["accuracy"] == result_of("second")["test"]["accuracy"]

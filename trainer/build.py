@@ -159,7 +159,12 @@ def saved_model(config: Config, info: Info, splits: Splits, split: str) -> tuple
     if getattr(option, "weights", None) is not None:
         option = dataclasses.replace(option, weights=None)  # the checkpoint has its own
     fitting = dataclasses.replace(splits, shape=info.shape, classes=info.classes)
-    model = Chain(config.regularizer).model(plain_model(option, fitting, config.activation))
+    # What is only compared with in training need not be there any more.
+    regularizers = {
+        name: dataclasses.replace(part, reference=None) if getattr(part, "reference", None) else part
+        for name, part in config.regularizer.items()
+    }
+    model = Chain(regularizers).model(plain_model(option, fitting, config.activation))
     if splits.shape != info.shape:
         try:
             forward_once(model, splits.shape)
