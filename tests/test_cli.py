@@ -409,3 +409,12 @@ def test_a_run_near_another_ones_weights_is_evaluated_without_that_one(train, tm
     best.unlink()
     assert train("job=evaluate", "checkpoint=second", "output=evaluated")[0] == 0
     assert result_of("evaluated")["test"]["accuracy"] == result_of("second")["test"]["accuracy"]
+
+
+def test_folders_named_by_their_overrides_can_be_resumed_and_evaluated(train, tmp_path):
+    """As run folders are: outputs/<date>/<time>_optimizer=adam,seed=1."""
+    folder = "outputs/12-00-00_optimizer=adam,seed=1"
+    assert train(*SMALL, "optimizer=adam", f"output={folder}")[0] == 0
+    assert train(f"resume={folder}", "epochs=2")[0] == 0
+    assert len(history_of(tmp_path / folder)) == 2
+    assert train("job=evaluate", f"checkpoint={folder}", "output=evaluated")[0] == 0

@@ -139,7 +139,7 @@ def quoted(override: str) -> str:
     """
     key, sign, value = override.partition("=")
     plain = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
-    if not sign or plain or re.search(r"[\[\]{}()\"'=\\]", value) or value != value.strip():
+    if not sign or plain or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():
         return override
     return f'{key}="{value}"'
 
