@@ -20,6 +20,10 @@ WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-
 def main(arguments: list[str] | None = None) -> int:
     """``train [overrides]``; returns the exit code."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # OpenMP's threads wait for each other by spinning, some milliseconds by default, which is time taken from other
+        # programs: an epoch of two runs at once took 12.2 s each, with this 3.5 s; alone, 0.53 s both ways.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "--help" in arguments or "-h" in arguments:
         from trainer.usage import usage
