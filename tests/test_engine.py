@@ -10,10 +10,12 @@ import torch
 from torch.nn import functional as F
 
 from trainer.build import build
+from trainer.checks import ConfigError
 from trainer.compose import compose
 from trainer.config import resolve
+from trainer.engine.capture import Captured
 from trainer.engine.evaluation import evaluate
-from trainer.engine.loop import fit, train_step
+from trainer.engine.loop import fit, forward_backward, train_step
 
 SMALL = (
     "data=fake", "data.size=8", "data.count=100", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",
@@ -183,3 +185,71 @@ def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
         found = evaluate(model, run.validation, run.precision)
         assert found["loss"] == pytest.approx(row[f"{column}_loss"], rel=1e-5)
     assert row["validation_loss"] != row["averaged_loss"]
+
+
+class Again:
+    """Stands for a CUDA graph on the CPU: what was recorded is done anew, from the same places."""
+
+    def __init__(self, fails: bool) -> None:
+        self.fails, self.replays = fails, 0
+
+    def record(self, work):
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        def replay():
+            self.replays += 1
+            work()
+
+        return replay
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_recorded_step_equals_the_ordinary_one_also_for_short_batches_and_where_recording_fails(fails):
+    words = ("data.test=12", "optimizer=adam", "optimizer.clip_norm=1", "regularizer=[mixup,l2]", "averaging=ema")
+    run, other = run_of(*words), run_of(*words)
+    recorder, notes = Again(fails), []
+    run.capture = Captured(forward_backward, notes.append, recorder)
+    torch.manual_seed(1)
+    fit(run)
+    torch.manual_seed(1)
+    fit(other)
+    assert len(notes) == 1
+    assert ("no CUDA graph: operation not" in notes[0]) == fails
+    assert recorder.replays == (0 if fails else run.clock.step - 3 - 2)  # three warm up, two batches are short
+    for (name, a), b in zip(run.model.state_dict().items(), other.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_graph_is_refused_where_there_is_no_gpu_and_compiling_keeps_every_name(monkeypatch):
+    with pytest.raises(ConfigError, match="is for a GPU"):
+        run_of("engine.graph=on")
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: asked.append(options))
+    run = run_of("engine.compile=max-autotune")
+    assert asked == [{"mode": "max-autotune", "dynamic": False}]
+    assert list(run.model.state_dict()) == list(run_of().model.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of itself
+def test_a_compiled_network_learns_as_the_plain_one_does():
+    words = ("architecture.norm=none", "data.test=12", "data.drop_last=true")
+    run, other = run_of("engine.compile=default", *words), run_of(*words)
+    fit(run)
+    fit(other)
+    for a, b in zip(run.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_is_recorded_and_equals_the_ordinary_one():
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    words = ("device=cuda", "engine.deterministic=true", "data.test=12", "optimizer=adam", "regularizer=[l2]")
+    run, other = run_of(*words), run_of(*words, "engine.graph=off")
+    fit(run)
+    fit(other)
+    assert run.notes[-1] == "a step is one CUDA graph"
+    for (name, a), b in zip(run.model.state_dict().items(), other.model.state_dict().values(), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-5), name

@@ -27,9 +27,9 @@ def dies_at(moment: str, tmp_path: Path) -> str:
         # the second epoch's fourth step
         "mid-epoch": f"""
 import trainer.engine.loop as loop
-def step(run, x, y, real=loop.train_step):
+def step(run, *batch, real=loop.train_step):
     if run.clock.epoch == 1 and run.clock.batch == 3: {kill}
-    real(run, x, y)
+    real(run, *batch)
 loop.train_step = step""",
         # half of the second last.pt is in its temporary file
         "during a checkpoint write": f"""
@@ -60,9 +60,9 @@ def line(row, real=jsonl._line):
 jsonl._line = line""",
         "before the first checkpoint": f"""
 import trainer.engine.loop as loop
-def step(run, x, y, real=loop.train_step):
+def step(run, *batch, real=loop.train_step):
     if run.clock.step == 2: {kill}
-    real(run, x, y)
+    real(run, *batch)
 loop.train_step = step""",
     }[moment]
     folder = tmp_path / "killer"

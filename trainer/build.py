@@ -18,7 +18,10 @@ from trainer.config import Config, Foreign
 from trainer.data import Files, Pictures, Splits
 from trainer.data.resident import ResidentBatches
 from trainer.data.workers import WorkerBatches
+from trainer.engine import distributed
+from trainer.engine.capture import Captured, compiled
 from trainer.engine.evaluation import has_batch_norm
+from trainer.engine.loop import forward_backward
 from trainer.engine.precision import apply_engine, device_of, precision_of
 from trainer.engine.run import Batches, Info, Precision, Run
 from trainer.optimizers import ForeignOptimizer, Optimizer
@@ -41,14 +44,18 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     regularizer = Chain(config.regularizer)
     model = build_model(config, splits, loaders["train"], precision)
     model = place(regularizer.model(model), precision)
+    if config.engine.sync_batch_norm and distributed.world() > 1:
+        model = distributed.synchronised(model, device)
     option = optimizer_option(config)
-    last = loaders["train"].num_pictures % loaders["train"].batch_size or loaders["train"].batch_size
-    problems = with_data(config, splits, last, has_batch_norm(model)) + optimizer_and_schedule(config, option)
+    last = loaders["train"].size_of(len(loaders["train"]) - 1)
+    problems = with_data(config, splits, last, has_batch_norm(model), distributed.world()) + optimizer_and_schedule(
+        config, option
+    )
     if problems:
         raise ConfigError(*problems)
     if splits.validation is None:
         notes.append("no validation pictures: the last weights are taken for the best")
-    return Run(
+    run = Run(
         model=model,
         optimizer=option.build(parameter_groups(layers_of(model), option)),
         optimizer_option=option,
@@ -62,7 +69,23 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         micro_batch=config.micro_batch,
         folder=folder,
         notes=notes,
+        forward=distributed.wrap(model, device) if distributed.world() > 1 else None,
     )
+    hasten(run, config)
+    return run
+
+
+def hasten(run: Run, config: Config) -> None:
+    """Compile and record the training step where the engine option asks for it and the device can."""
+    engine, on_gpu = config.engine, run.precision.device.type == "cuda"
+    if engine.compile != "off":
+        compiled(run, engine.compile)
+        run.notes.append(f"the network is compiled ({engine.compile}): the first step takes long")
+    if engine.graph == "on" and not on_gpu:
+        raise ConfigError(Problem("engine.graph", "on", "is for a GPU", "engine.graph=auto"))
+    plain = config.micro_batch is None and distributed.world() == 1 and engine.compile in ("off", "default")
+    if engine.graph != "off" and on_gpu and plain:
+        run.capture = Captured(forward_backward, run.notes.append)
 
 
 def load_splits(config: Config) -> Splits:
@@ -140,6 +163,8 @@ def way_of(config: Config, splits: Splits, precision: Precision, resident: bool)
         "per_picture": config.data.normalize == "channel",
         "device": precision.device,
         "channels_last": precision.channels_last,
+        "process": distributed.rank(),
+        "processes": distributed.world(),
     }
     if resident:
         return ResidentBatches, common

@@ -27,7 +27,12 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """Everything that is wrong with a config, gathered; printed without a traceback, exit code 2."""
+    """Everything that is wrong with a config, gathered; printed without a traceback, exit code 2.
+
+    Of several processes that train together all find the same wrong, so one tells it; ``of_one_process`` is what one alone met.
+    """
+
+    of_one_process = False
 
     def __init__(self, *problems: Problem | str) -> None:
         self.problems = [p if isinstance(p, Problem) else Problem("", None, p) for p in problems]

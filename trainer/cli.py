@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         # OpenMP's threads wait for each other by spinning, some milliseconds by default, which is time taken from other
         # programs: an epoch of two runs at once took 12.2 s each, with this 3.5 s; alone, 0.53 s both ways.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of what distributed.wrap does on purpose
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "--help" in arguments or "-h" in arguments:
         from trainer.usage import usage
@@ -97,11 +99,15 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that one place can word the errors
     register_resolvers()
     multirun = any(a in ("-m", "--multirun") for a in arguments)
+    if multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        text = "a sweep is made by one process, and torchrun started several"
+        raise ConfigError(Problem("", None, text, "torchrun ... -m trainer engine=ddp for each run, without -m"))
     if not multirun:
         sweeps = [o for o in parse(overrides)[0] if o.is_sweep_override()]
         if sweeps:
             text = f"{sweeps[0].input_line!r} gives several values"
             raise ConfigError(Problem("", None, text, "train -m ... runs each; a list is written '[a,b]'"))
+    sweep.SweepTable.failed = 0
     codes: list[int] = []
     failures: list[BaseException] = []  # Hydra would print words of its own beside an exception from the task
 
@@ -127,7 +133,7 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
         sys.argv = before
     if failures:
         raise failures[0]
-    return max(codes, default=0)
+    return max([*codes, min(sweep.SweepTable.failed, 1)])
 
 
 def perform_composed(cfg: Any, folders: list[Path]) -> int:
@@ -157,14 +163,39 @@ def perform(tree: Any, overrides: list[str], folder: Path | None, choices: dict[
     from trainer.together import before_data
 
     config = resolve(tree, choices)
-    if problems := before_data(config):
+    if problems := [*before_data(config), *processes(config)]:
         raise ConfigError(*problems)
     place = folder or (Path(config.output) if config.output else run_folder(overrides))
-    return config.job(config, place, overrides)
+    if config.engine.distributed == "none":
+        return config.job(config, place, overrides)
+    from trainer.engine import distributed
+
+    distributed.start()
+    place = distributed.agree(place)
+    code = config.job(config, place, overrides)
+    distributed.end()
+    return code
+
+
+def processes(config: Any) -> list[Problem]:
+    """Why the way the program was started and ``engine.distributed`` do not go together."""
+    started, count = "WORLD_SIZE" in os.environ and "RANK" in os.environ, int(os.environ.get("WORLD_SIZE", "1"))
+    kind, job = config.engine.distributed, config.tree["job"]["_target_"].rpartition(".")[2].lower()
+    if kind == "ddp" and not started:
+        text = "needs the processes to be started: torchrun --nproc-per-node 2 -m trainer engine=ddp ..."
+        return [Problem("engine.distributed", kind, text)]
+    if kind == "none" and count > 1:
+        text = f"torchrun started {count} processes, each of which would do the same"
+        return [Problem("engine.distributed", kind, text, "engine=ddp lets them train together")]
+    if count > 1 and job != "fit":
+        return [Problem("job", job, "is done by one process: start it without torchrun and engine=ddp")]
+    return []
 
 
 def complain(error: ConfigError) -> None:
-    """All problems, on standard error, without a traceback."""
+    """All problems, on standard error, without a traceback; of several processes that find the same, the first tells."""
+    if os.environ.get("RANK", "0") != "0" and not error.of_one_process:
+        return
     count = len(error.problems)
     if count > 1:
         print(f"{count} things are wrong:", file=sys.stderr)

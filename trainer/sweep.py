@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 
@@ -40,8 +40,10 @@ def guard(cfg: Any, job: Callable[[Any], int]) -> int:
 class SweepTable(Callback):
     """Prints the table that closes a sweep (a Hydra callback, named in ``conf/train.yaml``)."""
 
+    failed: ClassVar[int] = 0  # jobs of the last sweep; they may have run in other processes, so the folders are asked
+
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        print_table(Path(config.hydra.sweep.dir))
+        SweepTable.failed = print_table(Path(config.hydra.sweep.dir))
 
 
 def outcomes(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -65,8 +67,8 @@ def varied_only(jobs: list[tuple[str, Any]]) -> list[str]:
     return [",".join(w for w in mine if w not in common) for mine in words]
 
 
-def print_table(folder: Path) -> None:
-    """The jobs of a sweep with how they ended."""
+def print_table(folder: Path) -> int:
+    """The jobs of a sweep with how they ended; returns how many failed."""
     from rich.console import Console
     from rich.table import Table
 
@@ -87,6 +89,7 @@ def print_table(folder: Path) -> None:
     failures = sum(result["status"] == "failed" for _, result in jobs)
     if failures:
         print(f"{failures} of {len(jobs)} jobs failed", file=sys.stderr)
+    return failures
 
 
 def _percent(part: dict[str, float] | None) -> str:

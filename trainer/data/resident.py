@@ -30,8 +30,12 @@ class Loader:
         channels_last: bool = True,
         shuffle: bool = True,
         drop_last: bool = False,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         self.pictures, self.batch_size, self.seed = pictures, batch_size, seed
+        self.process, self.processes = process, processes
+
         self.pipeline, self.per_picture, self.shuffle, self.drop_last = pipeline, per_picture, shuffle, drop_last
         self.device = torch.device(device)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -56,15 +60,43 @@ class Loader:
         n = len(self.pictures)
         return np.random.default_rng([self.seed, epoch, 0]).permutation(n) if self.shuffle else np.arange(n)
 
+    def key(self, epoch: int, batch: int) -> list[int]:
+        """What the random numbers of a batch are a function of: (seed, epoch, batch), and the process where there are many."""
+        return [self.seed, epoch, batch, 1] + ([self.process] if self.processes > 1 else [])
+
     def rng(self, epoch: int, batch: int) -> np.random.Generator:
-        """The random numbers of a batch: a function of (seed, epoch, batch) alone."""
-        return np.random.default_rng([self.seed, epoch, batch, 1])
+        return np.random.default_rng(self.key(epoch, batch))
+
+    def size_of(self, batch: int) -> int:
+        """Pictures of a batch over all processes."""
+        return min(self.batch_size, len(self.pictures) - batch * self.batch_size)
+
+    def share_of(self, batch: int) -> int:
+        """Pictures of a batch that are this process's own."""
+        return len(range(self.process, self.size_of(batch), self.processes))
+
+    def weight(self, batch: int) -> float:
+        """What this process's mean over a batch counts in the mean over processes that gives the mean over the batch.
+
+        >>> loader = Loader.__new__(Loader)
+        >>> loader.batch_size, loader.pictures, loader.process, loader.processes = 4, range(7), 1, 2
+        >>> loader.weight(0), round(loader.weight(1), 3)
+        (1.0, 0.667)
+        """
+        return self.share_of(batch) * self.processes / self.size_of(batch)
 
     def indices(self, epoch: int, start: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Number and picture indices of each batch from ``start`` on."""
+        """Number and picture indices of each batch from ``start`` on: of several processes, this one's part of it.
+
+        Each goes through the network at every training step: where a batch has nothing for it, it takes the last picture,
+        which counts zero (``weight``).
+        """
         order = self.order(epoch)
         for batch in range(start, len(self)):
-            yield batch, order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            whole = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            mine = whole[self.process :: self.processes]
+            if len(mine) or self.shuffle:
+                yield batch, mine if len(mine) else whole[-1:]
 
     def normalised(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) in the model's memory format."""

@@ -77,12 +77,14 @@ class WorkerBatches(Loader):
 
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Each batch of an epoch, from number ``start`` on: x (N, C, H, W) normalised, y (N, K) probabilities."""
-        jobs = [(b, i.tolist(), [self.seed, epoch, b, 1]) for b, i in self.indices(epoch, start)]
+        jobs = [(b, i.tolist(), self.key(epoch, b)) for b, i in self.indices(epoch, start)]
         made = self._by_threads(jobs) if self.threads and self.num_workers else self._by_processes(jobs)
         with contextlib.closing(made):
             for (_, indices, _), x in zip(jobs, made, strict=True):
                 if isinstance(x, str):
-                    raise ConfigError(x)
+                    error = ConfigError(x)
+                    error.of_one_process = True
+                    raise error
                 labels = self.labels[torch.tensor(indices, device=self.device)]
                 yield self.normalised(x.to(self.device, non_blocking=True)), self.targets[labels]
 

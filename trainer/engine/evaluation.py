@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from trainer.engine.distributed import means, same_buffers
 from trainer.engine.run import Batches, Precision, Run
 from trainer.metrics import Sums, soft_cross_entropy
 
@@ -23,16 +24,20 @@ def evaluate(model: nn.Module, batches: Batches, precision: Precision) -> dict[s
             outputs = model(x)
         sums.add(soft_cross_entropy(outputs, y), outputs, y)
     model.train(was_training)
-    return sums.means()
+    return means(sums)
 
 
 def evaluate_run(run: Run) -> dict[str, Any]:
     """The validation columns of a history row: the model's, and the averaged model's where there is one."""
     if run.validation is None:
         return {}
+    same_buffers(run.model)
+
     row = {f"validation_{k}": v for k, v in evaluate(run.model, run.validation, run.precision).items()}
     if run.averaged is not None:
+        same_buffers(run.averaged)
         renew(run)
+
         row |= {f"averaged_{k}": v for k, v in evaluate(run.averaged, run.validation, run.precision).items()}
     return row
 
@@ -45,6 +50,7 @@ def renew(run: Run) -> None:
     # Dropout draws in this pass, which is no part of training: the generators are put back.
     with torch.random.fork_rng([device] if device.type == "cuda" else []), run.precision.autocast():
         update_bn((x for x, _ in run.train.batches(0)), run.averaged)
+    same_buffers(run.averaged, average=True)
 
 
 def has_batch_norm(model: nn.Module) -> bool:

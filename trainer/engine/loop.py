@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainer.engine.distributed import Agreement, agree, means, reseed, world
 from trainer.engine.evaluation import evaluate_run
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.run import Observers, Run
@@ -23,15 +26,16 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
     reason, took, seen = "finished", 0.0, 0
     earlier = sum(run.history.column("seconds"))
     with Interrupt() as interrupt:
+        stopping = Agreement()
         for observer in observers:
             observer.on_fit_start(run)
         while not run.finished:
-            seconds, pictures = train_epoch(run, observers, interrupt)
+            seconds, pictures = train_epoch(run, observers, lambda: stopping(interrupt.asked))
             took, seen = took + seconds, seen + pictures
             if run.interrupted:
                 reason = "interrupted"
                 break
-            row = epoch_row(run) | {"seconds": seconds, "images_per_second": pictures / seconds}
+            row = agree(epoch_row(run) | {"seconds": seconds, "images_per_second": pictures / seconds})
             run.history.append(row)
             run.keep_best()
             run.advance()
@@ -44,23 +48,25 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
     return {"stop_reason": reason, "seconds": earlier + took, "images_per_second": seen / took if took else 0.0}
 
 
-def train_epoch(run: Run, observers: Observers, interrupt: Interrupt) -> tuple[float, int]:
+def train_epoch(run: Run, observers: Observers, asked: Callable[[], bool]) -> tuple[float, int]:
     """The batches of one epoch from where the clock stands, or fewer if interrupted; the seconds and pictures it took."""
     started, pictures = time.perf_counter(), 0
     run.model.train()
     if run.clock.batch == 0:
         run.sums.reset()
-    last = run.steps_of_epoch
+    last, several = run.steps_of_epoch, world() > 1
     batches = run.train.batches(run.passes, run.clock.batch)
     for x, y in batches:
         set_rates(run)
-        train_step(run, x, y)
+        if several:
+            reseed(run)
+        train_step(run, x, y, run.train.weight(run.clock.batch) if several else 1.0)
+        pictures += run.train.size_of(run.clock.batch)
         run.clock.batch += 1
         run.clock.step += 1
-        pictures += len(x)
         if run.averaged is not None:
             run.averaging.update(run.averaged, run.model, run.time, end_of_epoch=run.clock.batch == last)
-        run.interrupted = interrupt.asked
+        run.interrupted = asked()
         for observer in observers:
             observer.on_step_end(run)
         if run.clock.batch == last or run.interrupted:
@@ -86,29 +92,43 @@ def set_rates(run: Run) -> None:
                 group["momentum"] = momentum
 
 
-def train_step(run: Run, x: Tensor, y: Tensor) -> None:
-    """One step of the optimizer; the batch goes through the network in parts where ``micro_batch`` says so."""
+def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
+    """One step of the optimizer; the batch goes through the network in parts where ``micro_batch`` says so.
+
+    ``weight`` is what this process's share of the batch counts where several train together; gradients meet at the last part.
+    """
     if run.regularizer.acts_on_batch:
         x, y = run.regularizer.batch(x, y)
     size = len(x)
     part = min(run.micro_batch or size, size)
     for begin in range(0, size, part):
         part_x, part_y = (x, y) if part == size else (x[begin : begin + part], y[begin : begin + part])
-        with run.precision.autocast():
-            outputs = run.model(part_x)
-        loss = soft_cross_entropy(outputs, part_y)
-        run.sums.add(loss.detach(), outputs.detach(), part_y)
-        run.loss, run.outputs = loss.detach(), outputs.detach()
-        total = loss if part == size else loss * (len(part_x) / size)
-        if begin == 0 and run.regularizer.acts_on_loss:
-            penalty = run.regularizer.penalty(run.model, outputs)
-            total = total if penalty is None else total + penalty
-        total.backward()
+        apart = getattr(run.forward, "no_sync", None) if begin + part < size else None
+        with apart() if apart else contextlib.nullcontext():
+            loss, outputs = (run.capture or forward_backward)(
+                run, part_x, part_y, weight * len(part_x) / size, first=begin == 0
+            )
+        if weight:
+            run.sums.add(loss, outputs, part_y)
+        run.loss, run.outputs = loss, outputs
     clip = run.optimizer_option.clip_norm
     if clip:
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)
     run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)  # a replayed graph puts its own gradients back
+
+
+def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool) -> tuple[Tensor, Tensor]:
+    """Loss and logits of a batch or a part of it, whose gradients are added with ``weight``; penalties with the ``first``."""
+    with run.precision.autocast():
+        outputs = run.forward(x)
+    loss = soft_cross_entropy(outputs, y)
+    total = loss if weight == 1 else loss * weight
+    if first and run.regularizer.acts_on_loss:
+        penalty = run.regularizer.penalty(run.model, outputs)
+        total = total if penalty is None else total + penalty
+    total.backward()
+    return loss.detach(), outputs.detach()
 
 
 def epoch_row(run: Run) -> dict[str, Any]:
@@ -122,7 +142,7 @@ def epoch_row(run: Run) -> dict[str, Any]:
         "lr": group["lr"] / group["ratio"],
         "momentum": momentum,
     }
-    row |= {f"train_{name}": value for name, value in run.sums.means().items()}
+    row |= {f"train_{name}": value for name, value in means(run.sums).items()}
     return row | evaluate_run(run)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.checks import ConfigError, Problem
+from trainer.engine.distributed import world
 from trainer.engine.run import Precision
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def device_of(name: str, engine: Engine) -> torch.device:
     if name == "auto":
         name = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "cpu": "cpu", "gpu": "cuda"}[engine.kind]
     device = torch.device(name)
+    if device.type == "cuda" and device.index is None and world() > 1:
+        device = torch.device("cuda", torch.cuda.current_device())  # each process has its own
     if engine.kind != "auto" and (engine.kind == "gpu") != (device.type == "cuda"):
         raise ConfigError(Problem("device", name, f"contradicts engine={engine.kind}", "leave out one of the two"))
     if device.type == "cuda":
@@ -61,15 +64,17 @@ def apply_engine(engine: Engine, precision: Precision) -> list[str]:
         torch.cuda.get_device_name(precision.device) if precision.device.type == "cuda" else f"cpu, {threads} threads"
     )
     layout = "channels-last" if precision.channels_last else "contiguous"
-    return [f"{where}, {precision.name}, {layout}"]
+    several = f", {world()} processes" if world() > 1 else ""
+    return [f"{where}, {precision.name}, {layout}{several}"]
 
 
 def default_threads() -> int:
     """The processors this process may use (a container's limit included), not those of the machine."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
+    asked, beside = os.environ.get("OMP_NUM_THREADS", ""), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if asked.isdigit() and int(asked) > 0 and not (beside > 1 and asked == "1"):  # 1 is what torchrun sets unasked
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // beside)
 
 
 def keep_freed_memory() -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainer.engine import distributed
 from trainer.history import History
 from trainer.metrics import Sums
 
@@ -28,11 +29,14 @@ class Batches(Protocol):
 
     num_pictures: int
     batch_size: int
+    seed: int
     pipeline: Any
 
     def __len__(self) -> int: ...
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]: ...
     def close(self) -> None: ...
+    def size_of(self, batch: int) -> int: ...
+    def weight(self, batch: int) -> float: ...
 
 
 class Observer(Protocol):
@@ -116,8 +120,11 @@ class Run:
     interrupted: bool = False
     loss: Tensor | None = None  # of the last step, on the device: reading it synchronises
     outputs: Tensor | None = None
+    forward: Any = None  # what a training step calls: the model, or what wraps it; never saved
+    capture: Any = None  # records forward and backward where steps can be replayed
 
     def __post_init__(self) -> None:
+        self.forward = self.forward or self.model
         self.sums = Sums(self.precision.device)
         self.averaged = self.averaging.build(self.model)
 
@@ -186,8 +193,9 @@ class Run:
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
             "clock": asdict(self.clock),
             "history": self.history.rows,
-            "sums": self.sums.state_dict(),
+            "sums": distributed.whole(self.sums),
             "best": self.best,
+            "processes": distributed.world(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
         }
 
@@ -199,7 +207,9 @@ class Run:
             self.averaged.load_state_dict(state["averaged"])
         self.clock = Clock(**state["clock"])
         self.history = History(state["history"])
-        self.sums.load_state_dict(state["sums"])
+        if distributed.rank() == 0:  # what all had summed counts once
+            self.sums.load_state_dict(state["sums"])
+
         self.best = state["best"]
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if self.precision.device.type == "cuda" and state["random"]["cuda"] is not None:

@@ -24,10 +24,12 @@ class Fit:
         if config.resume is None:
             check_free(folder)
         from trainer.build import build
+        from trainer.engine.distributed import rank
 
         run = build(config, folder)
         if config.resume is None:
-            claim(folder, config.tree, overrides, run.notes[0])
+            if rank() == 0:
+                claim(folder, config.tree, overrides, run.notes[0])
         else:
             take_up(run, folder, config.tree)
         result = carry_out(run, list(config.observer.values()))
@@ -39,6 +41,7 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
     from omegaconf import OmegaConf
 
     from trainer.engine import checkpoint
+    from trainer.engine.distributed import rank, world
     from trainer.output import write
 
     last = folder / "checkpoints" / "last.pt"
@@ -46,6 +49,12 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
         state = checkpoint.load(last).get("state")
         if state is None:
             raise ConfigError(Problem("resume", str(folder), "checkpoints/last.pt holds no state to go on from"))
+        before = state.get("processes", 1)
+        if before != world():
+            run.notes.append(
+                f"begun by {before} processes, goes on with {world()}: the batches and their order are the same, "
+                "the last bits and the random numbers of each process are not"
+            )
         try:
             run.load(state)
         except (RuntimeError, ValueError, KeyError) as error:
@@ -65,13 +74,17 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
             else "regularizer.early_stopping.patience=... waits longer"
         )
         raise ConfigError(Problem("resume", str(folder), f"there is nothing to go on with: {why}", hint))
-    write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
+    if rank() == 0:
+        write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
 
 
 def carry_out(run: Run, observers: list[Any]) -> dict[str, Any]:
     """Train, evaluate the best and the last weights, and close the observers, also where training fails."""
+    from trainer.engine.distributed import rank
     from trainer.engine.loop import fit
 
+    if rank():  # process 0 alone watches and writes; what gathers from all is asked of all
+        observers = [o for o in observers if getattr(o, "everywhere", False)]
     result: dict[str, Any] = {"status": "failed", "stop_reason": "failed", "seconds": 0.0}
     try:
         result |= fit(run, observers)
@@ -81,7 +94,7 @@ def carry_out(run: Run, observers: list[Any]) -> dict[str, Any]:
         result["stop_reason"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        if run.folder is not None:
+        if run.folder is not None and rank() == 0:
             write_json(run.folder / "result.json", result)
         for observer in observers:
             observer.on_fit_end(run, result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.checks import check
 from trainer.observers import Watcher
@@ -18,6 +18,7 @@ class Checkpoint(Watcher):
     and when interrupted, and ``checkpoints/best.pt`` when an epoch was the best; each is replaced whole or not at all.
     """
 
+    everywhere: ClassVar[bool] = True  # of several processes each is asked: the state is gathered from all
     every_epochs: int = 1
     every_steps: int | None = None
 
@@ -34,15 +35,20 @@ class Checkpoint(Watcher):
 
     def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
         from trainer.engine import checkpoint
+        from trainer.engine.distributed import rank
 
         # The history's index of the best row is in both files, so it does not matter between which of them a kill falls.
-        if run.folder is not None and run.best is not None and run.best["row"] == len(run.history) - 1:
+        if rank() == 0 and run.folder is not None and run.best is not None and run.best["row"] == len(run.history) - 1:
             checkpoint.save(checkpoint.best_contents(run), run.folder / "checkpoints" / "best.pt")
         if len(run.history) % self.every_epochs == 0 or run.finished or run.regularizer.stop(run.history):
             self._last(run)
 
     def _last(self, run: Run) -> None:
         from trainer.engine import checkpoint
+        from trainer.engine.distributed import rank
 
-        if run.folder is not None:
-            checkpoint.save(checkpoint.contents(run), run.folder / "checkpoints" / "last.pt")
+        if run.folder is None:
+            return
+        content = checkpoint.contents(run)
+        if rank() == 0:
+            checkpoint.save(content, run.folder / "checkpoints" / "last.pt")

@@ -1,0 +1,156 @@
+"""Several processes that torchrun starts train one network: equal to one process, exact on resume, one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+SMALL = (
+    "data=fake", "data.size=8", "data.count=103", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",
+    "regularizer=[]", "device=cpu", "precision=float32", "optimizer.lr=0.01", "observer=[console,checkpoint,jsonl]",
+)  # fmt: skip
+
+
+def command(processes: int, *words: str) -> list[str]:
+    """What torchrun is told; with one process, the program alone."""
+    if processes == 1:
+        return [sys.executable, "-m", "trainer", *words]
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    run = [sys.executable, "-m", "torch.distributed.run", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    return [*run, "--nproc-per-node", str(processes), "-m", "trainer", *words]
+
+
+ALONE = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | {"OMP_NUM_THREADS": "1"}
+
+
+def train(processes: int, folder: Path, *words: str, engine: tuple[str, ...] | None = None) -> str:
+    engine = engine if engine is not None else (("engine=ddp",) if processes > 1 else ())
+    given = [*SMALL, *engine, f"output={folder}", *words]
+    done = subprocess.run(command(processes, *given), capture_output=True, text=True, timeout=180, env=ALONE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["state"]["model"]
+
+
+def history(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def assert_near(one: Path, many: Path) -> None:
+    """Equal but for the order of additions; the history, too, counts every picture once."""
+    for (name, a), b in zip(weights(one).items(), weights(many).values(), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=2e-5), name
+    for a, b in zip(history(one), history(many), strict=True):
+        for column in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+            assert a[column] == pytest.approx(b[column], abs=1e-5), column
+
+
+def test_three_processes_equal_one_where_the_last_batch_leaves_two_without_pictures(tmp_path):
+    """65 training pictures in batches of 16: the fifth holds one, and validation's last of 18 does not divide by three."""
+    words = ("architecture.norm=none", "data.test=20", "data.validation=18", "averaging=ema", "optimizer.clip_norm=0.5")
+    said = train(3, tmp_path / "three", *words)
+    train(1, tmp_path / "one", *words)
+    assert "65 training, 18 validation, 20 test" in said
+    assert "3 processes" in said
+    assert said.count("finished, after") == 1  # process 0 alone speaks
+    assert_near(tmp_path / "one", tmp_path / "three")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "three"]
+
+
+def test_synchronised_batch_norm_and_parts_of_a_batch_equal_one_process(tmp_path):
+    train(2, tmp_path / "two", engine=("engine=ddp", "engine.sync_batch_norm=true"))
+    train(1, tmp_path / "one")
+    assert_near(tmp_path / "one", tmp_path / "two")
+    words = ("architecture.norm=none", "micro_batch=3", "regularizer=[l2]")
+    train(2, tmp_path / "parts", *words)
+    train(1, tmp_path / "whole", "architecture.norm=none", "regularizer=[l2]")
+    assert_near(tmp_path / "whole", tmp_path / "parts")
+
+
+HARD = ("epochs=60", "regularizer=[dropout,mixup]", "augmentation=[crop]", "averaging=swa", "averaging.start=3")
+
+
+def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
+    """Batch norm by shares, dropout, mixup and crops, each process with random numbers of its own."""
+    train(3, tmp_path / "unbroken", *HARD)
+    cut = [*SMALL, *HARD, "engine=ddp", f"output={tmp_path / 'cut'}"]
+    process = subprocess.Popen(command(3, *cut), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ALONE)
+    rows = tmp_path / "cut" / "history.jsonl"
+    while not (rows.exists() and len(rows.read_text().splitlines()) >= 2):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    state = torch.load(tmp_path / "cut" / "checkpoints" / "last.pt", weights_only=True)["state"]
+    assert 0 < state["clock"]["step"] < 60 * 5
+    assert json.loads((tmp_path / "cut" / "result.json").read_text())["stop_reason"] == "interrupted"
+    done = subprocess.run(
+        command(3, f"resume={tmp_path / 'cut'}"), capture_output=True, text=True, timeout=180, env=ALONE
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for (name, a), b in zip(weights(tmp_path / "unbroken").items(), weights(tmp_path / "cut").values(), strict=True):
+        assert torch.equal(a, b), name
+    for a, b in zip(history(tmp_path / "unbroken"), history(tmp_path / "cut"), strict=True):
+        assert a["train_loss"] == b["train_loss"]
+
+
+def test_another_number_of_processes_goes_on_and_says_what_is_not_the_same(tmp_path):
+    train(2, tmp_path / "run")
+    words = ("epochs=3", f"resume={tmp_path / 'run'}", "engine=auto")
+    done = subprocess.run(command(1, *words), capture_output=True, text=True, timeout=120, env=ALONE)
+    assert done.returncode == 0, done.stderr
+    assert "begun by 2 processes, goes on with 1" in re.sub(r"\s+", " ", done.stdout)
+    assert len(history(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize(
+    ("processes", "words", "text"),
+    [
+        (1, ("engine=ddp",), "torchrun --nproc-per-node 2 -m trainer engine=ddp"),
+        (1, ("engine.sync_batch_norm=true",), "has no effect on one process"),
+        (2, (), "engine=ddp lets them train together"),
+        (2, ("engine=ddp", "job=plan"), "is done by one process"),
+        (2, ("engine=ddp", "batch_size=1"), "must be >= 2, the number of processes"),
+        (2, ("engine=ddp", "batch_size=2"), "leaves a batch of one picture"),
+        (2, ("engine=ddp", "-m", "seed=1,2"), "torchrun started several"),
+    ],
+)
+def test_wrong_starts_are_told_once_in_words(processes, words, text, tmp_path):
+    given = command(processes, *SMALL, f"output={tmp_path / 'run'}", *words)
+    done = subprocess.run(given, capture_output=True, text=True, timeout=120, env=ALONE)
+    assert done.returncode != 0
+    ours = done.stderr if processes == 1 else done.stderr.split("ChildFailedError")[0]
+    assert ours.count(text) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_picture_that_another_process_meets_is_named_and_ends_all(tmp_path):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(260):
+            Image.new("RGB", (8, 8), (i % 256, 0, 0)).save(tmp_path / "pictures" / name / f"{i:03}.png")
+    for file in (tmp_path / "pictures" / "a").glob("*.png"):  # more than are tried before training
+        file.write_bytes(b"none")
+    root = f"data.root={tmp_path / 'pictures'}"
+    words = ("data=folder", root, "data.size=8", "data.normalize=none", "engine=ddp", "epochs=1", "device=cpu")
+    done = subprocess.run(command(2, *words), capture_output=True, text=True, timeout=120, env=ALONE, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "is a broken picture" in done.stderr
+    assert "Traceback" not in done.stderr.split("ChildFailedError")[0].split("elastic")[0]
