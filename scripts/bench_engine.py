@@ -4,8 +4,9 @@ engine: this program with console, TensorBoard, checkpoints, history and report 
 plain: eager, float32, a DataLoader of torchvision transforms, ``loss.item()`` at each step, as tutorials do it.
 best: the same network, channels-last, bf16 where the processor computes in it, resident pictures, losses summed on the device.
 
-Each round is one step of each. Figures are the 10th percentile of the step times (the least disturbed) and the median;
-memory and the time from the start of the process to its first step are of processes of their own.
+Each round is one step of each; where pictures are decoded ahead (jpeg), 24 steps of each in a process of its own, because
+the threads of one would work during the turn of another. Figures are the 10th percentile of the step times (the least
+disturbed) and the median; memory and the time from the start of the process to its first step are of processes of their own.
 
 python scripts/bench_engine.py [--rounds 80] [--case resnet20 cnn2] [--device cpu]
 """
@@ -30,13 +31,43 @@ BATCH = 128
 CASES = {
     "resnet20": ["architecture=resnet20", "data.size=32", "data.channels=3", "augmentation=[crop,flip]"],
     "cnn2": ["architecture=cnn", "architecture.widths=[32,64]", "data.size=28", "data.channels=1"],
+    "linear": ["architecture=mlp", "architecture.widths=[]", "data.size=28", "data.channels=1"],
+    "jpeg": ["architecture=cnn", "architecture.widths=[8]", "architecture.norm=none", "data=folder", "data.size=224"],
 }  # fmt: skip
+STEPS = 24
+JPEGS = 1536  # of some 500 x 375
 Step = Iterator[None]
 
 
 def overrides(case: str, device: str, folder: str) -> list[str]:
-    common = ["data=fake", "data.count=12000", f"batch_size={BATCH}", "epochs=1000", "optimizer=momentum"]
-    return [*common, *CASES[case], "regularizer=[]", "schedule=constant", f"device={device}", f"output={folder}/run"]
+    common = [f"batch_size={BATCH}", "epochs=1000", "optimizer=momentum", "regularizer=[]", "schedule=constant"]
+    if case == "jpeg":
+        data = [
+            f"data.root={jpegs(Path(folder) / 'jpegs')}",
+            "data.validation=0",
+            "data.test=0",
+            "metric=train_accuracy",
+        ]
+    else:
+        data = ["data=fake", "data.count=12000"]
+    return [*data, *common, *CASES[case], f"device={device}", f"output={folder}/run"]
+
+
+def jpegs(folder: Path) -> Path:
+    """Two classes of smooth pictures with some noise, which compress as photographs do."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    for i in range(JPEGS):
+        place = folder / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        coarse = cv2.resize(
+            rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (500, 375), interpolation=cv2.INTER_CUBIC
+        )
+        noise = cv2.resize(rng.normal(0, 12, (188, 250, 3)).astype(np.float32), (500, 375))
+        picture = np.clip(coarse + noise, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(place / f"{i:05}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return folder
 
 
 def run_of(case: str, device: str, folder: str) -> tuple[Any, list[Any]]:
@@ -67,9 +98,14 @@ def hand_written(run: Any, case: str, best: bool) -> Step:
     if not best:
         model = model.to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    images, labels = run.train.pictures.images, torch.from_numpy(run.train.pictures.labels)
+    pictures, labels = run.train.pictures, torch.from_numpy(run.train.pictures.labels)
     total = torch.zeros((), device=device)
-    batches = resident(run, images, labels, augmented) if best else loaded(images, labels, augmented)
+    if case == "jpeg":
+        batches = decoded(run, pictures.paths, labels) if best else loaded(pictures.paths, labels, False)
+    else:
+        batches = (
+            resident(run, pictures.images, labels, augmented) if best else loaded(pictures.images, labels, augmented)
+        )
 
     for x, y in batches:
         x, y = x.to(device), y.to(device)
@@ -94,8 +130,10 @@ def loaded(images: Any, labels: Any, augmented: bool) -> Iterator[Any]:
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
+    files = isinstance(images, list)
     chain = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if augmented else []
-    channels = images.shape[-1]
+    chain = [transforms.Resize(224), transforms.CenterCrop(224)] if files else chain
+    channels = 3 if files else images.shape[-1]
     transform = transforms.Compose(
         [*chain, transforms.ToTensor(), transforms.Normalize([0.5] * channels, [0.25] * channels)]
     )
@@ -105,10 +143,44 @@ def loaded(images: Any, labels: Any, augmented: bool) -> Iterator[Any]:
             return len(labels)
 
         def __getitem__(self, i: int) -> Any:
+            if files:
+                return transform(Image.open(images[i]).convert("RGB")), labels[i]
             return transform(Image.fromarray(images[i] if channels == 3 else images[i, :, :, 0])), labels[i]
 
     while True:
-        yield from DataLoader(Set(), BATCH, shuffle=True, drop_last=True)
+        yield from DataLoader(Set(), BATCH, shuffle=True, drop_last=True, num_workers=2 if files else 0)
+
+
+def decoded(run: Any, paths: list[Path], labels: Any) -> Iterator[Any]:
+    """Batches decoded by two threads, two ahead: OpenCV, a JPEG at half its scale where that suffices, normalised at once."""
+    from collections import deque
+    from concurrent.futures import ThreadPoolExecutor
+
+    import cv2
+    import torch
+
+    cv2.setNumThreads(0)
+    device, side = run.precision.device, 224
+
+    def picture(path: Path) -> Any:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        height, width = image.shape[:2]
+        scale = side / min(height, width)
+        image = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        return image[top : top + side, left : left + side, ::-1]
+
+    def batch(index: Any) -> Any:
+        return torch.from_numpy(np.stack([picture(paths[i]) for i in index.tolist()])), labels[index]
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting: deque[Any] = deque()
+        while True:
+            for index in torch.randperm(len(paths)).split(BATCH):
+                waiting.append(pool.submit(batch, index))
+                if len(waiting) > 4:
+                    x, y = waiting.popleft().result()
+                    yield ((x.to(device).float() - 127.5) / 63.75).permute(0, 3, 1, 2), y
 
 
 def resident(run: Any, images: Any, labels: Any, augmented: bool) -> Iterator[Any]:
@@ -196,8 +268,23 @@ def compare(case: str, device: str, rounds: int) -> dict[str, list[float]]:
     return {name: times[10:] for name, times in turns.times.items()}
 
 
+def apart(case: str, device: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds a step over steps 9 to 24 of a process, for ``rounds`` processes of each loop in turns."""
+    times: dict[str, list[float]] = {"engine": [], "plain": [], "best": []}
+    for _ in range(rounds):
+        for name, found in times.items():
+            found.append(own_process(name, case, device)["seconds"])
+    return times
+
+
+def own_process(name: str, case: str, device: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--alone", name, "--case", case, "--device", device]
+    done = subprocess.run([*command, "--began", str(time.time())], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
 def alone(name: str, case: str, device: str, began: float) -> None:
-    """In a process of its own: 20 steps of one loop; prints the time to the first step and the largest memory."""
+    """In a process of its own: 24 steps of one loop; prints the time to the first step, that of a later one, the memory."""
     from trainer.engine.loop import fit
 
     first: list[float] = []
@@ -209,21 +296,22 @@ def alone(name: str, case: str, device: str, began: float) -> None:
                 def on_step_end(self, run: Any) -> None:
                     wait(run)
                     first.append(time.time() - began)
-                    if len(first) == 20:
+                    if len(first) == STEPS:
                         raise Enough
 
             with contextlib.suppress(Enough):
                 fit(run, [*observers, Watch({}, 0, lambda: None)])
         else:
             step = hand_written(run, case, best=name == "best")
-            for _ in range(20):
+            for _ in range(STEPS):
                 next(step)
                 wait(run)
                 first.append(time.time() - began)
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     memory = int(status["VmHWM"].split()[0]) / 1024  # getrusage would count the parent's too
 
-    print(json.dumps({"first_step": first[0], "memory": memory}))
+    seconds = (first[-1] - first[8]) / (len(first) - 9)
+    print(json.dumps({"first_step": first[0], "seconds": seconds, "memory": memory}))
 
 
 def main() -> None:
@@ -238,8 +326,9 @@ def main() -> None:
         alone(options.alone, options.case[0], options.device, options.began)
         return
     for case in options.case:
-        times = compare(case, options.device, options.rounds)
-        print(f"{case}, batch {BATCH}, {options.rounds} rounds")
+        rounds = max(3, options.rounds // 20) if case == "jpeg" else options.rounds
+        times = (apart if case == "jpeg" else compare)(case, options.device, rounds)
+        print(f"{case}, batch {BATCH}, {rounds} rounds")
         heads = {
             "": 8,
             "images/s": 10,
@@ -254,9 +343,7 @@ def main() -> None:
         low = {name: np.percentile(t, 10) for name, t in times.items()}
         middle = {name: np.median(t) for name, t in times.items()}
         for name in times:
-            command = [sys.executable, __file__, "--alone", name, "--case", case, "--device", options.device]
-            done = subprocess.run([*command, "--began", str(time.time())], capture_output=True, text=True, check=True)
-            own = json.loads(done.stdout)
+            own = own_process(name, case, options.device)
             print(
                 f"{name:8}{BATCH / low[name]:10,.0f}{1000 * low[name]:9.2f}{1000 * middle[name]:9.2f}"
                 f"{low['best'] / low[name]:9.3f}{middle['best'] / middle[name]:11.3f}{low['plain'] / low[name]:10.2f}"

@@ -26,8 +26,8 @@ class Sums:
     def add(self, loss: Tensor, outputs: Tensor, y: Tensor) -> None:
         """Count a batch: its mean loss, logits (N, K), targets (N, K)."""
         n = len(y)
-        hits = (outputs.argmax(1) == y.argmax(1)).sum()
-        self.totals += torch.stack((loss.double() * n, hits.double()))
+        self.totals[0].add_(loss, alpha=n)
+        self.totals[1].add_((outputs.argmax(1) == y.argmax(1)).sum())
         self.count += n
 
     def means(self) -> dict[str, float]:

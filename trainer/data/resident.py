@@ -110,14 +110,22 @@ class Loader:
         pass
 
 
+READY_LIMIT = 128 * 2**20  # bytes of float32 pictures that are held normalised
+
+
 class ResidentBatches(Loader):
-    """Batches of pictures held on the device; channels lie last there if the model wants them so."""
+    """Batches of pictures held on the device; channels lie last there if the model wants them so.
+
+    They are held as uint8, or, where nothing augments them and they are few, normalised once for all.
+    """
 
     def __init__(self, pictures: Pictures, **options: Any) -> None:
         super().__init__(pictures, **options)
         images = torch.from_numpy(np.ascontiguousarray(pictures.images)).permute(0, 3, 1, 2)
         self.images = images.to(self.device).contiguous(memory_format=self.memory_format)
-        self.rows = self.images.permute(0, 2, 3, 1) if self.memory_format is torch.channels_last else self.images
+        self.ready = self.pipeline is None and 4 * self.images.numel() <= READY_LIMIT
+        held = self.normalised(self.images) if self.ready else self.images
+        self.rows = held.permute(0, 2, 3, 1) if self.memory_format is torch.channels_last else held
 
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Each batch of an epoch, from number ``start`` on: x (N, C, H, W) normalised, y (N, K) probabilities."""
@@ -128,4 +136,7 @@ class ResidentBatches(Loader):
                 x = x.permute(0, 3, 1, 2)
             if self.pipeline is not None:
                 x = self.pipeline(x, self.rng(epoch, batch))
-            yield self.normalised(x), self.targets[self.labels[index]]
+            yield (
+                x if self.ready else self.normalised(x),
+                self.targets.index_select(0, self.labels.index_select(0, index)),
+            )

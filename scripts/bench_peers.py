@@ -1,0 +1,321 @@
+"""Times this program against Lightning, fastai, skorch, Keras and timm on the same network and pictures.
+
+Each peer is installed into an environment of its own, which sees this one's torch, and trains in a process of its own,
+``--rounds`` times in turns with the others; figures are the 10th percentile of all its step times.
+default: as the peer's own tutorial has it: float32, a DataLoader of torchvision's transforms, logger and progress bar as shipped.
+tuned: the same peer with all that the best hand-written loop has: channels-last, bf16 where the processor computes in it,
+resident pictures cut by the batch, glibc keeping freed memory; logger and progress bar off.
+
+python scripts/bench_peers.py [--rounds 3] [--steps 60] [--case resnet20 cnn2] [--peer lightning fastai ...] [--folder .peers]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import bench_engine
+
+PEERS = {
+    "trainer": [], "plain": [], "lightning": ["lightning==2.6.*"], "fastai": ["fastai==2.8.*"], "skorch": ["skorch==1.4.*"],
+    "keras": ["keras==3.15.*"], "timm": ["timm==1.0.*"],
+}  # fmt: skip
+Tick = Callable[[], None]
+
+
+class Enough(Exception):
+    """The steps are over."""
+
+
+class Batches:
+    """What a peer's loop goes over: an endless loader's batches, as many as it likes to call an epoch."""
+
+    def __init__(self, make: Callable[[], Iterator[Any]], length: int) -> None:
+        self.make, self.length = make, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Any]:
+        return (next_ for _, next_ in zip(range(self.length), self.make(), strict=False))
+
+
+def work(case: str, tuned: bool, steps: int, folder: str) -> tuple[Any, Any, Any, Any]:
+    """The network, its optimizer, the loss and the batches, the same for every peer."""
+    import torch
+
+    run, _ = bench_engine.run_of(case, "cpu", folder)
+    images, labels = run.train.pictures.images, torch.from_numpy(run.train.pictures.labels)
+    model, augmented = run.model, case == "resnet20"
+    if tuned:
+        model = InBf16(model, run.precision)
+        batches = Batches(lambda: bench_engine.resident(run, images, labels, augmented), steps)
+    else:
+        model = model.to(memory_format=torch.contiguous_format)
+        batches = Batches(lambda: bench_engine.loaded(images, labels, augmented), steps)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    return model, optimizer, torch.nn.functional.cross_entropy, batches
+
+
+def InBf16(model: Any, precision: Any) -> Any:
+    import torch
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = model
+
+        def forward(self, x: Any) -> Any:
+            with precision.autocast():
+                return self.network(x).float()
+
+    return Wrapped()
+
+
+def trainer(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
+    from trainer.engine.loop import fit
+
+    run, observers = bench_engine.run_of(case, "cpu", folder)
+
+    class Watch(bench_engine.Turns):
+        def on_step_end(self, run: Any) -> None:
+            tick()
+
+    fit(run, [*observers, Watch({}, 0, lambda: None)])
+
+
+def plain(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
+    model, optimizer, loss_of, batches = work(case, tuned, steps, folder)
+    model.train()
+    for x, y in batches:
+        loss = loss_of(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if not tuned:
+            loss.item()
+        tick()
+
+
+def lightning(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
+    import lightning as L
+
+    model, optimizer, loss_of, batches = work(case, tuned, steps, folder)
+
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            loss = loss_of(self.model(batch[0]), batch[1])
+            if not tuned:
+                self.log("train_loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return optimizer
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            tick()
+
+    off = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False} if tuned else {}
+    L.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[Watch()], default_root_dir=folder, enable_model_summary=False, **off
+    ).fit(Module(), batches)
+
+
+def fastai(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
+    from functools import partial
+
+    import torch
+    from fastai.callback.core import Callback  # pyright: ignore
+    from fastai.data.core import DataLoaders  # pyright: ignore
+    from fastai.learner import Learner  # pyright: ignore
+    from fastai.optimizer import OptimWrapper  # pyright: ignore
+
+    model, _, loss_of, batches = work(case, tuned, steps, folder)
+
+    class Watch(Callback):
+        def after_batch(self) -> None:
+            tick()
+
+    options = partial(OptimWrapper, opt=torch.optim.SGD, momentum=0.9, weight_decay=5e-4)
+    loaders = DataLoaders(batches, batches, device=torch.device("cpu"))
+    learner = Learner(loaders, model, loss_func=loss_of, opt_func=options, lr=0.05, cbs=Watch(), path=folder)
+    with learner.no_bar() if tuned else contextlib.nullcontext():
+        learner.fit(1)
+
+
+def skorch(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
+    import torch
+    from skorch import NeuralNet  # pyright: ignore
+    from skorch.callbacks import Callback, PassthroughScoring  # pyright: ignore
+
+    model, _, _, batches = work(case, tuned, steps, folder)
+
+    class Watch(Callback):
+        def on_batch_end(self, *_: Any, **__: Any) -> None:
+            tick()
+
+    net = NeuralNet(
+        model, torch.nn.CrossEntropyLoss, max_epochs=1, train_split=None, callbacks=[Watch()], lr=0.05,
+        optimizer=torch.optim.SGD, optimizer__momentum=0.9, optimizer__weight_decay=5e-4, verbose=0 if tuned else 1,
+        iterator_train=lambda *_, **__: batches, compile=False,
+    )  # fmt: skip
+    del PassthroughScoring
+    net.fit(torch.utils.data.TensorDataset(torch.zeros(4, 1), torch.zeros(4)), None)
+
+
+def keras(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras as k  # pyright: ignore
+    from torch.utils.data import DataLoader, IterableDataset
+
+    model, _, _, batches = work(case, tuned, steps, folder)
+    x, _ = next(iter(batches))
+
+    class Stream(IterableDataset):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(batches)
+
+        def __len__(self) -> int:
+            return len(batches)
+
+    class Watch(k.callbacks.Callback):
+        def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+            tick()
+
+    network = k.Sequential([k.layers.Input(tuple(x.shape[1:])), k.layers.TorchModuleWrapper(model)])
+    optimizer = k.optimizers.SGD(0.05, momentum=0.9, weight_decay=5e-4)
+    network.compile(optimizer, k.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(DataLoader(Stream(), batch_size=None), callbacks=[Watch()], verbose=0 if tuned else 1)
+
+
+def timm(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
+    """timm's parts in a loop like that of its train.py: its average of the weights and its meter, beside the plain step."""
+    from timm.utils import AverageMeter, ModelEmaV3, accuracy
+
+    model, optimizer, loss_of, batches = work(case, tuned, steps, folder)
+    model.train()
+    average, meter = ModelEmaV3(model, decay=0.99, foreach=True), AverageMeter()
+    for x, y in batches:
+        outputs = model(x)
+        loss = loss_of(outputs, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update(model)
+        if not tuned:
+            meter.update(loss.item(), len(x))
+            accuracy(outputs.detach(), y)
+        tick()
+
+
+def measure(peer: str, case: str, tuned: bool, steps: int) -> None:
+    """In the peer's process: the seconds of each step, printed as JSON."""
+    if tuned:
+        from trainer.engine.precision import keep_freed_memory
+
+        keep_freed_memory()
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    times: list[float] = []
+
+    def tick() -> None:
+        times.append(time.perf_counter())
+        if len(times) == steps:
+            raise Enough
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        os.chdir(folder)
+        with contextlib.suppress(Enough):
+            globals()[peer](case, tuned, steps, tick, folder)
+    print("\n" + json.dumps(np.diff(times[10:]).tolist()))
+
+
+def environment(peer: str, folder: Path) -> str:
+    """The python of the peer's own environment, made and filled where it is not there; it sees this one's packages."""
+    if not PEERS[peer]:
+        return sys.executable
+    place = folder / peer
+    python = place / "bin" / "python"
+    if not (place / "made").exists():
+        venv.create(place, with_pip=True)
+        root = Path(__file__).resolve().parents[1]
+        own = next((place / "lib").glob("python*")) / "site-packages"
+        (own / "beneath.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n{root}\n")
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *PEERS[peer]], check=True)
+        (place / "made").touch()
+    return str(python)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60, help="of each process; the first ten warm up")
+    parser.add_argument("--case", nargs="+", default=["resnet20", "cnn2"], choices=["resnet20", "cnn2", "linear"])
+    parser.add_argument("--peer", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "trainer_peers")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        peer, case, kind = options.worker
+        measure(peer, case, kind == "tuned", options.steps)
+        return
+    peers = ["trainer", *[p for p in options.peer if p != "trainer"]]
+    pythons = {peer: environment(peer, options.folder.absolute()) for peer in peers}
+    for case in options.case:
+        kinds = [
+            (peer, kind) for peer in peers for kind in (["default"] if peer == "trainer" else ["default", "tuned"])
+        ]
+        rounds: dict[tuple[str, str], list[list[float]]] = {key: [] for key in kinds}
+        for _ in range(options.rounds):
+            for peer, kind in kinds:
+                command = [pythons[peer], __file__, "--steps", str(options.steps), "--worker", peer, case, kind]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    print(f"{peer}, {kind}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                    continue
+                rounds[peer, kind].append(json.loads(done.stdout.splitlines()[-1]))
+        report(case, rounds)
+
+
+def report(case: str, rounds: dict[tuple[str, str], list[list[float]]]) -> None:
+    """A Markdown table: milliseconds a step and how many times this program's speed, with the range over the rounds."""
+    low = {key: [1e3 * float(np.percentile(times, 10)) for times in found] for key, found in rounds.items() if found}
+    ours = low["trainer", "default"]
+    count = len(ours)
+    print(f"\n{case}, batch {bench_engine.BATCH}, {count} rounds, milliseconds a step (10th percentile)\n")
+    print("| | default | trainer is faster by | tuned | trainer is faster by |\n|---|---|---|---|---|")
+    for peer in dict.fromkeys(peer for peer, _ in low):
+        cells = []
+        for kind in ("default", "tuned"):
+            theirs = low.get((peer, kind))
+            if theirs is None:
+                cells += ["", ""]
+                continue
+            ratios = [a / b for a, b in zip(theirs, ours, strict=False)]
+            cells += [f"{min(theirs):.2f}", f"{min(theirs) / min(ours):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"]
+        print(f"| {peer} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
