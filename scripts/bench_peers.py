@@ -144,6 +144,7 @@ def lightning(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> No
 def fastai(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
     from functools import partial
 
+    import fastai.callback.progress  # its bar, which its learner brings  # pyright: ignore
     import torch
     from fastai.callback.core import Callback  # pyright: ignore
     from fastai.data.core import DataLoaders  # pyright: ignore
@@ -242,7 +243,7 @@ def measure(peer: str, case: str, tuned: bool, steps: int) -> None:
     def tick() -> None:
         times.append(time.perf_counter())
         if len(times) == steps:
-            raise Enough
+            raise Enough("the steps are over")  # fastai wants words
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         os.chdir(folder)
