@@ -144,7 +144,6 @@ def lightning(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> No
 def fastai(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
     from functools import partial
 
-    import fastai.callback.progress  # its bar, which its learner brings  # pyright: ignore
     import torch
     from fastai.callback.core import Callback  # pyright: ignore
     from fastai.data.core import DataLoaders  # pyright: ignore

@@ -16,10 +16,14 @@ import torchvision
 from trainer.augmentation import Crop, Flip, Rotation
 from trainer.augmentation.workers import WorkerPipeline
 from trainer.checks import ConfigError
+from trainer.compose import compose
+from trainer.config import resolve
 from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, Pictures, TorchvisionSet
+from trainer.data.decode import fit
 from trainer.data.resident import ResidentBatches
 from trainer.data.splits import stratified
 from trainer.data.workers import WorkerBatches
+from trainer.together import before_data
 
 
 def write_mnist(root: Path, kind: str = "MNIST", count: int = 60) -> np.ndarray:
@@ -260,3 +264,54 @@ def test_the_size_of_what_is_no_jpeg_is_not_known():
 
     assert jpeg_size(np.frombuffer(b"GIF89a" + bytes(20), np.uint8)) is None
     assert jpeg_size(np.frombuffer(b"\xff\xd8\xff", np.uint8)) is None
+
+
+def test_a_cache_holds_the_very_pictures_that_decoding_gives_and_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINER_CACHE", str(tmp_path / "cache"))
+    make_folder(tmp_path / "set")
+    plain, memory, disk = (
+        Folder(root=str(tmp_path / "set"), size=12, cache=c).load() for c in ("none", "memory", "disk")
+    )
+    for part in ("train", "validation", "test"):
+        files = getattr(plain, part)
+        expected = np.stack([fit(files.read(i, 12), 12) for i in range(len(files))])
+        for splits in (memory, disk):
+            assert np.array_equal(getattr(splits, part).images, expected)
+            assert np.array_equal(getattr(splits, part).labels, files.labels)
+    assert memory.mean == disk.mean == pytest.approx(plain.mean)
+    kept = sorted((tmp_path / "cache" / "pictures").iterdir())
+    assert len(kept) == 3
+    times = [p.stat().st_mtime_ns for p in kept]
+    monkeypatch.setattr("trainer.data.cache.fill", None)  # nothing is decoded again
+    again = Folder(root=str(tmp_path / "set"), size=12, cache="disk").load()
+    assert np.array_equal(again.train.images, disk.train.images)
+    assert times == [p.stat().st_mtime_ns for p in kept]
+
+
+def test_a_changed_file_is_decoded_anew_and_a_cache_without_room_is_told(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv("TRAINER_CACHE", str(tmp_path / "cache"))
+    make_folder(tmp_path / "set")
+    options = {"root": str(tmp_path / "set"), "size": 12, "cache": "disk", "test": 0, "validation": 0}
+    Folder(**options).load()
+    file = next((tmp_path / "set").rglob("*.png"))
+    Image.new("RGB", (12, 12), (1, 2, 3)).save(file)
+    images = Folder(**options).load().train.images
+    assert any((image == [1, 2, 3]).all() for image in images)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trainer.data.cache.reserve", full)
+    with pytest.raises(ConfigError, match=r"cannot be kept in .*No space left"):
+        Folder(**(options | {"size": 13})).load()
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_a_cache_is_refused_where_windows_are_cut_out_of_whole_pictures(tmp_path):
+    make_folder(tmp_path / "set")
+    words = ["data=folder", f"data.root={tmp_path / 'set'}", "data.cache=memory", "augmentation=[random_resized_crop]"]
+    problems = before_data(resolve(compose(words)))
+    assert "cuts its windows out of the whole ones" in str(problems[0])
+    assert before_data(resolve(compose([*words[:3], "augmentation=[flip]"]))) == []

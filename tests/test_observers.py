@@ -147,3 +147,19 @@ def test_a_browser_shows_train_and_validation_on_one_chart_and_the_hparams(run, 
         picture(address, "timeseries", tmp_path / "a.png", wait=2, words=words)
         picture(address, "hparams", tmp_path / "b.png", wait=1, words=("architecture.widths", "test/accuracy"))
     assert all(cv2.imread(str(tmp_path / name)).std() > 10 for name in ("a.png", "b.png"))
+
+
+def test_the_end_says_what_the_observers_took(train, tmp_path):
+    """An observer that sleeps: its time is counted, and is no part of the pictures' time alone."""
+    (tmp_path / "mine" / "observer").mkdir(parents=True)
+    (tmp_path / "mine" / "slow_watcher.py").write_text(
+        "import time\nfrom dataclasses import dataclass\nfrom trainer.observers import Watcher\n\n"
+        "@dataclass\nclass Slow(Watcher):\n    def on_epoch_end(self, run, row):\n        time.sleep(0.25)\n"
+    )
+    (tmp_path / "mine" / "observer" / "slow.yaml").write_text("# Sleeps.\n_target_: slow_watcher.Slow\n")
+    words = ("data=digits", "epochs=2", "observer=[console,slow]", "output=run")
+    code, out, _ = train("--config-dir", str(tmp_path / "mine"), *words)
+    assert code == 0
+    result = result_of(tmp_path / "run")
+    assert 0.5 <= result["watching_seconds"] < 0.6 + result["seconds"]
+    assert f"observers took {result['watching_seconds']:.1f} s, {100 * result['watching_share']:.1f} %" in out

@@ -56,3 +56,23 @@ def test_the_regularization_table_compares_with_the_plain_run(tmp_path):
     lines = out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["cosine", "constant", "averaging=ema"]
     assert all("±" in line for line in lines[2:])
+
+
+@pytest.mark.slow
+def test_bench_engine_times_jpegs_in_processes_of_their_own(tmp_path):
+    out = script("bench_engine.py", "--rounds", "5", "--case", "linear", "--device", "cpu", cwd=tmp_path)
+    assert out.startswith("linear, batch 128, 5 rounds")
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import bench_engine
+
+    found = bench_engine.own_process("best", "jpeg", "cpu")
+    assert 0 < found["seconds"] < found["first_step"]
+
+
+def test_bench_peers_times_the_plain_loop_and_its_tuned_form_beside_this_program(tmp_path):
+    words = ["--rounds", "1", "--steps", "14", "--case", "linear", "--peer", "plain"]
+    out = script("bench_peers.py", *words, cwd=tmp_path)
+    rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if line.startswith("| ")}
+    assert set(rows) == {"", "trainer", "plain"}
+    assert float(rows["trainer"][3].split()[0]) == 1.0
+    assert all(float(rows["plain"][i]) > 0 for i in (2, 4))

@@ -30,7 +30,7 @@ class Setup:
 
 def before_data(config: Config) -> list[Problem]:
     """What is wrong with the options together, as far as the config alone tells."""
-    problems = [*_flips(config), *_metrics(config)]
+    problems = [*_flips(config), *_cache(config), *_metrics(config)]
     if isinstance(config.optimizer, Optimizer):
         problems += optimizer_and_schedule(config, config.optimizer)
     size = config.batch_size
@@ -43,6 +43,15 @@ def optimizer_and_schedule(config: Config, optimizer: Optimizer) -> list[Problem
     """Why the schedules cannot go with the optimizer."""
     why = schedule_fits(Product(tuple(config.schedule.values())).over(config.epochs), optimizer)
     return [Problem("schedule", list(config.schedule), why)] if why else []
+
+
+def _cache(config: Config) -> list[Problem]:
+    """A cache of resized pictures under an augmentation that cuts its windows out of the whole ones."""
+    first = next((n for n, option in config.augmentation.items() if option is not None), None)
+    if config.data.cache == "none" or first is None or not getattr(config.augmentation[first], "resizes", False):
+        return []
+    text = f"keeps pictures of size {config.data.size}, and augmentation.{first} cuts its windows out of the whole ones"
+    return [Problem("data.cache", config.data.cache, text, "data.cache=none, or augmentation=[crop,flip]")]
 
 
 def _flips(config: Config) -> list[Problem]:

@@ -116,6 +116,7 @@ class Dataset:
     num_workers: int | Literal["auto"] = "auto"
     worker_type: Literal["auto", "thread", "process"] = "auto"
     drop_last: bool = False
+    cache: ClassVar[str] = "none"
     flips_change_classes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -257,6 +258,7 @@ class TorchvisionFiles(Dataset):
     name: Literal["Flowers102", "OxfordIIITPet", "ImageNet"] = "Flowers102"
     download: bool = True
     size: int = 224
+    cache: Literal["none", "memory", "disk"] = "none"
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
@@ -319,6 +321,7 @@ class Folder(Unparted):
     root: str = "???"
     size: int = 64
     channels: Literal[1, 3] = 3
+    cache: Literal["none", "memory", "disk"] = "none"
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:

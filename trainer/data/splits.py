@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +46,13 @@ def finish(data: Dataset, normalization: Normalization | None) -> Splits:
         train, validation = train.subset(rest), train.subset(part) if len(part) else None
     if data.limit is not None and data.limit < len(train):
         train = train.subset(stratified(train.labels, data.limit, data.split_seed, "data.limit")[1])
+    if data.cache != "none":
+        from trainer.data.cache import kept
+
+        def keep(part: Any) -> Any:
+            return kept(part, getattr(data, "size", 0), data.cache) if isinstance(part, Files) and len(part) else part
+
+        train, validation, test = keep(train), keep(validation), keep(test)
     prior = np.bincount(train.labels, minlength=len(classes)) / len(train)
     if isinstance(train, Pictures):
         shape = (train.images.shape[3], *train.images.shape[1:3])
@@ -72,6 +75,7 @@ def normalize(kind: str, train: Pictures | Files, shape: tuple[int, int, int]) -
 def measure(train: Pictures | Files, shape: tuple[int, int, int]) -> Normalization:
     """Mean and deviation per channel by exact sums of whole numbers; of at most 2,000 pictures where they are files."""
     if isinstance(train, Files):
+        from trainer.data.cache import statistics
         from trainer.data.decode import fit
 
         step = -(-len(train) // MEASURED)
@@ -82,7 +86,7 @@ def measure(train: Pictures | Files, shape: tuple[int, int, int]) -> Normalizati
                     yield fit(sample.read(i), shape[1])[None]
 
         sample = train.subset(np.arange(0, len(train), step))
-        return cached(sample, shape, lambda: measured(shape[0], decoded()))
+        return statistics(sample, shape, lambda: measured(shape[0], decoded()))
     return measured(shape[0], train.chunks())
 
 
@@ -96,26 +100,6 @@ def measured(channels: int, chunks: Iterable[np.ndarray]) -> Normalization:
     square = (counts * levels**2).sum(1) / total
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
-def cached(files: Files, shape: tuple[int, int, int], measure: Callable[[], Normalization]) -> Normalization:
-    """What ``measure`` finds, kept in ``$TRAINER_CACHE`` (~/.cache/trainer) under a digest of the files' bytes."""
-    digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
-    for path in files.paths:
-        digest.update(path.read_bytes() if path.is_file() else b"")
-    place = Path(os.environ.get("TRAINER_CACHE", "~/.cache/trainer")).expanduser() / "statistics"
-    file = place / f"{digest.hexdigest()}.json"
-    try:
-        mean, std = json.loads(file.read_text())
-        return tuple(mean), tuple(std)
-    except (OSError, ValueError):
-        found = measure()
-    with contextlib.suppress(OSError):  # a cache that cannot be written is none
-        place.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(found))
-        temporary.replace(file)
-    return found
 
 
 def readable(files: Files, index: int) -> bool:

@@ -21,16 +21,17 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
     """Train until the phases are over, a regularizer says stop, or somebody interrupts; return how it ended.
 
     The returned dict holds ``stop_reason`` (``finished``, ``interrupted``, or a regularizer's words), ``seconds`` (of
-    training since the run's beginning, without evaluation) and ``images_per_second`` (of this process).
+    training since the run's beginning, without evaluation), ``images_per_second``, ``watching_seconds`` (what the
+    observers took of this process's time, checkpoints included) and ``watching_share``, its ratio to the time of training.
     """
-    reason, took, seen = "finished", 0.0, 0
+    reason, took, seen, watching = "finished", 0.0, 0, Stopwatch()
     earlier = sum(run.history.column("seconds"))
     with Interrupt() as interrupt:
         stopping = Agreement()
         for observer in observers:
             observer.on_fit_start(run)
         while not run.finished:
-            seconds, pictures = train_epoch(run, observers, lambda: stopping(interrupt.asked))
+            seconds, pictures = train_epoch(run, observers, watching, lambda: stopping(interrupt.asked))
             took, seen = took + seconds, seen + pictures
             if run.interrupted:
                 reason = "interrupted"
@@ -39,16 +40,36 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
             run.history.append(row)
             run.keep_best()
             run.advance()
-            for observer in observers:
-                observer.on_epoch_end(run, row)
+            with watching:
+                for observer in observers:
+                    observer.on_epoch_end(run, row)
             if words := run.regularizer.stop(run.history):
                 reason = words
                 break
     run.train.close()
-    return {"stop_reason": reason, "seconds": earlier + took, "images_per_second": seen / took if took else 0.0}
+    return {
+        "stop_reason": reason,
+        "seconds": earlier + took,
+        "images_per_second": seen / took if took else 0.0,
+        "watching_seconds": watching.seconds,
+        "watching_share": watching.seconds / took if took else 0.0,
+    }
 
 
-def train_epoch(run: Run, observers: Observers, asked: Callable[[], bool]) -> tuple[float, int]:
+class Stopwatch:
+    """Adds up the seconds spent inside its ``with`` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.perf_counter() - self.began
+
+
+def train_epoch(run: Run, observers: Observers, watching: Stopwatch, asked: Callable[[], bool]) -> tuple[float, int]:
     """The batches of one epoch from where the clock stands, or fewer if interrupted; the seconds and pictures it took."""
     started, pictures = time.perf_counter(), 0
     run.model.train()
@@ -67,8 +88,9 @@ def train_epoch(run: Run, observers: Observers, asked: Callable[[], bool]) -> tu
         if run.averaged is not None:
             run.averaging.update(run.averaged, run.model, run.time, end_of_epoch=run.clock.batch == last)
         run.interrupted = asked()
-        for observer in observers:
-            observer.on_step_end(run)
+        with watching:
+            for observer in observers:
+                observer.on_step_end(run)
         if run.clock.batch == last or run.interrupted:
             break
     batches.close()  # workers stop now, not when the garbage is collected

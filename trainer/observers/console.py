@@ -153,7 +153,9 @@ def line(run: Run, row: dict[str, Any], index: int) -> str:
 
 def closing(run: Run, result: dict[str, Any]) -> list[str]:
     """How the run ended, and what to type next."""
-    lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training"]
+    watched = result.get("watching_seconds")
+    cost = f"; observers took {watched:.1f} s, {100 * result['watching_share']:.1f} %" if watched is not None else ""
+    lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training{cost}"]
     for part in ("validation", "test"):
         scores = result.get(part)
         if scores and scores.get("accuracy") is not None:
