@@ -156,9 +156,7 @@ def test_the_end_says_what_the_observers_took(train, tmp_path):
         "import time\nfrom dataclasses import dataclass\nfrom trainer.observers import Watcher\n\n"
         "@dataclass\nclass Slow(Watcher):\n    def on_epoch_end(self, run, row):\n        time.sleep(0.25)\n"
     )
-    (tmp_path / "mine" / "observer" / "slow.yaml").write_text(
-        "# The history as history.slow, one JSON object per epoch.\n# Sleeps.\n_target_: slow_watcher.Slow\n"
-    )
+    (tmp_path / "mine" / "observer" / "slow.yaml").write_text("# Sleeps.\nslow:\n  _target_: slow_watcher.Slow\n")
     words = ("data=digits", "epochs=2", "observer=[console,slow]", "output=run")
     code, out, err = train("--config-dir", str(tmp_path / "mine"), *words)
     assert code == 0, err

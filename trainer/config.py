@@ -277,10 +277,10 @@ def resolve(cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = N
         for name, node in (tree.get(group) or {}).items():
             where = f"conf/{group}/{name}.yaml"
             if not isinstance(node, dict):
-                there = ", ".join(tree[group]) or "none"
-                problems.append(
-                    Problem(f"{group}.{name}", node, "is no option with a _target_", f"options in use: {there}")
-                )
+                hint = f"options in use: {', '.join(tree[group]) or 'none'}"
+                if name == "_target_":
+                    hint = f"an option file of {group} holds its keys under its own name, as in conf/{group}"
+                problems.append(Problem(f"{group}.{name}", node, "is no option with a _target_", hint))
                 continue
             lists[group][name], wrong = construct(node, f"{group}.{name}", where)
             problems += wrong
