@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -22,7 +23,7 @@ from trainer.architectures import (
 from trainer.architectures.fusion import fuse
 from trainer.architectures.layers import count_parameters
 from trainer.checks import ConfigError
-from trainer.initialization import Initialization
+from trainer.initialization import Initialization, whiten
 from trainer.regularizers import StochasticDepth
 
 RELU = Activation("relu")
@@ -185,3 +186,29 @@ def test_timms_weights_come_from_a_local_file_with_their_normalisation(tmp_path)
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
     with pytest.raises(ConfigError, match="does not fit resnet18"):
         Timm(weights=str(tmp_path / "other.pt")).build((3, 32, 32), 5, RELU)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_whitening_makes_the_first_layers_outputs_uncorrelated_with_variance_one(kernel):
+    """Against numpy's covariance of the outputs over every place of every picture."""
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.avg_pool2d(torch.randn(64, 2, 20, 20), 3, 1) * torch.tensor([1.0, 5.0]).view(
+        1, 2, 1, 1
+    )
+    size = 2 * kernel**2
+    layer = torch.nn.Conv2d(2, 2 * size + 3, kernel, bias=False)
+    rest = layer.weight[2 * size :].clone()
+    model = torch.nn.Sequential(layer, torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    whiten(layer, smooth, eps=0.0)
+    outputs = model[0](smooth).detach().permute(1, 0, 2, 3).flatten(1).numpy().astype(np.float64)
+    assert np.allclose(outputs[:size] @ outputs[:size].T / outputs.shape[1], np.eye(size), atol=2e-3)
+    assert np.allclose(outputs[size : 2 * size], -outputs[:size], atol=1e-5)
+    assert torch.equal(layer.weight[2 * size :], rest)
+
+
+def test_whitening_of_fewer_filters_takes_the_directions_that_vary_most():
+    torch.manual_seed(0)
+    pictures = torch.randn(500, 1, 2, 2) * torch.tensor([1.0, 9.0, 3.0, 0.1]).view(1, 1, 2, 2)
+    layer = torch.nn.Linear(4, 4)
+    whiten(layer, pictures)
+    assert layer.weight[:2].abs().argmax(1).tolist() == [1, 2]

@@ -21,19 +21,21 @@ class Initialization:
     """Weights by ``rule``; biases 0, norms 1 and 0, the last layer's bias log prior, so that the first loss is the
     entropy of the classes. ``auto`` is Kaiming with the slope's gain for ReLU-like activations (He 2015) and Xavier for
     the others (Glorot 2010); ``normal`` has the deviation ``std``; ``torch`` leaves torch's own; ``lsuv`` scales orthogonal
-    matrices, layer by layer, until each layer's output on a batch has the variance 1 (Mishkin & Matas 2015).
+    matrices, layer by layer, until each layer's output on a batch has the variance 1 (Mishkin & Matas 2015); ``whitening`` is
+    auto, but the first layer begins with the principal directions of a batch's patches, with both signs, each scaled so that
+    its output has the variance 1 (Page 2019; Jordan 2024, arXiv:2404.00498).
     """
 
     rule: Literal[
         "auto", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal", "normal", "zeros",
-        "torch", "lsuv",
+        "torch", "lsuv", "whitening",
     ] = "auto"  # fmt: skip
     std: float = 0.01
 
     @property
     def needs_batch(self) -> bool:
         """Whether ``apply`` wants a batch of pictures."""
-        return self.rule == "lsuv"
+        return self.rule in ("lsuv", "whitening")
 
     def __post_init__(self) -> None:
         check(self, std=(self.std > 0, "must be > 0 (only rule=normal uses it)"))
@@ -60,6 +62,10 @@ class Initialization:
                         nn.init.zeros_(module.bias)
         if self.rule == "lsuv" and batch is not None and not head_only:
             unit_variance(model, batch)
+        if self.rule == "whitening" and batch is not None and not head_only:
+            first = next(m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+            if first is not head:
+                whiten(first, batch)
         if prior is not None and getattr(head, "bias", None) is not None:
             import torch
 
@@ -71,7 +77,7 @@ class Initialization:
 
         gain = 1.0 if last else activation.gain
         rule = self.rule
-        if rule == "auto":
+        if rule in ("auto", "whitening"):
             rule = "kaiming_normal" if activation.relu_like else "xavier_uniform"
         if rule.startswith("kaiming"):
             fan = weight[0].numel()
@@ -92,6 +98,29 @@ class Initialization:
                 "lsuv": nn.init.orthogonal_,
             }
             kinds[rule](weight, gain)
+
+
+def whiten(layer: nn.Conv2d | nn.Linear, batch: Tensor, eps: float = 5e-4) -> None:
+    """Set a layer's first filters to the principal directions of the patches (C, k, k) of ``batch`` (N, C, H, W), each over the
+    root of its variance + ``eps``, and the next to their negatives; filters beyond twice the patch's size stay as they are.
+    """
+    import torch
+    from torch import nn
+
+    with torch.no_grad():
+        x = batch.detach().float().contiguous()
+        if isinstance(layer, nn.Conv2d):
+            kernel = tuple(map(int, layer.kernel_size))
+            x = x[:, : layer.weight.shape[1]]  # of a grouped convolution, what one filter sees
+            patches = nn.functional.unfold(x, kernel).transpose(1, 2).flatten(0, 1)
+        else:
+            patches = x.flatten(1)
+        patches = patches[:: max(1, len(patches) // 100_000)].double()
+        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        count = min(patches.shape[1], len(layer.weight) // 2)
+        scale = (variances.clamp_min(0) + eps).rsqrt()
+        rows = (directions * scale).T.flip(0)[:count].view(count, *layer.weight.shape[1:])
+        layer.weight[: 2 * count] = torch.cat((rows, -rows)).to(layer.weight)
 
 
 class _Enough(Exception):
