@@ -166,7 +166,7 @@ def fastai(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
 def skorch(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
     import torch
     from skorch import NeuralNet  # pyright: ignore
-    from skorch.callbacks import Callback, PassthroughScoring  # pyright: ignore
+    from skorch.callbacks import Callback  # pyright: ignore
 
     model, _, _, batches = work(case, tuned, steps, folder)
 
@@ -179,7 +179,6 @@ def skorch(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
         optimizer=torch.optim.SGD, optimizer__momentum=0.9, optimizer__weight_decay=5e-4, verbose=0 if tuned else 1,
         iterator_train=lambda *_, **__: batches, compile=False,
     )  # fmt: skip
-    del PassthroughScoring
     net.fit(torch.utils.data.TensorDataset(torch.zeros(4, 1), torch.zeros(4)), None)
 
 

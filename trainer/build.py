@@ -19,7 +19,7 @@ from trainer.data import Files, Pictures, Splits
 from trainer.data.resident import ResidentBatches
 from trainer.data.workers import WorkerBatches
 from trainer.engine import distributed
-from trainer.engine.capture import Captured, compiled
+from trainer.engine.capture import Captured
 from trainer.engine.evaluation import has_batch_norm
 from trainer.engine.loop import forward_backward
 from trainer.engine.precision import apply_engine, device_of, precision_of
@@ -48,9 +48,8 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         model = distributed.synchronised(model, device)
     option = optimizer_option(config)
     last = loaders["train"].size_of(len(loaders["train"]) - 1)
-    problems = with_data(config, splits, last, has_batch_norm(model), distributed.world()) + optimizer_and_schedule(
-        config, option
-    )
+    problems = with_data(config, splits, last, has_batch_norm(model), distributed.world())
+    problems += optimizer_and_schedule(config, option)
     if problems:
         raise ConfigError(*problems)
     if splits.validation is None:
@@ -76,10 +75,13 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
 
 
 def hasten(run: Run, config: Config) -> None:
-    """Compile and record the training step where the engine option asks for it and the device can."""
+    """Compile and record the training step where the engine option asks for it and the device can.
+
+    The network is compiled in place, so that names and checkpoints stay.
+    """
     engine, on_gpu = config.engine, run.precision.device.type == "cuda"
     if engine.compile != "off":
-        compiled(run, engine.compile)
+        run.model.compile(mode=None if engine.compile == "default" else engine.compile, dynamic=False)
         run.notes.append(f"the network is compiled ({engine.compile}): the first step takes long")
     if engine.graph == "on" and not on_gpu:
         raise ConfigError(Problem("engine.graph", "on", "is for a GPU", "engine.graph=auto"))

@@ -108,10 +108,15 @@ def explain(overrides: list[str], folders: list[Path], error: Exception | None =
                 choices.append(override)
     if not problems or any(o not in choices for o in parsed):
         problems += _unknown_keys([o for o in parsed if o.key_or_group not in groups], choices, groups, folders)
+    return problems or [_in_hydras_words(error)]
+
+
+def _in_hydras_words(error: Exception | None) -> Problem:
+    """What Hydra says, and where a launcher is missing, the extra that brings it."""
     text = _tidy(f"{error or ''} {getattr(error, '__cause__', None) or ''}")
     extras = {"joblib": "parallel", "submitit": "slurm"}
     extra = next((e for name, e in extras.items() if f"hydra/launcher/{name}" in text), None)
-    return problems or [Problem("", None, text, f"pip install 'trainer[{extra}]' brings it" if extra else "")]
+    return Problem("", None, text, f"pip install 'trainer[{extra}]' brings it" if extra else "")
 
 
 def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:

@@ -91,9 +91,8 @@ def with_data(config: Config, splits: Splits, last_batch: int, batch_norm: bool,
     if size < processes:
         problems.append(Problem("batch_size", size, f"must be >= {processes}, the number of processes that share it"))
     part = config.micro_batch or size
-    if (
-        processes > 1 and not config.engine.sync_batch_norm
-    ):  # each normalises by its own share, the smallest of which counts
+    if processes > 1 and not config.engine.sync_batch_norm:
+        # Each normalises by its own share, the smallest of which counts.
         size, last_batch = max(1, size // processes), max(1, last_batch // processes)
         part = min(part, size)
     if batch_norm and 1 in (last_batch, size, part, last_batch % part):
@@ -101,7 +100,7 @@ def with_data(config: Config, splits: Splits, last_batch: int, batch_norm: bool,
         way = "data.drop_last=true, another batch_size, or architecture.norm=group"
         problems.append(Problem("batch_size", config.batch_size, text, way))
     validation = splits.validation is not None
-    setup = Setup(max(1, size), config.epochs, validation, splits.shape, config.architecture, config.activation)
+    setup = Setup(size, config.epochs, validation, splits.shape, config.architecture, config.activation)
     for place, option in every_option(config):
         problems += [Problem(place, "on", text) for text in getattr(option, "needs", lambda _: [])(setup)]
     return problems

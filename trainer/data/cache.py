@@ -6,15 +6,15 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from trainer.checks import ConfigError, Problem
 from trainer.data import Files, Mapped, Normalization, Pictures
-from trainer.data.decode import fit
+from trainer.data.decode import decoders, fit
 
 
 def place(kind: str) -> Path:
@@ -90,19 +90,10 @@ def digest_of(files: Files, shape: tuple[int, ...]) -> str:
 
 
 def fill(images: np.ndarray, files: Files, size: int) -> None:
-    """Decode every file into its row; OpenCV works without the interpreter's lock, so threads share the work."""
-    import cv2
+    """Decode every file into its row."""
 
     def read(index: int) -> None:
         images[index] = fit(files.read(index, size), size)
 
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(0)
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 32), "decode")
-    try:
-        results: Iterator[None] = pool.map(read, range(len(files)))
-        for _ in results:
-            pass
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        cv2.setNumThreads(before)
+    with decoders(min(os.cpu_count() or 1, 32)) as pool:
+        deque(pool.map(read, range(len(files))), maxlen=0)  # to the end, and its first error comes out

@@ -7,7 +7,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import cv2
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer.checks import ConfigError
 from trainer.data import Files, Pictures
+from trainer.data.decode import decoders, fit
 from trainer.data.resident import Loader
 
 Job = tuple[int, list[int], list[int]]  # number, pictures, key of the random numbers
@@ -33,8 +34,6 @@ class Pick(Dataset):
         _, indices, key = job
         try:
             if isinstance(self.pictures, Files) and not getattr(self.pipeline, "resizes", False):
-                from trainer.data.decode import fit
-
                 images = [fit(self.pictures.read(i, self.size), self.size) for i in indices]
             else:
                 images = [self.pictures.read(i) for i in indices]
@@ -101,20 +100,14 @@ class WorkerBatches(Loader):
 
     def _by_threads(self, jobs: list[Job]) -> Generator[Tensor | str, None, None]:
         """A batch a thread, some ahead of the training, in order."""
-        before = cv2.getNumThreads()
-        cv2.setNumThreads(0)  # each thread computes by itself
         waiting: deque[Future[Tensor | str]] = deque()
-        pool = ThreadPoolExecutor(self.num_workers, "decode")
-        try:
+        with decoders(self.num_workers) as pool:
             for job in jobs:
                 waiting.append(pool.submit(self._made, job))
                 if len(waiting) > 2 * self.num_workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            cv2.setNumThreads(before)
 
     def _made(self, job: Job) -> Tensor | str:
         found = self.pick[job]

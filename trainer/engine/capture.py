@@ -78,9 +78,3 @@ class Captured:
             self.note(f"no CUDA graph: {str(error).splitlines()[0]}")
             for parameter in parameters:
                 parameter.grad = None
-
-
-def compiled(run: Run, mode: str) -> None:
-    """Let torch compile the network in place, so that names and checkpoints stay: ``default``, ``reduce-overhead`` or
-    ``max-autotune``."""
-    run.model.compile(mode=None if mode == "default" else mode, dynamic=False)

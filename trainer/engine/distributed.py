@@ -34,11 +34,6 @@ def started() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def launched() -> bool:
-    """Whether torchrun (or what sets its variables) started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def start() -> None:
     """Meet the other processes: over gloo for what lies on the CPU, over nccl for what lies on a GPU."""
     if started():
@@ -66,22 +61,14 @@ def agree(value: Any) -> Any:
     return box[0]
 
 
-def total(values: Tensor) -> Tensor:
-    """The sum over all processes of a small tensor; its own values where there is one process."""
-    if world() == 1:
-        return values
-    found = values.clone()
-    dist.all_reduce(found)
-    return found
-
-
 def whole(sums: Sums) -> dict[str, Any]:
     """The state of running sums over all processes, as if one had counted everything. All must ask for it together."""
     state = sums.state_dict()
     if world() > 1:
         count = torch.tensor([state["count"]], dtype=torch.float64, device=sums.totals.device)
-        *totals, count = total(torch.cat((sums.totals, count)))
-        state = {"totals": torch.stack(totals), "count": int(count)}
+        found = torch.cat((sums.totals, count))
+        dist.all_reduce(found)
+        state = {"totals": found[:-1], "count": int(found[-1])}
     return state
 
 

@@ -209,7 +209,6 @@ class Run:
         self.history = History(state["history"])
         if distributed.rank() == 0:  # what all had summed counts once
             self.sums.load_state_dict(state["sums"])
-
         self.best = state["best"]
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if self.precision.device.type == "cuda" and state["random"]["cuda"] is not None:
