@@ -18,8 +18,9 @@ from trainer.augmentation.workers import WorkerPipeline
 from trainer.checks import ConfigError
 from trainer.compose import compose
 from trainer.config import resolve
-from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, Pictures, TorchvisionSet
+from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, TorchvisionSet
 from trainer.data.decode import fit
+from trainer.data.pictures import Pictures
 from trainer.data.resident import ResidentBatches
 from trainer.data.splits import stratified
 from trainer.data.workers import WorkerBatches

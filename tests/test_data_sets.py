@@ -12,7 +12,8 @@ import torch
 import torchvision
 
 from trainer.checks import ConfigError
-from trainer.data import Arrays, Folder, Mapped, TorchvisionFiles, TorchvisionSet
+from trainer.data import Arrays, Folder, TorchvisionFiles, TorchvisionSet
+from trainer.data.pictures import Mapped
 
 
 @pytest.fixture

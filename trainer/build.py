@@ -15,7 +15,8 @@ from trainer.augmentation.resident import ResidentPipeline, unsupported
 from trainer.augmentation.workers import WorkerPipeline
 from trainer.checks import ConfigError, Problem
 from trainer.config import Config, Foreign
-from trainer.data import Files, Pictures, Splits
+from trainer.data import Splits
+from trainer.data.pictures import Files, Pictures
 from trainer.data.resident import ResidentBatches
 from trainer.data.workers import WorkerBatches
 from trainer.engine import distributed

@@ -6,86 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from trainer.checks import ConfigError, Problem, check
-
-if TYPE_CHECKING:
-    import numpy as np
+from trainer.data.pictures import Files, Pictures
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
-
-
-class Pictures:
-    """Pictures in memory: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: np.ndarray) -> Pictures:
-        return Pictures(self.images[indices], self.labels[indices])
-
-    def read(self, index: int) -> np.ndarray:
-        return self.images[index]
-
-    @property
-    def nbytes(self) -> int:
-        return self.images.nbytes
-
-    def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
-        """All pictures, some at a time."""
-        for begin in range(0, len(self), size):
-            yield self.images[begin : begin + size]
-
-
-class Mapped(Pictures):
-    """Pictures in a file mapped into memory: ``source`` (N, H, W, C), of which ``indices`` are meant; read when asked for."""
-
-    def __init__(self, source: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> None:
-        import numpy as np
-
-        self.source, self.labels = source, labels
-        self.indices = np.arange(len(source)) if indices is None else indices
-
-    @property
-    def images(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.source[self.indices]
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.indices) * self.source[:1].nbytes
-
-    def subset(self, indices: np.ndarray) -> Mapped:
-        return Mapped(self.source, self.labels[indices], self.indices[indices])
-
-    def read(self, index: int) -> np.ndarray:
-        return self.source[self.indices[index]]
-
-    def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
-        for begin in range(0, len(self), size):
-            yield self.source[self.indices[begin : begin + size]]
-
-
-class Files:
-    """Pictures in files, decoded when read: uint8 (H, W, C) of their own sizes; ``broken`` collects those left out."""
-
-    def __init__(self, paths: list[Path], labels: np.ndarray, channels: int = 3, on_error: str = "raise") -> None:
-        self.paths, self.labels, self.channels, self.on_error = paths, labels, channels, on_error
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: np.ndarray) -> Files:
-        return Files([self.paths[i] for i in indices], self.labels[indices], self.channels, self.on_error)
-
-    def read(self, index: int, size: int | None = None) -> np.ndarray:
-        """The picture, or, with ``size``, one whose shorter side has at least so many pixels, which is faster."""
-        from trainer.data.decode import decode
-
-        return decode(self.paths[index], self.channels, size)
 
 
 @dataclass

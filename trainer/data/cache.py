@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from trainer.checks import ConfigError, Problem
-from trainer.data import Files, Mapped, Normalization, Pictures
+from trainer.data import Normalization
 from trainer.data.decode import decoders, fit
+from trainer.data.pictures import Files, Mapped, Pictures
 
 
 def place(kind: str) -> Path:

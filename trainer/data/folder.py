@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from trainer.checks import ConfigError, Problem
-from trainer.data import Files, Folder
+from trainer.data import Folder
 from trainer.data.decode import ENDINGS
+from trainer.data.pictures import Files
 from trainer.data.splits import readable, stratified
 
 FEW = 500  # files that are all tried before training; among more a broken one is told of when it is met

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data import Files, Pictures
+from trainer.data.pictures import Files, Pictures
 
 
 class Loader:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from trainer.checks import ConfigError, Problem
-from trainer.data import Dataset, Files, Mapped, Normalization, Pictures, Splits
+from trainer.data import Dataset, Normalization, Splits
+from trainer.data.pictures import Files, Mapped, Pictures
 
 MEASURED = 2000  # pictures that are decoded to measure a set that lies in files
 

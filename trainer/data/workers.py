@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.checks import ConfigError
-from trainer.data import Files, Pictures
 from trainer.data.decode import decoders, fit
+from trainer.data.pictures import Files, Pictures
 from trainer.data.resident import Loader
 
 Job = tuple[int, list[int], list[int]]  # number, pictures, key of the random numbers
