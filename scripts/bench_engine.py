@@ -31,26 +31,26 @@ BATCH = 128
 CASES = {
     "resnet20": ["architecture=resnet20", "data.size=32", "data.channels=3", "augmentation=[crop,flip]"],
     "cnn2": ["architecture=cnn", "architecture.widths=[32,64]", "data.size=28", "data.channels=1"],
+    "mixup": ["architecture=resnet20", "data.size=32", "data.channels=3", "augmentation=[crop,flip]"],
     "linear": ["architecture=mlp", "architecture.widths=[]", "data.size=28", "data.channels=1"],
     "jpeg": ["architecture=cnn", "architecture.widths=[8]", "architecture.norm=none", "data=folder", "data.size=224"],
 }  # fmt: skip
 STEPS = 24
-JPEGS = 1536  # of some 500 x 375
+EXTRA: list[str] = []  # overrides of a script that goes on from here
+JPEG_FOLDER: Path | None = None  # where the JPEGs stay between processes; None = in the process's own folder
+JPEGS, JPEG_SIDE = 1536, 375  # of 500 x 375 pixels
 Step = Iterator[None]
 
 
 def overrides(case: str, device: str, folder: str) -> list[str]:
-    common = [f"batch_size={BATCH}", "epochs=1000", "optimizer=momentum", "regularizer=[]", "schedule=constant"]
     if case == "jpeg":
-        data = [
-            f"data.root={jpegs(Path(folder) / 'jpegs')}",
-            "data.validation=0",
-            "data.test=0",
-            "metric=train_accuracy",
-        ]
+        place = jpegs(JPEG_FOLDER or Path(folder) / "jpegs")
+        data = [f"data.root={place}", "data.validation=0", "data.test=0", "metric=train_accuracy"]
     else:
         data = ["data=fake", "data.count=12000"]
-    return [*data, *common, *CASES[case], f"device={device}", f"output={folder}/run"]
+    extra = ["regularizer=[mixup]", "averaging=ema"] if case == "mixup" else ["regularizer=[]"]
+    common = [f"batch_size={BATCH}", "epochs=1000", "optimizer=momentum", "schedule=constant"]
+    return [*data, *common, *extra, *CASES[case], *EXTRA, f"device={device}", f"output={folder}/run"]
 
 
 def jpegs(folder: Path) -> Path:
@@ -58,6 +58,8 @@ def jpegs(folder: Path) -> Path:
     import cv2
 
     rng = np.random.default_rng(0)
+    if (folder / "made").exists():
+        return folder
     for i in range(JPEGS):
         place = folder / "ab"[i % 2]
         place.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,7 @@ def jpegs(folder: Path) -> Path:
         noise = cv2.resize(rng.normal(0, 12, (188, 250, 3)).astype(np.float32), (500, 375))
         picture = np.clip(coarse + noise, 0, 255).astype(np.uint8)
         cv2.imwrite(str(place / f"{i:05}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    (folder / "made").touch()
     return folder
 
 
@@ -93,7 +96,7 @@ def hand_written(run: Any, case: str, best: bool) -> Step:
     from torch.nn import functional as F
 
     torch.manual_seed(0)
-    device, augmented = run.precision.device, case == "resnet20"
+    device, augmented = run.precision.device, case in ("resnet20", "mixup", "fast")
     model = copy.deepcopy(run.model).train()
     if not best:
         model = model.to(memory_format=torch.contiguous_format)
@@ -152,23 +155,24 @@ def loaded(images: Any, labels: Any, augmented: bool) -> Iterator[Any]:
 
 
 def decoded(run: Any, paths: list[Path], labels: Any) -> Iterator[Any]:
-    """Batches decoded by two threads, two ahead: OpenCV, a JPEG at half its scale where that suffices, normalised at once."""
+    """Batches decoded by two threads, two ahead: libjpeg-turbo at the smallest scale that suffices, normalised at once."""
     from collections import deque
     from concurrent.futures import ThreadPoolExecutor
 
     import cv2
+    import simplejpeg
     import torch
 
     cv2.setNumThreads(0)
     device, side = run.precision.device, 224
 
     def picture(path: Path) -> Any:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = simplejpeg.decode_jpeg(path.read_bytes(), min_height=side, min_width=side)
         height, width = image.shape[:2]
         scale = side / min(height, width)
         image = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
         top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-        return image[top : top + side, left : left + side, ::-1]
+        return image[top : top + side, left : left + side]
 
     def batch(index: Any) -> Any:
         return torch.from_numpy(np.stack([picture(paths[i]) for i in index.tolist()])), labels[index]

@@ -54,6 +54,8 @@ MISTAKES = {
     "no such config folder": (["--config-dir", "nope"], ["--config-dir = 'nope'", "no such folder"]),
     "resume of nothing": (["resume=nope"], ["resume = 'nope'", "no such folder"]),
     "resume of a folder that is none": (["resume=."], ["resume = '.'", "is no run folder"]),
+    "graph of a batch in parts": (["engine.graph=on", "micro_batch=8"], ["engine.graph = 'on'", "micro_batch=null"]),
+    "mirrored digits": (["job.tta=mirror"], ["job.tta = 'mirror'", "a flip changes the class", "job.tta=none"]),
     "evaluate nothing": (["job=evaluate"], ["checkpoint", "must be given"]),
     "no such checkpoint": (["job=evaluate", "checkpoint=nope.pt"], ["checkpoint = 'nope.pt'", "no such file"]),
     "checkpoint with fit": (["checkpoint=."], ["checkpoint", "job=evaluate", "resume="]),
@@ -418,3 +420,17 @@ def test_folders_named_by_their_overrides_can_be_resumed_and_evaluated(train, tm
     assert train(f"resume={folder}", "epochs=2")[0] == 0
     assert len(history_of(tmp_path / folder)) == 2
     assert train("job=evaluate", f"checkpoint={folder}", "output=evaluated")[0] == 0
+
+
+def test_the_test_pictures_are_seen_mirrored_where_asked_and_the_result_says_so(train, tmp_path):
+    words = ("data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "epochs=1", "output=run")
+    assert train(*words, "job.tta=mirror")[0] == 0
+    result = result_of("run")
+    assert result["tta"] == "mirror"
+    found = {}
+    for tta in ("none", "mirror"):
+        assert train("job=evaluate", "checkpoint=run", f"job.tta={tta}", f"output={tta}")[0] == 0
+        found[tta] = result_of(tta)
+        assert found[tta]["tta"] == tta
+    assert found["mirror"]["test"] == pytest.approx(result["test"], rel=1e-4)
+    assert found["none"]["test"]["loss"] != found["mirror"]["test"]["loss"]

@@ -23,6 +23,7 @@ SMALL = (
 )  # fmt: skip
 # Networks for which the data above is too small, or that are made small to save time.
 ARCHITECTURES = {
+    "airbench": ["architecture.widths=[4,8]"],
     "cnn": [], "mlp": [], "resnet20": ["architecture.depth=8"], "resnet56": ["architecture.depth=8"],
     "resnet110": ["architecture.depth=8"], "wide_resnet": ["architecture.depth=10", "architecture.widen_factor=1"],
     "densenet": ["architecture.depth=10", "architecture.growth_rate=4"], "cifar10_full": [], "resnet18_cifar": [],

@@ -10,10 +10,12 @@ import torchvision
 from torch import nn
 
 from trainer.activations import Activation
-from trainer.architectures import CNN, MLP, ResNet, Torchvision
+from trainer.architectures import CNN, MLP, Airbench, ResNet, Torchvision
 from trainer.architectures.layers import count_parameters, head_of, layers_of, norm_2d
 from trainer.averaging import EMA, SWA
 from trainer.checks import ConfigError
+from trainer.engine.evaluation import logits, views
+from trainer.engine.run import Precision
 from trainer.initialization import Initialization
 
 RELU = Activation("relu")
@@ -41,7 +43,9 @@ def test_the_shortcut_has_no_parameters_and_keeps_the_picture_in_the_middle_chan
     assert out[:, :8].abs().sum() + out[:, 24:].abs().sum() == 0
 
 
-@pytest.mark.parametrize("option", [MLP(), MLP(widths=()), CNN(), CNN(widths=(4,), pool=1), ResNet(depth=8)])
+@pytest.mark.parametrize(
+    "option", [Airbench(widths=(4, 8)), MLP(), MLP(widths=()), CNN(), CNN(widths=(4,), pool=1), ResNet(depth=8)]
+)
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
 @pytest.mark.parametrize("position", ["before", "after"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 14)])
@@ -196,3 +200,29 @@ def test_swa_is_the_mean_of_the_ends_of_epochs_from_its_start_on():
     assert found[4] == 4
     assert found[8] == pytest.approx((4 + 8) / 2)
     assert found[16] == pytest.approx((4 + 8 + 12 + 16) / 4)
+
+
+def test_the_network_of_the_speed_record_has_the_published_size_and_logits_over_nine():
+    """Jordan 2024, section 3: 1.97 million parameters, 24 whitened filters of 2 x 2 pixels."""
+    model = Airbench().build((3, 32, 32), 10, Activation("gelu"))
+    assert round(count_parameters(model) / 1e6, 2) == 1.97
+    assert model[0].weight.shape == (24, 3, 2, 2)
+    widths = [m.out_channels for m in model if isinstance(m, nn.Conv2d)]
+    assert widths == [24, 64, 64, 256, 256, 256, 256]
+    x, head = torch.randn(2, 3, 32, 32), head_of(model)[1]
+    found = []
+    head.register_forward_hook(lambda m, i, o: found.append(o))
+    assert torch.allclose(model.eval()(x) * 9, found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("tta", ["none", "mirror", "mirror_shift"])
+def test_views_of_a_picture_are_weighed_to_one_and_their_logits_averaged(tta):
+    """Against airbench's formula: half on the mirrored mean of the picture, half on that of its two diagonal shifts."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 6, 4))
+    x = torch.randn(5, 3, 6, 6)
+    mirrored = lambda p: (model(p) + model(p.flip(-1))) / 2  # noqa: E731
+    padded = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    shifts = (mirrored(padded[:, :, 0:6, 0:6]) + mirrored(padded[:, :, 2:8, 2:8])) / 2
+    expected = {"none": model(x), "mirror": mirrored(x), "mirror_shift": (mirrored(x) + shifts) / 2}[tta]
+    assert sum(weight for weight, _ in views(x, tta)) == 1
+    assert torch.allclose(logits(model, x, Precision(torch.device("cpu")), tta), expected, atol=1e-5)

@@ -76,3 +76,45 @@ def test_bench_peers_times_the_plain_loop_and_its_tuned_form_beside_this_program
     assert set(rows) == {"", "trainer", "plain"}
     assert float(rows["trainer"][3].split()[0]) == 1.0
     assert all(float(rows["plain"][i]) > 0 for i in (2, 4))
+
+
+def test_bench_gpu_says_what_it_could_not_measure_and_runs_on_the_cpu_on_request(tmp_path):
+    out = script("bench_gpu.py", "--case", "linear", "--device", "cuda:9", cwd=tmp_path)
+    import torch
+
+    if not torch.cuda.is_available():
+        assert out.count("not measured: no GPU here") == 10
+    words = [
+        "--case",
+        "linear",
+        "--device",
+        "cpu",
+        "--rounds",
+        "1",
+        "--steps",
+        "4",
+        "--manner",
+        "as shipped",
+        "best loop",
+    ]
+    out = script("bench_gpu.py", *words, cwd=tmp_path)
+    rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if line.startswith("| ")}
+    assert float(rows["best loop"][4]) == 1.0
+    assert float(rows["as shipped"][2]) > 0
+
+
+def test_bench_decode_compares_decoders_that_agree_on_the_picture(tmp_path, monkeypatch):
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import bench_decode
+    import bench_engine
+
+    monkeypatch.setattr(bench_engine, "JPEGS", 2)
+    bench_engine.jpegs(tmp_path / "jpegs")
+    out = script("bench_decode.py", "--rounds", "1", "--folder", "jpegs", cwd=tmp_path)
+    assert {line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")} >= {"opencv", "pillow"}
+    path = next((tmp_path / "jpegs").rglob("*.jpg"))
+    expected = bench_decode.opencv(path, False).astype(float)
+    for decoder in (bench_decode.pillow, bench_decode.turbojpeg):
+        found = decoder(path, False)
+        assert found.shape == (224, 224, 3)
+        assert abs(found - expected).mean() < 6

@@ -36,6 +36,9 @@ def before_data(config: Config) -> list[Problem]:
     size = config.batch_size
     if config.micro_batch and size != "full" and config.micro_batch > size:
         problems.append(Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {size}"))
+    if config.engine.graph == "on" and config.micro_batch:
+        text = "records a whole step, and micro_batch parts it"
+        problems.append(Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto"))
     return problems
 
 
@@ -59,7 +62,9 @@ def _flips(config: Config) -> list[Problem]:
     if not (getattr(data, "flips_change_classes", False) or getattr(data, "digits", False)):
         return []
     text = f"a flip changes the class of these pictures ({config.tree['data'].get('_target_')})"
-    return [
+    tta = getattr(config.job, "tta", "none")
+    mirrored = [Problem("job.tta", tta, text, "job.tta=none")] if tta != "none" else []
+    return mirrored + [
         Problem(f"augmentation.{name}", "on", text, f"leave it out, or say augmentation.{name}.force=true")
         for name, option in config.augmentation.items()
         if getattr(option, "changes_classes", False) and not option.force

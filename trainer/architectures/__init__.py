@@ -110,6 +110,29 @@ class ResNet18CIFAR(Architecture):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Airbench(Architecture):
+    """The network of the CIFAR-10 speed record: a convolution of ``stem`` x ``stem`` pixels with 2·C·stem² filters, which
+    initialization=whitening fills, then two 3 x 3 convolutions per width, the first with 2 x 2 pooling, then the largest over
+    what is left of the picture; logits are divided by 9 (Jordan 2024, arXiv:2404.00498).
+    """
+
+    widths: tuple[int, ...] = (64, 256, 256)
+    stem: int = 2
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            widths=(len(self.widths) > 0 and all(w >= 1 for w in self.widths), "must be at least one width >= 1"),
+            stem=(self.stem >= 1, "must be >= 1 pixel"),
+        )
+
+    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+        from trainer.architectures.published import airbench
+
+        return airbench(shape, num_classes, self.widths, self.stem, self.norm, self.norm_position, activation)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WideResNet(Architecture):
     """Pre-activated residual network of 6n + 4 layers, ``widen_factor`` times as wide; ``dropout`` inside the blocks
     (Zagoruyko & Komodakis 2016, arXiv:1605.07146).
@@ -217,6 +240,7 @@ def unknown_name(name: str, names: list[str]) -> ConfigError:
 __all__: list[Any] = [
     "CNN",
     "MLP",
+    "Airbench",
     "Architecture",
     "CIFAR10Full",
     "DenseNet",

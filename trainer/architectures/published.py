@@ -34,6 +34,44 @@ def cifar10_full(shape: Sequence[int], num_classes: int, norm: str, position: st
     return nn.Sequential(*features.train(), nn.Linear(width, num_classes))
 
 
+class Scale(nn.Module):
+    """factor·x."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def airbench(
+    shape: Sequence[int], num_classes: int, widths: Sequence[int], stem: int, norm: str, position: str, act: Activation
+) -> nn.Sequential:
+    """Jordan's network: a stem to be whitened, blocks of two convolutions, the largest of each channel, logits over 9.
+
+    Pooling stands before the norm, which then costs a quarter; batch norm forgets in a few steps, because the run is short.
+    """
+
+    def normalised(width: int) -> list[nn.Module]:
+        layer = norm_2d(norm, width)
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 0.4
+        return ordered(layer, act.build(), position)
+
+    before, side = 2 * shape[0] * stem**2, min(shape[1:]) - stem + 1
+    layers: list[nn.Module] = [nn.Conv2d(shape[0], before, stem), act.build()]
+    for width in widths:
+        layers.append(nn.Conv2d(before, width, 3, padding=1, bias=norm == "none"))
+        if side >= 2:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        layers += normalised(width)
+        layers += [nn.Conv2d(width, width, 3, padding=1, bias=norm == "none"), *normalised(width)]
+        before = width
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(before, num_classes), Scale(1 / 9))
+
+
 class Residual(nn.Module):
     """after(shortcut(x) + branch(x)); ``before`` is what both share in front (pre-activation)."""
 

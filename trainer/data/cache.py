@@ -17,6 +17,8 @@ from trainer.data import Normalization
 from trainer.data.decode import decoders, fit
 from trainer.data.pictures import Files, Mapped, Pictures
 
+DECODING = "libjpeg-turbo"  # what was decoded otherwise is not found again
+
 
 def place(kind: str) -> Path:
     """The folder of what is kept, in ``$TRAINER_CACHE`` (~/.cache/trainer)."""
@@ -25,7 +27,7 @@ def place(kind: str) -> Path:
 
 def statistics(files: Files, shape: tuple[int, int, int], measure: Callable[[], Normalization]) -> Normalization:
     """What ``measure`` finds, kept under a digest of the files' bytes."""
-    digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((DECODING, shape)).encode(), digest_size=16)
     for path in files.paths:
         digest.update(path.read_bytes() if path.is_file() else b"")
     file = place("statistics") / f"{digest.hexdigest()}.json"
@@ -83,7 +85,7 @@ def images_size(shape: tuple[int, ...]) -> str:
 
 
 def digest_of(files: Files, shape: tuple[int, ...]) -> str:
-    digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((DECODING, shape)).encode(), digest_size=16)
     for path in files.paths:
         status = path.stat()
         digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())

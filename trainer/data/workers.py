@@ -22,6 +22,7 @@ from trainer.data.pictures import Files, Pictures
 from trainer.data.resident import Loader
 
 Job = tuple[int, list[int], list[int]]  # number, pictures, key of the random numbers
+AHEAD = 2  # batches that threads make ahead of the training, for each worker; scripts/bench_decode.py --ahead compares
 
 
 class Pick(Dataset):
@@ -104,7 +105,7 @@ class WorkerBatches(Loader):
         with decoders(self.num_workers) as pool:
             for job in jobs:
                 waiting.append(pool.submit(self._made, job))
-                if len(waiting) > 2 * self.num_workers:
+                if len(waiting) > AHEAD * self.num_workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
 from trainer.engine.distributed import means, same_buffers
 from trainer.engine.run import Batches, Precision, Run
 from trainer.metrics import Sums, soft_cross_entropy
 
+TTA = Literal["none", "mirror", "mirror_shift"]
+
+
+def views(x: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
+    """The views of pictures (N, C, H, W) whose logits are averaged at the test, each with its weight; the weights sum to 1.
+
+    ``mirror``: the picture and its mirror image; ``mirror_shift``: half the weight on these, half on the two moved by one
+    pixel up and left and down and right, the edge reflected (Jordan 2024, arXiv:2404.00498, section 3.5).
+
+    >>> [(w, v.flatten().tolist()) for w, v in views(torch.tensor([[[[1.0, 2.0]]]]), "mirror")]
+    [(0.5, [1.0, 2.0]), (0.5, [2.0, 1.0])]
+    """
+    if tta == "none":
+        return [(1.0, x)]
+    pictures = [(1.0, x)]
+    if tta == "mirror_shift":
+        h, w = x.shape[2:]
+        padded = F.pad(x, (1, 1, 1, 1), "reflect")
+        pictures = [(0.5, x), (0.25, padded[:, :, :h, :w]), (0.25, padded[:, :, 2:, 2:])]
+    return [(weight / 2, v) for weight, picture in pictures for v in (picture, picture.flip(-1))]
+
+
+def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none") -> Tensor:
+    """Logits (N, K) of pictures (N, C, H, W), averaged over the views that ``tta`` names."""
+    with precision.autocast():
+        if tta == "none":
+            return model(x)
+        outputs = [weight * model(view).float() for weight, view in views(x, tta)]
+    return torch.stack(outputs).sum(0)
+
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, precision: Precision) -> dict[str, float]:
+def evaluate(model: nn.Module, batches: Batches, precision: Precision, tta: TTA = "none") -> dict[str, float]:
     """Mean ``loss`` (cross-entropy, nats) and ``accuracy`` (share) over all pictures; the model's mode is put back."""
     was_training = model.training
     model.eval()
     sums = Sums(precision.device)
     for x, y in batches.batches(0):
-        with precision.autocast():
-            outputs = model(x)
+        outputs = logits(model, x, precision, tta)
         sums.add(soft_cross_entropy(outputs, y), outputs, y)
     model.train(was_training)
     return means(sums)

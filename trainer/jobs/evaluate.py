@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Loss, accuracy and a table per class of ``checkpoint`` on ``split``; the pictures are normalised as in its training."""
+    """Loss, accuracy and a table per class of ``checkpoint`` on ``split``; the pictures are normalised as in its training.
+
+    ``tta`` averages the logits of each picture and its mirror image (``mirror``), also shifted by a pixel (``mirror_shift``).
+    """
 
     split: Literal["train", "validation", "test", "auto"] = "auto"
     prefer: Literal["best", "last"] = "best"
     weights: Literal["auto", "model", "averaged"] = "auto"
     fuse: bool = False
+    tta: Literal["none", "mirror", "mirror_shift"] = "none"
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         if config.checkpoint is None:
@@ -51,12 +55,13 @@ class Evaluate:
 
             model = fuse(model)
         claim(folder, config.tree, overrides, f"{precision.device}, {precision.name}")
-        found, confusion = score(model, loader, precision, len(info.classes))
+        found, confusion = score(model, loader, precision, len(info.classes), self.tta)
         result = {
             "status": "finished",
             "stop_reason": "evaluated",
             "checkpoint": str(path),
             "weights": "averaged" if averaged else "model",
+            "tta": self.tta,
         }
         result |= {
             "split": split,
@@ -100,10 +105,13 @@ class Evaluate:
         return splits, split
 
 
-def score(model: Any, loader: Any, precision: Any, num_classes: int) -> tuple[dict[str, float], np.ndarray]:
+def score(
+    model: Any, loader: Any, precision: Any, num_classes: int, tta: Any = "none"
+) -> tuple[dict[str, float], np.ndarray]:
     """Mean loss and accuracy, and the confusion matrix: true classes down, predicted ones across."""
     import torch
 
+    from trainer.engine.evaluation import logits
     from trainer.metrics import Sums, soft_cross_entropy
 
     sums = Sums(precision.device)
@@ -111,8 +119,7 @@ def score(model: Any, loader: Any, precision: Any, num_classes: int) -> tuple[di
     model.eval()
     with torch.inference_mode():
         for x, y in loader.batches(0):
-            with precision.autocast():
-                outputs = model(x)
+            outputs = logits(model, x, precision, tta)
             sums.add(soft_cross_entropy(outputs, y), outputs, y)
             confusion += torch.bincount(y.argmax(1) * num_classes + outputs.argmax(1), minlength=num_classes**2)
     return sums.means(), confusion.view(num_classes, num_classes).cpu().numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.checks import ConfigError, Problem
 from trainer.output import check_free, claim, write_json
@@ -18,7 +18,11 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Fit:
-    """Train to the end, to a stop, or to an interruption; then the best snapshot meets the test pictures."""
+    """Train to the end, to a stop, or to an interruption; then the best snapshot meets the test pictures, as they are or, by
+    ``tta``, also mirrored and shifted, the logits averaged. The validation pictures are always seen as they are.
+    """
+
+    tta: Literal["none", "mirror", "mirror_shift"] = "none"
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         if config.resume is None:
@@ -32,7 +36,7 @@ class Fit:
                 claim(folder, config.tree, overrides, run.notes[0])
         else:
             take_up(run, folder, config.tree)
-        result = carry_out(run, list(config.observer.values()))
+        result = carry_out(run, list(config.observer.values()), self.tta)
         return INTERRUPTED if result["status"] == "interrupted" else 0
 
 
@@ -78,7 +82,7 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
         write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
 
 
-def carry_out(run: Run, observers: list[Any]) -> dict[str, Any]:
+def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, Any]:
     """Train, evaluate the best and the last weights, and close the observers, also where training fails."""
     from trainer.engine.distributed import rank
     from trainer.engine.loop import fit
@@ -89,7 +93,7 @@ def carry_out(run: Run, observers: list[Any]) -> dict[str, Any]:
     try:
         result |= fit(run, observers)
         result["status"] = "interrupted" if run.interrupted else "finished"
-        result |= summary(run)
+        result |= summary(run, tta)
     except BaseException as error:
         result["stop_reason"] = f"{type(error).__name__}: {error}"
         raise
@@ -101,7 +105,7 @@ def carry_out(run: Run, observers: list[Any]) -> dict[str, Any]:
     return result
 
 
-def summary(run: Run) -> dict[str, Any]:
+def summary(run: Run, tta: Any = "none") -> dict[str, Any]:
     """Best and last epoch, each with ``accuracy`` and ``loss`` on ``validation`` and ``test``.
 
     The plain ``validation`` and ``test`` are those of the best snapshot; ``last`` and ``averaged`` hold the same two for
@@ -114,10 +118,12 @@ def summary(run: Run) -> dict[str, Any]:
         known = {k: row.get(f"{prefix}_{k}") for k in ("accuracy", "loss")}
         found: dict[str, Any] = {"validation": known if known["loss"] is not None else None, "test": None}
         if run.test is not None:
-            found["test"] = evaluate(model, run.test, run.precision)
+            found["test"] = evaluate(model, run.test, run.precision, tta)
         return found
 
     result: dict[str, Any] = {"metric": run.metric, "steps": run.clock.step, "parameters": count_parameters(run.model)}
+    if tta != "none":
+        result["tta"] = tta
     if run.interrupted:  # the weights are those of the middle of an epoch, which no row of the history describes
         from trainer.engine.evaluation import evaluate_run
 
