@@ -158,6 +158,7 @@ def lightning(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> No
 def fastai(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
     from functools import partial
 
+    import fastai.callback.progress  # pyright: ignore  # noqa: F401  # gives the learner its no_bar
     import torch
     from fastai.callback.core import Callback  # pyright: ignore
     from fastai.data.core import DataLoaders  # pyright: ignore

@@ -112,12 +112,14 @@ class ResNet18CIFAR(Architecture):
 @dataclass(frozen=True, kw_only=True)
 class Airbench(Architecture):
     """The network of the CIFAR-10 speed record: a convolution of ``stem`` x ``stem`` pixels with 2·C·stem² filters, which
-    initialization=whitening fills, then two 3 x 3 convolutions per width, the first with 2 x 2 pooling, then the largest over
-    what is left of the picture; logits are divided by 9 (Jordan 2024, arXiv:2404.00498).
+    initialization=whitening fills and which, unless ``train_stem``, keeps what it was filled with; then two 3 x 3 convolutions
+    per width, the first with 2 x 2 pooling; then the largest over what is left of the picture. Logits are divided by 9
+    (Jordan 2024, arXiv:2404.00498).
     """
 
     widths: tuple[int, ...] = (64, 256, 256)
     stem: int = 2
+    train_stem: bool = False
 
     def __post_init__(self) -> None:
         check(
@@ -129,7 +131,9 @@ class Airbench(Architecture):
     def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
         from trainer.architectures.published import airbench
 
-        return airbench(shape, num_classes, self.widths, self.stem, self.norm, self.norm_position, activation)
+        model = airbench(shape, num_classes, self.widths, self.stem, self.norm, self.norm_position, activation)
+        next(model.parameters()).requires_grad_(self.train_stem)  # its bias is trained
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)

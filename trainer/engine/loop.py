@@ -119,9 +119,11 @@ def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
 
     ``weight`` is what this process's share of the batch counts where several train together; gradients meet at the last part.
     """
+    # Not after the step: until the next one observers can look at the gradients. A replayed graph puts its own back.
+    run.optimizer.zero_grad(set_to_none=True)
     if run.regularizer.acts_on_batch:
         x, y = run.regularizer.batch(x, y)
-    size = len(x)
+    run.batch, size = (x, y), len(x)
     part = min(run.micro_batch or size, size)
     for begin in range(0, size, part):
         part_x, part_y = (x, y) if part == size else (x[begin : begin + part], y[begin : begin + part])
@@ -135,9 +137,8 @@ def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
         run.loss, run.outputs = loss, outputs
     clip = run.optimizer_option.clip_norm
     if clip:
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)
+        run.grad_norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)
     run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)  # a replayed graph puts its own gradients back
 
 
 def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool) -> tuple[Tensor, Tensor]:

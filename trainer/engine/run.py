@@ -120,8 +120,14 @@ class Run:
     interrupted: bool = False
     loss: Tensor | None = None  # of the last step, on the device: reading it synchronises
     outputs: Tensor | None = None
+    batch: tuple[Tensor, Tensor] | None = None  # of the last step, as it went into the network
+    grad_norm: Tensor | None = None  # of the last step before it was clipped; None where nothing clips
     forward: Any = None  # what a training step calls: the model, or what wraps it; never saved
     capture: Any = None  # records forward and backward where steps can be replayed
+    looks: list[dict[str, Any]] = field(default_factory=list)  # what an observer saw in the layers; never saved
+    facts: dict[str, Any] = field(default_factory=dict)  # what an observer found out about the data, for the diagnosis
+    news: list[str] = field(default_factory=list)  # what cannot wait until the end: the console says it at once
+    writers: dict[str, Any] = field(default_factory=dict)  # TensorBoard's, one a sub-run, shared by the observers
 
     def __post_init__(self) -> None:
         self.forward = self.forward or self.model

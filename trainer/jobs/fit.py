@@ -102,6 +102,8 @@ def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, An
             write_json(run.folder / "result.json", result)
         for observer in observers:
             observer.on_fit_end(run, result)
+        for writer in run.writers.values():
+            writer.close()
     return result
 
 

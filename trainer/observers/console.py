@@ -73,6 +73,7 @@ class Console(Watcher):
         self.bars.start()
 
     def on_step_end(self, run: Run) -> None:
+        self._news(run)
         now = time.monotonic()
         if now < self.next:
             return
@@ -93,7 +94,14 @@ class Console(Watcher):
         self.bars.refresh()
         self.next = time.monotonic() + self.every  # a slow terminal is not asked again at once
 
+    def _news(self, run: Run) -> None:
+        """What cannot wait."""
+        for text in run.news:
+            self.terminal.print(text, markup=False, style="bold red" if self.live else None)
+        run.news.clear()
+
     def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
+        self._news(run)
         text = line(run, row, len(run.history) - 1)
         if self.live:
             self.bars.console.print(text, markup=False)
@@ -165,6 +173,9 @@ def closing(run: Run, result: dict[str, Any]) -> list[str]:
             lines.append(
                 f"{part}: accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4f} ({which}){more}"
             )
+    for found in result.get("findings") or []:
+        lines.append(f"{found['name']}: {found['evidence']}")
+        lines.append(f"  {found['meaning']}" + (f" Try {' or '.join(found['attempt'])}" if found["attempt"] else ""))
     if result["status"] == "interrupted" and run.folder is not None:
         lines.append(f"go on with: train resume={run.folder}")
     return lines

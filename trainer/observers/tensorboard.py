@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.checks import check
 from trainer.observers import Watcher
+from trainer.observers.events import writer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,27 +30,14 @@ class TensorBoard(Watcher):
         check(self, every=(self.every >= 1, "must be >= 1 step"))
 
     def on_fit_start(self, run: Run) -> None:
-        self.writers: dict[str, Any] = {}
         self.losses: list[Tensor] = []
         self.steps: list[tuple[int, float, float | None]] = []
         if run.folder is None:
             return
         from omegaconf import OmegaConf
 
-        self._writer(run, "train").add_text(
-            "config", "    " + OmegaConf.to_yaml(run.info.config).replace("\n", "\n    ")
-        )
-        self._writer(run, "train").add_text("notes", "\n\n".join(run.notes))
-
-    def _writer(self, run: Run, split: str) -> Any:
-        """The sub-run's writer, made when it is first needed; events after the checkpoint of a resumed run are dropped."""
-        if split not in self.writers:
-            from torch.utils.tensorboard import SummaryWriter
-
-            purge = run.clock.step + 1 if run.clock.step else None
-            assert run.folder is not None
-            self.writers[split] = SummaryWriter(str(run.folder / split), purge_step=purge)
-        return self.writers[split]
+        writer(run, "train").add_text("config", "    " + OmegaConf.to_yaml(run.info.config).replace("\n", "\n    "))
+        writer(run, "train").add_text("notes", "\n\n".join(run.notes))
 
     def on_step_end(self, run: Run) -> None:
         if run.clock.step % self.every or run.loss is None:
@@ -66,31 +54,29 @@ class TensorBoard(Watcher):
         for split, prefix in SPLITS.items():
             for name in ("loss", "accuracy"):
                 if row.get(prefix + name) is not None:
-                    self._writer(run, split).add_scalar(name, row[prefix + name], row["step"])
-        self._writer(run, "train").add_scalar("speed/images_per_second", row["images_per_second"], row["step"])
-        for writer in self.writers.values():
-            writer.flush()
+                    writer(run, split).add_scalar(name, row[prefix + name], row["step"])
+        writer(run, "train").add_scalar("speed/images_per_second", row["images_per_second"], row["step"])
+        for board in run.writers.values():
+            board.flush()
 
     def _flush_steps(self, run: Run) -> None:
         import torch
 
         if not self.steps:
             return
-        writer = self._writer(run, "train")
+        board = writer(run, "train")
         for (step, rate, momentum), loss in zip(self.steps, torch.stack(self.losses).tolist(), strict=True):
-            writer.add_scalar("batch/loss", loss, step)
-            writer.add_scalar("batch/lr", rate, step)
+            board.add_scalar("batch/loss", loss, step)
+            board.add_scalar("batch/lr", rate, step)
             if momentum is not None:
-                writer.add_scalar("batch/momentum", momentum, step)
+                board.add_scalar("batch/momentum", momentum, step)
         self.losses, self.steps = [], []
 
     def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        if run.folder is None or not self.writers:
+        if run.folder is None:
             return
         self._flush_steps(run)
         self._hparams(run, result)
-        for writer in self.writers.values():
-            writer.close()
 
     def _hparams(self, run: Run, result: dict[str, Any]) -> None:
         """The run's line in the HPARAMS tab, in the run itself: ``add_hparams`` would make another run for it."""
@@ -103,11 +89,11 @@ class TensorBoard(Watcher):
             for name in ("accuracy", "loss")
             if scores.get(name) is not None
         }
-        writer = self._writer(run, "train")
+        board = writer(run, "train")
         for summary in hparams(flat(run.info.config), dict.fromkeys(metrics, 0.0)):
-            writer.file_writer.add_summary(summary)
+            board.file_writer.add_summary(summary)
         for tag, value in metrics.items():
-            writer.add_scalar(tag, value, run.clock.step)
+            board.add_scalar(tag, value, run.clock.step)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
