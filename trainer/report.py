@@ -102,7 +102,7 @@ def curves(rows: list[dict[str, Any]]) -> Figure:
                 )
         axes.set(xlabel="epoch", ylabel=unit, title=name)
         axes.grid(alpha=0.3)
-        if name != "lr":
+        if name != "lr" and axes.lines:
             axes.legend(frameon=False)
     return figure
 

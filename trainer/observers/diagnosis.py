@@ -1,4 +1,4 @@
-"""The diagnosis of a run while it lasts and at its end: what is recorded goes to ``trainer.diagnosis``, its findings to the user."""
+"""The diagnosis of a run while it lasts and at its end: ``trainer.diagnosis`` finds, this asks and tells."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Diagnosis(Watcher):
         run.looks.append({
             "step": run.clock.step, "epoch": run.time, "phase": run.phase.name, "finite": False, "batches": self.every,
             "first_nonfinite": where, "weights": [], "activations": [], "batch_loss": None, "batch_loss_std": None,
-            "picture_loss_std": None, "grad_norm": None,
+            "grad_norm": None,
         })  # fmt: skip
         self._say_urgent(run)
 

@@ -127,7 +127,6 @@ def look(
 ) -> tuple[dict[str, Any], dict[str, list[Distribution]]]:
     """One look: the row for ``layers.jsonl`` and the distributions; ``before`` holds samples of the weights a step ago."""
     import torch
-    from torch.nn import functional as F
 
     from trainer.distributions import distributions, sample
 
@@ -135,8 +134,7 @@ def look(
     layers = [(name, p) for name, p in matrices(run.model) if p.grad is not None]
     weights, gradients = [p.detach() for _, p in layers], [p.grad for _, p in layers if p.grad is not None]
     with torch.no_grad():
-        x, y = (part[:pictures] for part in run.batch)
-        outputs, seen = activations(run, x)
+        seen = activations(run, run.batch[0][:pictures])
         limits = [None] * (2 * len(layers)) + [RANGES.get(kind) for _, kind, _ in seen]
         found = distributions([*weights, *gradients, *(a for _, _, a in seen)], limits)
         norm = run.grad_norm
@@ -146,22 +144,21 @@ def look(
                     [p.grad for p in run.model.parameters() if p.grad is not None]
                 )
             ).norm()
-        own = F.cross_entropy(outputs.float(), y, reduction="none")
-        batch = torch.stack(losses) if losses else own[:1] * torch.nan
-        numbers = [norm, own.std(correction=0), batch.mean(), batch.std(correction=0), batch.float().isfinite().all()]
+        batch = torch.stack(losses or [run.loss])  # pyright: ignore
+        numbers = [norm, batch.mean(), batch.std(correction=0), batch.float().isfinite().all()]
         ratios: list[float | None] = [None] * len(layers)
         if before is not None:
             after = torch.stack([sample(p) for p in weights])
             ratios = (
                 (after - before[: len(after)]).norm(dim=1) / before[: len(after)].norm(dim=1).clamp_min(1e-12)
             ).tolist()
-        grad_norm, own_std, loss, loss_std, finite = torch.stack([n.float() for n in numbers]).tolist()
+        grad_norm, loss, loss_std, finite = torch.stack([n.float() for n in numbers]).tolist()
         dead = [dead_share(a) if kind in DYING else None for _, kind, a in seen]
     count = len(layers)
     kinds = {"weights": found[:count], "gradients": found[count : 2 * count], "activations": found[2 * count :]}
     row: dict[str, Any] = {
         "step": run.clock.step, "epoch": run.time, "phase": run.phase.name, "grad_norm": grad_norm, "batch_loss": loss,
-        "batch_loss_std": loss_std, "picture_loss_std": own_std, "batches": len(batch), "finite": bool(finite),
+        "batch_loss_std": loss_std, "batches": len(batch), "finite": bool(finite),
     }  # fmt: skip
     row["weights"] = [
         {"tag": tag(i, name), "rms": w.rms, "grad_rms": g.rms, "update_ratio": ratio, "nonfinite": w.nonfinite,
@@ -190,8 +187,8 @@ def dead_share(activation: Tensor) -> Tensor:
     return (activation.transpose(0, 1).flatten(1).amax(1) <= 0).float().mean()
 
 
-def activations(run: Run, x: Tensor) -> tuple[Tensor, list[tuple[str, str, Tensor]]]:
-    """Logits, and (name, class, output) of every non-linearity in the order of the pass, of every weight layer but the head
+def activations(run: Run, x: Tensor) -> list[tuple[str, str, Tensor]]:
+    """(Name, class, output) of every non-linearity in the order of the pass, of every weight layer but the head
     where the network has no modules for them; nothing of the model or of the random numbers is changed.
     """
     import torch
@@ -220,8 +217,8 @@ def activations(run: Run, x: Tensor) -> tuple[Tensor, list[tuple[str, str, Tenso
         if getattr(run.model, "_compiled_call_impl", None) is not None:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(run.precision.autocast())
-        outputs = run.model(x)
-    return outputs, seen
+        run.model(x)
+    return seen
 
 
 @contextlib.contextmanager
