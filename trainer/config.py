@@ -33,6 +33,8 @@ class Settings:
     output: str | None = None
     resume: str | None = None
     checkpoint: str | None = None
+    run: str | None = None
+    runs: tuple[str, ...] | str | None = None
 
     def __post_init__(self) -> None:
         kind, _, index = self.device.partition(":")

@@ -10,8 +10,6 @@ from trainer.checks import check
 from trainer.output import check_free, claim, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trainer.config import Config
     from trainer.engine.run import Run
 
@@ -30,7 +28,8 @@ class Plan:
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         check_free(folder)
         from trainer.build import build
-        from trainer.report import batch_picture, schedule_picture
+        from trainer.observers.pictures import first_batch, rates
+        from trainer.report.figures import batch_picture, schedule_picture
 
         run = build(config, folder)
         facts = facts_of(run)
@@ -94,48 +93,6 @@ def kept_bytes(run: Run, size: int) -> int:
     del outputs
     run.model.load_state_dict(buffers)  # batch norm counted the pass
     return sum(kept.values()) * size // few
-
-
-def rates(run: Run) -> tuple[list[float], list[float], list[float | None]]:
-    """Time in epochs, rate and momentum at each step (of long runs at every so-many-th)."""
-    from trainer.history import History
-
-    times: list[float] = []
-    values: list[float] = []
-    momenta: list[float | None] = []
-    before, history = 0.0, History()
-    for phase in run.phases:
-        steps = run.steps_in(phase)
-        stride = max(1, steps // 2000)
-        for step in range(0, steps, stride):
-            t = step / len(run.train)
-            times.append(before + t)
-            values.append(run.optimizer_option.lr * phase.schedule(t, history))
-            momenta.append(phase.schedule.momentum_at(t))
-        before += steps / len(run.train)
-    return times, values, momenta
-
-
-def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first pictures of the first epoch, before and after augmentation and regularizers, as (N, H, W, C) in 0..1."""
-    import torch
-
-    x, y = next(run.train.batches(0))
-    pipeline, run.train.pipeline = run.train.pipeline, None
-    try:
-        plain = next(run.train.batches(0))[0]
-    finally:
-        run.train.pipeline = pipeline
-    labels = y.argmax(1)[:count].tolist()
-    with torch.random.fork_rng():
-        x, _ = run.regularizer.batch(x, y)
-
-    def shown(pictures: Any) -> np.ndarray:
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (run.info.mean, run.info.std))
-        image = (pictures[:count].cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
-        return image.numpy()
-
-    return shown(plain), shown(x), labels
 
 
 def show(run: Run, facts: dict[str, Any], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A page about the run, with its curves as a picture, beside its other files."""
+"""A page about the run, with its pictures, beside its other files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report(Watcher):
-    """Writes ``report.md`` and ``report/curves.png`` when the run ends, also when it was interrupted or failed."""
+    """Writes ``report.md``, ``report.html`` and their pictures when the run ends, also when it was interrupted or failed."""
 
     def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
         if run.folder is not None:

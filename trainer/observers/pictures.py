@@ -1,0 +1,168 @@
+"""What can be drawn of a run: its schedule before training, a batch as it is trained on, the first layer's filters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from trainer.checks import check
+from trainer.observers import Watcher
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from trainer.engine.run import Run
+
+
+@dataclass
+class Filters(Watcher):
+    """Draws the first layer's filters every ``every`` epochs for TensorBoard, and, before training, the first ``pictures``
+    pictures as read and as augmented and the schedule; the last ones also go to ``report/``.
+    """
+
+    every: int = 1
+    pictures: int = 8
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            every=(self.every >= 1, "must be >= 1 epoch"),
+            pictures=(self.pictures >= 1, "must be >= 1"),
+        )
+
+    def on_fit_start(self, run: Run) -> None:
+        self.drawing: Thread | None = None
+        if run.folder is None or run.clock.step:
+            return
+        (run.folder / "report").mkdir(exist_ok=True)
+        before, after, labels = first_batch(run, self.pictures)
+        curve, names = rates(run), [run.info.classes[i] for i in labels]
+
+        def draw() -> None:
+            from trainer.report.figures import batch_picture, schedule_picture
+
+            save(run, "batch", batch_picture(before, after, names), 0)
+            save(run, "schedule", schedule_picture(curve), 0)
+
+        # Drawing, and loading what draws, takes longer than many an epoch: the first step does not wait for it.
+        self.drawing = Thread(target=draw, daemon=True)
+        self.drawing.start()
+        self._filters(run)
+
+    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
+        if run.folder is not None and (len(run.history) % self.every == 0 or run.finished):
+            self._filters(run)
+
+    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
+        if self.drawing is not None:
+            self.drawing.join()
+
+    def _filters(self, run: Run) -> None:
+        import cv2
+
+        from trainer.observers.events import writer
+
+        found = filters_of(run.model, run.info.shape)
+        if found is None or run.folder is None:
+            return
+        picture = mosaic(found)
+        (run.folder / "report").mkdir(exist_ok=True)
+        cv2.imwrite(str(run.folder / "report" / "filters.png"), picture[..., ::-1])
+        writer(run, "train").add_image("filters", picture, run.clock.step, dataformats="HWC")
+
+
+def save(run: Run, name: str, figure: Figure, step: int) -> None:
+    """A figure into ``report/<name>.png`` and, at ``step``, onto TensorBoard."""
+    import numpy as np
+
+    from trainer.observers.events import writer
+
+    assert run.folder is not None
+    (run.folder / "report").mkdir(exist_ok=True)
+    figure.savefig(run.folder / "report" / f"{name}.png", dpi=110)
+    canvas: Any = figure.canvas
+    writer(run, "train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+
+
+def mosaic(pictures: np.ndarray, side: int = 48) -> np.ndarray:
+    """Pictures (n, h, w, c) in 0..1 beside and below each other, enlarged to about ``side`` pixels: uint8 (H, W, 3).
+
+    >>> import numpy as np
+    >>> mosaic(np.ones((3, 4, 4, 1)), side=8).shape
+    (10, 30, 3)
+    """
+    import numpy as np
+
+    n, h, w, _ = pictures.shape
+    scale, across = max(1, side // max(h, w)), min(n, 16)
+    down = -(-n // across)
+    sheet = np.full((down, across, h * scale + 2, w * scale + 2, 3), 1.0)
+    large = np.broadcast_to(pictures.repeat(scale, 1).repeat(scale, 2), (n, h * scale, w * scale, 3))
+    sheet.reshape(-1, *sheet.shape[2:])[:n, 1 : 1 + h * scale, 1 : 1 + w * scale] = large
+    return (255 * sheet.transpose(0, 2, 1, 3, 4).reshape(down * sheet.shape[2], -1, 3)).round().astype(np.uint8)
+
+
+def filters_of(model: Any, shape: tuple[int, int, int], most: int = 128) -> np.ndarray | None:
+    """The first layer's filters (n, h, w, c) in 0..1, each over its own range: kernels, or the weights of units that see the
+    whole picture; of other than 1 or 3 channels the mean. None where the first layer has no spatial form.
+    """
+    from torch import nn
+
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)), None)
+    if first is None:
+        return None
+    weights = first.weight.detach().float().cpu()[:most]
+    if weights.ndim == 2:
+        if weights.shape[1] != shape[0] * shape[1] * shape[2]:
+            return None
+        weights = weights.view(len(weights), *shape)
+    if weights.shape[1] not in (1, 3):
+        weights = weights.mean(1, keepdim=True)
+    if weights.shape[2] == weights.shape[3] == 1:
+        return None
+    low, high = weights.amin((1, 2, 3), keepdim=True), weights.amax((1, 2, 3), keepdim=True)
+    return ((weights - low) / (high - low).clamp_min(1e-12)).nan_to_num(0.5).permute(0, 2, 3, 1).numpy()
+
+
+def rates(run: Run) -> tuple[list[float], list[float], list[float | None]]:
+    """Time in epochs, rate and momentum at each step (of long runs at every so-many-th)."""
+    from trainer.history import History
+
+    times: list[float] = []
+    values: list[float] = []
+    momenta: list[float | None] = []
+    before, history = 0.0, History()
+    for phase in run.phases:
+        steps = run.steps_in(phase)
+        stride = max(1, steps // 2000)
+        for step in range(0, steps, stride):
+            t = step / len(run.train)
+            times.append(before + t)
+            values.append(run.optimizer_option.lr * phase.schedule(t, history))
+            momenta.append(phase.schedule.momentum_at(t))
+        before += steps / len(run.train)
+    return times, values, momenta
+
+
+def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """The first pictures of the first epoch, before and after augmentation and regularizers, as (N, H, W, C) in 0..1."""
+    import torch
+
+    x, y = next(run.train.batches(0))
+    pipeline, run.train.pipeline = run.train.pipeline, None
+    try:
+        plain = next(run.train.batches(0))[0]
+    finally:
+        run.train.pipeline = pipeline
+    labels = y.argmax(1)[:count].tolist()
+    with torch.random.fork_rng():
+        x, _ = run.regularizer.batch(x, y)
+
+    def shown(pictures: Any) -> np.ndarray:
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (run.info.mean, run.info.std))
+        image = (pictures[:count].cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
+        return image.numpy()
+
+    return shown(plain), shown(x), labels

@@ -1,0 +1,188 @@
+"""Pictures from plain values: nothing here needs the run they are of."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+PANELS = (("loss", "cross-entropy, nats"), ("accuracy", "share of pictures"), ("lr", "learning rate"))
+SERIES = {"train": "tab:blue", "validation": "tab:orange", "averaged": "tab:green"}
+
+
+def schedule_picture(rates: tuple[list[float], list[float], list[float | None]]) -> Figure:
+    """The rate by time in epochs, and the momentum below it where the schedule moves it."""
+    times, values, momenta = rates
+    moved = any(m is not None for m in momenta)
+    figure = _figure(8, 5 if moved else 3)
+    axes = figure.subplots(1 + moved, 1, sharex=True, squeeze=False)[:, 0]
+    for ax, series, name in zip(axes, (values, momenta), ("learning rate", "momentum"), strict=False):
+        ax.plot(times, series, color="tab:blue")
+        ax.set(ylabel=name)
+        ax.grid(alpha=0.3)
+    axes[-1].set_xlabel("epoch")
+    return figure
+
+
+def batch_picture(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
+    """Pictures (N, H, W, C) in 0..1 before augmentation above, after it below, named by class."""
+    figure = _figure(1.3 * len(before) + 0.6, 3)
+    axes = figure.subplots(2, len(before), squeeze=False)
+    for row, pictures in enumerate((before, after)):
+        for column, image in enumerate(pictures):
+            ax = axes[row, column]
+            ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+            if row == 0:
+                ax.set_title(names[column], fontsize=9)
+        axes[row, 0].set_ylabel(("as read", "as trained on")[row], fontsize=9)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure that belongs to no global state, so that reports can be drawn anywhere."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def curves(rows: list[dict[str, Any]]) -> Figure:
+    """Loss, accuracy and rate by epoch, training and validation on one chart."""
+    figure = _figure(12, 3.6)
+    epochs = total_epochs(rows)
+    axes: Any
+    for axes, (name, unit) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        columns = {"": name} if name == "lr" else {split: f"{split}_{name}" for split in SERIES}
+        for split, column in columns.items():
+            pairs = [(e, r[column]) for e, r in zip(epochs, rows, strict=True) if r.get(column) is not None]
+            if pairs:
+                axes.plot(
+                    *zip(*pairs, strict=True), marker=".", label=split or name, color=SERIES.get(split, "tab:gray")
+                )
+        axes.set(xlabel="epoch", ylabel=unit, title=name)
+        axes.grid(alpha=0.3)
+        if name != "lr" and axes.lines:
+            axes.legend(frameon=False)
+    return figure
+
+
+def total_epochs(rows: list[dict[str, Any]]) -> list[float]:
+    """Each row's time in epochs since the run began, over all its phases.
+
+    >>> total_epochs([{"phase": "head", "epoch": 1.0}, {"phase": "all", "epoch": 1.0}, {"phase": "all", "epoch": 2.0}])
+    [1.0, 2.0, 3.0]
+    """
+    before, times = 0.0, []
+    for i, row in enumerate(rows):
+        if i and row["phase"] != rows[i - 1]["phase"]:
+            before += rows[i - 1]["epoch"]
+        times.append(before + row["epoch"])
+    return times
+
+
+def confusion_picture(confusion: np.ndarray, classes: list[str]) -> Figure:
+    """True classes down, predicted ones across, each row as shares of its class; counts where there is room."""
+    k = len(classes)
+    shares = confusion / confusion.sum(1, keepdims=True).clip(1)
+    side = max(3.2, min(0.42 * k + 1.6, 14))
+    figure = _figure(side + 0.8, side)
+    axes = figure.subplots()
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes, shrink=0.7, label="share of the true class")
+    if k <= 25:
+        for i in range(k):
+            for j in range(k):
+                if confusion[i, j]:
+                    color = "white" if shares[i, j] > 0.5 else "black"
+                    axes.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=7, color=color)
+    ticks = range(k) if k <= 40 else range(0, k, math.ceil(k / 40))
+    axes.set_xticks(list(ticks), [classes[i] for i in ticks], rotation=90, fontsize=7)
+    axes.set_yticks(list(ticks), [classes[i] for i in ticks], fontsize=7)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def mistakes_picture(pictures: np.ndarray, texts: list[str]) -> Figure:
+    """Pictures (N, H, W, C) in 0..1, each over its text."""
+    across = min(len(pictures), 8)
+    down = math.ceil(len(pictures) / across)
+    figure = _figure(1.5 * across, 1.9 * down)
+    for ax, image, text in zip(figure.subplots(down, across, squeeze=False).flat, pictures, texts, strict=False):
+        ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+        ax.set_title(text, fontsize=7)
+    for ax in figure.axes:
+        ax.set_axis_off()
+    return figure
+
+
+def distributions_picture(looks: list[dict[str, Any]], most: int = 6) -> Figure | None:
+    """Activations above, gradients below, of up to ``most`` layers from stem to head: median, 68 % and 95 % by step."""
+    looks = [look for look in looks if look["activations"] or look["weights"]]
+    if len(looks) < 2:
+        return None
+    last = looks[-1]
+    kinds = [("activations", "quantiles"), ("weights", "grad_quantiles")]
+    kinds = [(kind, key) for kind, key in kinds if last[kind]]
+    picks = {
+        kind: sorted({round(i * (len(last[kind]) - 1) / max(most - 1, 1)) for i in range(most)}) for kind, _ in kinds
+    }
+    across = max(len(p) for p in picks.values())
+    figure = _figure(2.3 * across + 0.4, 2.1 * len(kinds) + 0.3)
+    grid = figure.subplots(len(kinds), across, squeeze=False, sharex=True)
+    for ax in grid.flat:
+        ax.set_axis_off()
+    for row, (kind, key) in zip(grid, kinds, strict=True):
+        for ax, index in zip(row, picks[kind], strict=False):
+            there = [look for look in looks if index < len(look[kind])]
+            steps, bands = [look["step"] for look in there], [look[kind][index][key] for look in there]
+            q = list(zip(*bands, strict=True))
+            ax.set_axis_on()
+            for low, high, alpha in ((0, 4, 0.2), (1, 3, 0.35)):
+                ax.fill_between(steps, q[low], q[high], color="tab:blue", alpha=alpha, linewidth=0)
+            ax.plot(steps, q[2], color="tab:blue", linewidth=1)
+            ax.set_title(last[kind][index]["tag"], fontsize=7)
+            ax.tick_params(labelsize=6)
+            ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+            ax.yaxis.get_offset_text().set_fontsize(6)
+        row[0].set_ylabel("activations" if kind == "activations" else "gradients", fontsize=8)
+    return figure
+
+
+def steps_picture(looks: list[dict[str, Any]]) -> Figure | None:
+    """By step: the gradient's norm, each layer's update-to-weight ratio, the shares of dead or saturated units."""
+    import matplotlib as mpl
+
+    looks = [look for look in looks if look["weights"]]
+    if len(looks) < 2:
+        return None
+    figure = _figure(12, 3.2)
+    norm, ratio, share = figure.subplots(1, 3)
+    norm.plot([look["step"] for look in looks], [look["grad_norm"] for look in looks], color="tab:blue")
+    norm.set(title="norm of the gradient", xlabel="step", yscale="log")
+    color = mpl.colormaps["viridis"]
+    depth = max(len(look["weights"]) for look in looks)
+    for i in range(depth):
+        pairs = [(look["step"], look["weights"][i]["update_ratio"]) for look in looks if i < len(look["weights"])]
+        pairs = [(s, v) for s, v in pairs if v]
+        if pairs:
+            label = looks[-1]["weights"][i]["tag"] if i in (0, depth - 1) and i < len(looks[-1]["weights"]) else None
+            ratio.plot(*zip(*pairs, strict=True), color=color(i / max(depth - 1, 1)), linewidth=1, label=label)
+    ratio.axhline(1e-3, color="gray", linestyle=":", linewidth=1)
+    ratio.set(title="update-to-weight ratio (1e-3 is usual)", xlabel="step", yscale="log")
+    last = looks[-1]["activations"]
+    for name, marker in (("dead", "o"), ("saturated", "s")):
+        pairs = [(i, layer[name]) for i, layer in enumerate(last) if layer.get(name) is not None]
+        if pairs:
+            share.plot(*zip(*pairs, strict=True), marker=marker, linestyle="-", label=name)
+    share.set(title="units at the end, by depth", xlabel="non-linearity", ylabel="share", ylim=(-0.02, 1.02))
+    for ax in (norm, ratio, share):
+        ax.grid(alpha=0.3)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(frameon=False, fontsize=7)
+    return figure

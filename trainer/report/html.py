@@ -1,0 +1,40 @@
+"""Markdown with its pictures as one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from pathlib import Path
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; display: block; overflow-x: auto; }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; background: #fff; } em { color: #777; font-size: .85rem; }
+code, pre { background: #8882; border-radius: 3px; padding: .1em .3em; font-size: .85em; overflow-wrap: anywhere; }
+pre { padding: .8rem; overflow-x: auto; }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } }
+"""
+
+
+def one_file(text: str, folder: Path) -> str:
+    """Markdown as a whole HTML page; the pictures it names, files beside it in ``folder``, are put inside."""
+    from markdown import markdown
+
+    title = html.escape(next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "report"))
+    body = re.sub(
+        r'src="([^"]+\.png)"',
+        lambda found: f'src="{embedded(folder / found[1])}"',
+        markdown(text, extensions=["tables"]),
+    )
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
+
+
+def embedded(path: Path) -> str:
+    """A picture as a ``data:`` address."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
