@@ -17,7 +17,7 @@ from typing import Any
 from trainer.checks import ConfigError, Problem
 
 # What only says where or how fast a run is made would clutter its name.
-UNNAMED = ("output", "resume", "checkpoint", "device", "hydra", "observer", "engine")
+UNNAMED = ("output", "resume", "checkpoint", "device", "hydra", "observer", "engine", "run=", "runs=")
 LIBRARIES = ("torch", "torchvision", "numpy", "albumentations", "hydra-core", "omegaconf", "tensorboard", "timm")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from trainer.checks import check
@@ -87,7 +89,8 @@ class Console(Watcher):
             share = f"{run.clock.batch}/{run.steps_of_epoch} batches"
             print(f"  {share}  loss {means['loss']:.4f}  accuracy {means['accuracy']:.4f}  rate {rate:.3g}", flush=True)
             return
-        text = f"loss {means['loss']:.4f}  acc {means['accuracy']:.4f}  rate {rate:.2e}  {speed:,.0f} images/s"
+        trend = sparkline([row["train_loss"] for row in run.history], 12)
+        text = f"loss {means['loss']:.4f}  acc {means['accuracy']:.4f}  rate {rate:.2e}  {speed:,.0f} images/s  {trend}"
         epoch = f"epoch {len(run.history) + 1}"
         self.bars.update(self.part, completed=run.clock.batch, total=run.steps_of_epoch, text=text, description=epoch)
         self.bars.update(self.whole, completed=run.clock.step, total=run.total_steps, text=f"step {run.clock.step}")
@@ -159,11 +162,42 @@ def line(run: Run, row: dict[str, Any], index: int) -> str:
     return "".join(f"{value.get(name, ''):>11}" for name in shown(run)) + star
 
 
+def sparkline(values: list[float], width: int) -> str:
+    """The values' course in ``width`` characters or fewer, each the mean of its share of them; empty below two values.
+
+    >>> sparkline([3.0, 2.0, 1.0, 0.0], 8), sparkline([1.0], 8)
+    ('█▆▃▁', '')
+    """
+    values = [v for v in values if v is not None and math.isfinite(v)]
+    if len(values) < 2:
+        return ""
+    width = min(width, len(values))
+    edges = [round(i * len(values) / width) for i in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (m - low) / (high - low or 1))] for m in means)
+
+
+def trends(run: Run) -> list[str]:
+    """The course of loss and accuracy over the epochs, as one line; none where the terminal knows no such characters."""
+    part = "validation" if run.validation is not None else "train"
+    found = []
+    for name in ("loss", "accuracy"):
+        values = run.history.column(f"{part}_{name}")
+        if line := sparkline(values, 30):
+            found.append(f"{part} {name} {values[0]:.4g} {line} {values[-1]:.4g}")
+    try:
+        "".join(found).encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return []
+    return ["   ".join(found)] if found else []
+
+
 def closing(run: Run, result: dict[str, Any]) -> list[str]:
     """How the run ended, and what to type next."""
     watched = result.get("watching_seconds")
     cost = f"; observers took {watched:.1f} s, {100 * result['watching_share']:.1f} %" if watched is not None else ""
-    lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training{cost}"]
+    lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training{cost}", *trends(run)]
     for part in ("validation", "test"):
         scores = result.get(part)
         if scores and scores.get("accuracy") is not None:

@@ -91,16 +91,16 @@ def mosaic(pictures: np.ndarray, side: int = 48) -> np.ndarray:
 
     >>> import numpy as np
     >>> mosaic(np.ones((3, 4, 4, 1)), side=8).shape
-    (10, 30, 3)
+    (14, 42, 3)
     """
     import numpy as np
 
     n, h, w, _ = pictures.shape
     scale, across = max(1, side // max(h, w)), min(n, 16)
     down = -(-n // across)
-    sheet = np.full((down, across, h * scale + 2, w * scale + 2, 3), 1.0)
+    sheet = np.full((down, across, h * scale + 6, w * scale + 6, 3), 1.0)
     large = np.broadcast_to(pictures.repeat(scale, 1).repeat(scale, 2), (n, h * scale, w * scale, 3))
-    sheet.reshape(-1, *sheet.shape[2:])[:n, 1 : 1 + h * scale, 1 : 1 + w * scale] = large
+    sheet.reshape(-1, *sheet.shape[2:])[:n, 3 : 3 + h * scale, 3 : 3 + w * scale] = large
     return (255 * sheet.transpose(0, 2, 1, 3, 4).reshape(down * sheet.shape[2], -1, 3)).round().astype(np.uint8)
 
 

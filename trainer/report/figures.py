@@ -29,16 +29,33 @@ def schedule_picture(rates: tuple[list[float], list[float], list[float | None]])
 
 def batch_picture(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
     """Pictures (N, H, W, C) in 0..1 before augmentation above, after it below, named by class."""
-    figure = _figure(1.3 * len(before) + 0.6, 3)
-    axes = figure.subplots(2, len(before), squeeze=False)
-    for row, pictures in enumerate((before, after)):
-        for column, image in enumerate(pictures):
-            ax = axes[row, column]
-            ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-            if row == 0:
-                ax.set_title(names[column], fontsize=9)
-        axes[row, 0].set_ylabel(("as read", "as trained on")[row], fontsize=9)
+    import numpy as np
+
+    return sheet(
+        np.concatenate([before, after]), [*names, *[""] * len(after)], len(before), ("as read", "as trained on")
+    )
+
+
+def sheet(pictures: np.ndarray, texts: list[str], across: int, rows: tuple[str, ...] = ()) -> Figure:
+    """Pictures (N, H, W, C) in 0..1 in lines of ``across``, each under its text, the lines named by ``rows``: one drawing,
+    because a frame for each picture takes twenty times as long.
+    """
+    import numpy as np
+
+    n, h, w, c = pictures.shape
+    down, above = math.ceil(n / across), 0.34 * h * max((t.count("\n") + 1 for t in texts if t), default=0)
+    step_x, step_y = 1.08 * w, h * 1.08 + above
+    figure = _figure(1.25 * across + 0.5, 1.25 * down * step_y / step_x + 0.2)
+    axes = figure.subplots()
+    for i, image in enumerate(pictures):
+        x, y = (i % across) * step_x, (i // across) * step_y
+        shown = np.broadcast_to(image, (h, w, 3)) if c == 1 else image
+        axes.imshow(shown, extent=(x, x + w, y + h, y), interpolation="nearest" if h < 100 else None)
+        axes.text(x + w / 2, y - 0.06 * h, texts[i], ha="center", va="bottom", fontsize=7)
+    for i, name in enumerate(rows):
+        axes.text(-0.08 * w, i * step_y + h / 2, name, ha="right", va="center", rotation=90, fontsize=8)
+    axes.set(xlim=(-0.25 * w if rows else -2, across * step_x), ylim=(down * step_y - above, -above - 0.1 * h))
+    axes.set_axis_off()
     return figure
 
 
@@ -109,16 +126,8 @@ def confusion_picture(confusion: np.ndarray, classes: list[str]) -> Figure:
 
 
 def mistakes_picture(pictures: np.ndarray, texts: list[str]) -> Figure:
-    """Pictures (N, H, W, C) in 0..1, each over its text."""
-    across = min(len(pictures), 8)
-    down = math.ceil(len(pictures) / across)
-    figure = _figure(1.5 * across, 1.9 * down)
-    for ax, image, text in zip(figure.subplots(down, across, squeeze=False).flat, pictures, texts, strict=False):
-        ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-        ax.set_title(text, fontsize=7)
-    for ax in figure.axes:
-        ax.set_axis_off()
-    return figure
+    """Pictures (N, H, W, C) in 0..1, each under its text."""
+    return sheet(pictures, texts, min(len(pictures), 8))
 
 
 def distributions_picture(looks: list[dict[str, Any]], most: int = 6) -> Figure | None:
@@ -186,3 +195,42 @@ def steps_picture(looks: list[dict[str, Any]]) -> Figure | None:
         if ax.get_legend_handles_labels()[0]:
             ax.legend(frameon=False, fontsize=7)
     return figure
+
+
+def comparison_picture(groups: list[tuple[str, list[list[dict[str, Any]]], list[float]]], metric: str) -> Figure:
+    """Validation loss and accuracy of groups of runs (label, histories, scores) laid over each other, mean and range over the
+    runs of a group; beside them the scores, each run a point.
+    """
+    figure = _figure(13, max(3.6, 0.22 * len(groups) + 2.6))
+    loss, accuracy, points = figure.subplots(1, 3)
+    colors = [f"C{i % 10}" for i in range(len(groups))]
+    for (label, histories, scores), color in zip(groups, colors, strict=True):
+        for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
+            _band(ax, [h for h in histories if h], name, label, color)
+        points.plot(scores, [label[:60]] * len(scores), "o", color=color, alpha=0.6, markersize=5)
+        if scores:
+            points.plot([sum(scores) / len(scores)], [label[:60]], "|", color=color, markersize=16)
+    for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
+        ax.set(xlabel="epoch", title=f"validation {name}")
+        ax.grid(alpha=0.3)
+    points.set(title=metric)
+    points.invert_yaxis()
+    points.tick_params(axis="y", labelsize=7)
+    points.grid(alpha=0.3)
+    return figure
+
+
+def _band(ax: Any, histories: list[list[dict[str, Any]]], name: str, label: str, color: str) -> None:
+    """Mean and range of a column over runs, as far as all of them went."""
+    part = "validation" if any(f"validation_{name}" in h[0] for h in histories) else "train"
+    length = min((len(h) for h in histories), default=0)
+    lines = [[row.get(f"{part}_{name}") for row in h[:length]] for h in histories]
+    lines = [line for line in lines if all(v is not None for v in line)]
+    if not lines or not length:
+        return
+    epochs, columns = total_epochs(histories[0])[:length], list(zip(*lines, strict=True))
+    ax.plot(epochs, [sum(c) / len(c) for c in columns], color=color, label=label)
+    if len(lines) > 1:
+        ax.fill_between(
+            epochs, [min(c) for c in columns], [max(c) for c in columns], color=color, alpha=0.2, linewidth=0
+        )

@@ -14,7 +14,6 @@ PICTURES = (
     ("confusion", "What it takes for what", "true classes down, predicted ones across"),
     ("mistakes", "Its worst mistakes", "true class, predicted class and how sure it was"),
 )
-SIGNS = {"urgent": "⛔", "warning": "⚠️", "hint": "💡", "good": "✅"}
 
 
 def page(
@@ -22,7 +21,8 @@ def page(
     environment: dict[str, Any],
 ) -> str:  # fmt: skip
     """How it ended, the scores, what was found, the pictures that are ``there``, every epoch, the command to repeat it."""
-    lines = [f"# {' '.join(overrides) or 'the default run'}", "", f"{result['stop_reason']}.", *scores(result)]
+    named = [o for o in overrides if not o.startswith("output=")]
+    lines = [f"# {' '.join(named) or 'the default run'}", "", f"{result['stop_reason']}.", *scores(result)]
     if result.get("best_epoch") is not None:
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
     lines += ["", "## What was found", "", *(told(findings) or ["Nothing out of the ordinary."])]
@@ -65,7 +65,7 @@ def told(findings: list[dict[str, Any]]) -> list[str]:
     lines = []
     for finding in findings:
         attempt = ", ".join(f"`{a}`" for a in finding["attempt"])
-        lines.append(f"- {SIGNS[finding['kind']]} **{finding['name']}**: {finding['evidence']}. {finding['meaning']}")
+        lines.append(f"- **{finding['name']}** ({finding['kind']}): {finding['evidence']}. {finding['meaning']}")
         if attempt:
             lines.append(f"    Try {attempt}.")
     return lines

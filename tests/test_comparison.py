@@ -1,0 +1,154 @@
+"""Runs side by side: what differs, groups over seeds, intervals and effects on made outcomes, and the job on real sweeps."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+
+from trainer.comparison import Outcome, against_best, effects, exceeds, grouped, varied
+from trainer.statistics import difference
+
+SMALL = ("data=fake", "data.size=8", "data.count=300", "architecture.widths=[4]", "epochs=2", "observer=[jsonl]")
+
+
+def outcome(score: float | None, **settings: object) -> Outcome:
+    return Outcome(f"run{score}", {"seed": 0, "optimizer": "SGD", "optimizer.lr": 0.1, **settings}, score)
+
+
+def test_seeds_make_groups_and_what_only_says_where_a_run_is_made_does_not():
+    runs = [outcome(0.8, seed=0, output="a"), outcome(0.9, seed=1, output="b"), outcome(0.5, **{"optimizer.lr": 1.0})]
+    groups = grouped(runs)
+    assert varied(runs) == ["optimizer.lr"]
+    assert [g.scores for g in groups] == [[0.8, 0.9], [0.5]]
+    assert groups[0].interval().mean == pytest.approx(0.85)
+
+
+def test_a_key_below_an_option_counts_where_the_option_is_the_same():
+    a, b = outcome(0.5), outcome(0.6, optimizer="Adam", **{"optimizer.lr": 0.001})
+    assert varied([a, b]) == ["optimizer"]
+    assert varied([a, b, outcome(0.7, **{"optimizer.lr": 0.2})]) == ["optimizer", "optimizer.lr"]
+
+
+def test_an_option_of_a_list_that_only_some_have_is_one_difference():
+    mixup = {"regularizer.mixup": "Mixup", "regularizer.mixup.alpha": 0.2}
+    assert varied([outcome(0.5), outcome(0.6, **mixup)]) == ["regularizer.mixup"]
+
+
+def test_differences_are_welchs_and_told_from_the_spread():
+    scores = {1: (0.80, 0.81, 0.82), 2: (0.90, 0.91, 0.92)}
+    runs = [outcome(s, seed=i, width=w) for w, values in scores.items() for i, s in enumerate(values)]
+    small, large = grouped(runs)
+    to_best = against_best([small, large])
+    assert to_best[0] == difference(large.scores, small.scores)
+    assert exceeds(to_best[0]) is True
+    assert to_best[1].mean == 0
+    assert against_best([small, large], rising=False)[0].mean == 0
+    assert exceeds(difference([0.5], [0.6])) is None
+
+
+def test_the_effect_of_a_key_is_taken_where_all_others_stay():
+    """Two keys, a full cross: width adds .1, rate adds .02, exactly, so that the intervals are zero."""
+    runs = [outcome(0.5 + 0.1 * w + 0.02 * r, width=w, rate=r) for w in (0, 1) for r in (0, 1, 2)]
+    found = {(row["key"], row["to"]): row for row in effects(grouped(runs))}
+    assert found["width", "1"]["effect"] == pytest.approx(0.1)
+    assert found["width", "1"]["pairs"] == 3
+    assert found["rate", "2"]["effect"] == pytest.approx(0.04)
+    assert found["rate", "2"]["half"] == pytest.approx(0.0, abs=1e-12)
+    assert found["width", "1"]["exceeds"]
+
+
+def test_a_run_without_a_score_is_counted_and_left_out_of_the_means():
+    groups = grouped([outcome(0.5, width=1), outcome(None, width=1, seed=1), outcome(None, width=2)])
+    assert [g.scores for g in groups] == [[0.5], []]
+    assert groups[1].interval() is None
+    assert against_best(groups)[1] is None
+    assert effects(groups) == []
+    assert math.isinf(groups[0].interval().half)
+
+
+def test_the_job_compares_a_sweep_and_single_folders(train, tmp_path):
+    assert train("-m", *SMALL, "optimizer.lr=0.05,0.0001", "seed=0,1,2", "output=sweep")[0] == 0
+    code, out, err = train("job=compare", "runs=sweep", "output=found")
+    assert code == 0, err
+    assert re.search(r"0\.05\s.*3.*the best", out)
+    assert re.search(r"0\.0001\s.*3.*(yes|no)", out)
+    assert "±" in out
+    text = Path("found/compare.md").read_text()
+    assert text.startswith("# 6 runs compared by test.accuracy")
+    assert "| optimizer.lr | 0.05 -> 0.0001 | 1 |" in text
+    rows = list(csv.DictReader(Path("found/compare.csv").read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["0", "1", "2", "0", "1", "2"]
+    assert {row["optimizer.lr"] for row in rows} == {"0.05", "0.0001"}
+    assert cv2.imread("found/compare.png").std() > 10
+    runs = sorted(str(p.parent) for p in Path("sweep").glob("*/config.yaml"))
+    code, out, _ = train("job=compare", f"runs=[{runs[0]},{runs[3]}]", "job.score=last.validation.loss", "output=two")
+    assert code == 0
+    assert "one run tells no spread" in out
+
+
+@pytest.mark.parametrize(("words", "parts"), [
+    ([], ["runs = None", "must be given: runs="]),
+    (["runs=nowhere"], ["runs = 'nowhere'", "there is no such folder"]),
+    (["runs=empty"], ["runs = 'empty'", "holds no run"]),
+    (["runs=[one]"], ["names one run only"]),
+    (["runs=both", "job.score=test.f1"], ["job.score = 'test.f1'", "no run has such a score", "test.accuracy"]),
+])  # fmt: skip
+def test_wrong_comparisons_are_answered_with_the_key_and_what_is_there(words, parts, train, tmp_path):
+    Path("empty").mkdir()
+    if "runs=[one]" in words:
+        assert train(*SMALL, "output=one")[0] == 0
+    if "runs=both" in words:
+        assert train("-m", *SMALL, "seed=0,1", "output=both")[0] == 0
+    code, _, err = train("job=compare", *words)
+    assert code == 2
+    assert all(part in err for part in parts), err
+    assert "Traceback" not in err
+
+
+def test_the_report_is_written_anew_from_the_files_alone_and_holds_its_pictures(train, tmp_path):
+    assert train("data=digits", "architecture.widths=[4,8]", "epochs=2", "output=run")[0] == 0
+    first = Path("run/report.md").read_text()
+    for name in ("report.md", "report.html", "report/curves.png", "report/steps.png", "report/distributions.png"):
+        Path("run", name).unlink()
+    Path("run").rename("moved")
+    code, out, err = train("job=report", "run=moved")
+    assert code == 0, err
+    assert "moved/report.md" in out
+    assert Path("moved/report.md").read_text() == first
+    names = re.findall(r"\]\(report/(\w+)\.png\)", first)
+    assert names == ["curves", "steps", "distributions", "filters", "batch", "confusion", "mistakes"]
+    assert all(cv2.imread(f"moved/report/{name}.png").std() > 5 for name in names)
+    page = Path("moved/report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(names)
+    assert not re.search(r"(src|href)=.(http|report/)", page)
+
+
+def test_the_report_of_a_killed_run_is_written_from_what_there_is(train, tmp_path):
+    assert train("data=digits", "architecture.widths=[4]", "epochs=2", "output=run")[0] == 0
+    for name in ("result.json", "findings.json", "predictions.json", "report.md", "facts.json"):
+        Path("run", name).unlink()
+    history = Path("run/history.jsonl")
+    history.write_text(history.read_text()[:-40])  # it was writing the second epoch
+    assert train("job=report", "run=run")[0] == 0
+    text = Path("run/report.md").read_text()
+    assert "killed before its end" in text
+    assert text.count("\n| 1 |") == 1
+    assert "\n| 2 |" not in text
+
+
+@pytest.mark.parametrize(("words", "parts"), [
+    ([], ["run = None", "must be given: run="]),
+    (["run=nowhere"], ["there is no such folder"]),
+    (["run=."], ["is no run folder", "it holds the runs one"]),
+])  # fmt: skip
+def test_a_report_of_no_run_is_answered_in_words(words, parts, train, tmp_path):
+    Path("one").mkdir()
+    Path("one/config.yaml").write_text("seed: 0\n")
+    code, _, err = train("job=report", *words)
+    assert code == 2
+    assert all(part in err for part in parts), err
