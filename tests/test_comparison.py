@@ -89,12 +89,15 @@ def test_the_job_compares_a_sweep_and_single_folders(train, tmp_path):
     code, out, _ = train("job=compare", f"runs=[{runs[0]},{runs[3]}]", "job.score=last.validation.loss", "output=two")
     assert code == 0
     assert "one run tells no spread" in out
+    assert train("job=compare", "runs=sweep/*seed=0*", "output=three")[0] == 0
+    assert Path("three/compare.md").read_text().startswith("# 2 runs compared")
 
 
 @pytest.mark.parametrize(("words", "parts"), [
     ([], ["runs = None", "must be given: runs="]),
     (["runs=nowhere"], ["runs = 'nowhere'", "there is no such folder"]),
     (["runs=empty"], ["runs = 'empty'", "holds no run"]),
+    (["runs=empty/*"], ["runs = 'empty/*'", "no run folder is named so"]),
     (["runs=[one]"], ["names one run only"]),
     (["runs=both", "job.score=test.f1"], ["job.score = 'test.f1'", "no run has such a score", "test.accuracy"]),
 ])  # fmt: skip

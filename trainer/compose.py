@@ -146,10 +146,29 @@ def quoted(override: str) -> str:
     ('data.root="my pictures/é"', 'optimizer.lr=0.1', 'schedule=[warmup, cosine]')
     """
     key, sign, value = override.partition("=")
+    if key in ("run", "runs", "resume", "checkpoint") and "," in value and '"' not in value:
+        return f"{key}={_folders(value)}"
     plain = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
     if not sign or plain or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():
         return override
     return f'{key}="{value}"'
+
+
+def _folders(value: str) -> str:
+    """A folder, or a list of folders in brackets, whose names may hold commas as those of a sweep's jobs do, in quotes: what is
+    there decides where a name ends.
+    """
+    if Path(value).expanduser().exists():
+        return f'"{value}"'
+    if not (value.startswith("[") and value.endswith("]")):
+        return value
+    pieces, names = value[1:-1].split(","), []
+    while pieces:
+        lengths = [n for n in range(1, len(pieces) + 1) if Path(",".join(pieces[:n]).strip()).expanduser().exists()]
+        n = lengths[0] if lengths else 1
+        names.append(",".join(pieces[:n]).strip())
+        pieces = pieces[n:]
+    return "[" + ",".join(f'"{name}"' for name in names) + "]"
 
 
 def _as_option(word: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,12 @@ def run_folders(runs: tuple[str, ...] | str | None) -> list[Path]:
     found: list[Path] = []
     for value in [runs] if isinstance(runs, str) else runs:
         place = Path(value).expanduser()
+        if not place.is_dir() and any(c in value for c in "*?["):
+            named = [Path(p) for p in glob.glob(str(place)) if (Path(p) / "config.yaml").is_file()]
+            if not named:
+                raise ConfigError(Problem("runs", value, "no run folder is named so"))
+            found += named
+            continue
         if not place.is_dir():
             raise ConfigError(Problem("runs", value, "there is no such folder"))
         inside = [place] if (place / "config.yaml").is_file() else sorted(p.parent for p in place.rglob("config.yaml"))

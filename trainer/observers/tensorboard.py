@@ -137,7 +137,7 @@ def hparams_begin(board: Any, settings: dict[str, Any]) -> None:
 
 def hparams_end(board: Any, finished: bool) -> None:
     """How the run ended, for the HPARAMS tab; torch knows success only."""
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # pyright: ignore
     from torch.utils.tensorboard.summary import hparams
 
     *_, end = hparams({}, {})
