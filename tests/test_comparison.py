@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from trainer.comparison import Outcome, against_best, effects, exceeds, grouped, varied
+from trainer.comparison import Outcome, against_best, effects, exceeds, grouped, settings_of, varied
 from trainer.statistics import difference
 
 SMALL = ("data=fake", "data.size=8", "data.count=300", "architecture.widths=[4]", "epochs=2", "observer=[jsonl]")
@@ -21,7 +21,9 @@ def outcome(score: float | None, **settings: object) -> Outcome:
 
 
 def test_seeds_make_groups_and_what_only_says_where_a_run_is_made_does_not():
-    runs = [outcome(0.8, seed=0, output="a"), outcome(0.9, seed=1, output="b"), outcome(0.5, **{"optimizer.lr": 1.0})]
+    runs = [outcome(0.8, seed=0), outcome(0.9, seed=1), outcome(0.5, **{"optimizer.lr": 1.0})]
+    tree = {"seed": 3, "output": "a", "engine": {"threads": 2}, "optimizer": {"_target_": "x.SGD", "lr": 0.1}}
+    assert settings_of(tree) == {"seed": 3, "optimizer": "SGD", "optimizer.lr": 0.1}
     groups = grouped(runs)
     assert varied(runs) == ["optimizer.lr"]
     assert [g.scores for g in groups] == [[0.8, 0.9], [0.5]]

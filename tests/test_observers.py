@@ -8,12 +8,15 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from conftest import STATEFUL, history_of, load, result_of, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,12 +88,12 @@ def test_lines_are_plain_where_the_output_is_no_terminal(run):
         assert f"{100 * row['validation_accuracy']:.2f} %" in line
 
 
-def test_a_terminal_sees_bars_loss_accuracy_rate_speed_and_time_left(tmp_path):
+def on_a_terminal(folder: Path, columns: str, *words: str) -> str:
+    """All that ``train`` writes to a terminal of so many columns."""
     master, slave = pty.openpty()
-    words = [*STATEFUL, "data.count=3000", "output=run", "epochs=2", "observer=[console]"]
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140", "LINES": "40", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": columns, "LINES": "40", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *words], cwd=tmp_path, env=environment, stdout=slave, stderr=slave
+        [sys.executable, "-m", "trainer", *words], cwd=folder, env=environment, stdout=slave, stderr=slave
     )
     os.close(slave)
     shown = b""
@@ -103,7 +106,12 @@ def test_a_terminal_sees_bars_loss_accuracy_rate_speed_and_time_left(tmp_path):
             break
         shown += part
     assert process.wait() == 0, shown.decode()
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return shown.decode()
+
+
+def test_a_terminal_sees_bars_loss_accuracy_rate_speed_and_time_left(tmp_path):
+    words = [*STATEFUL, "data.count=3000", "output=run", "epochs=2", "observer=[console]"]
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(tmp_path, "140", *words))
     assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc 0\.\d{4}  rate \d\.\d\de-\d\d  [\d,]+ images/s", text)
     assert re.search(r"step \d+\s+\d+:\d\d", text)
 
@@ -133,9 +141,148 @@ def test_the_best_checkpoint_holds_the_weights_of_the_best_epoch(run):
     assert best["row"]["epoch"] == rows[accuracies.index(max(accuracies))]["epoch"] == result_of(run)["best_epoch"]
 
 
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six runs, one of which is killed in its second epoch."""
+    folder = tmp_path_factory.mktemp("sweep")
+    words = ["data=digits", "data.limit=400", "architecture.widths=[4,8]", "epochs=2", "output=six"]
+    process = start("-m", *words, "optimizer=sgd,momentum,adam", "seed=0,1", cwd=folder)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return folder / "six"
+
+
+def test_every_run_of_a_sweep_has_one_line_of_hparams_with_its_scores_and_no_stray_sub_runs(sweep):
+    runs = sorted(p.parent for p in sweep.glob("*/config.yaml"))
+    assert len(runs) == 6
+    assert {p.parent.name for p in sweep.rglob("events.*")} == {"train", "validation"}
+    for folder in runs:
+        events = EventAccumulator(str(folder / "train"))
+        events.Reload()
+        keys = set(events.summary_metadata)
+        assert {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"} <= keys
+        found, result = scalars(folder / "train"), result_of(folder)
+        assert found["test/accuracy"][-1][1] == pytest.approx(result["test"]["accuracy"], rel=1e-6)
+        assert found["validation/accuracy"][-1][1] == pytest.approx(result["validation"]["accuracy"], rel=1e-6)
+        assert found["last/validation_accuracy"][-1][1] == pytest.approx(
+            result["last"]["validation"]["accuracy"], rel=1e-6
+        )
+
+
+def test_a_run_that_is_killed_or_fails_has_its_line_of_hparams_too(tmp_path):
+    words = ["data=digits", "architecture.widths=[4]", "epochs=500", "output=run", "regularizer=[]"]
+    process = start(*words, cwd=tmp_path)
+    while not list((tmp_path / "run").glob("checkpoints/best.pt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    events = EventAccumulator(str(tmp_path / "run" / "train"))
+    events.Reload()
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
+    assert "_hparams_/session_end_info" not in events.summary_metadata
+
+
+def test_an_interrupted_run_ends_as_a_failure_in_hparams(tmp_path):
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from torch.utils.tensorboard import SummaryWriter
+
+    from trainer.observers.tensorboard import hparams_begin, hparams_end
+
+    for finished in (True, False):
+        board = SummaryWriter(str(tmp_path / str(finished)))
+        hparams_begin(board, {"seed": 0})
+        hparams_end(board, finished=finished)
+        board.close()
+        events = EventAccumulator(str(tmp_path / str(finished)))
+        events.Reload()
+        content = events.summary_metadata["_hparams_/session_end_info"].plugin_data.content
+        status = HParamsPluginData.FromString(content).session_end_info.status
+        assert status == (1 if finished else 2)
+
+
+def test_tensorboard_holds_pictures_texts_and_a_layout(run, sweep):
+    folder = next(p.parent for p in sweep.glob("*/config.yaml"))
+    events = EventAccumulator(str(folder / "train"), {"images": 0, "tensors": 0})
+    events.Reload()
+    assert {"filters", "batch", "schedule", "confusion", "mistakes"} <= set(events.Tags()["images"])
+    assert [e.step for e in events.Images("filters")] == [0, *(row["step"] for row in history_of(folder))]
+    for name in ("filters", "batch", "schedule", "confusion", "mistakes"):
+        picture = cv2.imdecode(np.frombuffer(events.Images(name)[-1].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+        assert picture.std() > 5, name
+    assert {"config/text_summary", "notes/text_summary", "diagnosis/text_summary", "custom_scalars__config__"} <= set(
+        events.Tags()["tensors"]
+    )
+
+
+def test_the_graph_of_the_network_is_written_on_request(train, tmp_path):
+    words = ("data=digits", "architecture.widths=[4]", "epochs=1", "observer=[tensorboard]", "output=run")
+    assert train(*words, "observer.tensorboard.graph=true")[0] == 0
+    events = EventAccumulator(str(tmp_path / "run" / "train"))
+    events.Reload()
+    assert events.Tags()["graph"]
+    assert b"Conv2d" in events.Graph().SerializeToString()
+
+
+def test_the_confusion_and_the_mistakes_are_those_of_the_best_weights(train, tmp_path):
+    assert train("data=digits", "architecture.widths=[4]", "epochs=3", "output=run")[0] == 0
+    found, result = json.loads((tmp_path / "run" / "predictions.json").read_text()), result_of(tmp_path / "run")
+    confusion = np.array(found["confusion"])
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(result["validation"]["accuracy"])
+    losses = [m["loss"] for m in found["mistakes"]]
+    assert losses == sorted(losses, reverse=True)
+    assert all(m["class"] != m["predicted"] for m in found["mistakes"])
+    assert len(losses) == min(24, confusion.sum() - np.trace(confusion))
+
+
+def test_filters_are_drawn_of_kernels_and_of_units_that_see_the_picture():
+    from trainer.observers.pictures import filters_of
+
+    for layer, shape, expected in (
+        (nn.Conv2d(3, 5, 3), (3, 8, 8), (5, 3, 3, 3)),
+        (nn.Conv2d(4, 5, 3), (4, 8, 8), (5, 3, 3, 1)),
+        (nn.Linear(64, 7), (1, 8, 8), (7, 8, 8, 1)),
+    ):
+        found = filters_of(nn.Sequential(nn.Flatten(0, 0), layer), shape)
+        assert found.shape == expected
+        assert found.min() == 0
+        assert found.max() == 1
+    assert filters_of(nn.Linear(10, 2), (1, 8, 8)) is None
+    assert filters_of(nn.Conv2d(3, 2, 1), (3, 8, 8)) is None
+
+
+def test_a_sparkline_follows_the_values_and_keeps_to_its_width():
+    from trainer.observers.console import sparkline
+
+    assert sparkline([1.0, 2.0, 3.0], 10) == "▁▅█"
+    assert sparkline(list(range(100)), 5) == "▁▃▅▆█"
+    assert sparkline([1.0, float("nan"), 1.0], 5) == "▁▁"
+    assert sparkline([], 5) == sparkline([1.0], 5) == ""
+
+
+@pytest.mark.parametrize("columns", ["30", "60", "200"])
+def test_no_line_of_the_bars_is_wider_than_the_terminal(columns, tmp_path):
+    text = on_a_terminal(
+        tmp_path, columns, "data=fake", "data.count=3000", "data.size=12", "epochs=3", "observer=[console]"
+    )
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
+    bars = [line for line in frames if "━" in line]
+    assert bars
+    assert max(map(len, bars)) <= int(columns)
+
+
+def test_a_pipe_that_knows_ascii_only_gets_no_sparkline(tmp_path):
+    words = ("data=digits", "architecture.widths=[4]", "epochs=3", "observer=[console]", "output=run")
+    process = start(*words, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "validation loss" not in out
+    assert "▁" not in out
+
+
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_browser_shows_train_and_validation_on_one_chart_and_the_hparams(run, tmp_path):
+def test_a_browser_shows_charts_histograms_pictures_and_the_hparams_of_a_sweep(sweep, tmp_path):
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
         from screenshot import chromium, picture, tensorboard
@@ -143,11 +290,18 @@ def test_a_browser_shows_train_and_validation_on_one_chart_and_the_hparams(run, 
         sys.path.pop(0)
     if chromium() is None:
         pytest.skip("no chromium here")
-    with tensorboard(run) as address:
-        words = ("train", "validation", "averaged", "accuracy", "loss")
-        picture(address, "timeseries", tmp_path / "a.png", wait=2, words=words)
-        picture(address, "hparams", tmp_path / "b.png", wait=1, words=("architecture.widths", "test/accuracy"))
-    assert all(cv2.imread(str(tmp_path / name)).std() > 10 for name in ("a.png", "b.png"))
+    accuracy = result_of(next(p.parent for p in sweep.glob("3_*/config.yaml")))["validation"]["accuracy"]
+    pages = {
+        "timeseries": ("accuracy", "loss", "activations/00_2"),
+        "histograms": ("activations/00_2",),
+        "images": ("batch", "tag: batch"),
+        "custom_scalars": ("learning",),
+        "hparams": ("0_optimizer=sgd", "5_optimizer=adam", "architecture.kernel", str(accuracy)[:5]),
+    }
+    with tensorboard(sweep) as address:
+        for page, words in pages.items():
+            picture(address, page, tmp_path / f"{page}.png", wait=2, words=words)
+            assert cv2.imread(str(tmp_path / f"{page}.png")).std() > 10
 
 
 def test_the_end_says_what_the_observers_took(train, tmp_path):

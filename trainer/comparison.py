@@ -56,6 +56,15 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def settings_of(tree: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide a run's result, by dotted key: not where it is written, how it is watched, how fast it goes.
+
+    >>> settings_of({"seed": 0, "output": "x", "observer": {"console": {"every": 1}}})
+    {'seed': 0}
+    """
+    return flat({key: value for key, value in tree.items() if key not in (*ASIDE, "observer", "engine", "job")})
+
+
 def varied(runs: Sequence[Outcome]) -> list[str]:
     """The keys, without the seed, whose values differ among runs; below an option that differs, only those which runs with
     the same option differ in.
@@ -65,8 +74,7 @@ def varied(runs: Sequence[Outcome]) -> list[str]:
     ['optimizer']
     """
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
-    keys = [k for k in keys if k != "seed" and k.split(".")[0] not in (*ASIDE, "observer", "engine", "job")]
-    differing = [k for k in keys if len({_shown(run.settings.get(k)) for run in runs}) > 1]
+    differing = [k for k in keys if k != "seed" and len({_shown(run.settings.get(k)) for run in runs}) > 1]
     found = []
     for key in differing:
         above = [k for k in differing if key.startswith(k + ".")]

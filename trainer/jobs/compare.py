@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.checks import ConfigError, Problem, check
-from trainer.comparison import Group, Outcome, against_best, effects, exceeds, flat, grouped
+from trainer.comparison import Group, Outcome, against_best, effects, exceeds, flat, grouped, settings_of
 from trainer.output import check_free, write
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Compare:
             )
         runs = []
         for path, result in results.items():
-            settings = flat(yaml.safe_load((path / "config.yaml").read_text()))
+            settings = settings_of(yaml.safe_load((path / "config.yaml").read_text()))
             runs.append(Outcome(path.name, settings, score_of(result, metric), lines_of(path / "history.jsonl")))
         return metric, runs
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.checks import check
-from trainer.comparison import flat
+from trainer.comparison import settings_of
 from trainer.observers import Watcher
 from trainer.observers.events import writer
 
@@ -43,7 +43,7 @@ class TensorBoard(Watcher):
         board = writer(run, "train")
         board.add_text("notes", "\n\n".join(run.notes))
         board.add_custom_scalars(LAYOUT)
-        hparams_begin(board, plain(flat(run.info.config)))
+        hparams_begin(board, plain(settings_of(run.info.config)))
         if self.graph:
             draw_graph(run, board)
 
