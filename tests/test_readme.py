@@ -50,6 +50,7 @@ def world(tmp_path: Path, train) -> Path:
     """What the README's commands speak of: a run, a folder of flowers, an option of one's own."""
     code, _, err = train("epochs=1", f"output={RUN}", *SHORT)
     assert code == 0, err
+    assert train("-m", "seed=0,1", "epochs=1", "output=outputs/2026-11-24/03-12-07_sweep", *SHORT)[0] == 0
     rng = np.random.default_rng(0)
     for kind in ("rose", "tulip"):
         (tmp_path / "flowers" / kind).mkdir(parents=True)
@@ -75,8 +76,8 @@ def test_a_command_of_the_readme_does_what_it_says(command, train, world, monkey
     before = {file: file.stat().st_mtime_ns for file in world.rglob("result.json")}
     code, out, err = train(*words)
     assert code == 0, err
-    if "job=plan" in words:
-        assert "parameters" in out
+    if "job=plan" in words or "job=compare" in words:
+        assert ("parameters" if "job=plan" in words else "compare.md") in out
         return
     written = [file for file in world.rglob("result.json") if before.get(file) != file.stat().st_mtime_ns]
     assert len(written) == (6 if "-m" in words else 1)
@@ -93,11 +94,21 @@ def test_the_readme_has_the_commands_a_newcomer_needs():
 
 
 def test_the_wrong_command_of_the_readme_is_answered_as_printed(train):
-    shown = re.search(r"```\n\$ train (.*?)\n(.*?)```", README, re.DOTALL)
+    shown = re.search(r"```\n\$ train (optimizer=adm .*?)\n(.*?)```", README, re.DOTALL)
     assert shown
     code, _, err = train(*shlex.split(shown[1]))
     assert code == 2
     assert err == shown[2]
+
+
+def test_the_diagnosis_of_the_readme_is_found_and_said_in_its_words(train):
+    shown = re.search(r"```\n\$ train (data.limit=50 .*?)\n(.*?)```", README, re.DOTALL)
+    assert shown
+    code, out, _ = train(*shlex.split(shown[1]), "output=run", "device=cpu")
+    assert code == 0
+    evidence, *rest = shown[2].splitlines()
+    assert out.splitlines()[-len(rest) :] == rest
+    assert re.sub(r"[\d.]+", "N", evidence) in re.sub(r"[\d.]+", "N", out)
 
 
 def test_the_default_is_what_the_readme_shows(train, tmp_path):

@@ -209,7 +209,9 @@ def closing(run: Run, result: dict[str, Any]) -> list[str]:
             )
     for found in result.get("findings") or []:
         lines.append(f"{found['name']}: {found['evidence']}")
-        lines.append(f"  {found['meaning']}" + (f" Try {' or '.join(found['attempt'])}" if found["attempt"] else ""))
+        lines.append(f"  {found['meaning']}")
+        if found["attempt"]:
+            lines.append(f"  Try {' or '.join(found['attempt'])}")
     if result["status"] == "interrupted" and run.folder is not None:
         lines.append(f"go on with: train resume={run.folder}")
     return lines
