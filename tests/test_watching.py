@@ -185,3 +185,25 @@ def test_tensorboard_holds_histograms_ratios_and_shares_of_every_layer(train):
     value = events.Histograms("weights/00_0")[0].histogram_value
     assert value.num == 36
     assert (value.sum_squares / value.num) ** 0.5 == pytest.approx(looks[0]["weights"][0]["rms"], rel=1e-5)
+
+
+def test_an_observer_that_cannot_begin_ends_the_run_with_its_own_error(tmp_path):
+    """Those that had begun are ended; those that had not, have nothing to end."""
+    from trainer.jobs.fit import carry_out
+    from trainer.observers import Watcher
+    from trainer.observers.console import Console
+
+    ended = []
+
+    class First(Watcher):
+        def on_fit_end(self, run, result):
+            ended.append(result["stop_reason"])
+
+    class Broken(Watcher):
+        def on_fit_start(self, run):
+            raise ValueError("no place left")
+
+    run = build(resolve(compose(list(SMALL))))
+    with pytest.raises(ValueError, match="no place left"):
+        carry_out(run, [First(), Broken(), Console()])
+    assert ended == ["ValueError: no place left"]

@@ -30,6 +30,7 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
         stopping = Agreement()
         for observer in observers:
             observer.on_fit_start(run)
+            run.observers.append(observer)
         while not run.finished:
             seconds, pictures = train_epoch(run, observers, watching, lambda: stopping(interrupt.asked))
             took, seen = took + seconds, seen + pictures

@@ -127,6 +127,7 @@ class Run:
     looks: list[dict[str, Any]] = field(default_factory=list)  # what an observer saw in the layers; never saved
     facts: dict[str, Any] = field(default_factory=dict)  # what an observer found out about the data, for the diagnosis
     news: list[str] = field(default_factory=list)  # what cannot wait until the end: the console says it at once
+    observers: list[Any] = field(default_factory=list)  # those that have begun, and so have something to end
     writers: dict[str, Any] = field(default_factory=dict)  # TensorBoard's, one a sub-run, shared by the observers
 
     def __post_init__(self) -> None:

@@ -100,7 +100,7 @@ def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, An
     finally:
         if run.folder is not None and rank() == 0:
             write_json(run.folder / "result.json", result)
-        for observer in observers:
+        for observer in run.observers:
             observer.on_fit_end(run, result)
         for writer in run.writers.values():
             writer.close()
