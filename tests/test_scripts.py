@@ -118,3 +118,12 @@ def test_bench_decode_compares_decoders_that_agree_on_the_picture(tmp_path, monk
         found = decoder(path, False)
         assert found.shape == (224, 224, 3)
         assert abs(found - expected).mean() < 6
+
+
+def test_bench_watching_tells_the_ratio_and_the_share(tmp_path):
+    words = ["--rounds", "1", "--epochs", "1", "data.count=300", "data.size=8", "architecture.depth=8", "batch_size=16"]
+    out = script("bench_watching.py", *words, cwd=tmp_path)
+    import re
+
+    assert float(re.search(r"unwatched: ([\d.]+) ", out)[1]) > 0
+    assert 0 < float(re.search(r"share: ([\d.]+) %", out)[1]) < 100

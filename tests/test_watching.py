@@ -207,3 +207,12 @@ def test_an_observer_that_cannot_begin_ends_the_run_with_its_own_error(tmp_path)
     with pytest.raises(ValueError, match="no place left"):
         carry_out(run, [First(), Broken(), Console()])
     assert ended == ["ValueError: no place left"]
+
+
+def test_a_profile_of_some_steps_is_a_trace_and_a_table(train):
+    words = ("data=digits", "architecture.widths=[4]", "epochs=1", "observer=[profile]", "output=run")
+    assert train(*words, "observer.profile.skip=2", "observer.profile.steps=3")[0] == 0
+    trace = json.loads(Path("run/profile.json").read_text())["traceEvents"]
+    names = [event.get("name") for event in trace]
+    assert names.count("Optimizer.step#SGD.step") == 3
+    assert "convolution" in Path("run/profile.txt").read_text()

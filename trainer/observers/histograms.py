@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -191,10 +190,10 @@ def activations(run: Run, x: Tensor) -> list[tuple[str, str, Tensor]]:
     """(Name, class, output) of every non-linearity in the order of the pass, of every weight layer but the head
     where the network has no modules for them; nothing of the model or of the random numbers is changed.
     """
-    import torch
     from torch import nn
 
     from trainer.architectures.layers import ACTIVATIONS, head_of
+    from trainer.observers.quiet import unnoticed
 
     chosen = [(name, m) for name, m in run.model.named_modules() if isinstance(m, ACTIVATIONS)]
     head = head_of(run.model)[1]
@@ -202,7 +201,6 @@ def activations(run: Run, x: Tensor) -> list[tuple[str, str, Tensor]]:
         (n, m) for n, m in run.model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and m is not head
     ]
     seen: list[tuple[str, str, Tensor]] = []
-    device = run.precision.device
     with contextlib.ExitStack() as stack:
         for name, module in chosen:
 
@@ -212,22 +210,6 @@ def activations(run: Run, x: Tensor) -> list[tuple[str, str, Tensor]]:
                 seen.append((f"{name}~{again}" if again else name, type(module).__name__, output.detach().clone()))
 
             stack.callback(module.register_forward_hook(keep).remove)
-        stack.enter_context(evaluating(run.model))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        if getattr(run.model, "_compiled_call_impl", None) is not None:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(run.precision.autocast())
+        stack.enter_context(unnoticed(run))
         run.model(x)
     return seen
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; each module is put back into its own afterwards."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

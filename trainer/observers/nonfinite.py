@@ -17,10 +17,10 @@ def first_nonfinite(run: Run) -> str | None:
     """
     import torch
 
-    from trainer.observers.histograms import evaluating
+    from trainer.observers.quiet import unnoticed
 
     found: list[str] = []
-    with contextlib.ExitStack() as stack, torch.no_grad():
+    with contextlib.ExitStack() as stack:
         for name, module in run.model.named_modules():
             if next(module.children(), None) is not None:
                 continue
@@ -31,12 +31,7 @@ def first_nonfinite(run: Run) -> str | None:
                     found.append(f"{name} ({type(module).__name__}{'' if own else ', in its weights'})")
 
             stack.callback(module.register_forward_hook(look).remove)
-        device = run.precision.device
-        stack.enter_context(evaluating(run.model))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        if getattr(run.model, "_compiled_call_impl", None) is not None:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(run.precision.autocast())
+        stack.enter_context(unnoticed(run))
         assert run.batch is not None
         run.model(run.batch[0][:32])
     return found[0] if found else None

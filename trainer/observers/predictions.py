@@ -70,7 +70,7 @@ def mistakes_of(run: Run, batches: Any, worst: int) -> tuple[np.ndarray, list[di
     from torch.nn import functional as F
 
     from trainer.engine.evaluation import logits
-    from trainer.observers.histograms import evaluating
+    from trainer.observers.quiet import evaluating
 
     k = len(run.info.classes)
     confusion = torch.zeros(k * k, dtype=torch.int64, device=run.precision.device)

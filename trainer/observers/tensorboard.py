@@ -155,7 +155,7 @@ def draw_graph(run: Run, board: Any) -> None:
 
     import torch
 
-    from trainer.observers.histograms import evaluating
+    from trainer.observers.quiet import evaluating
 
     x = torch.zeros((1, *run.info.shape), device=run.precision.device)
     with warnings.catch_warnings(), evaluating(run.model), torch.random.fork_rng():
