@@ -100,7 +100,7 @@ def test_a_look_tells_what_the_step_did():
     )  # small layers are repeated, not evenly
     assert [w["grad_rms"] for w in first["weights"]] == pytest.approx(kept["rms"], rel=1e-4)
     assert [look["step"] for look in run.looks[:4]] == [1, 3, 5, 7]
-    assert first["weights"][0]["tag"] == "00_0"
+    assert first["weights"][0]["tag"] == "00_Conv2d_0"
 
 
 def test_the_gradient_norm_is_that_before_clipping():
@@ -176,13 +176,16 @@ def test_tensorboard_holds_histograms_ratios_and_shares_of_every_layer(train):
     events = EventAccumulator(str(Path("run") / "train"), {"histograms": 0, "scalars": 0})
     events.Reload()
     tags = events.Tags()
-    for kind, layers in (("weights", ["00_0", "01_4", "02_10"]), ("gradients", ["00_0", "01_4", "02_10"])):
+    for kind, layers in (
+        ("weights", ["00_Conv2d_0", "01_Conv2d_4", "02_Linear_10"]),
+        ("gradients", ["00_Conv2d_0", "01_Conv2d_4", "02_Linear_10"]),
+    ):
         assert {f"{kind}/{layer}" for layer in layers} <= set(tags["histograms"])
-    assert {"activations/00_2", "activations/01_6"} <= set(tags["histograms"])
-    assert {"layers/gradient_norm", "update_to_weight/00_0", "dead/00_2"} <= set(tags["scalars"])
+    assert {"activations/00_ReLU_2", "activations/01_ReLU_6"} <= set(tags["histograms"])
+    assert {"layers/gradient_norm", "update_to_weight/00_Conv2d_0", "dead/00_ReLU_2"} <= set(tags["scalars"])
     looks = looks_of(Path("run"))
-    assert [e.step for e in events.Histograms("weights/00_0")] == [look["step"] for look in looks]
-    value = events.Histograms("weights/00_0")[0].histogram_value
+    assert [e.step for e in events.Histograms("weights/00_Conv2d_0")] == [look["step"] for look in looks]
+    value = events.Histograms("weights/00_Conv2d_0")[0].histogram_value
     assert value.num == 36
     assert (value.sum_squares / value.num) ** 0.5 == pytest.approx(looks[0]["weights"][0]["rms"], rel=1e-5)
 

@@ -121,6 +121,14 @@ def matrices(model: nn.Module) -> list[tuple[str, Any]]:
     return [(name.removesuffix(".weight"), p) for name, p in model.named_parameters() if p.ndim > 1 and p.requires_grad]
 
 
+def layer_kind(model: nn.Module, name: str) -> str:
+    """The class of the layer that a weight belongs to."""
+    modules = dict(model.named_modules())
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return type(modules[name]).__name__
+
+
 def look(
     run: Run, pictures: int, before: Tensor | None, losses: list[Tensor]
 ) -> tuple[dict[str, Any], dict[str, list[Distribution]]]:
@@ -160,25 +168,43 @@ def look(
         "batch_loss_std": loss_std, "batches": len(batch), "finite": bool(finite),
     }  # fmt: skip
     row["weights"] = [
-        {"tag": tag(i, name), "rms": w.rms, "grad_rms": g.rms, "update_ratio": ratio, "nonfinite": w.nonfinite,
-         "quantiles": w.quantiles(QUANTILES), "grad_quantiles": g.quantiles(QUANTILES)}
-        for i, ((name, _), w, g, ratio) in enumerate(zip(layers, *list(kinds.values())[:2], ratios, strict=True))
-    ]  # fmt: skip
+        {
+            "tag": tag(i, layer_kind(run.model, name), name),
+            "rms": w.rms,
+            "grad_rms": g.rms,
+            "update_ratio": ratio,
+            "nonfinite": w.nonfinite,
+            "quantiles": w.quantiles(QUANTILES),
+            "grad_quantiles": g.quantiles(QUANTILES),
+        }
+        for i, ((name, _), w, g, ratio) in enumerate(
+            zip(layers, kinds["weights"], kinds["gradients"], ratios, strict=True)
+        )
+    ]
     row["activations"] = [
-        {"tag": tag(i, name), "kind": kind, "mean": a.mean, "std": a.std, "zero": a.zero, "dead": None if d is None else float(d),
-         "saturated": a.saturated if kind in RANGES else None, "nonfinite": a.nonfinite, "quantiles": a.quantiles(QUANTILES)}
+        {
+            "tag": tag(i, kind, name),
+            "kind": kind,
+            "mean": a.mean,
+            "std": a.std,
+            "zero": a.zero,
+            "dead": None if d is None else float(d),
+            "saturated": a.saturated if kind in RANGES else None,
+            "nonfinite": a.nonfinite,
+            "quantiles": a.quantiles(QUANTILES),
+        }
         for i, ((name, kind, _), a, d) in enumerate(zip(seen, kinds["activations"], dead, strict=True))
-    ]  # fmt: skip
+    ]
     return row, kinds
 
 
-def tag(index: int, name: str) -> str:
-    """A layer's name behind its number, so that TensorBoard keeps them in order.
+def tag(index: int, kind: str, name: str) -> str:
+    """A layer's class and name behind its number, so that TensorBoard keeps them in order.
 
-    >>> tag(3, "4.branch.1")
-    '03_4.branch.1'
+    >>> tag(3, "Conv2d", "4.branch.1")
+    '03_Conv2d_4.branch.1'
     """
-    return f"{index:02}_{name}"
+    return f"{index:02}_{kind}_{name}"
 
 
 def dead_share(activation: Tensor) -> Tensor:
