@@ -167,9 +167,18 @@ def look(
         "step": run.clock.step, "epoch": run.time, "phase": run.phase.name, "grad_norm": grad_norm, "batch_loss": loss,
         "batch_loss_std": loss_std, "batches": len(batch), "finite": bool(finite),
     }  # fmt: skip
-    row["weights"] = [
+    row["weights"] = weight_rows(run.model, layers, kinds, ratios)
+    row["activations"] = activation_rows(seen, kinds, dead)
+    return row, kinds
+
+
+def weight_rows(
+    model: nn.Module, layers: Any, kinds: dict[str, list[Distribution]], ratios: Any
+) -> list[dict[str, Any]]:
+    """Of each weight its spread, its gradient's, and how far the step took it."""
+    return [
         {
-            "tag": tag(i, layer_kind(run.model, name), name),
+            "tag": tag(i, layer_kind(model, name), name),
             "rms": w.rms,
             "grad_rms": g.rms,
             "update_ratio": ratio,
@@ -181,7 +190,11 @@ def look(
             zip(layers, kinds["weights"], kinds["gradients"], ratios, strict=True)
         )
     ]
-    row["activations"] = [
+
+
+def activation_rows(seen: Any, kinds: dict[str, list[Distribution]], dead: Any) -> list[dict[str, Any]]:
+    """Of each non-linearity its outputs' spread and the shares of dead and saturated units, where its class has such."""
+    return [
         {
             "tag": tag(i, kind, name),
             "kind": kind,
@@ -195,7 +208,6 @@ def look(
         }
         for i, ((name, kind, _), a, d) in enumerate(zip(seen, kinds["activations"], dead, strict=True))
     ]
-    return row, kinds
 
 
 def tag(index: int, kind: str, name: str) -> str:
