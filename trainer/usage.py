@@ -15,6 +15,8 @@ GRAMMAR = """train [group=option] [key=value] ...     train an image classifier;
   train -m optimizer=sgd,momentum,adam seed=0,1      a sweep: every combination, a table at the end
   train resume=outputs/<date>/<run> epochs=20        go on from a run folder
   train job=evaluate checkpoint=outputs/<date>/<run> the test set, a table per class
+  train job=report run=outputs/<date>/<run>          report.md and report.html anew, from the files
+  train job=compare runs=outputs/<date>/<sweep>      what differs, intervals over seeds, effect of each key
   train --help schedule                              a group's options with all their parameters
   train --cfg job                                    the composed config, without running it
   train --config-dir mine optimizer=my_own           options of your own, in mine/<group>/<option>.yaml

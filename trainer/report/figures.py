@@ -43,7 +43,7 @@ def sheet(pictures: np.ndarray, texts: list[str], across: int, rows: tuple[str, 
     import numpy as np
 
     n, h, w, c = pictures.shape
-    down, above = math.ceil(n / across), 0.34 * h * max((t.count("\n") + 1 for t in texts if t), default=0)
+    down, above = math.ceil(n / across), 0.15 * h * max((t.count("\n") + 1 for t in texts if t), default=0)
     step_x, step_y = 1.08 * w, h * 1.08 + above
     figure = _figure(1.25 * across + 0.5, 1.25 * down * step_y / step_x + 0.2)
     axes = figure.subplots()
