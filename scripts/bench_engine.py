@@ -96,7 +96,7 @@ def hand_written(run: Any, case: str, best: bool) -> Step:
     from torch.nn import functional as F
 
     torch.manual_seed(0)
-    device, augmented = run.precision.device, case in ("resnet20", "mixup", "fast")
+    device, augmented = run.precision.device, "augmentation=[crop,flip]" in CASES[case]
     model = copy.deepcopy(run.model).train()
     if not best:
         model = model.to(memory_format=torch.contiguous_format)

@@ -83,7 +83,7 @@ def test_bench_gpu_says_what_it_could_not_measure_and_runs_on_the_cpu_on_request
     import torch
 
     if not torch.cuda.is_available():
-        assert out.count("not measured: no GPU here") == 10
+        assert out.count("not measured: no GPU here") == 11
     words = [
         "--case",
         "linear",
@@ -101,6 +101,7 @@ def test_bench_gpu_says_what_it_could_not_measure_and_runs_on_the_cpu_on_request
     rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if line.startswith("| ")}
     assert float(rows["best loop"][4]) == 1.0
     assert float(rows["as shipped"][2]) > 0
+    assert "a CUDA graph needs a GPU" in rows["best loop, graph"][6]
 
 
 def test_bench_decode_compares_decoders_that_agree_on_the_picture(tmp_path, monkeypatch):
