@@ -84,19 +84,8 @@ def test_bench_gpu_says_what_it_could_not_measure_and_runs_on_the_cpu_on_request
 
     if not torch.cuda.is_available():
         assert out.count("not measured: no GPU here") == 11
-    words = [
-        "--case",
-        "linear",
-        "--device",
-        "cpu",
-        "--rounds",
-        "1",
-        "--steps",
-        "4",
-        "--manner",
-        "as shipped",
-        "best loop",
-    ]
+    words = ["--case", "linear", "--device", "cpu", "--rounds", "1", "--steps", "4"]
+    words += ["--manner", "as shipped", "best loop", "best loop, graph"]
     out = script("bench_gpu.py", *words, cwd=tmp_path)
     rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if line.startswith("| ")}
     assert float(rows["best loop"][4]) == 1.0
