@@ -37,7 +37,7 @@ class Histograms(Watcher):
 
     every: int = 50
     pictures: int = 32
-    budget: float = 0.01
+    budget: float = 0.005
 
     def __post_init__(self) -> None:
         check(
