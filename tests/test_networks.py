@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.activations import Activation
 from trainer.architectures import CNN, MLP, Airbench, ResNet, Torchvision
-from trainer.architectures.layers import count_parameters, head_of, layers_of, norm_2d
+from trainer.architectures.layers import GlobalAveragePool, count_parameters, head_of, layers_of, norm_2d
 from trainer.averaging import EMA, SWA
 from trainer.checks import ConfigError
 from trainer.engine.evaluation import logits, views
@@ -226,3 +226,16 @@ def test_views_of_a_picture_are_weighed_to_one_and_their_logits_averaged(tta):
     expected = {"none": model(x), "mirror": mirrored(x), "mirror_shift": (mirrored(x) + shifts) / 2}[tta]
     assert sum(weight for weight, _ in views(x, tta)) == 1
     assert torch.allclose(logits(model, x, Precision(torch.device("cpu")), tta), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_global_average_and_its_gradient_keep_the_layout_and_equal_torchs(layout):
+    x = torch.randn(2, 6, 5, 3).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.randn(2, 6, 1, 1)
+    ours = GlobalAveragePool()(x)
+    (gradient,) = torch.autograd.grad((ours * weight).sum(), x)
+    theirs = torch.nn.functional.adaptive_avg_pool2d(x, 1)
+    (expected,) = torch.autograd.grad((theirs * weight).sum(), x)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(gradient, expected)
+    assert gradient.is_contiguous(memory_format=layout)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Hardswish
@@ -72,3 +73,19 @@ def replace(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put another module in the place of a dotted name."""
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, new)
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over height and width, (N, C, H, W) to (N, C, 1, 1), whose gradient keeps the layout of its input.
+
+    ``AdaptiveAvgPool2d(1)`` hands a contiguous gradient back to a channels-last network, where the layers before it then
+    copy whole activations to match; a mean taken in the order of the memory leaves them nothing to copy.
+
+    >>> GlobalAveragePool()(torch.arange(8.0).reshape(1, 2, 2, 2)).flatten().tolist()
+    [1.5, 5.5]
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_contiguous(memory_format=torch.channels_last):
+            return x.permute(0, 2, 3, 1).mean((1, 2), keepdim=True).permute(0, 3, 1, 2)
+        return x.mean((2, 3), keepdim=True)

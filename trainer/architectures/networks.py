@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.activations import Activation
-from trainer.architectures.layers import norm_1d, norm_2d, ordered
+from trainer.architectures.layers import GlobalAveragePool, norm_1d, norm_2d, ordered
 
 
 def mlp(
@@ -50,7 +50,7 @@ def cnn(
             layers.append(nn.MaxPool2d(pool))
             side //= pool
         channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(*layers, GlobalAveragePool(), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
 class Shortcut(nn.Module):
@@ -96,7 +96,7 @@ def resnet(
             stride = 2 if i == 0 and width > 16 else 1
             layers.append(Block(channels, width, stride, norm, position, activation))
             channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(*layers, GlobalAveragePool(), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
 @torch.no_grad()

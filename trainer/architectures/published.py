@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.activations import Activation
-from trainer.architectures.layers import norm_2d, ordered
+from trainer.architectures.layers import GlobalAveragePool, norm_2d, ordered
 
 
 def cifar10_full(shape: Sequence[int], num_classes: int, norm: str, position: str, act: Activation) -> nn.Sequential:
@@ -112,7 +112,7 @@ def resnet18_cifar(shape: Sequence[int], num_classes: int, norm: str, position: 
             shortcut = nn.Identity() if same else nn.Sequential(conv(before, width, 1, stride), norm_2d(norm, width))
             layers.append(Residual(branch, shortcut, nn.Identity(), act.build()))
             before = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes))
+    return nn.Sequential(*layers, GlobalAveragePool(), nn.Flatten(), nn.Linear(512, num_classes))
 
 
 def wide_resnet(
@@ -138,7 +138,7 @@ def wide_resnet(
             layers.append(PreActivated(branch, shortcut, ahead, nn.Identity()))
             before = width
     layers += ordered(norm_2d(norm, before), act.build(), position)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
+    return nn.Sequential(*layers, GlobalAveragePool(), nn.Flatten(), nn.Linear(before, num_classes))
 
 
 class Dense(nn.Module):
@@ -176,4 +176,4 @@ def densenet(
         if stage < 2:
             layers += [nn.Conv2d(channels, channels // 2, 1, bias=bias), nn.AvgPool2d(2, ceil_mode=True)]
             channels //= 2
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(*layers, GlobalAveragePool(), nn.Flatten(), nn.Linear(channels, num_classes))
