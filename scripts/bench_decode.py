@@ -89,7 +89,7 @@ def decoders(paths: list[Path], rounds: int) -> None:
 def ahead(folder: Path, rounds: int) -> None:
     """Pictures a second into a training step, by how many batches for each worker are made ahead of it."""
     from trainer.data import workers
-    from trainer.engine.loop import train_step
+    from trainer.engine.step import train_step
 
     bench_engine.JPEG_FOLDER = folder
     depths = (0, 1, 2, 4, 8)

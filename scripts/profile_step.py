@@ -16,8 +16,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from trainer.build import build
 from trainer.compose import compose
 from trainer.config import resolve
-from trainer.engine.loop import set_rates, train_step
 from trainer.engine.run import Run
+from trainer.engine.step import set_rates, train_step
 
 PARTS = ("batch", "rates", "step", "averaging")
 

@@ -15,7 +15,8 @@ from trainer.compose import compose
 from trainer.config import resolve
 from trainer.engine.capture import Captured
 from trainer.engine.evaluation import evaluate
-from trainer.engine.loop import fit, forward_backward, train_step
+from trainer.engine.loop import fit
+from trainer.engine.step import forward_backward, train_step
 
 SMALL = (
     "data=fake", "data.size=8", "data.count=100", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",

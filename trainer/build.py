@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.architectures.layers import layers_of
+from trainer.architectures.layers import head_of, layers_of
 from trainer.architectures.networks import forward_once
 from trainer.augmentation.resident import ResidentPipeline, unsupported
 from trainer.augmentation.workers import WorkerPipeline
@@ -19,12 +19,13 @@ from trainer.data import Splits
 from trainer.data.pictures import Files, Pictures
 from trainer.data.resident import ResidentBatches
 from trainer.data.workers import WorkerBatches
-from trainer.engine import distributed
+from trainer.engine import checkpoint, distributed
 from trainer.engine.capture import Captured
 from trainer.engine.evaluation import has_batch_norm
-from trainer.engine.loop import forward_backward
 from trainer.engine.precision import apply_engine, device_of, precision_of
 from trainer.engine.run import Batches, Info, Precision, Run
+from trainer.engine.step import forward_backward
+from trainer.initialization import Initialization, Pretrained
 from trainer.optimizers import ForeignOptimizer, Optimizer
 from trainer.optimizers.groups import parameter_groups
 from trainer.regularizers import Chain
@@ -39,6 +40,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     device = device_of(config.device, config.engine)
     precision = precision_of(device, config.precision, config.engine)
     notes = apply_engine(config.engine, precision)
+    notes += [f"{key} = {value:g}, by a range test" for key, value in config.chosen.items()]
     splits = splits or load_splits(config)
     loaders = build_loaders(config, splits, precision, notes)
     torch.manual_seed(config.seed)
@@ -96,10 +98,13 @@ def load_splits(config: Config) -> Splits:
     data = config.data
     if data.normalize == "pretrained":
         normalization = getattr(config.architecture, "normalization", lambda: None)()
+        if isinstance(config.initialization, Pretrained):
+            found = checkpoint.load(checkpoint.find(config.initialization.path, "best", "initialization.path"))
+            normalization = (tuple(found["info"]["mean"]), tuple(found["info"]["std"]))
         if normalization is None:
             raise ConfigError(
                 Problem("data.normalize", "pretrained", "needs an architecture with pretrained weights",
-                        "architecture=torchvision architecture.weights=..., or data.normalize=dataset")
+                        "architecture=torchvision architecture.weights=..., initialization=pretrained, or data.normalize=dataset")
             )  # fmt: skip
         return data.load(normalization)
     return data.load()
@@ -111,10 +116,30 @@ def build_model(config: Config, splits: Splits, train: Batches, precision: Preci
     model = plain_model(option, splits, config.activation)
     prior = splits.prior
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
-    config.initialization.apply(
-        model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False)
-    )
+    start = config.initialization
+    if isinstance(start, Pretrained):
+        Initialization().apply(model, config.activation, prior=prior)
+        take_weights(model, start)
+        return model
+    start.apply(model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False))
     return model
+
+
+def take_weights(model: nn.Module, option: Pretrained) -> None:
+    """Put another run's weights into the network, all but the head's where these are to be new."""
+    content = checkpoint.load(checkpoint.find(option.path, option.prefer, "initialization.path"))
+    weights, mine = checkpoint.weights_of(content), model.state_dict()
+    if option.head == "new":
+        head = head_of(model)[0]
+        weights = {k: v for k, v in weights.items() if not k.startswith(f"{head}.")}
+        mine = {k: v for k, v in mine.items() if not k.startswith(f"{head}.")}
+    wrong = sorted(set(mine) ^ set(weights)) or [k for k in mine if mine[k].shape != weights[k].shape]
+    if wrong:
+        there, here = (f"{tuple(d[wrong[0]].shape)}" if wrong[0] in d else "none" for d in (weights, mine))
+        text = f"holds another network: {wrong[0]} is {there} there, {here} here"
+        hint = "the same architecture, regularizers that are layers included"
+        raise ConfigError(Problem("initialization.path", option.path, text, hint))
+    model.load_state_dict(weights, strict=False)
 
 
 def plain_model(option: Any, splits: Splits, activation: Any) -> nn.Module:

@@ -170,14 +170,25 @@ def perform(tree: Any, overrides: list[str], folder: Path | None, choices: dict[
         raise ConfigError(*problems)
     place = folder or (Path(config.output) if config.output else run_folder(overrides))
     if config.engine.distributed == "none":
-        return config.job(config, place, overrides)
+        return config.job(settled(config, place), place, overrides)
     from trainer.engine import distributed
 
     distributed.start()
     place = distributed.agree(place)
-    code = config.job(config, place, overrides)
+    code = config.job(settled(config, place), place, overrides)
     distributed.end()
     return code
+
+
+def settled(config: Any, place: Path) -> Any:
+    """The config with numbers for what it leaves to a range test (``optimizer.lr=auto``)."""
+    from trainer.jobs.range_test import RangeTest, settle
+    from trainer.output import check_free
+
+    if not config.open or isinstance(config.job, RangeTest):
+        return config
+    check_free(place)
+    return settle(config)
 
 
 def started() -> int:

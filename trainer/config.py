@@ -7,7 +7,8 @@ import importlib
 import inspect
 import math
 import types
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -60,6 +61,8 @@ class Config:
     single: dict[str, Any]
     lists: dict[str, dict[str, Any]]
     tree: dict[str, Any]  # the resolved config as plain values, as written to the run folder
+    open: tuple[str, ...] = ()  # keys left to a range test
+    chosen: dict[str, float] = field(default_factory=dict)  # what one chose for them
 
     def __getattr__(self, name: str) -> Any:
         for place in ("single", "lists"):
@@ -258,6 +261,37 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()}
 
 
+# Keys that may be ``auto``, with the numbers they have until a range test has been made.
+AUTO = {("optimizer", "lr"): 1e-3, ("schedule", "clr", "floor"): 0.1}
+
+
+def opened(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The config with numbers for what is left to a range test, and the keys that are.
+
+    >>> opened({"optimizer": {"lr": "auto"}, "seed": 0})
+    ({'optimizer': {'lr': 0.001}, 'seed': 0}, ('optimizer.lr',))
+    """
+    found = []
+    for path, number in AUTO.items():
+        node: Any = tree
+        for part in path[:-1]:
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get(path[-1]) == "auto":
+            found.append(".".join(path))
+            tree = placed(tree, path, number)
+    return tree, tuple(found)
+
+
+def placed(tree: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of the config with another value at a place.
+
+    >>> placed({"optimizer": {"lr": 1.0}, "seed": 0}, ["optimizer", "lr"], 2.0)
+    {'optimizer': {'lr': 2.0}, 'seed': 0}
+    """
+    key, *rest = path
+    return {**tree, key: placed(tree[key], rest, value) if rest else value}
+
+
 def resolve(cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = None) -> Config:
     """The config with every option constructed; ConfigError with all problems where there are any.
 
@@ -265,6 +299,7 @@ def resolve(cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = N
     """
     tree = plain(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
     choices = choices or {}
+    whole, (tree, left) = tree, opened(tree)
     problems: list[Problem] = []
     single: dict[str, Any] = {}
     lists: dict[str, dict[str, Any]] = {group: {} for group in LISTS}
@@ -291,4 +326,4 @@ def resolve(cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = N
     problems += wrong
     if problems:
         raise ConfigError(*problems)
-    return Config(settings, single, lists, tree)
+    return Config(settings, single, lists, whole, left)

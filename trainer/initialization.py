@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.checks import check
 
@@ -98,6 +98,18 @@ class Initialization:
                 "lsuv": nn.init.orthogonal_,
             }
             kinds[rule](weight, gain)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The weights of another run of the same architecture, from its folder or checkpoint file ``path``; the ``head`` new, for
+    other classes, or the same. ``data.normalize=pretrained`` then normalises as that run did.
+    """
+
+    path: str
+    prefer: Literal["best", "last"] = "best"
+    head: Literal["new", "same"] = "new"
+    needs_batch: ClassVar[bool] = False
 
 
 def whiten(layer: nn.Conv2d | nn.Linear, batch: Tensor, eps: float = 5e-4) -> None:

@@ -14,6 +14,8 @@ GRAMMAR = """train [group=option] [key=value] ...     train an image classifier;
   train 'schedule=[warmup,cosine]' optimizer.lr=0.2  lists take several; every parameter is a key
   train -m optimizer=sgd,momentum,adam seed=0,1      a sweep: every combination, a table at the end
   train resume=outputs/<date>/<run> epochs=20        go on from a run folder
+  train job=range_test                               which rates to train with; or optimizer.lr=auto
+  train recipe=finetune initialization=pretrained initialization.path=outputs/<date>/<run>   another task's weights
   train job=evaluate checkpoint=outputs/<date>/<run> the test set, a table per class
   train job=report run=outputs/<date>/<run>          report.md and report.html anew, from the files
   train job=compare runs=outputs/<date>/<sweep>      what differs, intervals over seeds, effect of each key

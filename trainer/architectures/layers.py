@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +60,21 @@ def layers_of(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
             layers.append([])
         layers[-1].append((name, parameter))
     return layers
+
+
+def trained(model: nn.Module, part: str | float) -> set[str]:
+    """Names of the parameters of ``all`` the network, of its ``head``, or of a share of its layers, those next to the head.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
+    >>> sorted(trained(net, "head")), len(trained(net, 0.5)), len(trained(net, "all"))
+    (['3.bias', '3.weight'], 4, 8)
+    """
+    layers = layers_of(model)
+    if part == "head":
+        name, head = head_of(model)
+        return {f"{name}.{own}" for own, _ in head.named_parameters()}
+    count = len(layers) if part == "all" else max(1, math.ceil(float(part) * len(layers) - 1e-9))
+    return {name for layer in layers[-count:] for name, _ in layer}
 
 
 def count_parameters(model: nn.Module) -> int:

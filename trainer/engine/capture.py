@@ -57,6 +57,10 @@ class Captured:
         # What the graph writes is overwritten at its next replay; whoever keeps a loss keeps a copy.
         return self.loss.clone(), self.outputs
 
+    def forget(self) -> None:
+        """Record anew: another part of the network is trained from now on."""
+        self.seen, self.failed, self.replay = 0, False, None
+
     def _fits(self, x: Tensor, y: Tensor) -> bool:
         return x.shape == self.x.shape and y.shape == self.y.shape
 

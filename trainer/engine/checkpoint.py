@@ -53,7 +53,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def find(place: str | Path, prefer: str = "best") -> Path:
+def find(place: str | Path, prefer: str = "best", key: str = "checkpoint") -> Path:
     """The checkpoint file meant by a run folder (its ``best`` or ``last``) or by a file; ConfigError where none is."""
     path = Path(place).expanduser()
     if path.is_file():
@@ -63,8 +63,8 @@ def find(place: str | Path, prefer: str = "best") -> Path:
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
     if not path.exists():
-        raise ConfigError(Problem("checkpoint", str(place), "there is no such file or folder"))
-    raise ConfigError(Problem("checkpoint", str(place), "holds no checkpoints/last.pt or best.pt: not a run folder"))
+        raise ConfigError(Problem(key, str(place), "there is no such file or folder"))
+    raise ConfigError(Problem(key, str(place), "holds no checkpoints/last.pt or best.pt: not a run folder"))
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -6,14 +6,16 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from trainer.architectures.layers import layers_of, trained
 from trainer.engine import distributed
 from trainer.history import History
 from trainer.metrics import Sums
+from trainer.optimizers.groups import parameter_groups
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -50,12 +52,19 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of a run: how long, by which schedule, and what is trainable."""
+    """One stretch of a run: how long, by which schedule, what is trainable, and at which rates.
+
+    ``trainable`` is ``all``, ``head`` or the share of the layers next to the head. ``lr`` is the head's peak rate: None takes
+    the optimizer's, ``auto`` a range test's as the phase begins. ``span`` is the head's rate over the stem's: the layers
+    between rise by equal factors.
+    """
 
     name: str
     epochs: float
     schedule: Schedule
-    trainable: str = "all"  # all | head
+    trainable: Literal["all", "head"] | float = "all"
+    lr: float | Literal["auto"] | None = None
+    span: float = 1.0
 
 
 @dataclass
@@ -127,6 +136,7 @@ class Run:
     looks: list[dict[str, Any]] = field(default_factory=list)  # what an observer saw in the layers; never saved
     facts: dict[str, Any] = field(default_factory=dict)  # what an observer found out about the data, for the diagnosis
     news: list[str] = field(default_factory=list)  # what cannot wait until the end: the console says it at once
+    rates: dict[str, float] = field(default_factory=dict)  # by phase: what a range test at its beginning chose
     observers: list[Any] = field(default_factory=list)  # those that have begun, and so have something to end
     writers: dict[str, Any] = field(default_factory=dict)  # TensorBoard's, one a sub-run, shared by the observers
 
@@ -134,6 +144,48 @@ class Run:
         self.forward = self.forward or self.model
         self.sums = Sums(self.precision.device)
         self.averaged = self.averaging.build(self.model)
+        self.fixed = {name for name, p in self.model.named_parameters() if not p.requires_grad}  # whatever the phase
+        self.frozen: list[nn.Module] = []  # normalisations whose statistics stay
+        if len(self.phases) > 1 or self.phase.trainable != "all" or self.phase.span != 1:
+            self.enter()
+
+    def enter(self) -> None:
+        """Begin the present phase: its parameters become trainable, with an optimizer of their own, the others are frozen."""
+        phase = self.phase
+        names = trained(self.model, phase.trainable) - self.fixed
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in names)
+        norms = [(name, m) for name, m in self.model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.frozen = [m for name, m in norms if phase.trainable != "all" and f"{name}.weight" not in names]
+        self.optimizer = self.optimizer_option.build(
+            parameter_groups(layers_of(self.model), self.optimizer_option, phase.span)
+        )
+        if self.capture is not None:
+            self.capture.forget()
+        if self.forward is not self.model:
+            self.forward = distributed.wrap(self.model, self.precision.device)
+
+    def train_mode(self) -> None:
+        """Training mode, but for batch norms whose parameters are frozen: these keep their statistics."""
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
+
+    def rate_of(self, phase: Phase) -> float:
+        """The peak rate of a phase; of one whose range test is still to come, the optimizer's."""
+        own = self.rates.get(phase.name) if phase.lr == "auto" else phase.lr
+        return self.optimizer_option.lr if own is None else float(own)
+
+    @property
+    def rate(self) -> float:
+        """The peak rate of the present phase."""
+        return self.rate_of(self.phase)
+
+    def stop_reason(self) -> str | None:
+        """Why a regularizer ends training: it looks at the last phase alone, because those before it prepare it."""
+        if self.phase is not self.phases[-1]:
+            return None
+        return self.regularizer.stop(History([row for row in self.history.rows if row["phase"] == self.phase.name]))
 
     @property
     def phase(self) -> Phase:
@@ -181,6 +233,7 @@ class Run:
             self.clock.epoch, self.clock.batch = self.clock.epoch + 1, 0
         if self.phase_over and self.phase is not self.phases[-1]:
             self.clock.phase, self.clock.epoch, self.clock.batch = self.clock.phase + 1, 0, 0
+            self.enter()
 
     def keep_best(self) -> bool:
         """Copy the weights where the last row of the history is the best so far; the last row where none can tell."""
@@ -202,17 +255,21 @@ class Run:
             "history": self.history.rows,
             "sums": distributed.whole(self.sums),
             "best": self.best,
+            "rates": self.rates,
             "processes": distributed.world(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over a state, generators included."""
+        before, self.clock = self.clock.phase, Clock(**state["clock"])
+        if self.clock.phase != before:
+            self.enter()
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.rates = dict(state.get("rates", {}))
         if self.averaged is not None and state["averaged"] is not None:
             self.averaged.load_state_dict(state["averaged"])
-        self.clock = Clock(**state["clock"])
         self.history = History(state["history"])
         if distributed.rank() == 0:  # what all had summed counts once
             self.sums.load_state_dict(state["sums"])

@@ -70,7 +70,7 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
         text = "checkpoints/last.pt is gone: there is nothing to go on from"
         raise ConfigError(Problem("resume", str(folder), text, "a new run goes into another folder"))
     over = run.finished
-    why = "its epochs are over" if over else run.regularizer.stop(run.history)
+    why = "its epochs are over" if over else run.stop_reason()
     if why:
         hint = (
             f"epochs={2 * len(run.history)} goes on longer"

@@ -40,7 +40,7 @@ class Checkpoint(Watcher):
         # The history's index of the best row is in both files, so it does not matter between which of them a kill falls.
         if rank() == 0 and run.folder is not None and run.best is not None and run.best["row"] == len(run.history) - 1:
             checkpoint.save(checkpoint.best_contents(run), run.folder / "checkpoints" / "best.pt")
-        if len(run.history) % self.every_epochs == 0 or run.finished or run.regularizer.stop(run.history):
+        if len(run.history) % self.every_epochs == 0 or run.finished or run.stop_reason():
             self._last(run)
 
     def _last(self, run: Run) -> None:

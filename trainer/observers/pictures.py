@@ -140,7 +140,7 @@ def rates(run: Run) -> tuple[list[float], list[float], list[float | None]]:
         for step in range(0, steps, stride):
             t = step / len(run.train)
             times.append(before + t)
-            values.append(run.optimizer_option.lr * phase.schedule(t, history))
+            values.append(run.rate_of(phase) * phase.schedule(t, history))
             momenta.append(phase.schedule.momentum_at(t))
         before += steps / len(run.train)
     return times, values, momenta

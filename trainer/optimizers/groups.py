@@ -11,13 +11,14 @@ from trainer.optimizers import Optimizer
 Layers = list[list[tuple[str, Parameter]]]
 
 
-def parameter_groups(layers: Layers, option: Optimizer) -> list[dict[str, Any]]:
+def parameter_groups(layers: Layers, option: Optimizer, span: float = 1.0) -> list[dict[str, Any]]:
     """Groups for an optimizer: weights decay, biases and norms do not (unless ``decay_all``); layer i of L has the ratio
-    layer_decay^(L−1−i) of the peak rate. Parameters that are frozen are left out.
+    layer_decay^(L−1−i) · span^(−(L−1−i)/(L−1)) of the peak rate. Parameters that are frozen are left out.
     """
     groups: dict[tuple[float, float, str], dict[str, Any]] = {}
     for depth, layer in enumerate(layers):
-        ratio = option.layer_decay ** (len(layers) - 1 - depth)
+        above = len(layers) - 1 - depth
+        ratio = option.layer_decay**above * span ** (-above / max(len(layers) - 1, 1))
         for name, parameter in layer:
             if not parameter.requires_grad:
                 continue

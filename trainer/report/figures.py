@@ -17,7 +17,7 @@ def schedule_picture(rates: tuple[list[float], list[float], list[float | None]])
     """The rate by time in epochs, and the momentum below it where the schedule moves it."""
     times, values, momenta = rates
     moved = any(m is not None for m in momenta)
-    figure = _figure(8, 5 if moved else 3)
+    figure = canvas(8, 5 if moved else 3)
     axes = figure.subplots(1 + moved, 1, sharex=True, squeeze=False)[:, 0]
     for ax, series, name in zip(axes, (values, momenta), ("learning rate", "momentum"), strict=False):
         ax.plot(times, series, color="tab:blue")
@@ -45,7 +45,7 @@ def sheet(pictures: np.ndarray, texts: list[str], across: int, rows: tuple[str, 
     n, h, w, c = pictures.shape
     down, above = math.ceil(n / across), 0.15 * h * max((t.count("\n") + 1 for t in texts if t), default=0)
     step_x, step_y = 1.08 * w, h * 1.08 + above
-    figure = _figure(1.25 * across + 0.5, 1.25 * down * step_y / step_x + 0.2)
+    figure = canvas(1.25 * across + 0.5, 1.25 * down * step_y / step_x + 0.2)
     axes = figure.subplots()
     for i, image in enumerate(pictures):
         x, y = (i % across) * step_x, (i // across) * step_y
@@ -59,7 +59,7 @@ def sheet(pictures: np.ndarray, texts: list[str], across: int, rows: tuple[str, 
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
     """A figure that belongs to no global state, so that reports can be drawn anywhere."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def curves(rows: list[dict[str, Any]]) -> Figure:
     """Loss, accuracy and rate by epoch, training and validation on one chart."""
-    figure = _figure(12, 3.6)
+    figure = canvas(12, 3.6)
     epochs = total_epochs(rows)
     axes: Any
     for axes, (name, unit) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
@@ -108,7 +108,7 @@ def confusion_picture(confusion: np.ndarray, classes: list[str]) -> Figure:
     k = len(classes)
     shares = confusion / confusion.sum(1, keepdims=True).clip(1)
     side = max(3.2, min(0.42 * k + 1.6, 14))
-    figure = _figure(side + 0.8, side)
+    figure = canvas(side + 0.8, side)
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes, shrink=0.7, label="share of the true class")
@@ -142,7 +142,7 @@ def distributions_picture(looks: list[dict[str, Any]], most: int = 6) -> Figure 
         kind: sorted({round(i * (len(last[kind]) - 1) / max(most - 1, 1)) for i in range(most)}) for kind, _ in kinds
     }
     across = max(len(p) for p in picks.values())
-    figure = _figure(2.3 * across + 0.4, 2.1 * len(kinds) + 0.3)
+    figure = canvas(2.3 * across + 0.4, 2.1 * len(kinds) + 0.3)
     grid = figure.subplots(len(kinds), across, squeeze=False, sharex=True)
     for ax in grid.flat:
         ax.set_axis_off()
@@ -170,7 +170,7 @@ def steps_picture(looks: list[dict[str, Any]]) -> Figure | None:
     looks = [look for look in looks if look["weights"]]
     if len(looks) < 2:
         return None
-    figure = _figure(12, 3.2)
+    figure = canvas(12, 3.2)
     norm, ratio, share = figure.subplots(1, 3)
     norm.plot([look["step"] for look in looks], [look["grad_norm"] for look in looks], color="tab:blue")
     norm.set(title="norm of the gradient", xlabel="step", yscale="log")
@@ -201,7 +201,7 @@ def comparison_picture(groups: list[tuple[str, list[list[dict[str, Any]]], list[
     """Validation loss and accuracy of groups of runs (label, histories, scores) laid over each other, mean and range over the
     runs of a group; beside them the scores, each run a point.
     """
-    figure = _figure(13, max(3.6, 0.22 * len(groups) + 2.6))
+    figure = canvas(13, max(3.6, 0.22 * len(groups) + 2.6))
     loss, accuracy, points = figure.subplots(1, 3)
     colors = [f"C{i % 10}" for i in range(len(groups))]
     for (label, histories, scores), color in zip(groups, colors, strict=True):

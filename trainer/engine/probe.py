@@ -1,0 +1,86 @@
+"""Trying steps that leave no trace: a range test before or within a run."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Generator, Iterator
+from statistics import median
+
+from torch import Tensor
+
+from trainer.engine.distributed import agree, world
+from trainer.engine.run import Run
+from trainer.engine.step import train_step
+from trainer.rates import NothingDescends, read, rising, rounded
+
+DIVERGED = 4.0  # times the first loss: beyond that there is nothing to see
+
+
+@contextlib.contextmanager
+def restored(run: Run) -> Iterator[None]:
+    """Whatever is trained inside, afterwards the run is as before: weights, buffers, optimizer, generators, clock, history."""
+    state = copy.deepcopy(run.state())
+    modes = [(module, module.training) for module in run.model.modules()]
+    seen = run.loss, run.outputs, run.batch, run.grad_norm
+    try:
+        yield
+    finally:
+        run.optimizer.zero_grad(set_to_none=True)
+        run.load(state)
+        for module, training in modes:
+            module.training = training
+        run.loss, run.outputs, run.batch, run.grad_norm = seen
+
+
+def endless(run: Run) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """The batches that come next in the run, epoch after epoch."""
+    epoch, batch = run.passes, run.clock.batch
+    while True:
+        batches = run.train.batches(epoch, batch)
+        with contextlib.closing(batches):
+            yield from batches
+        epoch, batch = epoch + 1, 0
+
+
+def range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[float]]:
+    """Rates and the loss of the batch met at each, one step a rate, until the loss is no number or ``DIVERGED`` times the first.
+
+    The ratios between parameter groups stay, and so does the momentum; afterwards the run is as before.
+    """
+    losses: list[float] = []
+    with restored(run), contextlib.closing(endless(run)) as batches:
+        run.train_mode()
+        for rate, (x, y) in zip(rates, batches, strict=False):
+            for group in run.optimizer.param_groups:
+                group["lr"] = rate * group["ratio"]
+            train_step(run, x, y)
+            assert run.loss is not None
+            loss = float(run.loss)
+            loss = agree(loss) if world() > 1 else loss
+            if not math.isfinite(loss):
+                break
+            losses.append(loss)
+            if len(losses) > 10 and median(losses[-3:]) > DIVERGED * median(losses[:5]):
+                break
+    return rates[: len(losses)], losses
+
+
+def choose_rate(run: Run, steps: int = 100) -> None:
+    """At the beginning of a phase whose rate is left to a range test: make it, and keep what it found in the run's state.
+
+    Where nothing descends the optimizer's own rate stays.
+    """
+    phase = run.phase
+    if phase.lr != "auto" or phase.name in run.rates:
+        return
+    rates, losses = range_curve(run, rising(1e-6, 10.0, steps))
+    try:
+        found = read(rates, losses)
+        rate, low_high = found.fixed, found.ranges["fixed"]
+        text = f"phase {phase.name}: rate {rounded(rate):g} by a range test ({low_high[0]:.2g} to {low_high[1]:.2g})"
+    except NothingDescends as error:
+        rate, text = run.optimizer_option.lr, f"phase {phase.name}: rate as configured, because {error}"
+    run.rates[phase.name] = rounded(rate)
+    run.news.append(text)
