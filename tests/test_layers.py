@@ -18,7 +18,7 @@ LAYERS = {
     "augmentation": 1, "data": 1, "metrics": 1, "rates": 1, "distributions": 1,
     "engine": 2,
     "observers": 3, "report": 3, "output": 3,
-    "compose": 4, "config": 4, "together": 4, "build": 4, "saved": 4, "jobs": 4,
+    "compose": 4, "config": 4, "together": 4, "build": 4, "saved": 4, "jobs": 4, "trained": 4,
     "sweep": 5, "usage": 5, "cli": 5, "__main__": 5,
 }  # fmt: skip
 

@@ -113,7 +113,7 @@ def load_splits(config: Config) -> Splits:
 def build_model(config: Config, splits: Splits, train: Batches, precision: Precision) -> nn.Module:
     """The network, initialised."""
     option = config.architecture
-    model = plain_model(option, splits, config.activation)
+    model = plain_model(option, splits.shape, splits.classes, config.activation)
     prior = splits.prior
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
     start = config.initialization
@@ -142,12 +142,12 @@ def take_weights(model: nn.Module, option: Pretrained) -> None:
     model.load_state_dict(weights, strict=False)
 
 
-def plain_model(option: Any, splits: Splits, activation: Any) -> nn.Module:
+def plain_model(option: Any, shape: tuple[int, int, int], classes: tuple[str, ...], activation: Any) -> nn.Module:
     """The network as its class builds it; a foreign class gets what of num_classes, in_channels, shape it takes."""
-    num_classes = len(splits.classes)
+    num_classes = len(classes)
     if not isinstance(option, Foreign):
-        return option.build(splits.shape, num_classes, activation)
-    known = {"num_classes": num_classes, "in_channels": splits.shape[0], "shape": splits.shape}
+        return option.build(shape, num_classes, activation)
+    known = {"num_classes": num_classes, "in_channels": shape[0], "shape": shape}
     return option.target(**{k: v for k, v in known.items() if option.accepts(k)} | option.arguments)
 
 
@@ -203,21 +203,29 @@ def way_of(config: Config, splits: Splits, precision: Precision, resident: bool)
     }
 
 
-def saved_model(config: Config, info: Info, splits: Splits, split: str) -> tuple[nn.Module, Precision, Batches]:
-    """The network of a checkpoint, its weights still to be loaded, and one part of the data to put before it."""
+def compute(config: Config) -> Precision:
+    """Where and in which type a trained network computes."""
     device = device_of(config.device, config.engine)
     precision = precision_of(device, config.precision, config.engine)
     apply_engine(config.engine, precision)
+    return precision
+
+
+def network(config: Config, info: Info) -> nn.Module:
+    """The network of a checkpoint, its weights still to be loaded."""
     option = config.architecture
     if getattr(option, "weights", None) is not None:
         option = dataclasses.replace(option, weights=None)  # the checkpoint has its own
-    fitting = dataclasses.replace(splits, shape=info.shape, classes=info.classes)
     # What is only compared with in training need not be there any more.
     regularizers = {
         name: dataclasses.replace(part, reference=None) if getattr(part, "reference", None) else part
         for name, part in config.regularizer.items()
     }
-    model = Chain(regularizers).model(plain_model(option, fitting, config.activation))
+    return Chain(regularizers).model(plain_model(option, info.shape, info.classes, config.activation))
+
+
+def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Module, precision: Precision) -> Batches:
+    """One part of the data to put before a trained network, whose size it has to fit."""
     if splits.shape != info.shape:
         try:
             forward_once(model, splits.shape)
@@ -227,7 +235,7 @@ def saved_model(config: Config, info: Info, splits: Splits, split: str) -> tuple
             raise ConfigError(Problem("data", config.tree["data"]["_target_"], text)) from None
     pictures = getattr(splits, split)
     kind, common = way_of(config, splits, precision, isinstance(pictures, Pictures))
-    return place(model, precision), precision, kind(pictures, **common, batch_size=256, shuffle=False)
+    return kind(pictures, **common, batch_size=256, shuffle=False)
 
 
 def choose_way(config: Config, splits: Splits, transforms: list[Any], notes: list[str]) -> bool:

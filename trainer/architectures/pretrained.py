@@ -124,7 +124,12 @@ def _weights(option: Torchvision) -> dict[str, torch.Tensor]:
 
 
 def _fit_head(model: nn.Module, num_classes: int) -> None:
+    """A new head; a non-linearity behind it goes (SqueezeNet's ReLU), because logits it cuts off learn nothing any more."""
     name, head = head_of(model)
+    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
+    after = leaves[[n for n, _ in leaves].index(name) + 1 :]
+    if after and isinstance(after[0][1], ACTIVATIONS):
+        replace(model, after[0][0], nn.Identity())
     if isinstance(head, nn.Conv2d):
         new: nn.Module = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=head.bias is not None)  # pyright: ignore
     else:

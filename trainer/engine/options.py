@@ -75,7 +75,8 @@ class Transfer:
 class Finetune:
     """The head alone for ``head_epochs`` at the optimizer's rate, then all layers for the rest of ``epochs``.
 
-    In the second phase the head's peak rate is ``lr`` (``auto``: a range test's as the phase begins) and the stem's is
+    In the second phase the head's peak rate is ``lr`` (``auto``: a range test's as the phase begins, or a tenth of the
+    optimizer's where that sees nothing but noise) and the stem's is
     lr/span, the layers between rising by equal factors (fastai's slice(3e-5, 3e-4) is lr 3e-4, span 10). Each phase goes
     through the whole schedule. Frozen batch norms keep their statistics.
     """

@@ -70,7 +70,7 @@ def range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[float]]
 def choose_rate(run: Run, steps: int = 100) -> None:
     """At the beginning of a phase whose rate is left to a range test: make it, and keep what it found in the run's state.
 
-    Where nothing descends the optimizer's own rate stays.
+    Where nothing descends by more than noise, as is so after a head has been trained well, it is a tenth of the optimizer's.
     """
     phase = run.phase
     if phase.lr != "auto" or phase.name in run.rates:
@@ -81,6 +81,7 @@ def choose_rate(run: Run, steps: int = 100) -> None:
         rate, low_high = found.fixed, found.ranges["fixed"]
         text = f"phase {phase.name}: rate {rounded(rate):g} by a range test ({low_high[0]:.2g} to {low_high[1]:.2g})"
     except NothingDescends as error:
-        rate, text = run.optimizer_option.lr, f"phase {phase.name}: rate as configured, because {error}"
+        rate = run.optimizer_option.lr / 10
+        text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of optimizer.lr, because {error}"
     run.rates[phase.name] = rounded(rate)
     run.news.append(text)

@@ -2,127 +2,170 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.checks import ConfigError, Problem
+from trainer.checks import ConfigError, Problem, check
 from trainer.output import check_free, claim, write_json
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from trainer.config import Config
     from trainer.data import Splits
+    from trainer.trained import Trained
+
+PARTS = ("test", "validation", "train")
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Loss, accuracy and a table per class of ``checkpoint`` on ``split``; the pictures are normalised as in its training.
+    """Loss, accuracy, accuracy among the ``top`` classes, calibration, a table per class, the confusion matrix and the
+    ``worst`` mistakes of ``checkpoint`` on ``split``; the pictures are normalised as in its training.
 
     ``tta`` averages the logits of each picture and its mirror image (``mirror``), also shifted by a pixel (``mirror_shift``).
+    ``confusion.png``, ``mistakes.png`` and ``reliability.png`` lie in the run folder.
     """
 
-    split: Literal["train", "validation", "test", "auto"] = "auto"
+    split: Literal["train", "validation", "test", "all", "auto"] = "auto"
     prefer: Literal["best", "last"] = "best"
     weights: Literal["auto", "model", "averaged"] = "auto"
     fuse: bool = False
     tta: Literal["none", "mirror", "mirror_shift"] = "none"
+    top: int = 5
+    worst: int = 24
+
+    def __post_init__(self) -> None:
+        check(self, top=(self.top >= 1, "must be >= 1 class"), worst=(self.worst >= 0, "must be >= 0; 0 = none"))
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        if config.checkpoint is None:
-            problem = Problem(
-                "checkpoint", None, "must be given: checkpoint=<run folder or file>", "job=evaluate reads one"
-            )
-            raise ConfigError(problem)
         check_free(folder)
-        from trainer.build import saved_model
-        from trainer.engine import checkpoint
+        from trainer.trained import splits_for, trained
 
-        path = checkpoint.find(config.checkpoint, self.prefer)
-        content = checkpoint.load(path)
-        info = checkpoint.info_of(content)
-        averaged = self._averaged(checkpoint.weights_of(content, averaged=True) is not None, content.get("row") or {})
-        splits, split = self._splits(config, info)
-        model, precision, loader = saved_model(config, info, splits, split)
-        weights = checkpoint.weights_of(content, averaged)
-        if averaged:  # torch's AveragedModel counts, and calls the model "module"
-            weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
-        model.load_state_dict(weights)
-        if self.fuse:
-            from trainer.architectures.fusion import fuse
-
-            model = fuse(model)
-        claim(folder, config.tree, overrides, f"{precision.device}, {precision.name}")
-        found, confusion = score(model, loader, precision, len(info.classes), self.tta)
+        found = trained(config, self.prefer, self.weights, self.fuse)
+        splits = splits_for(config, found.info)
+        parts = self._parts(splits)
+        outputs, labels = outputs_of(config, found, splits, parts, self.tta)
+        claim(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
+        scores, bins = scores_of(outputs, labels, self.top)
+        confusion = confusion_of(outputs, labels)
+        split = "all" if self.split == "all" else parts[0]
         result = {
-            "status": "finished",
-            "stop_reason": "evaluated",
-            "checkpoint": str(path),
-            "weights": "averaged" if averaged else "model",
-            "tta": self.tta,
-        }
-        result |= {
-            "split": split,
-            split: found,
-            "classes": per_class(info.classes, confusion),
-            "confusion": confusion.tolist(),
-        }
+            "status": "finished", "stop_reason": "evaluated", "checkpoint": str(found.path), "weights": found.weights,
+            "tta": self.tta, "split": split, split: scores, "classes": per_class(found.info.classes, confusion),
+            "confusion": confusion.tolist(), "reliability": bins,
+            "mistakes": mistakes_of(outputs, labels, found.info.classes, self.worst),
+        }  # fmt: skip
+        draw(result, splits, parts, found.info.classes, confusion, folder)
         write_json(folder / "result.json", result | {"seconds": 0.0})
         show(result, split, folder)
         return 0
 
-    def _averaged(self, there: bool, row: dict[str, Any]) -> bool:
-        """Whether to take the averaged weights; ``auto`` takes them where they were as good on the validation pictures."""
-        if self.weights == "averaged" and not there:
-            problem = Problem(
-                "job.weights", "averaged", "the checkpoint holds no averaged weights", "job.weights=model"
-            )
-            raise ConfigError(problem)
-        as_good = row.get("averaged_accuracy", 1.0) >= row.get("validation_accuracy", 0.0)
-        return there and (self.weights == "averaged" or (self.weights == "auto" and as_good))
-
-    def _splits(self, config: Config, info: Any) -> tuple[Splits, str]:
-        """The data, normalised as the checkpoint's was, and the part to look at."""
-        data = config.data
-        if data.normalize == "pretrained":  # the checkpoint knows the numbers; no need to ask the architecture
-            data = dataclasses.replace(data, normalize="none")
-        splits = data.load()
-        if len(splits.classes) != len(info.classes):
-            text = f"has {len(splits.classes)} classes, the checkpoint {len(info.classes)}: {', '.join(info.classes)}"
-            raise ConfigError(Problem("data", config.tree["data"]["_target_"], text))
-        if splits.shape[0] != info.shape[0]:
-            text = f"has {splits.shape[0]} channels, the checkpoint takes {info.shape[0]}"
-            raise ConfigError(Problem("data", config.tree["data"]["_target_"], text))
-        splits = dataclasses.replace(splits, mean=info.mean, std=info.std)
-        there = [name for name in ("test", "validation", "train") if getattr(splits, name)]
+    def _parts(self, splits: Splits) -> list[str]:
+        """The parts of the data to look at."""
+        there = [name for name in PARTS if getattr(splits, name)]
+        if self.split == "all":
+            return there
         split = there[0] if self.split == "auto" else self.split
         if split not in there:
-            raise ConfigError(
-                Problem("job.split", split, "the data has no such part", f"allowed here: auto, {', '.join(there)}")
-            )
-        return splits, split
+            allowed = f"allowed here: auto, all, {', '.join(there)}"
+            raise ConfigError(Problem("job.split", split, "the data has no such part", allowed))
+        return [split]
 
 
-def score(
-    model: Any, loader: Any, precision: Any, num_classes: int, tta: Any = "none"
-) -> tuple[dict[str, float], np.ndarray]:
-    """Mean loss and accuracy, and the confusion matrix: true classes down, predicted ones across."""
+def outputs_of(
+    config: Config, found: Trained, splits: Splits, parts: list[str], tta: Any = "none"
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and labels (N,) of all pictures of some parts of the data, in their order."""
     import torch
 
+    from trainer.build import look
     from trainer.engine.evaluation import logits
-    from trainer.metrics import Sums, soft_cross_entropy
 
-    sums = Sums(precision.device)
-    confusion = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=precision.device)
-    model.eval()
+    outputs, labels = [], []
     with torch.inference_mode():
-        for x, y in loader.batches(0):
-            outputs = logits(model, x, precision, tta)
-            sums.add(soft_cross_entropy(outputs, y), outputs, y)
-            confusion += torch.bincount(y.argmax(1) * num_classes + outputs.argmax(1), minlength=num_classes**2)
-    return sums.means(), confusion.view(num_classes, num_classes).cpu().numpy()
+        for part in parts:
+            for x, y in look(config, found.info, splits, part, found.model, found.precision).batches(0):
+                outputs.append(logits(found.model, x, found.precision, tta).float().cpu())
+                labels.append(y.argmax(1).cpu())
+    return torch.cat(outputs), torch.cat(labels)
+
+
+def scores_of(outputs: Tensor, labels: Tensor, top: int) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """Mean loss (nats), accuracy, top-k accuracy where there are more than k classes, calibration error; its intervals."""
+    from torch.nn import functional as F
+
+    from trainer.metrics import calibration, top_accuracy
+
+    error, bins = calibration(outputs, labels)
+    scores = {"loss": F.cross_entropy(outputs.double(), labels).item(), "accuracy": top_accuracy(outputs, labels, 1)}
+    if 1 < top < outputs.shape[1]:
+        scores[f"top{top}"] = top_accuracy(outputs, labels, top)
+    return scores | {"ece": error}, bins
+
+
+def confusion_of(outputs: Tensor, labels: Tensor) -> np.ndarray:
+    """Counts (K, K): true classes down, predicted ones across."""
+    import torch
+
+    k = outputs.shape[1]
+    return torch.bincount(labels * k + outputs.argmax(1), minlength=k * k).view(k, k).numpy()
+
+
+def mistakes_of(outputs: Tensor, labels: Tensor, classes: tuple[str, ...], worst: int) -> list[dict[str, Any]]:
+    """The wrong answers with the largest loss."""
+    from torch.nn import functional as F
+
+    guess = outputs.argmax(1)
+    losses = F.cross_entropy(outputs, labels, reduction="none") * (guess != labels)
+    order = losses.argsort(descending=True)[: min(worst, int((guess != labels).sum()))].tolist()
+    sure = outputs.softmax(1)
+    return [
+        {
+            "index": i, "class": classes[int(labels[i])], "predicted": classes[int(guess[i])],
+            "probability": float(sure[i, guess[i]]), "loss": float(losses[i]),
+        }
+        for i in order
+    ]  # fmt: skip
+
+
+def draw(
+    result: dict[str, Any],
+    splits: Splits,
+    parts: list[str],
+    classes: tuple[str, ...],
+    confusion: np.ndarray,
+    folder: Path,
+) -> None:
+    """Confusion, calibration and the worst mistakes as pictures; each mistake gets the name of its file, where it has one."""
+    import numpy as np
+
+    from trainer.report.figures import confusion_picture, mistakes_picture
+    from trainer.report.lab import reliability_picture
+
+    confusion_picture(confusion, list(classes)).savefig(folder / "confusion.png", dpi=110)
+    error = result[result["split"]]["ece"]
+    reliability_picture(result["reliability"], error).savefig(folder / "reliability.png", dpi=110)
+    images, texts = [], []
+    for mistake in result["mistakes"]:
+        index, part = mistake["index"], iter(parts)
+        pictures = getattr(splits, next(part))
+        while index >= len(pictures):
+            index, pictures = index - len(pictures), getattr(splits, next(part))
+        if hasattr(pictures, "paths"):
+            mistake["file"] = str(pictures.paths[index])
+        images.append(squared(pictures.read(index), splits.shape[1]) / 255)
+        texts.append(f"{mistake['class']}\nnot {mistake['predicted']} ({100 * mistake['probability']:.0f} %)")
+    if images:
+        mistakes_picture(np.stack(images), texts).savefig(folder / "mistakes.png", dpi=110)
+
+
+def squared(image: np.ndarray, size: int) -> np.ndarray:
+    from trainer.data.decode import fit
+
+    return image if image.shape[0] == size else fit(image, size)
 
 
 def per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[dict[str, Any]]:
@@ -150,10 +193,15 @@ def show(result: dict[str, Any], split: str, folder: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     found = result[split]
     console.print(f"{result['checkpoint']} ({result['weights']}) on {split}: "
-                  f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}")  # fmt: skip
+                  f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}, "
+                  + "".join(f"{k} {100 * v:.2f} %, " for k, v in found.items() if k.startswith("top"))
+                  + f"calibration error {100 * found['ece']:.2f} %")  # fmt: skip
     table = Table("class", "pictures", "recall", "precision", "mistaken for")
     for row in result["classes"]:
         shares = ["" if row[k] is None else f"{100 * row[k]:.1f} %" for k in ("recall", "precision")]
         table.add_row(row["class"], str(row["pictures"]), *shares, row["mistaken_for"] or "")
     console.print(table)
-    console.print(f"written to {folder}")
+    for mistake in [m for m in result["mistakes"] if "file" in m][:5]:
+        text = f"{mistake['file']}: {mistake['class']}, taken for {mistake['predicted']}"
+        console.print(f"{text} ({100 * mistake['probability']:.0f} %)", markup=False)
+    console.print(f"written to {folder}", markup=False)

@@ -37,3 +37,19 @@ def range_picture(
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def reliability_picture(bins: Sequence[dict[str, float]], error: float) -> Figure:
+    """Accuracy against confidence (Guo et al. 2017): on the diagonal a network is as often right as it says."""
+    figure = canvas(4.6, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    width, total = 1 / 15, sum(row["pictures"] for row in bins)
+    x = [row["confidence"] for row in bins]
+    upper.plot((0, 1), (0, 1), ":", color="tab:gray")
+    upper.bar(x, [row["accuracy"] for row in bins], width, color="tab:blue", alpha=0.7, label="accuracy")
+    upper.plot(x, x, "_", color="tab:red", markersize=12, label="confidence")
+    upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02), title=f"calibration error {100 * error:.2f} %")
+    upper.legend(frameon=False, loc="upper left")
+    lower.bar(x, [row["pictures"] / total for row in bins], width, color="tab:gray")
+    lower.set(xlabel="confidence", ylabel="pictures", ylim=(0, 1))
+    return figure

@@ -1,0 +1,347 @@
+"""Jobs after training: evaluate, ensemble, predict, export; each number against one computed otherwise."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import QUIET, load, result_of
+
+from trainer.architectures.ensemble import Ensemble, averaged
+from trainer.build import load_splits
+from trainer.compose import compose
+from trainer.config import resolve
+from trainer.jobs.ensemble import fold
+from trainer.metrics import calibration, top_accuracy
+
+SMALL = (
+    "data=fake", "data.size=12", "data.count=300", "data.num_classes=6", "architecture.widths=[4,8]", "batch_size=32",
+    "device=cpu", "precision=float32", "epochs=2", QUIET,
+)  # fmt: skip
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run(train):
+    """A trained run in the folder ``run``, its test pictures (N, H, W, C) and labels."""
+    code, _, err = train(*SMALL, "output=run")
+    assert code == 0, err
+    splits = load_splits(resolve(compose(list(SMALL[:4]))))
+    return splits.test.images, splits.test.labels
+
+
+def probabilities(folder, images):
+    """The network's answer, computed here from the checkpoint's weights, layer by layer as written in its config."""
+    from trainer.activations import Activation
+    from trainer.architectures import CNN
+
+    content = load(folder, "best")
+    info = content["info"]
+    model = CNN(widths=(4, 8)).build(tuple(info["shape"]), len(info["classes"]), Activation("relu")).eval()
+    model.load_state_dict(content["model"])
+    x = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
+    mean, std = (torch.tensor(info[k]).view(1, -1, 1, 1) for k in ("mean", "std"))
+    with torch.no_grad():
+        return model((x - mean) / std).double().softmax(1).numpy()
+
+
+def error_of(p, labels, bins=15):
+    """The expected calibration error with a loop over the pictures of every interval, as in the paper."""
+    sure, hit, total = p.max(1), p.argmax(1) == labels, 0.0
+    for i in range(bins):
+        inside = [j for j in range(len(p)) if i / bins < sure[j] <= (i + 1) / bins]
+        if inside:
+            total += len(inside) / len(p) * abs(np.mean(hit[inside]) - np.mean(sure[inside]))
+    return total
+
+
+def test_evaluate_gives_accuracy_top_k_and_calibration_as_computed_by_hand(train, run):
+    images, labels = run
+    assert train("job=evaluate", "checkpoint=run", "job.top=3", "output=e")[0] == 0
+    p, found = probabilities("run", images), result_of("e")["test"]
+    assert found["accuracy"] == pytest.approx((p.argmax(1) == labels).mean())
+    assert found["loss"] == pytest.approx(-np.log(p[np.arange(len(p)), labels]).mean(), rel=1e-4)
+    ranks = (-p).argsort(1)[:, :3]
+    assert found["top3"] == pytest.approx(np.mean([y in row for y, row in zip(labels, ranks, strict=True)]))
+    assert found["ece"] == pytest.approx(error_of(p, labels), abs=1e-4)
+    worst = result_of("e")["mistakes"][0]
+    losses = -np.log(p[np.arange(len(p)), labels]) * (p.argmax(1) != labels)
+    assert worst["index"] == losses.argmax()
+    for name in ("confusion", "mistakes", "reliability"):
+        assert (Path("e") / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_evaluate_takes_all_parts_together(train, run):
+    for split in ("train", "validation", "test", "all"):
+        assert train("job=evaluate", "checkpoint=run", f"job.split={split}", f"output={split}")[0] == 0
+    counts = {s: np.sum(result_of(s)["confusion"]) for s in ("train", "validation", "test", "all")}
+    assert counts["all"] == counts["train"] + counts["validation"] + counts["test"] == 300
+    hits = sum(result_of(s)[s]["accuracy"] * counts[s] for s in ("train", "validation", "test"))
+    assert result_of("all")["all"]["accuracy"] == pytest.approx(hits / 300)
+
+
+def test_calibration_is_zero_for_honest_and_large_for_boasting_answers():
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(20_000, 4, generator=generator).pow(3)
+    p /= p.sum(1, keepdim=True)
+    labels = torch.multinomial(p, 1, generator=generator)[:, 0]
+    assert calibration(p.log(), labels)[0] < 0.02
+    assert calibration(5 * p.log(), labels)[0] > 0.2
+    assert top_accuracy(p.log(), labels, 4) == 1.0
+
+
+def folder_of(images, labels, place, names=None):
+    """Pictures as PNG files in one folder a class."""
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = place / (names[label] if names else str(label)) / f"{i:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image[..., ::-1] if image.shape[2] == 3 else image)
+
+
+def test_evaluate_of_a_folder_of_the_same_pictures_gives_the_same_and_names_the_mistakes(train, run, tmp_path):
+    images, labels = run
+    folder_of(images, labels, tmp_path / "own")
+    assert train("job=evaluate", "checkpoint=run", "output=a")[0] == 0
+    own = ("data=folder", "data.root=own", "data.size=12", "data.test=0", "data.validation=0", "job.split=all")
+    code, out, err = train("job=evaluate", "checkpoint=run", *own, "output=b")
+    assert code == 0, err
+    assert result_of("b")["all"] == pytest.approx(result_of("a")["test"], abs=1e-6)
+    if result_of("b")["mistakes"]:
+        assert result_of("b")["mistakes"][0]["file"] in out
+
+
+def test_other_classes_of_the_same_number_are_told_of(train, run, tmp_path):
+    images, labels = run
+    folder_of(images, labels, tmp_path / "one", names="abcdef")
+    folder_of(images, labels, tmp_path / "two", names="uvwxyz")
+    data = ("data=folder", "data.size=12", *SMALL[4:])
+    assert train(*data, "data.root=one", "output=named")[0] == 0
+    code, _, err = train("job=evaluate", "checkpoint=named", "data=folder", "data.root=two", "data.size=12")
+    assert code == 2
+    assert "has the classes u, v, w, x, y, z; the checkpoint knows a, b, c, d, e, f" in err
+
+
+def test_predict_says_what_the_network_says_and_skips_what_is_no_picture(train, run, tmp_path):
+    images, labels = run
+    folder_of(images[:20], labels[:20], tmp_path / "own")
+    (tmp_path / "own" / "broken.png").write_bytes(b"no picture")
+    code, out, err = train("job=predict", "checkpoint=run", "job.pictures=own", "job.top=2", "output=p")
+    assert code == 0, err
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert Path("p/predictions.csv").read_text() == out
+    assert len(rows) == 20
+    assert "skipped own/broken.png: is no picture that can be read" in err
+    p = probabilities("run", images[:20])
+    for row in rows:
+        i = int(Path(row["file"]).stem)
+        first, second = (-p[i]).argsort()[:2]
+        assert (row["class"], row["class_2"]) == (str(first), str(second))
+        assert float(row["probability"]) == pytest.approx(p[i, first], abs=2e-4)
+
+
+def test_predict_takes_globs_lists_and_standard_input_and_writes_json_lines(train, run, tmp_path, monkeypatch):
+    images, labels = run
+    folder_of(images[:8], labels[:8], tmp_path / "my pictures")
+    files = sorted(str(p.relative_to(tmp_path)) for p in (tmp_path / "my pictures").rglob("*.png"))
+    call = ("job=predict", "checkpoint=run", "job.format=jsonl")
+    _, globbed, err = train(*call, "job.pictures=my pictures/**/*.png", "output=a")
+    assert [json.loads(line)["file"] for line in globbed.splitlines()] == files, err
+    _, listed, err = train(*call, f"job.pictures=['{files[0]}','{files[3]}']", "output=b")
+    assert listed.splitlines() == [globbed.splitlines()[0], globbed.splitlines()[3]], err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*files, "nowhere.png", ""])))
+    code, piped, err = train(*call, "job.pictures=-", "output=c")
+    assert (code, piped) == (0, globbed)
+    assert "skipped nowhere.png: there is no such file" in err
+
+
+def test_wrong_uses_of_predict_are_told_of(train, run, tmp_path):
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    for words, text in (
+        ((), "job.pictures = None: must be given"),
+        (("job.pictures=nowhere",), "job.pictures = 'nowhere': there is no such file or folder"),
+    ):
+        code, _, err = train("job=predict", "checkpoint=run", *words)
+        assert code == 2
+        assert text in err
+    assert train("job=predict", "checkpoint=run", "job.pictures=x.png", "output=p")[0] == 1
+
+
+def test_an_ensemble_of_seeds_is_the_mean_of_what_its_members_say(train, run):
+    images, labels = run
+    assert train("job=ensemble", *SMALL, "job.models=3", "output=e")[0] == 0
+    each = [probabilities(f"e/member_{i}", images) for i in range(3)]
+    whole, found = np.mean(each, 0), result_of("e")
+    assert [m["accuracy"] for m in found["members"]] == pytest.approx([(p.argmax(1) == labels).mean() for p in each])
+    assert found["test"]["accuracy"] == pytest.approx((whole.argmax(1) == labels).mean())
+    assert found["test"]["loss"] == pytest.approx(-np.log(whole[np.arange(len(whole)), labels]).mean(), rel=1e-4)
+    assert found["test"]["ece"] == pytest.approx(error_of(whole, labels), abs=1e-4)
+    mean = np.mean([m["accuracy"] for m in found["members"]])
+    assert found["gain"] == pytest.approx(found["test"]["accuracy"] - mean)
+    assert found["seconds"] == pytest.approx(sum(m["seconds"] for m in found["members"]))
+    seed_one = ("seed=1", "output=alone")
+    assert train(*SMALL, *seed_one)[0] == 0
+    assert probabilities("alone", images) == pytest.approx(each[1])
+
+
+def test_evaluate_predict_and_export_take_an_ensemble_like_a_model(train, run, tmp_path):
+    images, labels = run
+    assert train("job=ensemble", *SMALL, "job.models=2", "job.average=logits", "output=e")[0] == 0
+    assert train("job=evaluate", "checkpoint=e", "output=v")[0] == 0
+    assert result_of("v")["test"]["accuracy"] == pytest.approx(result_of("e")["test"]["accuracy"])
+    assert result_of("v")["weights"] == "ensemble of 2"
+    folder_of(images[:5], labels[:5], tmp_path / "own")
+    _, out, _ = train("job=predict", "checkpoint=e", "job.pictures=own", "output=p")
+    logs = np.mean([np.log(probabilities(f"e/member_{i}", images[:5])) for i in range(2)], 0)
+    whole = np.exp(logs) / np.exp(logs).sum(1, keepdims=True)
+    for row in csv.DictReader(io.StringIO(out)):
+        assert float(row["probability"]) == pytest.approx(whole[int(Path(row["file"]).stem)].max(), abs=2e-4)
+    assert train("job=export", "checkpoint=e", "job.format=torch", "output=x")[0] == 0
+    answer = torch.export.load("x/model.pt2").module()(torch.from_numpy(images[:5].transpose(0, 3, 1, 2).copy()))
+    assert answer.detach().numpy() == pytest.approx(whole, abs=1e-5)
+
+
+def test_folds_part_the_pictures_with_each_validated_on_once():
+    splits = load_splits(resolve(compose(list(SMALL[:4]))))
+    splits.train.images[:, 0, 0, 0] = np.arange(len(splits.train)) % 256
+    parts = fold(splits, 4, seed=0)
+    whole = len(splits.train) + len(splits.validation)
+    assert sum(len(p.validation) for p in parts) == whole
+    assert all(len(p.train) + len(p.validation) == whole for p in parts)
+    for part in parts:
+        counts = np.bincount(part.validation.labels, minlength=6)
+        assert counts.max() - counts.min() <= 2
+    seen = np.concatenate([p.validation.images.reshape(len(p.validation), -1) for p in parts])
+    both = np.concatenate([p.images.reshape(len(p), -1) for p in (splits.train, splits.validation)])
+    assert sorted(map(bytes, seen)) == sorted(map(bytes, both))
+
+
+def test_the_best_folds_are_kept(train):
+    assert train("job=ensemble", "job.kind=folds", *SMALL, "job.models=3", "job.top=2", "output=e")[0] == 0
+    scores = {f"fold {i}": result_of(f"e/member_{i}")["validation"]["accuracy"] for i in range(3)}
+    kept = [m["name"] for m in result_of("e")["members"]]
+    assert len(kept) == 2
+    assert min(scores[name] for name in kept) >= min(scores.values())
+    assert max(scores, key=scores.get) in kept or sorted(scores.values())[-1] == scores[kept[0]]
+
+
+def test_snapshots_are_the_weights_at_the_ends_of_the_cycles(train):
+    """The first of them is the last of a run that ends there."""
+    cycles = ("schedule=warm_restarts", "schedule.warm_restarts.cycle=2", "regularizer=[]")
+    assert train("job=ensemble", "job.kind=snapshots", *SMALL, *cycles, "epochs=6", "output=e")[0] == 0
+    members = load("e", "best")["members"]
+    assert [m["name"] for m in members] == ["epoch 2", "epoch 4", "epoch 6"]
+    assert train(*SMALL, *cycles, "epochs=2", "output=short")[0] == 0
+    last = load("short")["state"]["model"]
+    assert all(torch.equal(last[k], members[0]["model"][k]) for k in last)
+
+
+def test_runs_of_unlike_data_make_no_ensemble(train):
+    assert train(*SMALL, "output=a")[0] == 0
+    assert train(*SMALL, "data.num_classes=5", "output=b")[0] == 0
+    assert train(*SMALL, "seed=4", "averaging=ema", "output=c")[0] == 0
+    for words, text in (
+        (("runs=[a,b]",), "was trained on other classes than"),
+        (("runs=[a,c]", "data.num_classes=5"), "are other pictures than those of the runs"),
+        (("runs=[a]",), "names one run only"),
+    ):
+        code, _, err = train("job=ensemble", "job.kind=runs", *SMALL, *words)
+        assert code == 2
+        assert text in err
+    code, _, err = train("job=ensemble", "job.kind=snapshots", *SMALL)
+    assert code == 2
+    assert "gives 0 cycles in 2 epochs" in err
+    assert train("job=ensemble", "job.kind=runs", *SMALL, "runs=[a,c]", "output=e")[0] == 0
+
+
+def test_members_normalised_otherwise_see_their_own_normalisation(train, run):
+    images, _ = run
+    assert train(*SMALL, "data.limit=60", "output=few")[0] == 0
+    assert load("few", "best")["info"]["mean"] != load("run", "best")["info"]["mean"]
+    assert train("job=ensemble", "job.kind=runs", *SMALL, "runs=[run,few]", "output=e")[0] == 0
+    whole = (probabilities("run", images) + probabilities("few", images)) / 2
+    assert train("job=export", "checkpoint=e", "job.format=torch", "output=x")[0] == 0
+    answer = torch.export.load("x/model.pt2").module()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    assert answer.detach().numpy() == pytest.approx(whole, abs=1e-5)
+
+
+def test_averaging_is_between_the_members():
+    logits = [torch.randn(3, 4) for _ in range(3)]
+    p = torch.stack([each.softmax(1) for each in logits]).mean(0)
+    assert torch.allclose(averaged(logits, "probabilities").softmax(1), p, atol=1e-6)
+    model = Ensemble([torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)], "logits")
+    x = torch.randn(5, 2)
+    assert torch.allclose(model(x), (model.members[0](x) + model.members[1](x)) / 2, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's and onnx's own
+@pytest.mark.parametrize("words", [(), ("architecture.norm=batch",), ("data.normalize=channel",)])
+def test_an_exported_network_says_the_same_with_onnxruntime_alone(train, words, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert train(*SMALL, *words, "output=r")[0] == 0
+    code, out, err = train("job=export", "checkpoint=r", "job.format=both", "output=x")
+    assert code == 0, err
+    assert "16 pictures of the data" in out
+    session = onnxruntime.InferenceSession("x/model.onnx")
+    meta = session.get_modelmeta().custom_metadata_map
+    assert json.loads(meta["classes"]) == list("012345")
+    assert (json.loads(meta["shape"]), meta["colours"]) == ([3, 12, 12], "RGB")
+    images = load_splits(resolve(compose(list(SMALL[:4])))).test.images
+    for count in (1, 7):
+        x = images[:count].transpose(0, 3, 1, 2).copy()
+        (answer,) = session.run(None, {"pictures": x})
+        folder_of(images[:count], np.zeros(count, int), tmp_path / f"own{count}")
+        code, table, _ = train("job=predict", "checkpoint=r", f"job.pictures=own{count}", f"output=p{count}")
+        for row in csv.DictReader(io.StringIO(table)):
+            assert float(row["probability"]) == pytest.approx(answer[int(Path(row["file"]).stem)].max(), abs=2e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_runs_the_file_with_onnxruntime_alone(train, run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    images, labels = run
+    folder_of(images[:1], labels[:1], tmp_path / "own")
+    assert train("job=export", "checkpoint=run", "output=x")[0] == 0
+    picture = next((tmp_path / "own").rglob("*.png"))
+    example = REPOSITORY / "scripts" / "run_onnx.py"
+    assert len(example.read_text().splitlines()) <= 20
+    done = subprocess.run(
+        [sys.executable, example, "x/model.onnx", picture], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    p = probabilities("run", images[:1])[0]
+    name, probability = done.stdout.split()
+    assert name == str(p.argmax())
+    assert float(probability) == pytest.approx(p.max(), abs=2e-3)
+
+
+def test_a_file_that_differs_from_the_network_fails(train, run, monkeypatch):
+    from trainer.jobs import export
+
+    def wrong(module, x, known, folder):
+        return Path("run/result.json"), module(x).detach().numpy() * 0.9
+
+    monkeypatch.setattr(export, "to_torch", wrong)
+    code, _, err = train("job=export", "checkpoint=run", "job.format=torch", "job.fuse=false")
+    assert code == 2
+    assert "differs from the network by" in err
+
+
+def test_a_checkpoint_and_a_job_that_takes_none_are_told_of(train, run):
+    code, _, err = train("job=range_test", "checkpoint=run")
+    assert code == 2
+    assert "is for jobs that start from one" in err
+    code, _, err = train("job=range_test", "resume=run")
+    assert code == 2
+    assert "cannot be another one than what the resume holds" in err
+    for job in ("predict", "export"):
+        code, _, err = train(f"job={job}")
+        assert code == 2
+        assert "checkpoint = None: must be given" in err
