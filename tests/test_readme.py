@@ -56,6 +56,8 @@ def world(tmp_path: Path, train) -> Path:
         (tmp_path / "flowers" / kind).mkdir(parents=True)
         for i in range(20):
             cv2.imwrite(str(tmp_path / "flowers" / kind / f"{i}.png"), rng.integers(0, 256, (20, 24, 3), np.uint8))
+    small = ("data=folder", "data.root=flowers", "data.limit=16", "batch_size=8", QUIET)
+    assert train(*small, "epochs=1", "output=my_run")[0] == 0
     (tmp_path / "mine/optimizer").mkdir(parents=True)
     (tmp_path / "mine/lion.py").write_text(LION)
     (tmp_path / "mine/optimizer/lion.yaml").write_text(
@@ -72,7 +74,12 @@ def test_a_command_of_the_readme_does_what_it_says(command, train, world, monkey
         words = [w.replace("epochs=30", "epochs=2") for w in words]
     elif "job=" not in command:
         words += [w for w in SHORT if w.split("=")[0] not in command]
-        words = [w for w in words if not w.startswith("epochs=")] + ["epochs=1"]
+        if "recipe=" not in command:
+            words = [w for w in words if not w.startswith("epochs=")] + ["epochs=1"]
+    elif "job=ensemble" in command:
+        words = [w.replace("=500", "=64").replace("epochs=5", "epochs=1") for w in words] + [QUIET]
+    elif "job=predict" in command:
+        words += ["output=predicted"]
     before = {file: file.stat().st_mtime_ns for file in world.rglob("result.json")}
     code, out, err = train(*words)
     assert code == 0, err
@@ -80,7 +87,7 @@ def test_a_command_of_the_readme_does_what_it_says(command, train, world, monkey
         assert ("parameters" if "job=plan" in words else "compare.md") in out
         return
     written = [file for file in world.rglob("result.json") if before.get(file) != file.stat().st_mtime_ns]
-    assert len(written) == (6 if "-m" in words else 1)
+    assert len(written) == (6 if "-m" in words else 4 if "job=ensemble" in words else 1)
     assert all(result_of(file.parent)["status"] == "finished" for file in written if "job=" not in command)
 
 

@@ -285,7 +285,7 @@ def test_what_a_network_learned_of_five_digits_serves_the_other_five(train, tmp_
     scores = {}
     for name, words in {
         "nothing learned": ("recipe=transfer",), "transfer": ("recipe=transfer", *learned),
-        "finetune": ("recipe=finetune", "recipe.head_epochs=5", *learned),
+        "finetune": ("recipe=finetune", "recipe.head_epochs=5", "recipe.lr=0.02", *learned),
     }.items():  # fmt: skip
         code, _, err = train(*common, high, "batch_size=10", "epochs=20", *words, f"output={tmp_path / name}")
         assert code == 0, err

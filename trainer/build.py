@@ -118,7 +118,7 @@ def build_model(config: Config, splits: Splits, train: Batches, precision: Preci
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
     start = config.initialization
     if isinstance(start, Pretrained):
-        Initialization().apply(model, config.activation, prior=prior)
+        Initialization().apply(model, config.activation, prior=prior, head_only=True)
         take_weights(model, start)
         return model
     start.apply(model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False))

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from trainer.activations import Activation
 
 
+HEAD_STD = (
+    0.01  # of a new head on pretrained layers, whose outputs may be of any size: the first loss is that of guessing
+)
+
+
 @dataclass(frozen=True)
 class Initialization:
     """Weights by ``rule``; biases 0, norms 1 and 0, the last layer's bias log prior, so that the first loss is the
@@ -57,7 +62,10 @@ class Initialization:
             for module in [head] if head_only else model.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     # The last layer is followed by no non-linearity.
-                    self._weights(module.weight, activation, last=module is head)
+                    if head_only and self.rule in ("auto", "whitening"):
+                        nn.init.normal_(module.weight, 0.0, HEAD_STD)
+                    else:
+                        self._weights(module.weight, activation, last=module is head)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
         if self.rule == "lsuv" and batch is not None and not head_only:

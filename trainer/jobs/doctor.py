@@ -164,33 +164,28 @@ def losses_at(run: Run, lr: float, steps: int) -> list[float]:
 
 
 def first_loss(run: Run) -> Check:
-    """The loss before training against that of guessing: the entropy of the classes, at most ln k."""
+    """The loss before training, as training sees it, against that of guessing: the entropy of the classes, at most ln k."""
+    import numpy as np
     import torch
 
+    from trainer.engine.probe import restored
     from trainer.metrics import soft_cross_entropy
 
-    prior = [
-        float(p) for p in torch.bincount(run.train.labels, minlength=len(run.info.classes)) / len(run.train.labels)
-    ]  # pyright: ignore
+    labels = run.train.pictures.labels  # pyright: ignore[reportAttributeAccessIssue]
+    prior = np.bincount(labels, minlength=len(run.info.classes)) / len(labels)
     entropy, chance = -sum(p * math.log(p) for p in prior if p), math.log(len(prior))
-    run.model.eval()
-    losses, means, stds = [], [], []
-    with torch.inference_mode(), run.precision.autocast():
+    seen = []
+    with restored(run), torch.no_grad(), run.precision.autocast():
+        run.train_mode()
         for x, y in islice(run.train.batches(0), 10):
-            losses.append(float(soft_cross_entropy(run.model(x), y)))
-            means.append(float(x.mean()))
-            stds.append(float(x.std()))
-    loss, mean, std = (sum(v) / len(v) for v in (losses, means, stds))
+            seen.append((float(soft_cross_entropy(run.model(x), y)), float(x.mean()), float(x.std())))
+    loss, mean, std = (sum(values) / len(seen) for values in zip(*seen, strict=True))
     text = f"{loss:.3g}; guessing by the classes' shares costs {entropy:.3g}, guessing blindly ln {len(prior)} = {chance:.3g}"
     if not math.isfinite(loss):
         return Check("first loss", "fail", text, "initialization=auto")
     if abs(mean) > 1 or not 0.2 < std < 5:
-        return Check(
-            "first loss",
-            "look",
-            f"{text}; pictures have mean {mean:.2g}, deviation {std:.2g}",
-            "data.normalize=dataset",
-        )
+        text += f"; pictures have mean {mean:.2g}, deviation {std:.2g}"
+        return Check("first loss", "look", text, "data.normalize=dataset")
     if loss > 1.5 * max(entropy, 0.1):
         return Check("first loss", "look", f"{text}: the last layer is too sure of itself", "initialization=auto")
     return Check("first loss", "ok", text)
@@ -303,7 +298,8 @@ def memory(run: Run) -> Check:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     largest = int(free * 0.8 / max(kept_bytes(run, 2) / 2, 1))
     largest = 2 ** int(math.log2(largest)) if largest >= 1 else 0
-    text = f"a step of {size} pictures needs some {needed / 2**20:,.0f} MiB of {free / 2**20:,.0f} free; up to {largest:,} pictures fit"
+    text = f"a step of {size} pictures needs some {needed / 2**20:,.0f} MiB of {free / 2**20:,.0f} free"
+    text += f"; up to {largest:,} pictures fit"
     if largest < size:
         return Check("memory", "fail", text, f"micro_batch={max(largest, 1)}")
     return Check("memory", "ok", text)

@@ -1,0 +1,63 @@
+"""What an ensemble gains on 500 digits: mean and best member, ensemble and gain, in several repetitions, as Markdown.
+
+Each repetition has its own split of the 5,000 digits, its own 500 training pictures and its own seeds.
+python scripts/ensemble_table.py [--repetitions 5] [--models 5] [--kind seeds] [--epochs 15] [overrides ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import tempfile
+from pathlib import Path
+
+from trainer.cli import main as train
+from trainer.statistics import interval
+
+
+def repeat(index: int, options: argparse.Namespace, folder: Path) -> dict:
+    """One ensemble's result.json."""
+    place = folder / str(index)
+    words = [
+        "job=ensemble", f"job.kind={options.kind}", f"job.models={options.models}", f"epochs={options.epochs}", "data=mnist5k",
+        "data.limit=500", f"data.split_seed={index}", f"seed={100 * index}", "observer=[jsonl]", f"output={place}",
+    ]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        if train([*words, *options.overrides]):
+            raise SystemExit(f"repetition {index} failed")
+    return json.loads((place / "result.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--models", type=int, default=5)
+    parser.add_argument("--kind", default="seeds", choices=["seeds", "folds", "snapshots"])
+    parser.add_argument("--epochs", type=float, default=15)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    print(f"{options.kind}, {options.models} models, {options.epochs:g} epochs {' '.join(options.overrides)}\n")
+    print("| repetition | mean member | best member | ensemble | gain | calibration error, mean member | ensemble |")
+    print("|---|---|---|---|---|---|---|")
+    gains = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(options.repetitions):
+            found = repeat(i, options, Path(folder))
+            scores, whole = [m["accuracy"] for m in found["members"]], found["test"]
+            error = sum(m["ece"] for m in found["members"]) / len(scores)
+            gains.append(found["gain"])
+            cells = [sum(scores) / len(scores), max(scores), whole["accuracy"]]
+            print(f"| {i} | " + " | ".join(f"{100 * c:.2f} %" for c in cells)
+                  + f" | {100 * found['gain']:+.2f} | {100 * error:.2f} % | {100 * whole['ece']:.2f} % |", flush=True)  # fmt: skip
+    better = sum(g > 0 for g in gains)
+    print(f"\nbetter than the mean member in {better} of {len(gains)}", end="")
+    if len(gains) > 1:
+        found = interval([100 * g for g in gains])
+        print(f"; mean gain {found.mean:+.2f} points (95 % interval {found.low:+.2f} to {found.high:+.2f})", end="")
+    print()
+
+
+if __name__ == "__main__":
+    main()
