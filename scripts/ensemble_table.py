@@ -49,8 +49,9 @@ def main() -> None:
             error = sum(m["ece"] for m in found["members"]) / len(scores)
             gains.append(found["gain"])
             cells = [sum(scores) / len(scores), max(scores), whole["accuracy"]]
-            print(f"| {i} | " + " | ".join(f"{100 * c:.2f} %" for c in cells)
-                  + f" | {100 * found['gain']:+.2f} | {100 * error:.2f} % | {100 * whole['ece']:.2f} % |", flush=True)  # fmt: skip
+            texts = [f"{100 * c:.2f} %" for c in (*cells, error, whole["ece"])]
+            texts.insert(3, f"{100 * found['gain']:+.2f}")
+            print(f"| {i} | " + " | ".join(texts) + " |", flush=True)
     better = sum(g > 0 for g in gains)
     print(f"\nbetter than the mean member in {better} of {len(gains)}", end="")
     if len(gains) > 1:

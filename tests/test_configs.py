@@ -21,6 +21,7 @@ EXPERIMENTS = list(options([CONF])["experiment"])
 BESIDE = {
     ("data", "folder"): ["data.root=x"],
     ("data", "arrays"): ["data.path=x.npz"],
+    ("initialization", "pretrained"): ["initialization.path=x"],
     ("schedule", "one_cycle"): ["optimizer=momentum"],
     ("augmentation", "flip"): ["data=cifar10"],
     ("augmentation", "vertical_flip"): ["data=cifar10"],

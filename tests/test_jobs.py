@@ -345,3 +345,29 @@ def test_a_checkpoint_and_a_job_that_takes_none_are_told_of(train, run):
         code, _, err = train(f"job={job}")
         assert code == 2
         assert "checkpoint = None: must be given" in err
+
+
+def test_the_table_of_ensembles_has_a_line_a_repetition(monkeypatch, capsys):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("ensemble_table", REPOSITORY / "scripts" / "ensemble_table.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(sys, "argv", ["x", "--repetitions", "2", "--models", "2", "--epochs", "1", "batch_size=64"])
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip(" %") for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| 0", "| 1"))]
+    assert [row[0] for row in rows] == ["0", "1"]
+    for row in rows:
+        assert float(row[4]) == pytest.approx(float(row[3]) - float(row[1]), abs=0.011)
+        assert float(row[2]) >= float(row[1])
+    assert "of 2; mean gain" in lines[-1]
+
+
+def test_a_sweep_goes_with_the_jobs(train, run):
+    code, out, err = train("-m", "job=range_test", *SMALL[:-2], "optimizer=momentum,adam", "job.steps=40", "output=s")
+    assert code in (0, 1), err
+    assert len(list(Path("s").rglob("range_test.json"))) == 2
+    code, out, err = train("-m", "job=evaluate", "checkpoint=run", "job.split=test,validation", "output=t")
+    assert code == 0, err
+    assert sorted(result_of(p.parent)["split"] for p in Path("t").rglob("result.json")) == ["test", "validation"]

@@ -31,6 +31,9 @@ class Setup:
 def before_data(config: Config) -> list[Problem]:
     """What is wrong with the options together, as far as the config alone tells."""
     problems = [*_flips(config), *_cache(config), *_metrics(config)]
+    if hasattr(config.job, "prefer") and config.checkpoint is None:
+        text = "must be given: checkpoint=<run folder or file>"
+        problems.append(Problem("checkpoint", None, text, "the job reads one"))
     if isinstance(config.optimizer, Optimizer):
         problems += optimizer_and_schedule(config, config.optimizer)
     size = config.batch_size

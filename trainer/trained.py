@@ -33,10 +33,8 @@ class Trained:
 
 
 def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool = False) -> Trained:
-    """What ``checkpoint=`` names; ConfigError where it is not given or holds none."""
-    if config.checkpoint is None:
-        text, hint = "must be given: checkpoint=<run folder or file>", "the job reads one"
-        raise ConfigError(Problem("checkpoint", None, text, hint))
+    """What ``checkpoint=`` names; ConfigError where that holds none."""
+    assert config.checkpoint is not None  # together.before_data has asked for it
     path = checkpoint.find(config.checkpoint, prefer)
     content = checkpoint.load(path)
     info, precision = checkpoint.info_of(content), compute(config)
