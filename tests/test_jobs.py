@@ -368,6 +368,6 @@ def test_a_sweep_goes_with_the_jobs(train, run):
     code, out, err = train("-m", "job=range_test", *SMALL[:-2], "optimizer=momentum,adam", "job.steps=40", "output=s")
     assert code in (0, 1), err
     assert len(list(Path("s").rglob("range_test.json"))) == 2
-    code, out, err = train("-m", "job=evaluate", "checkpoint=run", "job.split=test,validation", "output=t")
+    code, _out, err = train("-m", "job=evaluate", "checkpoint=run", "job.split=test,validation", "output=t")
     assert code == 0, err
     assert sorted(result_of(p.parent)["split"] for p in Path("t").rglob("result.json")) == ["test", "validation"]
