@@ -365,7 +365,7 @@ def test_the_table_of_ensembles_has_a_line_a_repetition(monkeypatch, capsys):
 
 
 def test_a_sweep_goes_with_the_jobs(train, run):
-    code, out, err = train("-m", "job=range_test", *SMALL[:-2], "optimizer=momentum,adam", "job.steps=40", "output=s")
+    code, _out, err = train("-m", "job=range_test", *SMALL[:-2], "optimizer=momentum,adam", "job.steps=40", "output=s")
     assert code in (0, 1), err
     assert len(list(Path("s").rglob("range_test.json"))) == 2
     code, _out, err = train("-m", "job=evaluate", "checkpoint=run", "job.split=test,validation", "output=t")
