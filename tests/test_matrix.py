@@ -47,6 +47,7 @@ def drawn(seed: int) -> list[str]:
             continue
         if group == "architecture":
             names = list(SMALLER)
+        names = [name for name in names if name != "pretrained"]  # of another run
         if group not in LISTS:
             name = rng.choice(names)
             words.append(f"{group}={name}")

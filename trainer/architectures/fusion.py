@@ -7,9 +7,16 @@ import copy
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from trainer.architectures.layers import replace
+from trainer.architectures.layers import GlobalAveragePool, replace
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+class Tracer(fx.Tracer):
+    """Records calls of layers; what asks its input for its memory layout is a layer too, because a recording has none."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, GlobalAveragePool) or super().is_leaf_module(m, module_qualified_name)
 
 
 def fuse(model: nn.Module) -> nn.Module:
@@ -24,7 +31,7 @@ def fuse(model: nn.Module) -> nn.Module:
     """
     model = copy.deepcopy(model).eval()
     try:
-        graph = fx.Tracer().trace(model)
+        graph = Tracer().trace(model)
     except Exception:  # control flow that depends on the data, or anything else that torch.fx does not follow
         return model
     modules = dict(model.named_modules())
