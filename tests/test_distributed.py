@@ -72,6 +72,7 @@ def test_three_processes_equal_one_where_the_last_batch_leaves_two_without_pictu
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "three"]
 
 
+@pytest.mark.slow
 def test_synchronised_batch_norm_and_parts_of_a_batch_equal_one_process(tmp_path):
     train(2, tmp_path / "two", engine=("engine=ddp", "engine.sync_batch_norm=true"))
     train(1, tmp_path / "one")
@@ -85,6 +86,7 @@ def test_synchronised_batch_norm_and_parts_of_a_batch_equal_one_process(tmp_path
 HARD = ("epochs=60", "regularizer=[dropout,mixup]", "augmentation=[crop]", "averaging=swa", "averaging.start=3")
 
 
+@pytest.mark.slow
 def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
     """Batch norm by shares, dropout, mixup and crops, each process with random numbers of its own."""
     train(3, tmp_path / "unbroken", *HARD)

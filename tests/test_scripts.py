@@ -51,6 +51,7 @@ def test_contact_sheet_draws_a_row_for_each_way(tmp_path):
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_regularization_table_compares_with_the_plain_run(tmp_path):
     out = script("regularization_table.py", "--seeds", "2", "--epochs", "0.5", "--only", "averaging=ema", cwd=tmp_path)
     lines = out.splitlines()
@@ -69,6 +70,7 @@ def test_bench_engine_times_jpegs_in_processes_of_their_own(tmp_path):
     assert 0 < found["seconds"] < found["first_step"]
 
 
+@pytest.mark.slow
 def test_bench_peers_times_the_plain_loop_and_its_tuned_form_beside_this_program(tmp_path):
     words = ["--rounds", "1", "--steps", "14", "--case", "linear", "--peer", "plain"]
     out = script("bench_peers.py", *words, cwd=tmp_path)
@@ -78,6 +80,7 @@ def test_bench_peers_times_the_plain_loop_and_its_tuned_form_beside_this_program
     assert all(float(rows["plain"][i]) > 0 for i in (2, 4))
 
 
+@pytest.mark.slow
 def test_bench_gpu_says_what_it_could_not_measure_and_runs_on_the_cpu_on_request(tmp_path):
     out = script("bench_gpu.py", "--case", "linear", "--device", "cuda:9", cwd=tmp_path)
     import torch
@@ -110,6 +113,7 @@ def test_bench_decode_compares_decoders_that_agree_on_the_picture(tmp_path, monk
         assert abs(found - expected).mean() < 6
 
 
+@pytest.mark.slow
 def test_bench_watching_tells_the_ratio_and_the_share(tmp_path):
     words = ["--rounds", "1", "--epochs", "1", "data.count=300", "data.size=8", "architecture.depth=8", "batch_size=16"]
     out = script("bench_watching.py", *words, cwd=tmp_path)
