@@ -23,6 +23,19 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARKER = "<!-- Below this line scripts/docs.py writes; edit the option files and docstrings instead. -->"
 SKIPPED = ("experiment",)
 PICTURED = ("schedule", "activation")
+NEEDED = {  # what a command of an option does not go without
+    "job=compare": "runs=outputs/<date>/<sweep>",
+    "job=evaluate": "checkpoint=outputs/<date>/<run>",
+    "job=export": "checkpoint=outputs/<date>/<run>",
+    "job=predict": "checkpoint=outputs/<date>/<run> job.pictures=photo.jpg",
+    "job=report": "run=outputs/<date>/<run>",
+    "data=folder": "data.root=<folder>",
+    "data=arrays": "data.path=<file>.npz",
+    "initialization=pretrained": "initialization.path=outputs/<date>/<run>",
+    "recipe=finetune": "initialization=pretrained initialization.path=outputs/<date>/<run>",
+    "recipe=gradual": "initialization=pretrained initialization.path=outputs/<date>/<run>",
+    "recipe=transfer": "initialization=pretrained initialization.path=outputs/<date>/<run>",
+}
 
 
 def pages() -> dict[str, str]:
@@ -45,7 +58,9 @@ def section(group: str, name: str, file: Path) -> str:
     command = f"train '{group}=[{name}]'" if group in LISTS and name != "none" else f"train {group}={name}"
     if "defaults" in tree and group in LISTS:
         command = f"train {group}={name}"
-    lines += ["```sh", command, "```", ""]
+    if group == "engine" and name == "ddp":
+        command = "torchrun --nproc-per-node 2 -m trainer engine=ddp"
+    lines += ["```sh", f"{command} {NEEDED.get(f'{group}={name}', '')}".rstrip(), "```", ""]
     rows = parameters(file)
     if rows:
         prefix = f"{group}." if "_target_" in tree else f"{group}.{name}."

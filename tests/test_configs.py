@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from trainer.checks import ConfigError
 from trainer.compose import CONF, LISTS, compose, headline, options
@@ -107,7 +108,8 @@ def test_an_experiment_carries_its_header_and_resolves(name):
     for word in ("source", "claim", "expected", "command", "cost"):
         assert f"# {word}: " in text
     assert f"experiment={name}" in text
-    config = resolve(compose([f"experiment={name}"]))
+    yours = [f"{key}=yours" for key in OmegaConf.missing_keys(compose([f"experiment={name}"]))]
+    config = resolve(compose([f"experiment={name}", *yours]))
     assert not before_data(config)
 
 

@@ -20,7 +20,7 @@ from trainer.compose import compose
 from trainer.config import resolve
 from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, TorchvisionSet
 from trainer.data.decode import fit
-from trainer.data.pictures import Pictures
+from trainer.data.pictures import Files, Pictures
 from trainer.data.resident import ResidentBatches
 from trainer.data.splits import stratified
 from trainer.data.workers import WorkerBatches
@@ -274,6 +274,32 @@ def test_a_jpeg_has_the_pixels_that_pillow_finds(channels, tmp_path):
         expected = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB" if channels == 3 else "L"))
         assert found.shape == (40, 60, channels)
         assert abs(found.astype(int) - expected.reshape(found.shape)).mean() < (3 if mode == "CMYK" else 1)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (128, 96), (40, 40)])
+def test_the_middle_square_is_that_of_torchvisions_preprocessing(size, tmp_path):
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    height, width = size
+    down, across = np.mgrid[:height, :width]
+    picture = np.stack([255 * across / width, 255 * down / height, 80 + 0 * down], -1).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    files = Files([tmp_path / "a.png"], np.zeros(1, np.int64), crop_pct=0.875)
+    expected = v2.Compose([v2.Resize(64), v2.CenterCrop(56)])(Image.fromarray(picture))
+    found = files.fitted(0, 56)
+    assert found.shape == (56, 56, 3)
+    assert abs(found.astype(int) - np.asarray(expected)).max() <= 3, "the scales filter otherwise; windows are the same"
+    whole = Files(files.paths, files.labels).fitted(0, 56)
+    assert abs(found.astype(int) - whole).max() > 10
+
+
+def test_pretrained_normalisation_brings_the_crop_of_imagenet_and_a_number_stands():
+    assert Folder(root="x").crop == 1.0
+    assert Folder(root="x", normalize="pretrained").crop == 0.875
+    assert Folder(root="x", normalize="pretrained", crop_pct=0.95).crop == 0.95
+    with pytest.raises(ConfigError, match=r"crop_pct = 1.5: must be in \(0, 1\]"):
+        Folder(root="x", crop_pct=1.5)
 
 
 def test_a_cache_holds_the_very_pictures_that_decoding_gives_and_is_made_once(tmp_path, monkeypatch):

@@ -147,6 +147,20 @@ def test_predict_says_what_the_network_says_and_skips_what_is_no_picture(train, 
         assert float(row["probability"]) == pytest.approx(p[i, first], abs=2e-4)
 
 
+def test_predict_cuts_out_the_middle_as_training_did(train, run, tmp_path):
+    images, labels = run
+    framed = [np.pad(image, ((9, 9), (9, 9), (0, 0)), constant_values=255) for image in images[:40]]
+    folder_of(framed, labels[:40], tmp_path / "framed")
+    words = ("data=folder", "data.root=framed", "data.size=12", f"data.crop_pct={12 / 30}", "data.test=0")
+    code, _, err = train(*words, *SMALL[4:-2], "epochs=1", "observer=[checkpoint]", "output=middle")
+    assert code == 0, err
+    code, out, err = train("job=predict", "checkpoint=middle", "job.pictures=framed", "output=p")
+    assert code == 0, err
+    p = probabilities("middle", images[:40])
+    for row in csv.DictReader(io.StringIO(out)):
+        assert float(row["probability"]) == pytest.approx(p[int(Path(row["file"]).stem)].max(), abs=2e-3)
+
+
 def test_predict_takes_globs_lists_and_standard_input_and_writes_json_lines(train, run, tmp_path, monkeypatch):
     images, labels = run
     folder_of(images[:8], labels[:8], tmp_path / "my pictures")

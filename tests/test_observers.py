@@ -88,10 +88,16 @@ def test_lines_are_plain_where_the_output_is_no_terminal(run):
         assert f"{100 * row['validation_accuracy']:.2f} %" in line
 
 
-def on_a_terminal(folder: Path, columns: str, *words: str) -> str:
-    """All that ``train`` writes to a terminal of so many columns."""
+def on_a_terminal(folder: Path, columns: str, *words: str, **more: str) -> str:
+    """All that ``train`` writes to a terminal of so many columns, with ``more`` in its environment."""
     master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": columns, "LINES": "40", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "TERM": "xterm-256color",
+        "COLUMNS": columns,
+        "LINES": "40",
+        "OMP_NUM_THREADS": "1",
+    } | more
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", *words], cwd=folder, env=environment, stdout=slave, stderr=slave
     )
@@ -114,6 +120,15 @@ def test_a_terminal_sees_bars_loss_accuracy_rate_speed_and_time_left(tmp_path):
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(tmp_path, "140", *words))
     assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc 0\.\d{4}  rate \d\.\d\de-\d\d  [\d,]+ images/s", text)
     assert re.search(r"step \d+\s+\d+:\d\d", text)
+
+
+def test_a_command_that_a_notebook_starts_prints_plain_lines_and_draws_without_the_notebooks_backend(tmp_path):
+    words = [*STATEFUL, "output=run", "epochs=2"]
+    notebook = {"JPY_PARENT_PID": "1", "MPLBACKEND": "module://a_backend.of_another_environment"}
+    text = on_a_terminal(tmp_path, "140", *words, **notebook)
+    assert "\x1b" not in text
+    assert "Traceback" not in text
+    assert (tmp_path / "run" / "report" / "batch.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_report_tells_the_result_and_shows_the_curves(run):

@@ -29,7 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="replace")  # pyright: ignore  # a pipe that knows ASCII only ends no run
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        os.environ["MPLBACKEND"] = (
+            "agg"  # a notebook's own, which a command started there inherits, may not be installed here
+        )
+        arguments = sys.argv[1:]
     if "--help" in arguments or "-h" in arguments:
         from trainer.usage import usage
 

@@ -14,7 +14,7 @@ from trainer.architectures.fusion import fuse
 from trainer.build import compute, network, place
 from trainer.checks import ConfigError, Problem
 from trainer.config import Config, resolve
-from trainer.data import Splits
+from trainer.data import InFiles, Splits
 from trainer.engine import checkpoint
 from trainer.engine.run import Info, Precision
 
@@ -92,7 +92,8 @@ def splits_for(config: Config, info: Info) -> Splits:
     """The config's data, normalised as the checkpoint's was; ConfigError where its classes or channels are others."""
     data, target = config.data, config.tree["data"]["_target_"]
     if data.normalize == "pretrained":  # the checkpoint knows the numbers; no need to ask the architecture
-        data = dataclasses.replace(data, normalize="none")
+        crop = {"crop_pct": data.crop} if isinstance(data, InFiles) else {}
+        data = dataclasses.replace(data, normalize="none", **crop)
     splits = data.load()
     if len(splits.classes) != len(info.classes):
         text = f"has {len(splits.classes)} classes, the checkpoint {len(info.classes)}: {', '.join(info.classes)}"

@@ -177,19 +177,41 @@ class TorchvisionSet(Dataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionFiles(Dataset):
-    """A set of torchvision that lies in picture files, each brought to ``size``; ``ImageNet`` is tested on its val part."""
+class InFiles(Dataset):
+    """A set in picture files of many sizes: of each the middle square, ``crop_pct`` of the shorter side, is brought to ``size``.
 
-    root: str = "~/.cache/trainer/data"
-    name: Literal["Flowers102", "OxfordIIITPet", "ImageNet"] = "Flowers102"
-    download: bool = True
+    Networks for ImageNet were tested at 0.875 (resized to 256, cropped to 224), which auto takes with normalize=pretrained;
+    else it is 1. ``cache`` keeps these squares; ``on_error`` skip leaves broken files out.
+    """
+
     size: int = 224
+    crop_pct: float | Literal["auto"] = "auto"
     cache: Literal["none", "memory", "disk"] = "none"
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, size=(self.size >= 1, "must be >= 1 pixel"))
+        check(
+            self,
+            size=(self.size >= 1, "must be >= 1 pixel"),
+            crop_pct=(self.crop_pct == "auto" or 0 < self.crop_pct <= 1, "must be in (0, 1], or auto"),
+        )
+
+    @property
+    def crop(self) -> float:
+        """``crop_pct`` as a number."""
+        if self.crop_pct == "auto":
+            return 0.875 if self.normalize == "pretrained" else 1.0
+        return self.crop_pct
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionFiles(InFiles):
+    """A set of torchvision that lies in picture files, each brought to ``size``; ``ImageNet`` is tested on its val part."""
+
+    root: str = "~/.cache/trainer/data"
+    name: Literal["Flowers102", "OxfordIIITPet", "ImageNet"] = "Flowers102"
+    download: bool = True
 
     def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
         import numpy as np
@@ -208,7 +230,7 @@ class TorchvisionFiles(Dataset):
             pairs = part.samples if self.name == "ImageNet" else None
             paths = [p for p, _ in pairs] if pairs else getattr(part, "_image_files", None) or part._images
             labels = [y for _, y in pairs] if pairs else part._labels
-            return Files([Path(p) for p in paths], np.asarray(labels, np.int64), 3, self.on_error)
+            return Files([Path(p) for p in paths], np.asarray(labels, np.int64), 3, self.on_error, self.crop)
 
         names = [n[0] if isinstance(n, tuple) else str(n) for n in getattr(found[0], "classes", range(102))]
         return *map(files, found), tuple(names)
@@ -241,18 +263,12 @@ class Arrays(Dataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(Unparted):
+class Folder(InFiles, Unparted):
     """Pictures in one sub-folder a class, or in train, val and test folders of such; each brought to ``size``."""
 
     root: str = "???"
     size: int = 64
     channels: Literal[1, 3] = 3
-    cache: Literal["none", "memory", "disk"] = "none"
-    on_error: Literal["raise", "skip"] = "raise"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, size=(self.size >= 1, "must be >= 1 pixel"))
 
     def parts(self) -> tuple[Any, Any, Any, tuple[str, ...]]:
         from trainer.data.folder import read_folder

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.checks import ConfigError, Problem
 from trainer.data import Normalization
-from trainer.data.decode import decoders, fit
+from trainer.data.decode import decoders
 from trainer.data.pictures import Files, Mapped, Pictures
 
 DECODING = "libjpeg-turbo"  # what was decoded otherwise is not found again
@@ -27,7 +27,7 @@ def place(kind: str) -> Path:
 
 def statistics(files: Files, shape: tuple[int, int, int], measure: Callable[[], Normalization]) -> Normalization:
     """What ``measure`` finds, kept under a digest of the files' bytes."""
-    digest = hashlib.blake2b(repr((DECODING, shape)).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
     for path in files.paths:
         digest.update(path.read_bytes() if path.is_file() else b"")
     file = place("statistics") / f"{digest.hexdigest()}.json"
@@ -85,7 +85,7 @@ def images_size(shape: tuple[int, ...]) -> str:
 
 
 def digest_of(files: Files, shape: tuple[int, ...]) -> str:
-    digest = hashlib.blake2b(repr((DECODING, shape)).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
     for path in files.paths:
         status = path.stat()
         digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
@@ -96,7 +96,7 @@ def fill(images: np.ndarray, files: Files, size: int) -> None:
     """Decode every file into its row."""
 
     def read(index: int) -> None:
-        images[index] = fit(files.read(index, size), size)
+        images[index] = files.fitted(index, size)
 
     with decoders(min(os.cpu_count() or 1, 32)) as pool:
         deque(pool.map(read, range(len(files))), maxlen=0)  # to the end, and its first error comes out

@@ -59,12 +59,22 @@ def jpeg(data: bytes, channels: int, size: int | None) -> np.ndarray | None:
         return None
 
 
-def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """The picture's shorter side brought to ``size``, and the middle square cut out."""
+def enlarged(size: int, crop_pct: float) -> int:
+    """The shorter side of a picture whose middle square of ``size`` is the share ``crop_pct`` of it.
+
+    >>> enlarged(224, 0.875), enlarged(64, 1.0)
+    (256, 64)
+    """
+    return round(size / crop_pct)
+
+
+def fit(image: np.ndarray, size: int, crop_pct: float = 1.0) -> np.ndarray:
+    """The picture's shorter side brought to size/crop_pct, and the middle square of ``size`` cut out."""
     height, width = image.shape[:2]
-    scale = size / min(height, width)
+    shorter = enlarged(size, crop_pct)
+    scale = shorter / min(height, width)
     if scale != 1:
-        new = max(round(width * scale), size), max(round(height * scale), size)
+        new = max(round(width * scale), shorter), max(round(height * scale), shorter)
         resized = cv2.resize(image, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         image = resized if resized.ndim == 3 else resized[..., None]
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2

@@ -58,7 +58,7 @@ def _files(folder: Path, data: Folder, classes: tuple[str, ...] | None) -> tuple
         raise ConfigError(
             Problem("data.root", str(folder), f"holds one class, {classes[0]!r}; at least two are needed")
         )
-    files = Files(paths, np.array(labels, np.int64), data.channels, data.on_error)
+    files = Files(paths, np.array(labels, np.int64), data.channels, data.on_error, data.crop)
     if data.on_error == "raise" and len(files) <= FEW:
         for i in range(len(files)):
             readable(files, i)

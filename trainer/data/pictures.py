@@ -25,6 +25,15 @@ class Pictures:
     def read(self, index: int) -> np.ndarray:
         return self.images[index]
 
+    def fitted(self, index: int, size: int) -> np.ndarray:
+        """The picture, its middle square brought to ``size`` where it has another."""
+        image = self.read(index)
+        if len(image) == size:
+            return image
+        from trainer.data.decode import fit
+
+        return fit(image, size)
+
     @property
     def nbytes(self) -> int:
         return self.images.nbytes
@@ -64,19 +73,32 @@ class Mapped(Pictures):
 
 
 class Files:
-    """Pictures in files, decoded when read: uint8 (H, W, C) of their own sizes; ``broken`` collects those left out."""
+    """Pictures in files, decoded when read: uint8 (H, W, C) of their own sizes, or ``fitted`` into a square."""
 
-    def __init__(self, paths: list[Path], labels: np.ndarray, channels: int = 3, on_error: str = "raise") -> None:
+    def __init__(
+        self, paths: list[Path], labels: np.ndarray, channels: int = 3, on_error: str = "raise", crop_pct: float = 1.0
+    ) -> None:
         self.paths, self.labels, self.channels, self.on_error = paths, labels, channels, on_error
+        self.crop_pct = crop_pct
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> Files:
-        return Files([self.paths[i] for i in indices], self.labels[indices], self.channels, self.on_error)
+        return self.of([self.paths[i] for i in indices], self.labels[indices])
+
+    def of(self, paths: list[Path], labels: np.ndarray) -> Files:
+        """Other files, read in the same manner."""
+        return Files(paths, labels, self.channels, self.on_error, self.crop_pct)
 
     def read(self, index: int, size: int | None = None) -> np.ndarray:
         """The picture, or, with ``size``, one whose shorter side has at least so many pixels, which is faster."""
         from trainer.data.decode import decode
 
         return decode(self.paths[index], self.channels, size)
+
+    def fitted(self, index: int, size: int) -> np.ndarray:
+        """The middle square, ``crop_pct`` of the shorter side, as uint8 (size, size, C)."""
+        from trainer.data.decode import enlarged, fit
+
+        return fit(self.read(index, enlarged(size, self.crop_pct)), size, self.crop_pct)

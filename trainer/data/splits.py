@@ -77,14 +77,13 @@ def measure(train: Pictures | Files, shape: tuple[int, int, int]) -> Normalizati
     """Mean and deviation per channel by exact sums of whole numbers; of at most 2,000 pictures where they are files."""
     if isinstance(train, Files):
         from trainer.data.cache import statistics
-        from trainer.data.decode import fit
 
         step = -(-len(train) // MEASURED)
 
         def decoded() -> Iterator[np.ndarray]:
             for i in range(len(sample)):
                 if readable(sample, i):
-                    yield fit(sample.read(i), shape[1])[None]
+                    yield sample.fitted(i, shape[1])[None]
 
         sample = train.subset(np.arange(0, len(train), step))
         return statistics(sample, shape, lambda: measured(shape[0], decoded()))

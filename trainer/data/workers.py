@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.checks import ConfigError
-from trainer.data.decode import decoders, fit
+from trainer.data.decode import decoders
 from trainer.data.pictures import Files, Pictures
 from trainer.data.resident import Loader
 
@@ -35,7 +35,7 @@ class Pick(Dataset):
         _, indices, key = job
         try:
             if isinstance(self.pictures, Files) and not getattr(self.pipeline, "resizes", False):
-                images = [fit(self.pictures.read(i, self.size), self.size) for i in indices]
+                images = [self.pictures.fitted(i, self.size) for i in indices]
             else:
                 images = [self.pictures.read(i) for i in indices]
             if self.pipeline is not None:

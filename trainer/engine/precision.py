@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.engine.options import Engine
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-LARGEST = 2**30  # bytes; glibc takes an int
+NEVER, LARGEST = -1, 2**30  # bytes; glibc takes an int
 
 
 def device_of(name: str, engine: Engine) -> torch.device:
@@ -87,4 +87,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(M_TRIM_THRESHOLD, LARGEST)) and bool(mallopt(M_MMAP_THRESHOLD, LARGEST))
+    return bool(mallopt(M_TRIM_THRESHOLD, NEVER)) and bool(mallopt(M_MMAP_THRESHOLD, LARGEST))

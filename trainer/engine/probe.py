@@ -15,7 +15,8 @@ from trainer.engine.run import Run
 from trainer.engine.step import train_step
 from trainer.rates import NothingDescends, read, rising, rounded
 
-DIVERGED = 4.0  # times the first loss: beyond that there is nothing to see
+DIVERGED = 4.0  # times the first loss, or that of guessing where this is more: beyond that there is nothing to see
+GENTLE = 0.1  # of the peak: what steps over layers that have learned something may take without undoing it
 
 
 @contextlib.contextmanager
@@ -45,11 +46,14 @@ def endless(run: Run) -> Generator[tuple[Tensor, Tensor], None, None]:
 
 
 def range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[float]]:
-    """Rates and the loss of the batch met at each, one step a rate, until the loss is no number or ``DIVERGED`` times the first.
+    """Rates and the loss of the batch met at each, one step a rate, until the loss is no number or has exploded (``DIVERGED``).
 
     The ratios between parameter groups stay, and so does the momentum; afterwards the run is as before.
     """
     losses: list[float] = []
+    guessing = math.log(
+        len(run.info.classes)
+    )  # a network that has learned begins so low that noise is four times its loss
     with restored(run), contextlib.closing(endless(run)) as batches:
         run.train_mode()
         for rate, (x, y) in zip(rates, batches, strict=False):
@@ -62,7 +66,7 @@ def range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[float]]
             if not math.isfinite(loss):
                 break
             losses.append(loss)
-            if len(losses) > 10 and median(losses[-3:]) > DIVERGED * median(losses[:5]):
+            if len(losses) > 10 and median(losses[-3:]) > DIVERGED * max(median(losses[:5]), guessing):
                 break
     return rates[: len(losses)], losses
 
@@ -70,7 +74,9 @@ def range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[float]]
 def choose_rate(run: Run, steps: int = 100) -> None:
     """At the beginning of a phase whose rate is left to a range test: make it, and keep what it found in the run's state.
 
-    Where nothing descends by more than noise, as is so after a head has been trained well, it is a tenth of the optimizer's.
+    The rate is a tenth of the peak, as fastai takes a tenth of the rate at the lowest loss: at the peak itself, trained layers
+    are about to be undone. Where nothing descends by more than noise, as is so after a head has been trained well, it is a tenth
+    of the optimizer's.
     """
     phase = run.phase
     if phase.lr != "auto" or phase.name in run.rates:
@@ -78,10 +84,10 @@ def choose_rate(run: Run, steps: int = 100) -> None:
     rates, losses = range_curve(run, rising(1e-6, 10.0, steps))
     try:
         found = read(rates, losses)
-        rate, low_high = found.fixed, found.ranges["fixed"]
-        text = f"phase {phase.name}: rate {rounded(rate):g} by a range test ({low_high[0]:.2g} to {low_high[1]:.2g})"
+        rate = GENTLE * found.peak
+        text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of the peak of a range test ({found.sure('peak')})"
     except NothingDescends as error:
-        rate = run.optimizer_option.lr / 10
+        rate = GENTLE * run.optimizer_option.lr
         text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of optimizer.lr, because {error}"
     run.rates[phase.name] = rounded(rate)
     run.news.append(text)

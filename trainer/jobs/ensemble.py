@@ -218,7 +218,7 @@ def together(a: Any, b: Any) -> Any:
 
     labels = np.concatenate([a.labels, b.labels])
     if isinstance(a, Files):
-        return Files([*a.paths, *b.paths], labels, a.channels, a.on_error)
+        return a.of([*a.paths, *b.paths], labels)
     return Pictures(np.concatenate([a.images, b.images]), labels)
 
 

@@ -156,16 +156,10 @@ def draw(
             index, pictures = index - len(pictures), getattr(splits, next(part))
         if hasattr(pictures, "paths"):
             mistake["file"] = str(pictures.paths[index])
-        images.append(squared(pictures.read(index), splits.shape[1]) / 255)
+        images.append(pictures.fitted(index, splits.shape[1]) / 255)
         texts.append(f"{mistake['class']}\nnot {mistake['predicted']} ({100 * mistake['probability']:.0f} %)")
     if images:
         mistakes_picture(np.stack(images), texts).savefig(folder / "mistakes.png", dpi=110)
-
-
-def squared(image: np.ndarray, size: int) -> np.ndarray:
-    from trainer.data.decode import fit
-
-    return image if image.shape[0] == size else fit(image, size)
 
 
 def per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[dict[str, Any]]:

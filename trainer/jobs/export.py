@@ -56,6 +56,7 @@ class Export:
         claim(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
         plain = found.model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         known = {"classes": list(found.info.classes), "shape": list(found.info.shape), "colours": colours(found)}
+        known |= {"crop_pct": getattr(config.data, "crop", 1.0)}
         per_picture = config.data.normalize == "channel"
         with torch.inference_mode():
             expected = deployed(plain, found, per_picture)(x).numpy()
@@ -124,7 +125,6 @@ def examples(config: Config, found: Trained, count: int) -> tuple[Any, str]:
     import numpy as np
     import torch
 
-    from trainer.data.decode import fit
     from trainer.trained import splits_for
 
     c, h, w = found.info.shape
@@ -132,8 +132,7 @@ def examples(config: Config, found: Trained, count: int) -> tuple[Any, str]:
         splits = splits_for(config, found.info)
         part = splits.test or splits.validation or splits.train
         step = max(1, len(part) // count)
-        images = [part.read(i) for i in range(0, len(part), step)][:count]
-        stacked: np.ndarray = np.stack([i if i.shape[:2] == (h, w) else fit(i, h) for i in images])
+        stacked: np.ndarray = np.stack([part.fitted(i, h) for i in range(0, len(part), step)[:count]])
         which = f"{len(stacked)} pictures of the data"
     except ConfigError:
         stacked = np.random.default_rng(0).integers(0, 256, (count, h, w, c), np.uint8)

@@ -52,7 +52,7 @@ class Predict:
         if self.pictures is None:
             hint = "job.pictures=photo.jpg, a folder, '*.png', or - for paths from standard input"
             raise ConfigError(Problem("job.pictures", None, "must be given", hint))
-        per_picture = config.data.normalize == "channel"
+        per_picture, crop_pct = config.data.normalize == "channel", getattr(config.data, "crop", 1.0)
         paths = list(files_of(self.pictures))
         if not paths:
             raise ConfigError(Problem("job.pictures", self.pictures, "names no picture"))
@@ -60,7 +60,7 @@ class Predict:
         top, broken, seen = min(self.top, len(found.info.classes)), [], 0
         out = io.StringIO()
         for begin in range(0, len(paths), CHUNK):
-            rows, wrong = predictions(found, paths[begin : begin + CHUNK], top, self.tta, per_picture)
+            rows, wrong = predictions(found, paths[begin : begin + CHUNK], top, self.tta, per_picture, crop_pct)
             text = lines_of(rows, self.format, top, heading=seen == 0 and bool(rows))
             print(text, end="", flush=True)
             out.write(text)
@@ -96,7 +96,7 @@ def files_of(places: tuple[str, ...] | str) -> Iterator[Path]:
 
 
 def predictions(
-    found: Trained, paths: list[Path], top: int, tta: Any = "none", per_picture: bool = False
+    found: Trained, paths: list[Path], top: int, tta: Any = "none", per_picture: bool = False, crop_pct: float = 1.0
 ) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
     """A row a picture, with its most probable classes, and the files that are none with the reason."""
     import numpy as np
@@ -107,7 +107,7 @@ def predictions(
     from trainer.engine.evaluation import logits
 
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda path: picture_of(path, found.info.shape), paths))
+        read = list(pool.map(lambda path: picture_of(path, found.info.shape, crop_pct), paths))
     broken = [(path, image) for path, image in zip(paths, read, strict=True) if isinstance(image, str)]
     there = [(path, image) for path, image in zip(paths, read, strict=True) if not isinstance(image, str)]
     if not there:
@@ -128,21 +128,21 @@ def predictions(
     return rows, broken
 
 
-def picture_of(path: Path, shape: tuple[int, int, int]) -> np.ndarray | str:
+def picture_of(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -> np.ndarray | str:
     """The picture as the network takes it, uint8 (H, W, C), or why it is none."""
     import cv2
 
-    from trainer.data.decode import decode, fit
+    from trainer.data.decode import decode, enlarged, fit
 
     channels, height, width = shape
     if not path.is_file():
         return "there is no such file"
     try:
-        image = decode(path, channels, min(height, width))
+        image = decode(path, channels, enlarged(min(height, width), crop_pct))
     except (ConfigError, OSError):
         return "is no picture that can be read"
     if height == width:
-        return fit(image, height)
+        return fit(image, height, crop_pct)
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return resized if resized.ndim == 3 else resized[..., None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ class Console(Watcher):
 
         from trainer.architectures.layers import count_parameters
 
-        self.terminal = Terminal(highlight=False, soft_wrap=True)
+        # What a notebook starts with ! believes to have a terminal, which shows every frame of the bars below the last one.
+        notebook = {"force_terminal": False, "force_jupyter": False} if "JPY_PARENT_PID" in os.environ else {}
+        self.terminal = Terminal(highlight=False, soft_wrap=True, **notebook)
         self.live = self.terminal.is_terminal
         self.next = time.monotonic() + (self.every if self.live else self.plain_every)
         self.began, self.done_before = time.monotonic(), run.clock.step

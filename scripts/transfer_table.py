@@ -1,0 +1,69 @@
+"""What transfer brings on a folder of photographs: from scratch, the head alone, fine-tuned, gradually, over seeds, as Markdown.
+
+All train by experiment=finetune but for their recipe; from scratch has ``--scratch-epochs``, because it has more to learn.
+python scripts/transfer_table.py <folder of folders> <weights: file or name> [--seeds 5] [--recipe finetune ...] [overrides ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import tempfile
+from pathlib import Path
+
+from trainer.cli import main as train
+from trainer.statistics import interval
+
+RECIPES = ("scratch", "transfer", "finetune", "gradual")
+
+
+def trained(recipe: str, seed: int, options: argparse.Namespace, folder: Path) -> dict:
+    """One run's result.json."""
+    place = folder / f"{recipe}_{seed}"
+    words = [
+        "experiment=finetune",
+        f"data.root={options.folder}",
+        f"recipe={recipe}",
+        f"seed={seed}",
+        "observer=[jsonl]",
+    ]
+    words += [f"architecture.weights={options.weights}", f"output={place}", "regularizer=[]", *options.overrides]
+    if recipe != "finetune":
+        words.append("~recipe.head_epochs")
+    if recipe == "scratch":
+        words += ["architecture.weights=null", "data.normalize=dataset", f"epochs={options.scratch_epochs:g}"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        if train(words):
+            raise SystemExit(f"{recipe} with seed {seed} failed")
+    return json.loads((place / "result.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("weights")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--scratch-epochs", type=float, default=36)
+    parser.add_argument("--recipe", nargs="+", default=list(RECIPES), choices=RECIPES)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_intermixed_args()
+    print(f"{options.folder}, {options.weights}, {options.seeds} seeds {' '.join(options.overrides)}\n")
+    print("| recipe | validation accuracy, best epoch | last epoch | of each seed | seconds of training |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for recipe in options.recipe:
+            found = [trained(recipe, seed, options, Path(folder)) for seed in range(options.seeds)]
+            best, last = ([100 * r["accuracy"] for r in rows] for rows in zip(
+                *((f["validation"], f["last"]["validation"]) for f in found), strict=True))  # fmt: skip
+            spans = [f"{i.mean:.1f} ± {i.half:.1f} %" for i in map(interval, (best, last))]
+            seconds = sum(f["seconds"] for f in found) / len(found)
+            print(
+                f"| {recipe} | {' | '.join(spans)} | {', '.join(f'{b:.1f}' for b in best)} | {seconds:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
