@@ -10,7 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import QUIET, result_of
+from torchvision.models import squeezenet1_0
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -58,6 +60,7 @@ def world(tmp_path: Path, train) -> Path:
             cv2.imwrite(str(tmp_path / "flowers" / kind / f"{i}.png"), rng.integers(0, 256, (20, 24, 3), np.uint8))
     small = ("data=folder", "data.root=flowers", "data.limit=16", "batch_size=8", QUIET)
     assert train(*small, "epochs=1", "output=my_run")[0] == 0
+    torch.save(squeezenet1_0().state_dict(), tmp_path / "squeezenet1_0.pth")
     (tmp_path / "mine/optimizer").mkdir(parents=True)
     (tmp_path / "mine/lion.py").write_text(LION)
     (tmp_path / "mine/optimizer/lion.yaml").write_text(
@@ -74,7 +77,9 @@ def test_a_command_of_the_readme_does_what_it_says(command, train, world, monkey
         words = [w.replace("epochs=30", "epochs=2") for w in words]
     elif "job=" not in command:
         words += [w for w in SHORT if w.split("=")[0] not in command]
-        if "recipe=" not in command:
+        if "experiment=finetune" in command:
+            words += ["data.size=48", "recipe.head_epochs=0.5", "epochs=1"]
+        elif "recipe=" not in command:
             words = [w for w in words if not w.startswith("epochs=")] + ["epochs=1"]
     elif "job=ensemble" in command:
         words = [w.replace("=500", "=64").replace("epochs=5", "epochs=1") for w in words] + [QUIET]
