@@ -324,8 +324,9 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
         assert torch.equal(value, weights[1]["model"][name]), name
 
 
-def test_a_pipe_that_closes_is_no_error(tmp_path):
-    process = start("--cfg", "job", cwd=tmp_path)
+@pytest.mark.parametrize("words", [("--cfg", "job"), ("--help",)])
+def test_a_pipe_that_closes_is_no_error(words, tmp_path):
+    process = start(*words, cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -434,3 +435,9 @@ def test_the_test_pictures_are_seen_mirrored_where_asked_and_the_result_says_so(
         assert found[tta]["tta"] == tta
     assert {k: found["mirror"]["test"][k] for k in result["test"]} == pytest.approx(result["test"], rel=1e-4)
     assert found["none"]["test"]["loss"] != found["mirror"]["test"]["loss"]
+
+
+def test_a_range_test_of_a_billion_steps_is_refused(train):
+    code, _, err = train("job=range_test", "job.steps=1000000000")
+    assert code == 2
+    assert "job.steps = 1000000000: must be in [20, 5000] batches" in err

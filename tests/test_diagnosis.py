@@ -181,3 +181,22 @@ def test_one_run_tells_no_spread_and_chance_moves_a_share_by_the_binomial():
     with pytest.raises(ValueError, match="at least one"):
         interval([])
     assert share_noise(0.9, 10_000) == pytest.approx(1.96 * math.sqrt(0.9 * 0.1 / 10_000), rel=0.01)
+
+
+def test_a_new_head_that_trains_alone_takes_no_steps_that_are_too_large():
+    """It begins near zero, where any step is large; the same looks in any other phase are told of."""
+    from trainer.diagnosis.curves import rate_too_high
+    from trainer.diagnosis.record import Record
+
+    rows = [{"epoch": e, "train_loss": 0.69, "train_accuracy": 0.4} for e in (1, 2)]
+    facts = {"prior_entropy": 0.69, "class_counts": [500, 500], "train": 1000, "lr": 0.05}
+    for phase, found in (("head", False), ("train", True)):
+        looks = [{"step": s, "phase": phase, "weights": [{"update_ratio": 0.4}], "activations": []} for s in (1, 50)]
+        assert (rate_too_high(Record(rows, looks, facts)) is not None) == found
+
+
+def test_a_rate_beyond_all_sense_is_answered_with_a_range_test():
+    from trainer.diagnosis.record import Record
+
+    assert Record([], [], {"lr": 1e30}).lower_rate == "optimizer.lr=auto"
+    assert Record([], [], {"lr": 0.05}).lower_rate == "optimizer.lr=0.005"

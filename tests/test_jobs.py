@@ -257,6 +257,32 @@ def test_snapshots_are_the_weights_at_the_ends_of_the_cycles(train):
     assert all(torch.equal(last[k], members[0]["model"][k]) for k in last)
 
 
+def test_snapshots_cost_one_training_and_seeds_as_many_as_there_are():
+    from trainer.jobs.ensemble import page
+
+    scores = {"accuracy": 0.9, "loss": 0.3, "ece": 0.02}
+    rows = [{"name": f"epoch {t}", **scores, "seconds": 2.0 * t} for t in (1, 2, 3)]
+    assert "no training beyond its last member's" in page("test", [*rows, {"name": "all", **scores, "seconds": 6.0}])
+    rows = [{**row, "seconds": 2.0} for row in rows]
+    assert "3.0 times the training" in page("test", [*rows, {"name": "all", **scores, "seconds": 6.0}])
+
+
+def test_an_ensemble_gives_no_weights_to_begin_with_and_a_broken_file_is_told_by_the_key_that_was_given(train, run):
+    assert train("job=ensemble", *SMALL, "job.models=2", "epochs=1", "output=e")[0] == 0
+    Path("text.pt").write_text("no checkpoint")
+    for path, said in (("e", "is an ensemble"), ("text.pt", "is cut short or damaged")):
+        code, _, err = train(*SMALL, "recipe=transfer", "initialization=pretrained", f"initialization.path={path}")
+        assert code == 2
+        assert f"initialization.path = '{path}': {said}" in err
+
+
+def test_pictures_of_another_size_than_in_training_are_told_of(train, run):
+    own = ("data=fake", "data.size=16", "data.num_classes=6", "data.count=300")
+    code, out, err = train("job=evaluate", "checkpoint=run", *own, "output=larger")
+    assert code == 0, err
+    assert "these pictures are 16 x 16; the network was trained on 12 x 12" in out
+
+
 def test_runs_of_unlike_data_make_no_ensemble(train):
     assert train(*SMALL, "output=a")[0] == 0
     assert train(*SMALL, "data.num_classes=5", "output=b")[0] == 0
@@ -340,12 +366,14 @@ def test_a_file_that_differs_from_the_network_fails(train, run, monkeypatch):
     from trainer.jobs import export
 
     def wrong(module, x, known, folder):
-        return Path("run/result.json"), module(x).detach().numpy() * 0.9
+        (folder / "model.pt2").write_bytes(b"another function")
+        return folder / "model.pt2", module(x).detach().numpy() * 0.9
 
     monkeypatch.setattr(export, "to_torch", wrong)
-    code, _, err = train("job=export", "checkpoint=run", "job.format=torch", "job.fuse=false")
+    code, _, err = train("job=export", "checkpoint=run", "job.format=torch", "job.fuse=false", "output=x")
     assert code == 2
     assert "differs from the network by" in err
+    assert not Path("x/model.pt2").exists(), "a file that is there would be taken for good"
 
 
 def test_a_checkpoint_and_a_job_that_takes_none_are_told_of(train, run):
@@ -379,9 +407,14 @@ def test_the_table_of_ensembles_has_a_line_a_repetition(monkeypatch, capsys):
 
 
 def test_a_sweep_goes_with_the_jobs(train, run):
-    code, _out, err = train("-m", "job=range_test", *SMALL[:-2], "optimizer=momentum,adam", "job.steps=40", "output=s")
+    code, out, err = train("-m", "job=range_test", *SMALL[:-2], "optimizer=momentum,adam", "job.steps=40", "output=s")
     assert code in (0, 1), err
     assert len(list(Path("s").rglob("range_test.json"))) == 2
+    table, found = out[out.rindex("overrides") :], [result_of(p) for p in sorted(Path("s").glob("[01]_*"))]
+    assert "best epoch" not in table
+    for result in found:
+        if result["range_test"]:
+            assert f"{result['range_test']['fixed']:.3g}" in table
     code, _out, err = train("-m", "job=evaluate", "checkpoint=run", "job.split=test,validation", "output=t")
     assert code == 0, err
     assert sorted(result_of(p.parent)["split"] for p in Path("t").rglob("result.json")) == ["test", "validation"]

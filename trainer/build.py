@@ -99,7 +99,7 @@ def load_splits(config: Config) -> Splits:
     if data.normalize == "pretrained":
         normalization = getattr(config.architecture, "normalization", lambda: None)()
         if isinstance(config.initialization, Pretrained):
-            found = checkpoint.load(checkpoint.find(config.initialization.path, "best", "initialization.path"))
+            found = checkpoint.load_network(config.initialization.path, "best", "initialization.path")
             normalization = (tuple(found["info"]["mean"]), tuple(found["info"]["std"]))
         if normalization is None:
             raise ConfigError(
@@ -127,7 +127,7 @@ def build_model(config: Config, splits: Splits, train: Batches, precision: Preci
 
 def take_weights(model: nn.Module, option: Pretrained) -> None:
     """Put another run's weights into the network, all but the head's where these are to be new."""
-    content = checkpoint.load(checkpoint.find(option.path, option.prefer, "initialization.path"))
+    content = checkpoint.load_network(option.path, option.prefer, "initialization.path")
     weights, mine = checkpoint.weights_of(content), model.state_dict()
     if option.head == "new":
         head = head_of(model)[0]

@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         except ConfigError as error:
             complain(error)
             return WRONG
+        except BrokenPipeError:
+            return unread()
         return 0
     if "--version" in arguments:
         from trainer import __version__
@@ -57,9 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `train --cfg job | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return unread()
+
+
+def unread() -> int:
+    """Nobody reads any more, as in ``train --help | head``: what Python still holds back goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def run(arguments: list[str]) -> int:

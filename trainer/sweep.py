@@ -74,16 +74,13 @@ def print_table(folder: Path) -> int:
 
     found = outcomes(folder)
     jobs = [(name, result) for name, (_, result) in zip(varied_only(found), found, strict=True)]
-    table = Table("job", "overrides", "best epoch", "validation", "test", "seconds", "ended", title=str(folder))
-    for number, (name, result) in enumerate(jobs):
-        if result["status"] == "failed":
-            reason = result["stop_reason"].splitlines()[0]
-            table.add_row(str(number), name, "", "", "", "", f"failed: {reason}", style="red")
-            continue
-        accuracies = [_percent(result.get(part)) for part in ("validation", "test")]
-        best = result.get("best_epoch")
-        shown = "" if best is None else f"{best:g}"
-        table.add_row(str(number), name, shown, *accuracies, f"{result['seconds']:.1f}", result["stop_reason"])
+    rows = [{head: show(result) for head, show in COLUMNS.items()} for _, result in jobs]
+    heads = [head for head in COLUMNS if any(row[head] for row in rows)]  # each kind of job has some
+    table = Table("job", "overrides", *heads, "ended", title=str(folder))
+    for number, ((name, result), row) in enumerate(zip(jobs, rows, strict=True)):
+        failed, reason = result["status"] == "failed", result["stop_reason"].splitlines()[0]
+        ended = f"failed: {reason}" if failed else reason
+        table.add_row(str(number), name, *(row[head] for head in heads), ended, style="red" if failed else None)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     failures = sum(result["status"] == "failed" for _, result in jobs)
@@ -92,5 +89,26 @@ def print_table(folder: Path) -> int:
     return failures
 
 
-def _percent(part: dict[str, float] | None) -> str:
-    return "" if not part else f"{100 * part['accuracy']:.2f} %"
+def _number(*path: str, form: str = "{:g}", scale: float = 1) -> Callable[[dict[str, Any]], str]:
+    """What shows a number of a result by its path; nothing where the result has none."""
+
+    def show(result: dict[str, Any]) -> str:
+        found: Any = result
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        return "" if found is None else form.format(found * scale)
+
+    return show
+
+
+COLUMNS = {
+    "best epoch": _number("best_epoch"),
+    "validation": _number("validation", "accuracy", form="{:.2f} %", scale=100),
+    "test": _number("test", "accuracy", form="{:.2f} %", scale=100),
+    "gain": _number("gain", form="{:+.2f} points", scale=100),
+    "floor": _number("range_test", "floor", form="{:.3g}"),
+    "fixed rate": _number("range_test", "fixed", form="{:.3g}"),
+    "peak": _number("range_test", "peak", form="{:.3g}"),
+    "healthy": lambda result: {True: "yes", False: "no"}.get(result.get("healthy"), ""),
+    "seconds": _number("seconds", form="{:.1f}"),
+}

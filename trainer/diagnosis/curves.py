@@ -25,7 +25,7 @@ def not_finite(r: Record) -> Finding | None:
     return Finding(
         "not a number", f"the loss was not finite at {where}",
         "The numbers overflowed; nothing learned after that is of use. A rate too high for this network is the usual cause.",
-        (f"optimizer.lr={short(r.lr / 10)}", "optimizer.clip_norm=1", "precision=float32"), "urgent",
+        (r.lower_rate, "optimizer.clip_norm=1", "precision=float32"), "urgent",
     )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def exploding(r: Record) -> Finding | None:
     return Finding(
         "exploding loss", f"the training loss is {losses[-1]:.3g}; guessing would cost {chance:.3g}",
         "Each step overshoots, so that the network does worse than one which knows nothing.",
-        (f"optimizer.lr={short(r.lr / 10)}", "optimizer.clip_norm=1", "schedule=[warmup,cosine]"), "urgent",
+        (r.lower_rate, "optimizer.clip_norm=1", "schedule=[warmup,cosine]"), "urgent",
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def not_learning(r: Record) -> Finding | None:
         f"guessing gives {r.chance:.3f} and {r.majority:.3f}",
         "The network has found nothing that tells the classes apart: the rate may be far off, the signal may die on its "
         "way through the layers, or the labels may not belong to the pictures.",
-        (f"optimizer.lr={short(r.lr * 10)}", f"optimizer.lr={short(r.lr / 10)}", "initialization=auto",
+        (f"optimizer.lr={short(r.lr * 10)}", r.lower_rate, "initialization=auto",
          "activation=relu"),
     )  # fmt: skip
 
@@ -74,7 +74,7 @@ def rate_too_high(r: Record) -> Finding | None:
         f"a step changes the weights by {100 * max(ratios):.2g} % in its median layer (about 0.1 % is usual); the training loss "
         f"rose in {rises} of {max(len(losses) - 1, 0)} epochs",
         "Steps as large as this jump across the valley instead of going down into it.",
-        (f"optimizer.lr={short(r.lr / 10)}", "schedule=[warmup,cosine]"),
+        (r.lower_rate, "schedule=[warmup,cosine]"),
     )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def noisy(r: Record) -> Finding | None:
         if same
         else "The curves jump more than the size of the batches explains: the steps are too long."
     )
-    tries = (f"batch_size={min(8 * size, 1024)}", f"optimizer.lr={short(r.lr / 10)}", "averaging=ema")
+    tries = (f"batch_size={min(8 * size, 1024)}", r.lower_rate, "averaging=ema")
     return Finding(
         "noisy",
         f"from epoch to epoch the loss leaves its trend by {wobble:.3f}, of {median(late):.3f}; the training loss does so by "
@@ -215,9 +215,11 @@ def _wobble(values: Sequence[float]) -> float:
 
 
 def _update_ratios(r: Record) -> list[float]:
-    """The median layer's update-to-weight ratio at each look after the first, while the rate is at its highest."""
-    found = []
-    for look in r.looks[1:] if len(r.looks) > 2 else r.looks:
+    """The median layer's update-to-weight ratio at each look after the first, while the rate is at its highest; a new head that
+    trains alone begins near zero, where any step is large.
+    """
+    found, looks = [], [look for look in r.looks if look.get("phase") != "head"]
+    for look in looks[1:] if len(looks) > 2 else looks:
         mine = [x["update_ratio"] for x in look["weights"] if x["update_ratio"] is not None]
         if mine:
             found.append(median(mine))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from trainer.diagnosis.record import Finding, Record, short
+from trainer.diagnosis.record import Finding, Record
 
 
 def gradients_along_depth(r: Record) -> Finding | None:
@@ -36,7 +36,7 @@ def dead_units(r: Record) -> Finding | None:
     return Finding(
         "dead units", f"{100 * worst[0]:.0f} % of the units after {worst[1]} are never above zero (step {worst[2]})",
         "A unit that gives zero for every picture has no gradient and does not come back.",
-        (f"optimizer.lr={short(r.lr / 10)}", "activation=leaky_relu", "initialization=auto", "architecture.norm=batch"),
+        (r.lower_rate, "activation=leaky_relu", "initialization=auto", "architecture.norm=batch"),
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def saturated_units(r: Record) -> Finding | None:
     return Finding(
         "saturated units", f"{100 * worst[0]:.0f} % of the outputs of {worst[1]} lie at the ends of its range (step {worst[2]})",
         "Where a sigmoid or tanh is flat, hardly any gradient passes.",
-        ("initialization=xavier_uniform", "activation=relu", "architecture.norm=batch", f"optimizer.lr={short(r.lr / 10)}"),
+        ("initialization=xavier_uniform", "activation=relu", "architecture.norm=batch", r.lower_rate),
     )  # fmt: skip
 
 

@@ -59,6 +59,11 @@ class Record:
     def lr(self) -> float:
         return float(self.facts.get("lr") or 0.0)
 
+    @property
+    def lower_rate(self) -> str:
+        """A tenth of the rate as an override; where that would still be no rate, a range test."""
+        return f"optimizer.lr={short(self.lr / 10)}" if self.lr <= 10 else "optimizer.lr=auto"
+
     def learned(self) -> bool:
         """Whether the network knows more than chance, on the cleanest pictures there are."""
         losses = self.column("validation_loss") or self.column("train_loss")

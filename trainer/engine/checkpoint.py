@@ -67,15 +67,15 @@ def find(place: str | Path, prefer: str = "best", key: str = "checkpoint") -> Pa
     raise ConfigError(Problem(key, str(place), "holds no checkpoints/last.pt or best.pt: not a run folder"))
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """A checkpoint's contents; ConfigError where the file is cut short, of another program, or of another format."""
+def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint") -> dict[str, Any]:
+    """A checkpoint's contents; ConfigError, at ``key``, where the file is cut short, of another program, or of another format."""
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
         reason = "is cut short or damaged" if _looks_cut(path) else f"cannot be read: {str(error).splitlines()[0]}"
-        raise ConfigError(Problem("checkpoint", str(path), reason, "other files: " + _others(path))) from None
+        raise ConfigError(Problem(key, str(path), reason, "other files: " + _others(path))) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ConfigError(Problem("checkpoint", str(path), "is no checkpoint of this program (or of a later version)"))
+        raise ConfigError(Problem(key, str(path), "is no checkpoint of this program (or of a later version)"))
     return content
 
 
@@ -85,6 +85,15 @@ def _looks_cut(path: Path) -> bool:
 
 def _others(path: Path) -> str:
     return ", ".join(sorted(p.name for p in path.parent.glob("*.pt") if p != path)) or "none"
+
+
+def load_network(place: str, prefer: str, key: str) -> dict[str, Any]:
+    """The contents of a checkpoint that ``key`` names, which is to hold one network; ConfigError where it is an ensemble's."""
+    path = find(place, prefer, key)
+    content = load(path, key=key)
+    if "members" in content:
+        raise ConfigError(Problem(key, str(place), "is an ensemble", "name one of its members, such as .../member_0"))
+    return content
 
 
 def info_of(content: dict[str, Any]) -> Info:

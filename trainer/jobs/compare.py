@@ -91,7 +91,8 @@ def run_folders(runs: tuple[str, ...] | str | None) -> list[Path]:
         found += inside
     found = sorted(set(found), key=_order)
     if len(found) < 2:
-        raise ConfigError(Problem("runs", str(runs), "names one run only", "two or more can be compared"))
+        given = runs if isinstance(runs, str) else ",".join(runs)
+        raise ConfigError(Problem("runs", given, "names one run only", "two or more are needed"))
     return found
 
 

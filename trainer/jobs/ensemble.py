@@ -62,14 +62,14 @@ class Ensemble:
             write_json(folder / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
             return INTERRUPTED
         members = best_of(members, self.top)
-        content = joined(members, self.average)
+        content = joined(members, self.average) | {"one_run": self.kind == "snapshots"}
         from trainer.engine import checkpoint
 
         checkpoint.save(content, folder / "checkpoints" / "best.pt")
         split, rows = table_of(config, splits, content)
         result = {"status": "finished", "stop_reason": "joined", "kind": self.kind, "average": self.average}
         result |= {"members": rows[:-1], "gain": rows[-1]["accuracy"] - mean(rows[:-1], "accuracy"), split: rows[-1]}
-        result |= {"seconds": sum(row["seconds"] for row in rows[:-1])}
+        result |= {"seconds": rows[-1]["seconds"]}
         write_json(folder / "result.json", result)
         text = page(split, rows)
         write(folder / "ensemble.md", text)
@@ -121,8 +121,8 @@ class Ensemble:
         if result["status"] == "interrupted":
             return None
         kept = keeper.kept[-self.models :]
-        share = result["seconds"] / len(keeper.kept)
-        return [content_of(run, w, f"epoch {t:g}", {**result, "seconds": share}, row) for t, w, row in kept]
+        speed = result["seconds"] / config.epochs  # a later member has the training of the earlier ones behind it
+        return [content_of(run, w, f"epoch {t:g}", {**result, "seconds": t * speed}, row) for t, w, row in kept]
 
     def _runs(self, config: Config, splits: Splits) -> list[Content]:
         from trainer.engine import checkpoint
@@ -132,9 +132,7 @@ class Ensemble:
 
         found = []
         for path in run_folders(config.runs):
-            content = checkpoint.load(checkpoint.find(path, "best", "runs"))
-            if "members" in content:
-                raise ConfigError(Problem("runs", str(path), "is an ensemble itself", "name its members"))
+            content = checkpoint.load_network(str(path), "best", "runs")
             seconds = (json_of(path / "result.json") or {}).get("seconds", 0.0)
             weights = plain_weights(content, is_averaged(content, "auto"))
             row = content.get("row") or {}
@@ -274,7 +272,8 @@ def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, lis
         found.append(outputs)
         rows.append({"name": member["name"], **scores_of(outputs, labels, 1)[0], "seconds": member["seconds"]})
     whole = scores_of(averaged(found, content["average"]), labels, 1)[0]
-    return split, [*rows, {"name": "ensemble", **whole, "seconds": sum(row["seconds"] for row in rows)}]
+    cost = (max if content.get("one_run") else sum)(row["seconds"] for row in rows)
+    return split, [*rows, {"name": "ensemble", **whole, "seconds": cost}]
 
 
 def mean(rows: list[dict[str, Any]], key: str) -> float:
@@ -293,8 +292,11 @@ def page(split: str, rows: list[dict[str, Any]]) -> str:
     gain = 100 * (whole["accuracy"] - average["accuracy"])
     error = 1 - average["accuracy"]
     share = f", {100 * (whole['accuracy'] - average['accuracy']) / error:.0f} % of its errors" if error > 0 else ""
+    longest = max(row["seconds"] for row in members)
     factor = whole["seconds"] / average["seconds"] if average["seconds"] else math.nan
     cost = f"{factor:.1f} times the training and " if math.isfinite(factor) else ""
+    if whole["seconds"] == longest > 0:
+        cost = "no training beyond its last member's and "
     lines += ["", f"The ensemble gains {gain:+.2f} points over the mean member{share}; it costs {cost}"
                   f"{len(members)} times the prediction."]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -47,6 +47,9 @@ class Evaluate:
         found = trained(config, self.prefer, self.weights, self.fuse)
         splits = splits_for(config, found.info)
         parts = self._parts(splits)
+        if splits.shape != found.info.shape:
+            (h, w), (own_h, own_w) = splits.shape[1:], found.info.shape[1:]
+            print(f"these pictures are {h} x {w}; the network was trained on {own_h} x {own_w}")
         outputs, labels = outputs_of(config, found, splits, parts, self.tta)
         claim(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
         scores, bins = scores_of(outputs, labels, self.top)
@@ -59,7 +62,7 @@ class Evaluate:
             "mistakes": mistakes_of(outputs, labels, found.info.classes, self.worst),
         }  # fmt: skip
         draw(result, splits, parts, found.info.classes, confusion, folder)
-        write_json(folder / "result.json", result | {"seconds": 0.0})
+        write_json(folder / "result.json", result)
         show(result, split, folder)
         return 0
 

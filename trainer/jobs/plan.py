@@ -37,7 +37,7 @@ class Plan:
         before, after, labels = first_batch(run, self.pictures)
         schedule_picture(rates(run)).savefig(folder / "schedule.png", dpi=110)
         batch_picture(before, after, [run.info.classes[i] for i in labels]).savefig(folder / "batch.png", dpi=110)
-        write_json(folder / "result.json", {"status": "finished", "stop_reason": "planned", "seconds": 0.0, **facts})
+        write_json(folder / "result.json", {"status": "finished", "stop_reason": "planned", **facts})
         show(run, facts, folder)
         return 0
 

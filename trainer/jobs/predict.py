@@ -69,10 +69,10 @@ class Predict:
             print(f"skipped {path}: {why}", file=sys.stderr)
         name = f"predictions.{self.format}"
         write(folder / name, out.getvalue())
-        result = {"status": "finished", "stop_reason": "predicted", "seconds": 0.0, "checkpoint": str(found.path)}
+        result = {"status": "finished", "stop_reason": "predicted", "checkpoint": str(found.path)}
         result |= {"weights": found.weights, "pictures": seen, "skipped": [str(path) for path, _ in broken]}
         write_json(folder / "result.json", result)
-        print(f"{seen} pictures, {len(broken)} skipped; {folder / name}", file=sys.stderr)
+        print(f"{seen} picture{'s' * (seen != 1)}, {len(broken)} skipped; {folder / name}", file=sys.stderr)
         return 0 if seen else 1
 
 

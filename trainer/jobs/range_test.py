@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.engine.run import Run
 
+MOST = 5000  # batches: the curve is smoothed by a matrix with a row and a column for each
+
 
 @dataclass(frozen=True)
 class RangeTest:
@@ -38,7 +40,7 @@ class RangeTest:
             self,
             start=(self.start > 0, "must be > 0"),
             stop=(self.stop > self.start, "must be more than job.start"),
-            steps=(self.steps >= 20, "must be >= 20 batches"),
+            steps=(20 <= self.steps <= MOST, f"must be in [20, {MOST}] batches"),
             smoothing=(0 <= self.smoothing <= 0.2, "must be in [0, 0.2]"),
         )
 
@@ -51,7 +53,7 @@ class RangeTest:
         rates, losses, found = self.test(run)
         reading = found if isinstance(found, Reading) else None
         self.keep(run, rates, losses, reading)
-        result = {"status": "finished", "stop_reason": "tested", "seconds": 0.0, "steps": len(losses)}
+        result = {"status": "finished", "stop_reason": "tested", "steps": len(losses)}
         result |= {
             "range_test": dataclasses.asdict(reading) if reading else None,
             "refused": None if reading else found,

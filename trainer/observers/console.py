@@ -42,8 +42,8 @@ class Console(Watcher):
         from trainer.architectures.layers import count_parameters
 
         # What a notebook starts with ! believes to have a terminal, which shows every frame of the bars below the last one.
-        notebook = {"force_terminal": False, "force_jupyter": False} if "JPY_PARENT_PID" in os.environ else {}
-        self.terminal = Terminal(highlight=False, soft_wrap=True, **notebook)
+        no = False if "JPY_PARENT_PID" in os.environ else None
+        self.terminal = Terminal(highlight=False, soft_wrap=True, force_terminal=no, force_jupyter=no)
         self.live = self.terminal.is_terminal
         self.next = time.monotonic() + (self.every if self.live else self.plain_every)
         self.began, self.done_before = time.monotonic(), run.clock.step
