@@ -351,3 +351,21 @@ def test_a_cache_is_refused_where_windows_are_cut_out_of_whole_pictures(tmp_path
     problems = before_data(resolve(compose(words)))
     assert "cuts its windows out of the whole ones" in str(problems[0])
     assert before_data(resolve(compose([*words[:3], "augmentation=[flip]"]))) == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_normalising_by_rows_equals_doing_so_pixel_by_pixel(channels, channels_last):
+    images = np.random.default_rng(0).integers(0, 256, (5, 7, 9, channels), np.uint8)
+    mean, std = [0.3, 0.5, 0.7][:channels], [0.2, 0.25, 0.3][:channels]
+    loader = ResidentBatches(
+        Pictures(images, np.zeros(5, np.int64)), num_classes=2, mean=mean, std=std, batch_size=5, shuffle=False,
+        channels_last=channels_last,
+    )  # fmt: skip
+    x, _ = next(iter(loader.batches(0)))
+    assert x.shape == (5, channels, 7, 9)
+    for c in range(channels):
+        expected = (images[..., c].astype(np.float64) / 255 - mean[c]) / std[c]
+        assert np.allclose(x[:, c].numpy(), expected, atol=2e-6)
+    if channels == 3 and channels_last:
+        assert x.is_contiguous(memory_format=torch.channels_last)
