@@ -116,7 +116,14 @@ def on_a_terminal(folder: Path, columns: str, *words: str, **more: str) -> str:
 
 
 def test_a_terminal_sees_bars_loss_accuracy_rate_speed_and_time_left(tmp_path):
-    words = [*STATEFUL, "data.count=3000", "output=run", "epochs=2", "observer=[console]"]
+    words = [
+        *STATEFUL,
+        "data.count=3000",
+        "output=run",
+        "epochs=2",
+        "observer=[console]",
+        "observer.console.every=0.02",
+    ]
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(tmp_path, "140", *words))
     assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc 0\.\d{4}  rate \d\.\d\de-\d\d  [\d,]+ images/s", text)
     assert re.search(r"step \d+\s+\d+:\d\d", text)

@@ -31,22 +31,35 @@ def best_contents(run: Run) -> dict[str, Any]:
 
 def save(content: dict[str, Any], path: Path) -> None:
     """Write to a temporary file beside ``path``, sync it, rename it: a reader finds the old file or the new one."""
+    settle(draft(content, path), path)
+
+
+def draft(content: dict[str, Any], path: Path) -> Path:
+    """The first half of ``save``: the temporary file, which holds the contents as they are now."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """The second half, which waits for the disk: the temporary file becomes ``path`` once it is there whole."""
+    try:
+        sync(temporary)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename durable: the folder's own entry has to reach the disk too."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(place: Path) -> None:
+    """Wait until a file, or a folder's entries after a rename, have reached the disk."""
+    handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from trainer.checks import check
@@ -12,14 +11,15 @@ from trainer.observers import Watcher
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
+    from torch import Tensor
 
     from trainer.engine.run import Run
 
 
 @dataclass
 class Filters(Watcher):
-    """Draws the first layer's filters every ``every`` epochs for TensorBoard, and, before training, the first ``pictures``
-    pictures as read and as augmented and the schedule; the last ones also go to ``report/``.
+    """Draws the first layer's filters every ``every`` epochs, at the first step its first ``pictures`` pictures as read and as
+    augmented, and the schedule, which TensorBoard has as a curve from the beginning; into ``report/`` and onto TensorBoard.
     """
 
     every: int = 1
@@ -33,44 +33,57 @@ class Filters(Watcher):
         )
 
     def on_fit_start(self, run: Run) -> None:
-        self.drawing: Thread | None = None
-        if run.folder is None or run.clock.step:
+        self.first: Any = None
+        self.expected = run.folder is not None and run.clock.step == 0
+        if not self.expected:
             return
-        (run.folder / "report").mkdir(exist_ok=True)
-        before, after, labels = first_batch(run, self.pictures)
-        curve, names = rates(run), [run.info.classes[i] for i in labels]
+        from trainer.observers.events import writer
 
-        def draw() -> None:
-            from trainer.report.figures import batch_picture, schedule_picture
-
-            save(run, "batch", batch_picture(before, after, names), 0)
-            save(run, "schedule", schedule_picture(curve), 0)
-
-        # Drawing, and loading what draws, takes longer than many an epoch: the first step does not wait for it.
-        self.drawing = Thread(target=draw, daemon=True)
-        self.drawing.start()
+        times, values, _ = rates(run)
+        for i in range(0, len(times), max(1, len(times) // 200)):
+            writer(run, "train").add_scalar("schedule/lr", values[i], round(times[i] * len(run.train)))
         self._filters(run)
+
+    def on_step_end(self, run: Run) -> None:
+        if not self.expected or run.batch is None:
+            return
+        import numpy as np
+
+        self.expected = False
+        before, after, labels = self.first = first_pictures(run, self.pictures)
+        # In haste: what draws the sheet with its names takes a second to load, for which no step is to wait.
+        sheet = mosaic(np.concatenate([before, after]), across=len(labels))
+        keep(run, "batch", sheet)
 
     def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
         if run.folder is not None and (len(run.history) % self.every == 0 or run.finished):
             self._filters(run)
 
     def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        if self.drawing is not None:
-            self.drawing.join()
+        if self.first is None:
+            return
+        from trainer.report.figures import batch_picture, schedule_picture
+
+        before, after, labels = self.first
+        save(run, "batch", batch_picture(before, after, [run.info.classes[i] for i in labels]), run.clock.step)
+        save(run, "schedule", schedule_picture(rates(run)), run.clock.step)
 
     def _filters(self, run: Run) -> None:
-        import cv2
-
-        from trainer.observers.events import writer
-
         found = filters_of(run.model, run.info.shape)
-        if found is None or run.folder is None:
-            return
-        picture = mosaic(found)
-        (run.folder / "report").mkdir(exist_ok=True)
-        cv2.imwrite(str(run.folder / "report" / "filters.png"), picture[..., ::-1])
-        writer(run, "train").add_image("filters", picture, run.clock.step, dataformats="HWC")
+        if found is not None:
+            keep(run, "filters", mosaic(found))
+
+
+def keep(run: Run, name: str, picture: np.ndarray) -> None:
+    """A picture uint8 (H, W, 3) into ``report/<name>.png`` and onto TensorBoard."""
+    import cv2
+
+    from trainer.observers.events import writer
+
+    assert run.folder is not None
+    (run.folder / "report").mkdir(exist_ok=True)
+    cv2.imwrite(str(run.folder / "report" / f"{name}.png"), picture[..., ::-1])
+    writer(run, "train").add_image(name, picture, run.clock.step, dataformats="HWC")
 
 
 def save(run: Run, name: str, figure: Figure, step: int) -> None:
@@ -86,8 +99,8 @@ def save(run: Run, name: str, figure: Figure, step: int) -> None:
     writer(run, "train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
 
-def mosaic(pictures: np.ndarray, side: int = 48) -> np.ndarray:
-    """Pictures (n, h, w, c) in 0..1 beside and below each other, enlarged to about ``side`` pixels: uint8 (H, W, 3).
+def mosaic(pictures: np.ndarray, side: int = 48, across: int = 16) -> np.ndarray:
+    """Pictures (n, h, w, c) in 0..1 in lines of ``across``, enlarged to about ``side`` pixels: uint8 (H, W, 3).
 
     >>> import numpy as np
     >>> mosaic(np.ones((3, 4, 4, 1)), side=8).shape
@@ -96,7 +109,7 @@ def mosaic(pictures: np.ndarray, side: int = 48) -> np.ndarray:
     import numpy as np
 
     n, h, w, _ = pictures.shape
-    scale, across = max(1, side // max(h, w)), min(n, 16)
+    scale, across = max(1, side // max(h, w)), min(n, across)
     down = -(-n // across)
     sheet = np.full((down, across, h * scale + 6, w * scale + 6, 3), 1.0)
     large = np.broadcast_to(pictures.repeat(scale, 1).repeat(scale, 2), (n, h * scale, w * scale, 3))
@@ -160,9 +173,23 @@ def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]
     with torch.random.fork_rng():
         x, _ = run.regularizer.batch(x, y)
 
-    def shown(pictures: Any) -> np.ndarray:
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (run.info.mean, run.info.std))
-        image = (pictures[:count].cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
-        return image.numpy()
+    return as_pictures(run, plain[:count]), as_pictures(run, x[:count]), labels
 
-    return shown(plain), shown(x), labels
+
+def first_pictures(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """The first pictures of the step just made, as read and as they went into the network, (N, H, W, C) in 0..1, and classes."""
+    import numpy as np
+
+    assert run.batch is not None
+    pictures: Any = run.train.pictures  # pyright: ignore[reportAttributeAccessIssue]
+    chosen = next(run.train.indices(run.passes, run.clock.batch - 1))[1][:count]  # pyright: ignore[reportAttributeAccessIssue]
+    before = np.stack([pictures.fitted(i, run.info.shape[1]) for i in chosen]).astype(np.float32) / 255
+    return before, as_pictures(run, run.batch[0][: len(chosen)]), pictures.labels[chosen].tolist()
+
+
+def as_pictures(run: Run, x: Tensor) -> np.ndarray:
+    """Normalised pictures (N, C, H, W) as (N, H, W, C) in 0..1."""
+    import torch
+
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (run.info.mean, run.info.std))
+    return (x.cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
