@@ -31,13 +31,13 @@ class Histograms(Watcher):
 
     A tensor is known by 4,096 of its values, counted where they are; activations are those of ``pictures`` pictures of the
     batch in a pass of its own, in evaluation mode, which leaves no trace. A unit (a channel) is dead where it was not
-    above zero on any picture of the look. A look waits while all looks together took more than the share ``budget``
+    above zero on any picture of the look. A look waits until all looks, this one counted, take no more than the share ``budget``
     of the time.
     """
 
     every: int = 50
     pictures: int = 32
-    budget: float = 0.005
+    budget: float = 0.004
 
     def __post_init__(self) -> None:
         check(
@@ -49,7 +49,7 @@ class Histograms(Watcher):
 
     def on_fit_start(self, run: Run) -> None:
         self.losses: list[Tensor] = []
-        self.spent, self.began, self.last = 0.0, time.perf_counter(), run.clock.step
+        self.spent, self.cost, self.began, self.last = 0.0, 0.0, time.perf_counter(), run.clock.step
         self.before = self._weights(run) if run.clock.step == 0 else None
         if run.folder is None:
             return
@@ -68,9 +68,12 @@ class Histograms(Watcher):
         if self.before is not None:
             self._look(run, self.before)
             self.before, self.last = None, run.clock.step
+            self.cost = time.perf_counter() - begun
             if len(run.looks) > 1:  # the first warms up
-                self.spent += time.perf_counter() - begun
-        elif run.clock.step - self.last >= self.every - 1 and self.spent <= self.budget * (begun - self.began):
+                self.spent += self.cost
+        elif run.clock.step - self.last >= self.every - 1 and self.spent + self.cost <= self.budget * (
+            begun - self.began
+        ):
             self.before = self._weights(run)  # the next step is looked at
             self.spent += time.perf_counter() - begun
 
