@@ -19,7 +19,7 @@ from trainer.architectures.ensemble import Ensemble, averaged
 from trainer.build import load_splits
 from trainer.compose import compose
 from trainer.config import resolve
-from trainer.jobs.ensemble import fold
+from trainer.data.folds import fold
 from trainer.metrics import calibration, top_accuracy
 
 SMALL = (

@@ -85,6 +85,8 @@ class Ensemble:
         return self._trained(prepared, folder, lambda i: f"seed {config.seed + i}")
 
     def _folds(self, config: Config, splits: Splits, folder: Path) -> list[Content] | None:
+        from trainer.data.folds import fold
+
         parts = fold(splits, self.models, config.data.split_seed)
         return self._trained(lambda i: (config.tree, parts[i]), folder, lambda i: f"fold {i}")
 
@@ -184,40 +186,6 @@ class Keeper:
 
     def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
         pass
-
-
-def fold(splits: Splits, count: int, seed: int) -> list[Splits]:
-    """``count`` splits of the pictures that are not for the test, each with another part for validation, stratified."""
-    import numpy as np
-
-    whole = splits.train if splits.validation is None else together(splits.train, splits.validation)
-    labels = np.asarray(whole.labels)
-    fewest = int(np.bincount(labels).min())
-    if fewest < count:
-        text = f"is more than the {fewest} pictures of the smallest class"
-        raise ConfigError(Problem("job.models", count, text, f"job.models={max(fewest, 2)}"))
-    part, rng = np.empty(len(labels), np.int64), np.random.default_rng([seed, 11])
-    for label in np.unique(labels):
-        mine = rng.permutation(np.flatnonzero(labels == label))
-        part[mine] = (np.arange(len(mine)) + label) % count
-    return [
-        dataclasses.replace(
-            splits, train=whole.subset(np.flatnonzero(part != i)), validation=whole.subset(np.flatnonzero(part == i))
-        )
-        for i in range(count)
-    ]
-
-
-def together(a: Any, b: Any) -> Any:
-    """Two parts of a data set as one."""
-    import numpy as np
-
-    from trainer.data.pictures import Files, Pictures
-
-    labels = np.concatenate([a.labels, b.labels])
-    if isinstance(a, Files):
-        return a.of([*a.paths, *b.paths], labels)
-    return Pictures(np.concatenate([a.images, b.images]), labels)
 
 
 def alike(members: list[Content], splits: Splits) -> None:
