@@ -1,7 +1,4 @@
-"""Classify a picture with a file that job=export wrote; needs onnxruntime, numpy and Pillow alone.
-
-python scripts/run_onnx.py model.onnx photo.jpg
-"""
+"""Classify a picture with a file that job=export wrote; needs onnxruntime, numpy and Pillow alone: run_onnx.py model.onnx a.jpg"""
 
 import json
 import sys
@@ -13,11 +10,10 @@ from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession(sys.argv[1])
 known = session.get_modelmeta().custom_metadata_map
 channels, height, width = json.loads(known["shape"])
+border = (1 - float(known["crop_pct"])) / 2  # the network learned from the middle of the pictures
 image = Image.open(sys.argv[2]).convert("L" if channels == 1 else "RGB")
-border = (1 - json.loads(known["crop_pct"])) / 2  # the middle of the picture is what the network learned from
-pixels = (
-    np.asarray(ImageOps.fit(image, (width, height), bleed=border)).reshape(height, width, channels).transpose(2, 0, 1)
-)
+middle = ImageOps.fit(image, (width, height), bleed=border)
+pixels = np.asarray(middle).reshape(height, width, channels).transpose(2, 0, 1)
 (probabilities,) = session.run(None, {"pictures": pixels[None]})
 best = int(probabilities[0].argmax())
 print(json.loads(known["classes"])[best], f"{probabilities[0, best]:.4f}")
