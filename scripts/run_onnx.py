@@ -1,4 +1,4 @@
-"""Classify a picture with a file that job=export wrote; needs onnxruntime, numpy and Pillow alone: run_onnx.py model.onnx a.jpg"""
+"""Classify a picture with a file that job=export wrote; needs onnxruntime, numpy and Pillow: run_onnx.py model.onnx a.jpg"""
 
 import json
 import sys
