@@ -30,9 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="replace")  # pyright: ignore  # a pipe that knows ASCII only ends no run
     if arguments is None:
-        os.environ["MPLBACKEND"] = (
-            "agg"  # a notebook's own, which a command started there inherits, may not be installed here
-        )
+        # A notebook's own backend, which a command started there inherits, may not be installed here.
+        os.environ["MPLBACKEND"] = "agg"
         arguments = sys.argv[1:]
     if "--help" in arguments or "-h" in arguments:
         from trainer.usage import usage

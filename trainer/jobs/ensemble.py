@@ -71,7 +71,7 @@ class Ensemble:
         result |= {"members": rows[:-1], "gain": rows[-1]["accuracy"] - mean(rows[:-1], "accuracy"), split: rows[-1]}
         result |= {"seconds": rows[-1]["seconds"]}
         write_json(folder / "result.json", result)
-        text = page(split, rows)
+        text = page(split, rows, content["one_run"])
         write(folder / "ensemble.md", text)
         print(f"{text}\nevaluate, predict and export take it: checkpoint={folder}")
         return 0
@@ -240,7 +240,7 @@ def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, lis
         found.append(outputs)
         rows.append({"name": member["name"], **scores_of(outputs, labels, 1)[0], "seconds": member["seconds"]})
     whole = scores_of(averaged(found, content["average"]), labels, 1)[0]
-    cost = (max if content.get("one_run") else sum)(row["seconds"] for row in rows)
+    cost = (max if content["one_run"] else sum)(row["seconds"] for row in rows)
     return split, [*rows, {"name": "ensemble", **whole, "seconds": cost}]
 
 
@@ -248,8 +248,8 @@ def mean(rows: list[dict[str, Any]], key: str) -> float:
     return sum(row[key] for row in rows) / len(rows)
 
 
-def page(split: str, rows: list[dict[str, Any]]) -> str:
-    """The table as Markdown."""
+def page(split: str, rows: list[dict[str, Any]], one_run: bool = False) -> str:
+    """The table as Markdown; the members of ``one_run`` are its stages, which cost no training of their own."""
     *members, whole = rows
     keys = ("accuracy", "loss", "ece", "seconds")
     average = {"name": "mean member", **{k: mean(members, k) for k in keys}}
@@ -260,10 +260,9 @@ def page(split: str, rows: list[dict[str, Any]]) -> str:
     gain = 100 * (whole["accuracy"] - average["accuracy"])
     error = 1 - average["accuracy"]
     share = f", {100 * (whole['accuracy'] - average['accuracy']) / error:.0f} % of its errors" if error > 0 else ""
-    longest = max(row["seconds"] for row in members)
     factor = whole["seconds"] / average["seconds"] if average["seconds"] else math.nan
     cost = f"{factor:.1f} times the training and " if math.isfinite(factor) else ""
-    if whole["seconds"] == longest > 0:
+    if one_run:
         cost = "no training beyond its last member's and "
     lines += ["", f"The ensemble gains {gain:+.2f} points over the mean member{share}; it costs {cost}"
                   f"{len(members)} times the prediction."]  # fmt: skip

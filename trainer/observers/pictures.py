@@ -160,31 +160,31 @@ def rates(run: Run) -> tuple[list[float], list[float], list[float | None]]:
 
 
 def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first pictures of the first epoch, before and after augmentation and regularizers, as (N, H, W, C) in 0..1."""
+    """The first pictures of the first epoch, as read and as they would go into the network, and their classes."""
     import torch
 
     x, y = next(run.train.batches(0))
-    pipeline, run.train.pipeline = run.train.pipeline, None
-    try:
-        plain = next(run.train.batches(0))[0]
-    finally:
-        run.train.pipeline = pipeline
-    labels = y.argmax(1)[:count].tolist()
     with torch.random.fork_rng():
         x, _ = run.regularizer.batch(x, y)
-
-    return as_pictures(run, plain[:count]), as_pictures(run, x[:count]), labels
+    return before_and_after(run, x, count, 0, 0)
 
 
 def first_pictures(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first pictures of the step just made, as read and as they went into the network, (N, H, W, C) in 0..1, and classes."""
+    """The first pictures of the step just made, as read and as they went into the network, and their classes."""
+    assert run.batch is not None
+    return before_and_after(run, run.batch[0], count, run.passes, run.clock.batch - 1)
+
+
+def before_and_after(
+    run: Run, x: Tensor, count: int, epoch: int, batch: int
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """The first pictures of a batch as read and, in ``x``, as augmented and regularized, (N, H, W, C) in 0..1, and classes."""
     import numpy as np
 
-    assert run.batch is not None
-    pictures: Any = run.train.pictures  # pyright: ignore[reportAttributeAccessIssue]
-    chosen = next(run.train.indices(run.passes, run.clock.batch - 1))[1][:count]  # pyright: ignore[reportAttributeAccessIssue]
-    before = np.stack([pictures.fitted(i, run.info.shape[1]) for i in chosen]).astype(np.float32) / 255
-    return before, as_pictures(run, run.batch[0][: len(chosen)]), pictures.labels[chosen].tolist()
+    train: Any = run.train
+    chosen = next(train.indices(epoch, batch))[1][:count]
+    read = np.stack([train.pictures.fitted(i, run.info.shape[1]) for i in chosen]).astype(np.float32) / 255
+    return read, as_pictures(run, x[: len(chosen)]), train.pictures.labels[chosen].tolist()
 
 
 def as_pictures(run: Run, x: Tensor) -> np.ndarray:
