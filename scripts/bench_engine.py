@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ CASES = {
     "jpeg": ["architecture=cnn", "architecture.widths=[8]", "architecture.norm=none", "data=folder", "data.size=224"],
 }  # fmt: skip
 STEPS = 24
+AS_SHIPPED = {"GOMP_SPINCOUNT": "10000"}  # what ``train`` sets before torch is there (trainer/cli.py)
 EXTRA: list[str] = []  # overrides of a script that goes on from here
 JPEG_FOLDER: Path | None = None  # where the JPEGs stay between processes; None = in the process's own folder
 JPEGS, JPEG_SIDE = 1536, 375  # of 500 x 375 pixels
@@ -155,29 +157,31 @@ def loaded(images: Any, labels: Any, augmented: bool) -> Iterator[Any]:
 
 
 def decoded(run: Any, paths: list[Path], labels: Any) -> Iterator[Any]:
-    """Batches decoded by two threads, two ahead: libjpeg-turbo at the smallest scale that suffices, normalised at once."""
+    """Batches decoded by two threads behind the training, two ahead, normalised at once."""
     from collections import deque
     from concurrent.futures import ThreadPoolExecutor
 
     import cv2
-    import simplejpeg
     import torch
+    from torch.nn import functional
+
+    from trainer.data.decode import step_back
 
     cv2.setNumThreads(0)
     device, side = run.precision.device, 224
 
-    def picture(path: Path) -> Any:
-        image = simplejpeg.decode_jpeg(path.read_bytes(), min_height=side, min_width=side)
-        height, width = image.shape[:2]
-        scale = side / min(height, width)
-        image = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-        return image[top : top + side, left : left + side]
+    def picture(path: Path) -> Any:  # 500 x 375 pixels: at half the scale too few would be left
+        image = torch.from_numpy(cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+        scale = side / min(image.shape[:2])
+        size = round(image.shape[0] * scale), round(image.shape[1] * scale)
+        image = functional.interpolate(image.permute(2, 0, 1)[None], size, mode="bilinear", antialias=True)
+        top, left = (size[0] - side) // 2, (size[1] - side) // 2
+        return image[0, :, top : top + side, left : left + side].permute(1, 2, 0)
 
     def batch(index: Any) -> Any:
-        return torch.from_numpy(np.stack([picture(paths[i]) for i in index.tolist()])), labels[index]
+        return torch.stack([picture(paths[i]) for i in index.tolist()]), labels[index]
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2, "decode", step_back) as pool:
         waiting: deque[Any] = deque()
         while True:
             for index in torch.randperm(len(paths)).split(BATCH):
@@ -326,6 +330,7 @@ def main() -> None:
     parser.add_argument("--alone", choices=["engine", "plain", "best"], help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.environ |= AS_SHIPPED | os.environ  # for all loops alike
     if options.alone:
         alone(options.alone, options.case[0], options.device, options.began)
         return

@@ -2,9 +2,10 @@
 
 Each peer is installed into an environment of its own, which sees this one's torch, and trains in a process of its own,
 ``--rounds`` times in turns with the others; figures are the 10th percentile of all its step times.
-default: as the peer's own tutorial has it: float32, a DataLoader of torchvision's transforms, logger and progress bar as shipped.
+default: as the peer's own tutorial has it: float32, a DataLoader of torchvision's transforms, logger and progress bar as shipped,
+glibc's allocator as it is.
 tuned: the same peer with all that the best hand-written loop has: channels-last, bf16 where the processor computes in it,
-resident pictures cut by the batch, glibc keeping freed memory; logger and progress bar off.
+resident pictures cut by the batch, glibc keeping freed memory, threads that wait as ours do; logger and progress bar off.
 
 mixup: the ResNet-20 with mixup and an average of the weights, against timm's loader, Mixup and ModelEmaV3 as a library.
 jpeg: a folder of photographs of 500 x 375 pixels at 224, decoded by two workers; figures are mean times, because workers hand
@@ -287,10 +288,8 @@ def timm_loaded(case: str, folder: str) -> Iterator[Any]:
 
 def measure(peer: str, case: str, tuned: bool, steps: int) -> None:
     """In the peer's process: the seconds of each step, printed as JSON."""
-    if tuned:
-        from trainer.engine.precision import keep_freed_memory
-
-        keep_freed_memory()
+    if not tuned and peer != "trainer":  # what builds the network for all would also set the allocator
+        bench_engine.EXTRA = ["engine.keep_memory=false"]
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -349,7 +348,8 @@ def main() -> None:
             for peer, kind in kinds:
                 command = [pythons[peer], __file__, "--steps", str(options.steps), "--folder", str(options.folder.absolute()),
                            "--worker", peer, case, kind]  # fmt: skip
-                done = subprocess.run(command, capture_output=True, text=True)
+                shipped = bench_engine.AS_SHIPPED if kind == "tuned" or peer == "trainer" else {}
+                done = subprocess.run(command, capture_output=True, text=True, env=shipped | os.environ)
                 if done.returncode:
                     print(f"{peer}, {kind}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                     continue

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import struct
+import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -253,8 +256,8 @@ def test_a_jpeg_is_decoded_at_a_smaller_scale_that_still_suffices(height, width,
     cv2.imwrite(str(tmp_path / "a.jpg"), smooth)
     whole, small = (decode(tmp_path / "a.jpg", channels, s) for s in (None, size))
     assert min(small.shape[:2]) >= size
-    eighths = [-(-min(height, width) * n // 8) for n in range(1, 9)]  # libjpeg-turbo's scales
-    assert min(small.shape[:2]) == min(side for side in eighths if side >= size)
+    scales = [-(-min(height, width) // n) for n in (8, 4, 2, 1)]  # those for which libjpeg-turbo has vector code
+    assert min(small.shape[:2]) == min(side for side in scales if side >= size)
     assert small.shape[2] == channels
     difference = fit(whole, size).astype(int) - fit(small, size)
     assert abs(difference).mean() < 4
@@ -262,7 +265,7 @@ def test_a_jpeg_is_decoded_at_a_smaller_scale_that_still_suffices(height, width,
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_jpeg_has_the_pixels_that_pillow_finds(channels, tmp_path):
-    """Also grey ones in colour, and those of four inks, which libjpeg-turbo leaves to OpenCV."""
+    """Also grey ones in colour, and those of four inks."""
     from PIL import Image
 
     from trainer.data.decode import decode
@@ -274,6 +277,68 @@ def test_a_jpeg_has_the_pixels_that_pillow_finds(channels, tmp_path):
         expected = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB" if channels == 3 else "L"))
         assert found.shape == (40, 60, channels)
         assert abs(found.astype(int) - expected.reshape(found.shape)).mean() < (3 if mode == "CMYK" else 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_turned_as_its_camera_was_held(orientation, channels, tmp_path):
+    from PIL import Image, ImageOps
+
+    from trainer.data.decode import decode
+
+    picture = cv2.resize(np.random.default_rng(1).integers(0, 256, (4, 5, 3), np.uint8), (320, 192))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=95, exif=exif, progressive=orientation % 2 == 0)
+    turned = ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg")).convert("RGB" if channels == 3 else "L")
+    for size, least in ((None, 192), (96, 96), (24, 24)):  # the whole, half, an eighth
+        found = decode(tmp_path / "a.jpg", channels, size)
+        expected = np.asarray(turned.resize((found.shape[1], found.shape[0]), Image.Resampling.BOX))
+        assert min(found.shape[:2]) == least
+        assert abs(found.astype(int) - expected.reshape(found.shape)).mean() < 3
+
+
+def test_the_sides_of_a_jpeg_are_those_that_pillow_finds_and_a_torn_one_has_none(tmp_path):
+    from PIL import Image
+
+    from trainer.data.decode import sides
+
+    for options in ({}, {"progressive": True}, {"subsampling": 0}, {"comment": "words" * 99}, {"exif": Image.Exif()}):
+        Image.new("RGB", (31, 57)).save(tmp_path / "a.jpg", **options)
+        data = (tmp_path / "a.jpg").read_bytes()
+        assert sides(data) == (57, 31)
+        assert all(sides(data[:n]) in (None, (57, 31)) for n in range(len(data)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(20, 31), (60, 40), (90, 81)])
+def test_pictures_are_resized_as_torchvision_and_pillow_do_it(size, channels):
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    from trainer.data.decode import resized
+
+    picture = np.random.default_rng(0).integers(0, 256, (60, 40, channels), np.uint8)
+    found = resized(picture, size)
+    turned = torch.from_numpy(picture).permute(2, 0, 1)
+    assert torch.equal(
+        torch.from_numpy(found).permute(2, 0, 1), v2.functional.resize(turned, list(size), antialias=True)
+    )
+    pillow = Image.fromarray(picture.squeeze()).resize(size[::-1], Image.Resampling.BILINEAR)
+    assert abs(found.squeeze().astype(int) - np.asarray(pillow)).max() <= 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a thread's niceness is the process's")
+def test_threads_that_decode_step_back_behind_the_training_and_no_other_does():
+    from trainer.data.decode import BEHIND, decoders
+
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+    with decoders(2) as pool:
+        assert pool.submit(niceness).result() == min(before + BEHIND, 19)
+        assert niceness() == before
 
 
 @pytest.mark.parametrize("size", [(96, 128), (128, 96), (40, 40)])

@@ -17,7 +17,7 @@ from trainer.data import Normalization
 from trainer.data.decode import decoders
 from trainer.data.pictures import Files, Mapped, Pictures
 
-DECODING = "libjpeg-turbo"  # what was decoded otherwise is not found again
+DECODING = "libjpeg-turbo, antialiased"  # what was decoded otherwise is not found again
 
 
 def place(kind: str) -> Path:

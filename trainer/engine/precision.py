@@ -80,9 +80,13 @@ def default_threads() -> int:
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed blocks for the next step instead of giving them back to the kernel and faulting them in
     again; returns whether it listened. Elsewhere than on Linux with glibc there is nothing to tell.
+
+    torch is told to ask for pages of 2 MiB for its large tensors (it looks at its first one): what is faulted in nevertheless,
+    because the blocks kept do not fit, then costs a hundredth.
     """
     if not sys.platform.startswith("linux"):
         return False
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

@@ -130,9 +130,7 @@ def predictions(
 
 def picture_of(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -> np.ndarray | str:
     """The picture as the network takes it, uint8 (H, W, C), or why it is none."""
-    import cv2
-
-    from trainer.data.decode import decode, enlarged, fit
+    from trainer.data.decode import decode, enlarged, fit, resized
 
     channels, height, width = shape
     if not path.is_file():
@@ -141,10 +139,7 @@ def picture_of(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -
         image = decode(path, channels, enlarged(min(height, width), crop_pct))
     except (ConfigError, OSError):
         return "is no picture that can be read"
-    if height == width:
-        return fit(image, height, crop_pct)
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return resized if resized.ndim == 3 else resized[..., None]
+    return fit(image, height, crop_pct) if height == width else resized(image, (height, width))
 
 
 def lines_of(rows: list[dict[str, Any]], form: str, top: int, heading: bool) -> str:
