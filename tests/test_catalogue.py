@@ -206,6 +206,25 @@ def test_whitening_makes_the_first_layers_outputs_uncorrelated_with_variance_one
     assert torch.equal(layer.weight[2 * size :], rest)
 
 
+@pytest.mark.parametrize("rule", ["auto", "whitening", "lsuv", "orthogonal"])
+def test_with_identity_all_convolutions_but_the_first_begin_by_passing_their_inputs_on(rule):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d
+    model = torch.nn.Sequential(
+        conv(2, 6, 3, padding=1), conv(6, 4, 1), conv(4, 9, 3, padding=1), conv(9, 9, 3, padding=1, groups=3),
+        torch.nn.Flatten(), torch.nn.Linear(9 * 64, 3),
+    )  # fmt: skip
+    Initialization(rule, identity=True).apply(model, RELU, batch=torch.randn(32, 2, 8, 8))
+    x = torch.randn(5, 4, 8, 8)
+    passed, scale = model[2](x)[:, :4], 1.0
+    if rule == "lsuv":  # which scales the whole layer
+        scale = float(passed.detach().norm() / x.norm())
+    assert torch.allclose(passed, scale * x, atol=1e-5)
+    assert model[2].weight[4:].std() > 0.01
+    for layer in (model[0], model[1], model[3]):  # the first, one of fewer outputs, one in groups
+        assert (layer.weight == 0).float().mean() < 0.1
+
+
 def test_whitening_of_fewer_filters_takes_the_directions_that_vary_most():
     torch.manual_seed(0)
     pictures = torch.randn(500, 1, 2, 2) * torch.tensor([1.0, 9.0, 3.0, 0.1]).view(1, 1, 2, 2)

@@ -65,6 +65,13 @@ MISTAKES = {
 }  # fmt: skip
 
 
+def test_a_key_that_must_be_given_is_not_denied_beside_another_mistake(train, tmp_path):
+    code, _, err = train("data=folder", f"data.root={tmp_path}", "augmentation=nonsense")
+    assert code == 2
+    assert "augmentation = 'nonsense'" in err
+    assert "data.root" not in err
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_wrong_command_is_answered_with_key_value_and_what_is_allowed(mistake, train, tmp_path):
     (tmp_path / "file").touch()

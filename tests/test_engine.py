@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from recording import GraphOnCPU
 from torch.nn import functional as F
 
 from trainer.build import build
@@ -16,7 +17,7 @@ from trainer.config import resolve
 from trainer.engine.capture import Captured
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit
-from trainer.engine.step import forward_backward, train_step
+from trainer.engine.step import gradients, train_step, update
 
 SMALL = (
     "data=fake", "data.size=8", "data.count=100", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",
@@ -188,38 +189,110 @@ def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
     assert row["validation_loss"] != row["averaged_loss"]
 
 
-class Again:
-    """Stands for a CUDA graph on the CPU: what was recorded is done anew, from the same places."""
-
-    def __init__(self, fails: bool) -> None:
-        self.fails, self.replays = fails, 0
-
-    def record(self, work):
-        if self.fails:
-            raise RuntimeError("operation not permitted when stream is capturing")
-
-        def replay():
-            self.replays += 1
-            work()
-
-        return replay
+def recorded(run) -> GraphOnCPU:
+    """Let the run record its steps as on a GPU."""
+    recorder = GraphOnCPU()
+    run.capture = Captured(gradients, update, run.notes.append, recorder)
+    return recorder
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_recorded_step_equals_the_ordinary_one_also_for_short_batches_and_where_recording_fails(fails):
-    words = ("data.test=12", "optimizer=adam", "optimizer.clip_norm=1", "regularizer=[mixup,l2]", "averaging=ema")
+def both(*words: str, seed: int = 1):
+    """Two equal runs that have been trained, the first with recorded steps, and its recorder."""
     run, other = run_of(*words), run_of(*words)
-    recorder, notes = Again(fails), []
-    run.capture = Captured(forward_backward, notes.append, recorder)
-    torch.manual_seed(1)
-    fit(run)
-    torch.manual_seed(1)
-    fit(other)
-    assert len(notes) == 1
-    assert ("no CUDA graph: operation not" in notes[0]) == fails
-    assert recorder.replays == (0 if fails else run.clock.step - 3 - 2)  # three warm up, two batches are short
+    recorder = recorded(run)
+    for one in (run, other):
+        torch.manual_seed(seed)
+        fit(one)
+    return run, other, recorder
+
+
+def assert_same(run, other, tolerance: float = 0.0) -> None:
     for (name, a), b in zip(run.model.state_dict().items(), other.model.state_dict().values(), strict=True):
-        assert torch.equal(a, b), name
+        assert torch.allclose(a.double(), b.double(), rtol=0, atol=tolerance), name
+    keys = [
+        k
+        for k, v in run.history.rows[0].items()
+        if k not in ("phase", "seconds", "images_per_second") and v is not None
+    ]
+    for row, expected in zip(run.history.rows, other.history.rows, strict=True):
+        assert [row[k] for k in keys] == pytest.approx([expected[k] for k in keys], rel=1e-9 if not tolerance else 1e-3)
+
+
+WHOLE = "a step is one CUDA graph"
+# Rates that float32 holds exactly: a recorded step reads them from the device as float32.
+EXACT = ("optimizer.lr=0.0078125", "schedule=[step]", "schedule.step.every=1", "schedule.step.factor=0.5")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+def test_a_recorded_step_equals_the_ordinary_one_bit_for_bit_while_the_rate_falls(optimizer):
+    words = (
+        "data.test=12",
+        f"optimizer={optimizer}",
+        "optimizer.clip_norm=1",
+        "regularizer=[mixup,l2,dropout]",
+        "averaging=ema",
+    )
+    run, other, recorder = both(*words, *EXACT)
+    assert run.notes[-1] == WHOLE
+    assert recorder.replays == run.clock.step - 3 - 2  # three warm up, two batches are short
+    assert_same(run, other)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop", "adam_uncorrected", "muon"])
+def test_our_own_rules_read_a_rate_from_the_device_as_they_read_a_number(optimizer):
+    run, other, recorder = both(f"optimizer={optimizer}", "optimizer.weight_decay=0.01", "schedule=[cosine]")
+    assert run.notes[-1] == WHOLE
+    assert recorder.replays > 3
+    assert_same(run, other, 2e-5)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("optimizer=adadelta",),
+        ("optimizer=adagrad", "optimizer.epsilon_inside_root=false"),
+        ("optimizer=momentum", "schedule=[one_cycle]"),  # moves the momentum
+    ],
+)
+def test_what_cannot_be_read_from_the_device_stays_outside_of_the_graph(words):
+    run, other, recorder = both(*words, "data.test=12")
+    assert run.notes[-1] == WHOLE + " but for the optimizer"
+    assert recorder.replays >= run.clock.step - 3 - 2 - 2
+    assert_same(run, other)
+
+
+def test_where_recording_fails_the_run_goes_on_the_ordinary_way_and_says_why():
+    words = ("optimizer=adam", "regularizer=[l2]")
+    run, other = run_of(*words), run_of(*words)
+    recorder = recorded(run)
+    forward = run.model.forward
+    run.model.forward = lambda x: forward(x * max(float(x.max()), 0) / float(x.max()))  # Python asks for a number
+    for one in (run, other):
+        fit(one)
+    assert [n for n in run.notes if "CUDA" in n] == ["no CUDA graph: operation not permitted when stream is capturing"]
+    assert (recorder.records, recorder.replays) == (1, 0)
+    assert_same(run, other, 1e-6)
+
+
+def test_recorded_steps_go_on_rightly_after_a_range_test_a_checkpoint_and_a_change_of_phase():
+    words = ("recipe=gradual", "recipe.stages=2", "recipe.lr=auto", "epochs=4", "optimizer=adam", "data.test=12")
+    run, other, recorder = both(*words)
+    assert run.rates == other.rates
+    assert len(run.rates) == 2
+    assert recorder.records == 3 + 2  # three phases, two range tests
+    assert_same(run, other, 1e-5)
+    run, other = run_of("optimizer=adam", "epochs=4", *EXACT), run_of("optimizer=adam", "epochs=4", *EXACT)
+    recorded(run)
+    fit(run)
+    half = run_of("optimizer=adam", "epochs=2", *EXACT)
+    recorded(half)
+    fit(half)
+    state = half.state()
+    assert all(type(g["lr"]) is float and not g.get("capturable") for g in state["optimizer"]["param_groups"])
+    recorded(other)
+    other.load(state)
+    fit(other)
+    assert_same(run, other)
 
 
 def test_a_graph_is_refused_where_there_is_no_gpu_and_compiling_keeps_every_name(monkeypatch):
@@ -251,6 +324,6 @@ def test_on_a_gpu_a_step_is_recorded_and_equals_the_ordinary_one():
     run, other = run_of(*words), run_of(*words, "engine.graph=off")
     fit(run)
     fit(other)
-    assert run.notes[-1] == "a step is one CUDA graph"
+    assert run.notes[-1] == WHOLE
     for (name, a), b in zip(run.model.state_dict().items(), other.model.state_dict().values(), strict=True):
         assert torch.allclose(a.float(), b.float(), atol=1e-5), name

@@ -149,6 +149,16 @@ def test_layer_decay_lowers_the_rate_from_layer_to_layer():
     assert [ratio[id(layer[0][1])] for layer in layers_of(model)] == [0.25, 0.5, 1.0]
 
 
+def test_biases_step_by_a_multiple_of_the_rate_and_the_weights_of_norms_do_not():
+    model = network()
+    option = SGD(lr=1.0, bias_lr_mult=64.0, layer_decay=0.5)
+    ratio = {id(p): group["ratio"] for group in parameter_groups(layers_of(model), option) for p in group["params"]}
+    plain = SGD(lr=1.0, layer_decay=0.5)
+    before = {id(p): group["ratio"] for group in parameter_groups(layers_of(model), plain) for p in group["params"]}
+    for name, p in model.named_parameters():
+        assert ratio[id(p)] == before[id(p)] * (64.0 if name.endswith(".bias") else 1.0), name
+
+
 def test_frozen_parameters_are_left_out():
     model = network()
     model[0].requires_grad_(False)
@@ -169,6 +179,7 @@ def test_a_class_of_torch_can_be_named_with_its_rate():
     ("kind", "wrong"),
     [
         (SGD, {"lr": 0}), (SGD, {"weight_decay": -1}), (SGD, {"clip_norm": -1}), (SGD, {"layer_decay": 0}),
+        (SGD, {"bias_lr_mult": 0}),
         (Momentum, {"momentum": 1}), (Momentum, {"momentum": 0}), (Adam, {"betas": (0.9, 1.0)}), (Adam, {"eps": 0}),
         (Adadelta, {"rho": 1}),
     ],

@@ -24,7 +24,7 @@ from trainer.engine.capture import Captured
 from trainer.engine.evaluation import has_batch_norm
 from trainer.engine.precision import apply_engine, device_of, precision_of
 from trainer.engine.run import Batches, Info, Precision, Run
-from trainer.engine.step import forward_backward
+from trainer.engine.step import gradients, update
 from trainer.initialization import Initialization, Pretrained
 from trainer.optimizers import ForeignOptimizer, Optimizer
 from trainer.optimizers.groups import parameter_groups
@@ -90,7 +90,7 @@ def hasten(run: Run, config: Config) -> None:
         raise ConfigError(Problem("engine.graph", "on", "is for a GPU", "engine.graph=auto"))
     plain = config.micro_batch is None and distributed.world() == 1 and engine.compile in ("off", "default")
     if engine.graph != "off" and on_gpu and plain:
-        run.capture = Captured(forward_backward, run.notes.append)
+        run.capture = Captured(gradients, update, run.notes.append)
 
 
 def load_splits(config: Config) -> Splits:

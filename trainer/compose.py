@@ -221,7 +221,7 @@ def _unknown_keys(keys: list[Any], choices: list[Any], groups: dict[str, Any], f
         for part in key.split("."):
             if part.startswith("hydra"):
                 break
-            if not hasattr(node, "keys") or part not in node:
+            if part not in list(getattr(node, "keys", tuple)()):  # `in node` denies a key whose value is ???
                 problems.append(_unknown_key(override, part, path, node, groups))
                 break
             node, path = node._get_node(part), [*path, part]  # pyright: ignore[reportOptionalMemberAccess]

@@ -28,7 +28,9 @@ class Initialization:
     the others (Glorot 2010); ``normal`` has the deviation ``std``; ``torch`` leaves torch's own; ``lsuv`` scales orthogonal
     matrices, layer by layer, until each layer's output on a batch has the variance 1 (Mishkin & Matas 2015); ``whitening`` is
     auto, but the first layer begins with the principal directions of a batch's patches, with both signs, each scaled so that
-    its output has the variance 1 (Page 2019; Jordan 2024, arXiv:2404.00498).
+    its output has the variance 1 (Page 2019; Jordan 2024, arXiv:2404.00498). With ``identity`` each convolution but the first
+    that has at least as many outputs as inputs begins by passing its inputs on in its first outputs (Zagoruyko & Komodakis
+    2017, arXiv:1706.00388); the other outputs have the rule's weights.
     """
 
     rule: Literal[
@@ -36,6 +38,7 @@ class Initialization:
         "torch", "lsuv", "whitening",
     ] = "auto"  # fmt: skip
     std: float = 0.01
+    identity: bool = False
 
     @property
     def needs_batch(self) -> bool:
@@ -68,6 +71,8 @@ class Initialization:
                         self._weights(module.weight, activation, last=module is head)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+        if self.identity and not head_only:
+            pass_on([m for m in model.modules() if isinstance(m, nn.Conv2d)][1:])
         if self.rule == "lsuv" and batch is not None and not head_only:
             unit_variance(model, batch)
         if self.rule == "whitening" and batch is not None and not head_only:
@@ -118,6 +123,24 @@ class Pretrained:
     prefer: Literal["best", "last"] = "best"
     head: Literal["new", "same"] = "new"
     needs_batch: ClassVar[bool] = False
+
+
+def pass_on(layers: Sequence[nn.Conv2d]) -> None:
+    """Let the first outputs of each convolution that has at least as many of them as inputs be these inputs.
+
+    >>> import torch
+    >>> layer = torch.nn.Conv2d(2, 3, 3, padding=1)
+    >>> pass_on([layer])
+    >>> x = torch.rand(1, 2, 4, 4)
+    >>> bool(torch.allclose(torch.nn.functional.conv2d(x, layer.weight, padding=1)[:, :2], x))
+    True
+    """
+    from torch import nn
+
+    for layer in layers:
+        inputs = layer.weight.shape[1]  # of each group
+        if layer.groups == 1 and len(layer.weight) >= inputs:
+            nn.init.dirac_(layer.weight.data[:inputs])
 
 
 def whiten(layer: nn.Conv2d | nn.Linear, batch: Tensor, eps: float = 5e-4) -> None:

@@ -1,4 +1,4 @@
-"""One step's forward and backward as one CUDA graph: where a network is small, launching its kernels costs more than they do."""
+"""A step as one CUDA graph: where a network is small, launching its kernels costs more than they do."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from trainer.optimizers.groups import can_be_recorded
+
 if TYPE_CHECKING:
     from trainer.engine.run import Run
 
-Step = Callable[..., tuple[Tensor, Tensor]]
 WARM = 3  # eager steps before the capture: cuDNN chooses algorithms, workspaces and optimizer states come to be
 
 
@@ -22,63 +23,113 @@ class Recorder:
         """Record ``work`` without doing it; return what does it."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph):
+        # thread_local: threads that bring pictures may call CUDA meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
 
 class Captured:
-    """``forward_backward`` that is recorded once and then replayed, for batches of the one shape that was recorded.
+    """A step that is recorded once and then replayed, for batches of the one shape that was recorded.
 
-    The optimizer, the rates, mixing and clipping stay outside, so that every one of them goes with it; they cost few
-    launches. Batches of another shape (an epoch's last) and the first ``WARM`` steps go the ordinary way. Where recording
-    fails, the run goes on the ordinary way and ``note`` says why. The graph writes the gradients anew at every replay, always
-    into the same places.
+    Recorded are ``gradients`` (forward, backward, sums) and ``update`` (clipping, the optimizer), which reads its rates from the
+    device; or ``gradients`` alone where an optimizer computes with numbers that Python has, or a schedule moves the momentum.
+    Mixing and averaging stay outside. Batches of another shape (an epoch's last) and the first ``WARM`` steps go the ordinary
+    way. Where recording fails, the run goes on the ordinary way and ``note`` says why. The graph writes the gradients anew at
+    every replay, always into the same places.
     """
 
-    def __init__(self, eager: Step, note: Callable[[str], None], recorder: Recorder | None = None) -> None:
-        self.eager, self.note, self.recorder = eager, note, recorder or Recorder()
-        self.seen, self.failed = 0, False
-        self.x = self.y = self.loss = self.outputs = torch.empty(0)
+    def __init__(
+        self,
+        gradients: Callable[[Run, Tensor, Tensor], None],
+        update: Callable[[Run], None],
+        note: Callable[[str], None],
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.gradients, self.update, self.note, self.recorder = gradients, update, note, recorder or Recorder()
+        self.failed = self.partial = False
+        self.said: set[str] = set()
+        self.seen = 0
         self.replay: Callable[[], None] | None = None
 
-    def __call__(self, run: Run, x: Tensor, y: Tensor, weight: float, first: bool) -> tuple[Tensor, Tensor]:
-        if self.replay is None and not self.failed and weight == 1 and first:
+    def __call__(self, run: Run, x: Tensor, y: Tensor) -> None:
+        """A step on the batch x (N, C, H, W), y (N, K), replayed where that is possible."""
+        if self.replay is not None and self.whole and self.fixed != fixed(run.optimizer):
+            self.partial = True  # somebody moves what was recorded as a number
+            self.forget()
+            self.seen = WARM
+        if self.replay is None and not self.failed:
             self.seen += 1
             if self.seen > WARM:
                 self._record(run, x, y)
-        if self.replay is None or weight != 1 or not first or not self._fits(x, y):
-            return self.eager(run, x, y, weight, first)
+        if self.replay is None or x.shape != self.x.shape or y.shape != self.y.shape:
+            self.gradients(run, x, y)
+            self.update(run)
+            return
         self.x.copy_(x)
         self.y.copy_(y)
         self.replay()
-        for parameter, gradient in self.gradients:
+        run.sums.count += len(x)
+        for parameter, gradient in self.grads:
             parameter.grad = gradient  # an eager step between may have put another there
         # What the graph writes is overwritten at its next replay; whoever keeps a loss keeps a copy.
-        return self.loss.clone(), self.outputs
+        loss, run.outputs, run.grad_norm = self.results
+        run.loss = None if loss is None else loss.clone()
+        if not self.whole:
+            self.update(run)
 
     def forget(self) -> None:
-        """Record anew: another part of the network is trained from now on."""
+        """Record anew: another part of the network is trained from now on, or the optimizer's state lies elsewhere."""
         self.seen, self.failed, self.replay = 0, False, None
 
-    def _fits(self, x: Tensor, y: Tensor) -> bool:
-        return x.shape == self.x.shape and y.shape == self.y.shape
+    def _say(self, text: str) -> None:
+        """Note it once, though each phase records anew."""
+        if text not in self.said:
+            self.said.add(text)
+            self.note(text)
 
     def _record(self, run: Run, x: Tensor, y: Tensor) -> None:
-        parameters = [p for p in run.model.parameters() if p.requires_grad]
         self.x, self.y = torch.empty_like(x).copy_(x), torch.empty_like(y).copy_(y)
+        self.whole = not self.partial and can_be_recorded(run.optimizer)
+        before = run.sums.count, run.loss, run.outputs, run.grad_norm
+        if self.whole:
+            rates_on_device(run.optimizer, x.device)
 
         def work() -> None:
-            for parameter in parameters:
-                parameter.grad = None  # the gradients are made inside, at places that stay
-            self.loss, self.outputs = self.eager(run, self.x, self.y, 1.0, True)
+            self.gradients(run, self.x, self.y)
+            if self.whole:
+                self.update(run)
 
+        run.optimizer.zero_grad(set_to_none=True)  # the gradients are made inside, at places that stay
         try:
             self.replay = self.recorder.record(work)
-            self.gradients = [(p, p.grad) for p in parameters if p.grad is not None]
-            self.note("a step is one CUDA graph")
+            self.results = run.loss, run.outputs, run.grad_norm
+            self.grads = [(p, p.grad) for p in run.model.parameters() if p.grad is not None]
+            self.fixed = fixed(run.optimizer)
+            self._say("a step is one CUDA graph" if self.whole else "a step is one CUDA graph but for the optimizer")
         except (RuntimeError, NotImplementedError) as error:
             self.failed = True
-            self.note(f"no CUDA graph: {str(error).splitlines()[0]}")
-            for parameter in parameters:
-                parameter.grad = None
+            self._say(f"no CUDA graph: {str(error).splitlines()[0]}")
+            run.optimizer.zero_grad(set_to_none=True)
+        run.sums.count, run.loss, run.outputs, run.grad_norm = before
+
+
+def rates_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Let the optimizer read its rates from the device, where each step writes them, and count its steps there."""
+    for group in optimizer.param_groups:
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
+        if "capturable" in group:
+            group["capturable"] = True
+    # Steps of another shape are not recorded, on purpose: torch would warn of them.
+    optimizer._warned_capturable_if_run_uncaptured = True  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def fixed(optimizer: torch.optim.Optimizer) -> list[Any]:
+    """What a recorded update keeps as it was: all numbers of the groups, and where their rates lie."""
+    return [
+        id(value) if isinstance(value, Tensor) else value
+        for group in optimizer.param_groups
+        for key, value in group.items()
+        if key != "params"
+    ]

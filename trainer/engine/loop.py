@@ -107,7 +107,7 @@ def epoch_row(run: Run) -> dict[str, Any]:
         "phase": run.phase.name,
         "epoch": run.time,
         "step": run.clock.step,
-        "lr": group["lr"] / group["ratio"],
+        "lr": run.lr,
         "momentum": momentum,
     }
     row |= {f"train_{name}": value for name, value in means(run.sums).items()}

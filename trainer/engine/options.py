@@ -17,11 +17,13 @@ class Engine:
     """How the arithmetic is done. ``auto`` suits the device; nothing here changes what is computed but in its last bits.
 
     ``threads`` counts those that compute on the CPU (``auto``: the processors this process may use). ``keep_memory`` keeps
-    freed memory in the process instead of giving it back at every step. ``deterministic`` makes cuDNN choose algorithms
-    that repeat bit for bit (the CPU always does). ``compile`` is the mode of torch.compile, which takes up to a minute at the
-    first step, off by default: on a CPU it was slower than channels-last and bf16 (0.7 to 1.0 of their speed). ``graph`` records
-    forward and backward of a step as one CUDA graph: auto does so on a GPU. ``distributed`` ddp averages the gradients of all
-    processes that torchrun started; ``sync_batch_norm`` then normalises by the whole batch instead of by each one's share.
+    freed memory in the process instead of giving it back at every step, and asks for pages of 2 MiB for large tensors.
+    ``deterministic`` makes cuDNN choose algorithms that repeat bit for bit (the CPU always does). ``compile`` is the mode of
+    torch.compile, which takes up to a minute at the first step, off by default: on a CPU it was slower than channels-last and
+    bf16 (0.7 to 1.0 of their speed). ``graph`` records a step as one CUDA graph: forward, backward, sums, clipping and the
+    optimizer, but not the latter where it is adadelta, has ``epsilon_inside_root`` false, or a schedule moves its momentum; auto
+    does so on a GPU. ``distributed`` ddp averages the gradients of all processes that torchrun started; ``sync_batch_norm`` then
+    normalises by the whole batch instead of by each one's share.
     """
 
     kind: Literal["auto", "cpu", "gpu"] = "auto"

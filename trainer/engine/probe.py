@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer.engine.distributed import agree, world
 from trainer.engine.run import Run
 from trainer.engine.step import train_step
+from trainer.optimizers.groups import set_rate
 from trainer.rates import NothingDescends, read, rising, rounded
 
 DIVERGED = 4.0  # times the first loss, or that of guessing where this is more: beyond that there is nothing to see
@@ -57,8 +58,7 @@ def range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[float]]
     with restored(run), contextlib.closing(endless(run)) as batches:
         run.train_mode()
         for rate, (x, y) in zip(rates, batches, strict=False):
-            for group in run.optimizer.param_groups:
-                group["lr"] = rate * group["ratio"]
+            set_rate(run.optimizer, rate)
             train_step(run, x, y)
             assert run.loss is not None
             loss = float(run.loss)

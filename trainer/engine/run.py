@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from trainer.architectures.layers import layers_of, trained
 from trainer.engine import distributed
 from trainer.history import History
 from trainer.metrics import Sums
-from trainer.optimizers.groups import parameter_groups
+from trainer.optimizers.groups import parameter_groups, portable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -132,7 +133,8 @@ class Run:
     batch: tuple[Tensor, Tensor] | None = None  # of the last step, as it went into the network
     grad_norm: Tensor | None = None  # of the last step before it was clipped; None where nothing clips
     forward: Any = None  # what a training step calls: the model, or what wraps it; never saved
-    capture: Any = None  # records forward and backward where steps can be replayed
+    capture: Any = None  # records steps where they can be replayed
+    lr: float = math.nan  # the rate of the last step, before a group's ratio
     looks: list[dict[str, Any]] = field(default_factory=list)  # what an observer saw in the layers; never saved
     facts: dict[str, Any] = field(default_factory=dict)  # what an observer found out about the data, for the diagnosis
     news: list[str] = field(default_factory=list)  # what cannot wait until the end: the console says it at once
@@ -249,7 +251,7 @@ class Run:
         cuda = self.precision.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": portable(self.optimizer.state_dict()),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
             "clock": asdict(self.clock),
             "history": self.history.rows,
@@ -267,6 +269,8 @@ class Run:
             self.enter()
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.capture is not None:
+            self.capture.forget()  # the optimizer's state lies elsewhere now
         self.rates = dict(state.get("rates", {}))
         if self.averaged is not None and state["averaged"] is not None:
             self.averaged.load_state_dict(state["averaged"])

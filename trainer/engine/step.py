@@ -9,45 +9,56 @@ from torch import Tensor
 
 from trainer.engine.run import Run
 from trainer.metrics import soft_cross_entropy
+from trainer.optimizers.groups import set_rate
 
 
 def set_rates(run: Run) -> None:
     """Write this step's rate, and momentum where the schedule moves it, into the optimizer."""
     schedule, t = run.phase.schedule, run.time
-    multiplier = schedule(t, run.history)
     momentum = schedule.momentum_at(t)
-    rate = run.rate * multiplier
+    run.lr = run.rate * schedule(t, run.history)
+    set_rate(run.optimizer, run.lr)
+    if momentum is None:
+        return
     for group in run.optimizer.param_groups:
-        group["lr"] = rate * group["ratio"]
-        if momentum is not None:
-            key = run.optimizer_option.momentum_key
-            if key == "betas":
-                group["betas"] = (momentum, *group["betas"][1:])
-            else:
-                group["momentum"] = momentum
+        if run.optimizer_option.momentum_key == "betas":
+            group["betas"] = (momentum, *group["betas"][1:])
+        else:
+            group["momentum"] = momentum
 
 
 def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
-    """One step of the optimizer; the batch goes through the network in parts where ``micro_batch`` says so.
-
-    ``weight`` is what this process's share of the batch counts where several train together; gradients meet at the last part.
-    """
-    # Not after the step: until the next one observers can look at the gradients. A replayed graph puts its own back.
-    run.optimizer.zero_grad(set_to_none=True)
+    """One step of the optimizer; ``weight`` is what this process's share of the batch counts where several train together."""
     if run.regularizer.acts_on_batch:
         x, y = run.regularizer.batch(x, y)
-    run.batch, size = (x, y), len(x)
+    run.batch = (x, y)
+    if run.capture is not None:
+        run.capture(run, x, y)
+    else:
+        gradients(run, x, y, weight)
+        update(run)
+
+
+def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
+    """Gradients, loss and logits of a batch, which goes through the network in parts where ``micro_batch`` says so; gradients of
+    several processes meet at the last part.
+    """
+    # Not after the step: until the next one observers can look at the gradients.
+    run.optimizer.zero_grad(set_to_none=True)
+    size = len(x)
     part = min(run.micro_batch or size, size)
     for begin in range(0, size, part):
         part_x, part_y = (x, y) if part == size else (x[begin : begin + part], y[begin : begin + part])
         apart = getattr(run.forward, "no_sync", None) if begin + part < size else None
         with apart() if apart else contextlib.nullcontext():
-            loss, outputs = (run.capture or forward_backward)(
-                run, part_x, part_y, weight * len(part_x) / size, first=begin == 0
-            )
+            loss, outputs = forward_backward(run, part_x, part_y, weight * len(part_x) / size, first=begin == 0)
         if weight:
             run.sums.add(loss, outputs, part_y)
         run.loss, run.outputs = loss, outputs
+
+
+def update(run: Run) -> None:
+    """Clip the gradients where the optimizer option says so, and move the weights."""
     clip = run.optimizer_option.clip_norm
     if clip:
         run.grad_norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)

@@ -83,17 +83,20 @@ class Console(Watcher):
         if now < self.next:
             return
         means = run.sums.means()
-        rate = run.optimizer.param_groups[0]["lr"]
         speed = (
             (run.clock.step - self.done_before) * run.train.num_pictures / len(run.train) / max(now - self.began, 1e-9)
         )
         if not self.live:
             self.next = now + self.plain_every
             share = f"{run.clock.batch}/{run.steps_of_epoch} batches"
-            print(f"  {share}  loss {means['loss']:.4f}  accuracy {means['accuracy']:.4f}  rate {rate:.3g}", flush=True)
+            print(
+                f"  {share}  loss {means['loss']:.4f}  accuracy {means['accuracy']:.4f}  rate {run.lr:.3g}", flush=True
+            )
             return
         trend = sparkline([row["train_loss"] for row in run.history], 12)
-        text = f"loss {means['loss']:.4f}  acc {means['accuracy']:.4f}  rate {rate:.2e}  {speed:,.0f} images/s  {trend}"
+        text = (
+            f"loss {means['loss']:.4f}  acc {means['accuracy']:.4f}  rate {run.lr:.2e}  {speed:,.0f} images/s  {trend}"
+        )
         epoch = f"epoch {len(run.history) + 1}"
         self.bars.update(self.part, completed=run.clock.batch, total=run.steps_of_epoch, text=text, description=epoch)
         self.bars.update(self.whole, completed=run.clock.step, total=run.total_steps, text=f"step {run.clock.step}")

@@ -53,7 +53,7 @@ class TensorBoard(Watcher):
         group = run.optimizer.param_groups[0]
         momentum = group.get("momentum", group.get("betas", (None,))[0])
         self.losses.append(run.loss)
-        self.steps.append((run.clock.step, group["lr"] / group["ratio"], momentum))
+        self.steps.append((run.clock.step, run.lr, momentum))
 
     def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
         if run.folder is None:

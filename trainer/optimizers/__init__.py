@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Optimizer:
     """What all optimizers have: the peak rate ``lr`` (the schedule multiplies it), decay of the weights (not of biases
     and norms, unless ``decay_all``), clipping of the gradient's norm (0 = off), and ``layer_decay``, the ratio of a
-    layer's rate to that of the layer above it (1 = all alike).
+    layer's rate to that of the layer above it (1 = all alike). ``bias_lr_mult`` is the rate of biases, those of norms included,
+    over that of weights (1 = all alike).
     """
 
     lr: float = 0.1
@@ -26,6 +27,7 @@ class Optimizer:
     decay_all: bool = False
     clip_norm: float = 0.0
     layer_decay: float = 1.0
+    bias_lr_mult: float = 1.0
     momentum_key: ClassVar[Literal["momentum", "betas"] | None] = None
 
     def __post_init__(self) -> None:
@@ -35,6 +37,7 @@ class Optimizer:
             weight_decay=(self.weight_decay >= 0, "must be >= 0"),
             clip_norm=(self.clip_norm >= 0, "must be >= 0; 0 = off"),
             layer_decay=(0 < self.layer_decay <= 1, "must be in (0, 1]"),
+            bias_lr_mult=(self.bias_lr_mult > 0, "must be > 0; 1 = as all others"),
         )
 
     def kind(self, dimensions: int, is_head: bool) -> tuple[str, float]:

@@ -16,7 +16,10 @@ Tensors = list[Tensor]
 
 
 class MultiTensor(torch.optim.Optimizer):
-    """What the rules share: per group, all parameters with a gradient go through ``update`` at once."""
+    """What the rules share: per group, all parameters with a gradient go through ``update`` at once.
+
+    A group's ``lr`` is a number, or a tensor on the device where a recorded step reads it.
+    """
 
     slots: tuple[str, ...] = ()  # names of the running tensors of each parameter, zero at the beginning
 
@@ -97,7 +100,19 @@ def _step_by_root(params: Tensors, direction: Tensors, square: Tensors, group: d
     """w ← w − lr·direction/√(square + eps)."""
     root = torch._foreach_add(square, group["eps"])
     torch._foreach_sqrt_(root)
-    torch._foreach_addcdiv_(params, direction, root, -group["lr"])
+    if isinstance(group["lr"], Tensor):
+        torch._foreach_div_(root, group["lr"])
+        torch._foreach_addcdiv_(params, direction, root, -1.0)
+    else:
+        torch._foreach_addcdiv_(params, direction, root, -group["lr"])
+
+
+def _descend(params: Tensors, directions: Tensors, rate: float | Tensor) -> None:
+    """w ← w − rate·direction."""
+    if isinstance(rate, Tensor):
+        torch._foreach_sub_(params, torch._foreach_mul(directions, rate))
+    else:
+        torch._foreach_add_(params, directions, alpha=-rate)
 
 
 class Muon(MultiTensor):
@@ -122,13 +137,13 @@ class Muon(MultiTensor):
         if group["kind"] != "matrix":
             torch._foreach_mul_(velocity, share)
             torch._foreach_add_(velocity, grads)
-            torch._foreach_add_(params, torch._foreach_add(grads, velocity, alpha=share), alpha=-rate)
+            _descend(params, list(torch._foreach_add(grads, velocity, alpha=share)), rate)
             return
         torch._foreach_lerp_(velocity, grads, 1 - share)
         for p, ahead in zip(params, torch._foreach_lerp(grads, velocity, share), strict=True):
             matrix = ahead.reshape(len(ahead), -1)
             scale = math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1]))
-            p.add_(orthogonal(matrix, group["steps"]).view_as(p), alpha=-rate * scale)
+            _descend([p], [orthogonal(matrix, group["steps"]).view_as(p)], rate * scale)
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:

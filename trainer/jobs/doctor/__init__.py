@@ -130,12 +130,12 @@ def learn(run: Run, lr: float, passes: int) -> tuple[int, float, float]:
     """Passes over the data, accuracy and loss in evaluation mode, at a constant rate until everything is known by heart."""
     from trainer.engine.evaluation import evaluate
     from trainer.engine.step import train_step
+    from trainer.optimizers.groups import set_rate
 
     scores = {"accuracy": 0.0, "loss": math.nan}
     for epoch in range(passes):
         run.train_mode()
-        for group in run.optimizer.param_groups:
-            group["lr"] = lr * group["ratio"]
+        set_rate(run.optimizer, lr)
         for x, y in run.train.batches(epoch):
             train_step(run, x, y)
         scores = evaluate(run.model, run.train, run.precision)
