@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -85,6 +86,20 @@ def test_a_wrong_command_is_answered_with_key_value_and_what_is_allowed(mistake,
     for word in words:
         assert word in err, err
     assert sorted(tmp_path.iterdir()) == before, "something half-written was left behind"
+
+
+@pytest.mark.parametrize("job", ["plan", "evaluate"])
+def test_a_reader_that_goes_away_is_no_failure(job, train, tmp_path):
+    """As in ``train job=evaluate | head -1``: what is printed has nowhere to go, what is written is whole."""
+    assert train(*SMALL, f"output={tmp_path / 'run'}")[0] == 0
+    given = [*SMALL, "job=plan"] if job == "plan" else ["job=evaluate", f"checkpoint={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "trainer", *given, f"output={tmp_path / job}"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert result_of(tmp_path / job)["status"] == "finished"
 
 
 def test_wrong_commands_do_not_wait_for_torch(tmp_path):

@@ -12,9 +12,12 @@ import sys
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.checks import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # What only says where or how fast a run is made would clutter its name.
 UNNAMED = ("output", "resume", "checkpoint", "device", "hydra", "observer", "engine", "run=", "runs=")
@@ -128,3 +131,16 @@ def write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def terminal(**options: Any) -> Console:
+    """rich's console, for which a reader that went away (``train job=evaluate | head -1``) is what it is for ``print``: rich
+    would end the program with code 1.
+    """
+    from rich.console import Console
+
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Terminal(highlight=False, **options)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 
 from trainer.checks import ConfigError
+from trainer.output import terminal
 
 FAILED = 1
 
@@ -69,7 +70,6 @@ def varied_only(jobs: list[tuple[str, Any]]) -> list[str]:
 
 def print_table(folder: Path) -> int:
     """The jobs of a sweep with how they ended; returns how many failed."""
-    from rich.console import Console
     from rich.table import Table
 
     found = outcomes(folder)
@@ -81,7 +81,7 @@ def print_table(folder: Path) -> int:
         failed, reason = result["status"] == "failed", result["stop_reason"].splitlines()[0]
         ended = f"failed: {reason}" if failed else reason
         table.add_row(str(number), name, *(row[head] for head in heads), ended, style="red" if failed else None)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = terminal(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     failures = sum(result["status"] == "failed" for _, result in jobs)
     if failures:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.checks import ConfigError, Problem, check
 from trainer.comparison import Group, Outcome, against_best, effects, exceeds, flat, grouped, settings_of
-from trainer.output import check_free, write
+from trainer.output import check_free, terminal, write
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -185,10 +185,9 @@ def show(metric: str, groups: list[Group], found: list[dict[str, Any]], confiden
     """The comparison in the terminal."""
     import sys
 
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = terminal(width=None if sys.stdout.isatty() else 160)
     for head, rows in ((heads(metric, groups), table(metric, groups, confidence)), (EFFECT_HEADS, effect_rows(found))):
         if rows:
             shown = Table(*head)

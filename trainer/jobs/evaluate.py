@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.checks import ConfigError, Problem, check
-from trainer.output import check_free, claim, write_json
+from trainer.output import check_free, claim, terminal, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,10 +184,9 @@ def per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[dict[str,
 
 def show(result: dict[str, Any], split: str, folder: Path) -> None:
     """The scores and the table per class."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(soft_wrap=True)
     found = result[split]
     console.print(f"{result['checkpoint']} ({result['weights']}) on {split}: "
                   f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}, "

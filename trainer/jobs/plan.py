@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.checks import check
-from trainer.output import check_free, claim, write_json
+from trainer.output import check_free, claim, terminal, write_json
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -97,12 +97,11 @@ def kept_bytes(run: Run, size: int) -> int:
 
 def show(run: Run, facts: dict[str, Any], folder: Path) -> None:
     """The facts in words, and the layers."""
-    from rich.console import Console
     from rich.table import Table
 
     from trainer.architectures.layers import layers_of
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(soft_wrap=True)
     for note in run.notes:
         console.print(note, markup=False)
     counts = ", ".join(f"{n:,} {name}" for name, n in facts["pictures"].items())

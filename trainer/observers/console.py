@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.checks import check
 from trainer.observers import Watcher
+from trainer.output import terminal
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
@@ -37,13 +38,11 @@ class Console(Watcher):
         )
 
     def on_fit_start(self, run: Run) -> None:
-        from rich.console import Console as Terminal
-
         from trainer.architectures.layers import count_parameters
 
         # What a notebook starts with ! believes to have a terminal, which shows every frame of the bars below the last one.
         no = False if "JPY_PARENT_PID" in os.environ else None
-        self.terminal = Terminal(highlight=False, soft_wrap=True, force_terminal=no, force_jupyter=no)
+        self.terminal = terminal(soft_wrap=True, force_terminal=no, force_jupyter=no)
         self.live = self.terminal.is_terminal
         self.next = time.monotonic() + (self.every if self.live else self.plain_every)
         self.began, self.done_before = time.monotonic(), run.clock.step

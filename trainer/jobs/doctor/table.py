@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainer.output import terminal
+
 Status = Literal["ok", "look", "fail"]
 
 
@@ -21,10 +23,9 @@ class Check:
 
 def show(checks: list[Check], folder: Path) -> None:
     """The table, and the verdict."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = terminal()
     table = Table("check", "", "seen", "try", show_lines=False)
     colors = {"ok": "green", "look": "yellow", "fail": "red"}
     for found in checks:
