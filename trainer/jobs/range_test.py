@@ -53,7 +53,7 @@ class RangeTest:
         rates, losses, found = self.test(run)
         reading = found if isinstance(found, Reading) else None
         self.keep(run, rates, losses, reading)
-        result = {"status": "finished", "stop_reason": "tested", "steps": len(losses)}
+        result = {"status": "finished", "stop_reason": "tested" if reading else found, "steps": len(losses)}
         result |= {
             "range_test": dataclasses.asdict(reading) if reading else None,
             "refused": None if reading else found,
