@@ -141,7 +141,9 @@ def test_where_nothing_descends_the_job_refuses_with_the_reason_and_keeps_the_pi
     assert "optimizer.lr=" not in out
     assert (tmp_path / "r" / "range_test.png").is_file()
     # What a sweep's table says of it.
-    assert json.loads((tmp_path / "r" / "result.json").read_text())["stop_reason"].startswith("the loss falls at no rate")
+    assert json.loads((tmp_path / "r" / "result.json").read_text())["stop_reason"].startswith(
+        "the loss falls at no rate"
+    )
 
 
 def test_a_rate_left_to_a_range_test_is_the_run_with_the_rate_it_chose(train, tmp_path):
