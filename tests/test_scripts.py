@@ -107,7 +107,7 @@ def test_bench_decode_compares_decoders_that_agree_on_the_picture(tmp_path, monk
     assert {line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")} >= {"opencv", "pillow"}
     path = next((tmp_path / "jpegs").rglob("*.jpg"))
     expected = bench_decode.opencv(path, False).astype(float)
-    for decoder in (bench_decode.pillow, bench_decode.turbojpeg):
+    for decoder in (bench_decode.pillow, bench_decode.area):
         found = decoder(path, False)
         assert found.shape == (224, 224, 3)
         assert abs(found - expected).mean() < 6
