@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUIET, STATEFUL, history_of, result_of, same_run, start
+from conftest import QUIET, STATEFUL, history_of, load, result_of, same_run, start
+
+from trainer.engine.interrupt import Interrupt
 
 WAYS = {
     "resident": ("data.way=resident",),
@@ -78,6 +80,8 @@ def killed(moment: str, folder: Path, *overrides: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+WATCHED = "observer=[checkpoint,diagnosis,filters,histograms,jsonl,predictions,profile,report,tensorboard]"
+
 MOMENTS = ["mid-epoch", "during a checkpoint write", "between best and last", "between epochs"]
 # All pairs are run by CI; each moment and each way once by default, because every kill costs a new process.
 PAIRS = [
@@ -132,6 +136,42 @@ def test_the_first_interrupt_saves_evaluates_and_exits_130_and_resume_is_exact(n
     assert len(history_of(tmp_path / "broken")) < 40
     assert train(f"resume={tmp_path / 'broken'}")[0] == 0
     assert same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    "phases", [(), ("recipe=finetune", "recipe.head_epochs=1", "recipe.lr=0.01")], ids=["one phase", "two phases"]
+)
+@pytest.mark.parametrize(
+    "watch", [QUIET, pytest.param(WATCHED, marks=pytest.mark.slow)], ids=["quiet", "all observers"]
+)
+def test_resume_is_exact_wherever_in_an_epoch_the_interrupt_came(watch, phases, tmp_path, train, monkeypatch):
+    """Behind an epoch's last step too, where what is left of the epoch is its row and its evaluation, and no step."""
+    words = [*STATEFUL, "epochs=2", watch, *phases]
+    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    rows = history_of(tmp_path / "whole")
+    per_epoch, steps = rows[0]["step"], rows[-1]["step"]
+    for at in (1, per_epoch - 1, per_epoch, per_epoch + 1, steps - 1, steps):
+        folder = tmp_path / f"at_{at}"
+        with monkeypatch.context() as patch:
+            patch.setattr(Interrupt, "asked", AskedAt(at), raising=False)
+            assert train(*words, f"output={folder}")[0] == 130
+        assert load(folder)["state"]["clock"]["step"] == at
+        assert train(f"resume={folder}")[0] == 0
+        assert same_run(tmp_path / "whole", folder), f"interrupted after step {at} of {steps}, {per_epoch} an epoch"
+
+
+class AskedAt:
+    """In the place of ``Interrupt.asked``: somebody asks to stop while step number ``at`` runs."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __get__(self, instance: object, owner: type) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+    def __set__(self, instance: object, value: bool) -> None:
+        pass
 
 
 def test_the_second_interrupt_stops_at_once(tmp_path):

@@ -224,7 +224,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.phase_over and self.phase is self.phases[-1]
+        """Whether the last epoch is over with its row: a run stopped between the two has the row to make."""
+        described = bool(self.history.rows) and self.history[-1]["step"] == self.clock.step
+        return described and self.phase_over and self.phase is self.phases[-1]
 
     def advance(self) -> None:
         """Go from the end of an epoch to the beginning of the next, in the next phase where this one is over.
@@ -258,6 +260,7 @@ class Run:
             "sums": distributed.whole(self.sums),
             "best": self.best,
             "rates": self.rates,
+            "lr": self.lr,
             "processes": distributed.world(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
         }
@@ -272,6 +275,7 @@ class Run:
         if self.capture is not None:
             self.capture.forget()  # the optimizer's state lies elsewhere now
         self.rates = dict(state.get("rates", {}))
+        self.lr = state.get("lr", math.nan)  # the row of an epoch that was interrupted behind its last step says it
         if self.averaged is not None and state["averaged"] is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.history = History(state["history"])
