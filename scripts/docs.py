@@ -21,7 +21,6 @@ from trainer.config import locate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARKER = "<!-- Below this line scripts/docs.py writes; edit the option files and docstrings instead. -->"
-SKIPPED = ("experiment",)
 PICTURED = ("schedule", "activation")
 NEEDED = {  # what a command of an option does not go without
     "job=compare": "runs=outputs/<date>/<sweep>",
@@ -40,18 +39,38 @@ NEEDED = {  # what a command of an option does not go without
 
 def pages() -> dict[str, str]:
     """The generated part of every group's page."""
-    found = {group: files for group, files in options([CONF]).items() if group not in SKIPPED}
-    return {
-        group: "\n".join(section(group, name, file) for name, file in files.items()) for group, files in found.items()
-    }
+    found = options([CONF])
+    experiments = "\n".join(experiment(name, file) for name, file in found.pop("experiment").items())
+    return {group: page(group, files) for group, files in found.items()} | {"experiment": experiments}
 
 
-def section(group: str, name: str, file: Path) -> str:
-    """One option: headline, docstring, parameters, command, picture."""
+def page(group: str, files: dict[str, Path]) -> str:
+    """The options of a group; one of a class that was there before tells only what it sets otherwise."""
+    sections, first = [], {}
+    for name, file in files.items():
+        target = node_of(name, file).get("_target_")
+        sections.append(section(group, name, file, first.get(target)))
+        if target:
+            first.setdefault(target, file)
+    return "\n".join(sections)
+
+
+def node_of(name: str, file: Path) -> dict[str, Any]:
+    """An option's keys, of a list group or not."""
     tree = yaml.safe_load(file.read_text()) or {}
-    node = tree if "_target_" in tree else tree.get(name, {})
+    return tree if "_target_" in tree else tree.get(name, {})
+
+
+def section(group: str, name: str, file: Path, like: Path | None) -> str:
+    """One option: headline, docstring, parameters, command, picture; what it has of the option ``like`` is not said again."""
+    tree, node = yaml.safe_load(file.read_text()) or {}, node_of(name, file)
     lines = [f"## {name}", "", headline(file), ""]
-    if "_target_" in node:
+    rows = parameters(file)
+    if like is not None:
+        known = parameters(like)
+        rows = [row for row in rows if row not in known]
+        lines += [f"The keys are those of [{like.stem}](#{like.stem}){', with:' if rows else '.'}", ""]
+    elif "_target_" in node:
         text = inspect.getdoc(locate(node["_target_"])) or ""
         text = text.split("\n\n>>>")[0]
         lines += [text, ""]
@@ -60,15 +79,29 @@ def section(group: str, name: str, file: Path) -> str:
         command = f"train {group}={name}"
     if group == "engine" and name == "ddp":
         command = "torchrun --nproc-per-node 2 -m trainer engine=ddp"
-    lines += ["```sh", f"{command} {NEEDED.get(f'{group}={name}', '')}".rstrip(), "```", ""]
-    rows = parameters(file)
+    shell = ["```sh", f"{command} {NEEDED.get(f'{group}={name}', '')}".rstrip(), "```", ""]
     if rows:
         prefix = f"{group}." if "_target_" in tree else f"{group}.{name}."
-        lines += ["| key | value | meaning |", "|---|---|---|"]
-        lines += [f"| `{prefix}{key}` | `{value}` | {meaning} |" for key, value, meaning in rows] + [""]
+        table = ["| key | value | meaning |", "|---|---|---|"]
+        table += [f"| `{prefix}{key}` | `{value}` | {meaning} |" for key, value, meaning in rows] + [""]
+        lines += [*table, *shell] if like else [*shell, *table]
+    else:
+        lines += shell
     if (DOCS / "pictures" / group / f"{name}.png").exists():
         lines += [f"![{name}](pictures/{group}/{name}.png)", ""]
     return "\n".join(lines)
+
+
+def experiment(name: str, file: Path) -> str:
+    """One experiment: headline, what its header says of it, its command, and its file."""
+    head, _, body = file.read_text().removeprefix("# @package _global_\n").partition("\ndefaults:")
+    words = " ".join(line.removeprefix("#").strip() for line in head.splitlines()[1:])
+    found = dict(
+        re.findall(r"(source|claim|expected|command|cost): (.*?)(?= (?:source|claim|expected|command|cost): |$)", words)
+    )
+    said = [f"- **{key}**: {found[key]}" for key in ("source", "claim", "expected", "cost")]
+    config = ["```yaml", f"defaults:{body}".rstrip(), "```", ""]
+    return "\n".join([f"## {name}", "", headline(file), "", *said, "", "```sh", found["command"], "```", "", *config])
 
 
 def parameters(file: Path) -> list[tuple[str, str, str]]:

@@ -14,6 +14,7 @@ PACKAGE = Path(trainer.__file__).parent
 # Every top-level part of the package and its layer, as in the design.
 LAYERS = {
     "checks": 0, "history": 0, "schedules": 0, "statistics": 0, "diagnosis": 0, "comparison": 0,
+    "processors": 0, "experiments": 4,
     "activations": 1, "architectures": 1, "initialization": 1, "optimizers": 1, "regularizers": 1, "averaging": 1,
     "augmentation": 1, "data": 1, "metrics": 1, "rates": 1, "distributions": 1,
     "engine": 2,

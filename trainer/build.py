@@ -40,7 +40,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     device = device_of(config.device, config.engine)
     precision = precision_of(device, config.precision, config.engine)
     notes = apply_engine(config.engine, precision)
-    notes += [f"{key} = {value:g}, by a range test" for key, value in config.chosen.items()]
+    notes += [*config.notes, *(f"{key} = {value:g}, by a range test" for key, value in config.chosen.items())]
     splits = splits or load_splits(config)
     loaders = build_loaders(config, splits, precision, notes)
     torch.manual_seed(config.seed)

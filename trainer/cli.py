@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.checks import ConfigError, Problem
-from trainer.compose import CONF, compose, config_dirs, explain, parse, quoted, register_resolvers
+from trainer.compose import CONF, compose, config_dirs, explain, fit_experiment, parse, quoted, register_resolvers
 
 WRONG, INTERRUPTED = 2, 130
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
@@ -159,23 +160,29 @@ def perform_composed(cfg: Any, folders: list[Path]) -> int:
     choices = {k: v for k, v in hydra.runtime.choices.items() if isinstance(v, str)}
     in_sweep = hydra.mode == RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir) if in_sweep else None
-    tree = cfg
+    tree, notes = cfg, fit_experiment(cfg, choices, overrides, folders)
     if cfg.resume is not None:
         raise ConfigError(Problem("resume", cfg.resume, "goes alone: one run at a time, without -m"))
     if cfg.checkpoint is not None:
         from trainer.saved import on_checkpoint
 
         tree = on_checkpoint(cfg, overrides, folders)
-    return perform(tree, overrides, folder, choices)
+    return perform(tree, overrides, folder, choices, notes)
 
 
-def perform(tree: Any, overrides: list[str], folder: Path | None, choices: dict[str, str] | None = None) -> int:
+def perform(
+    tree: Any,
+    overrides: list[str],
+    folder: Path | None,
+    choices: dict[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> int:
     """Resolve the config and run its job; the run folder is made by the job, once everything has been found right."""
     from trainer.config import resolve
     from trainer.output import run_folder
     from trainer.together import before_data
 
-    config = resolve(tree, choices)
+    config = resolve(tree, choices, notes)
     if problems := [*before_data(config), *processes(config)]:
         raise ConfigError(*problems)
     place = folder or (Path(config.output) if config.output else run_folder(overrides))

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from trainer import experiments
 from trainer.checks import ConfigError, Problem, nearest
 from trainer.output import slug
 
@@ -45,28 +46,52 @@ def config_dirs(arguments: list[str]) -> list[Path]:
     return folders
 
 
-def compose(overrides: list[str], folders: list[Path] | None = None, with_hydra: bool = False) -> Any:
+def compose(overrides: list[str], folders: list[Path] | None = None) -> Any:
     """The composed config, as ``train`` composes it; errors of composition come out as ConfigError.
 
     >>> compose(["optimizer=adam", "seed=3"]).seed
     3
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     folders = folders or [CONF]
-    extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
     register_resolvers()
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-            return hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=with_hydra)
+        cfg = composed(overrides, folders, with_hydra=True)
+        choices = cfg.hydra.runtime.choices
+        cfg = OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"])
+        fit_experiment(cfg, choices, overrides, folders)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(*explain(overrides, folders, error)) from None
+    return cfg
+
+
+def composed(overrides: list[str], folders: list[Path], with_hydra: bool = False) -> Any:
+    """What Hydra composes; its errors are raised as they are."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+        return hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=with_hydra)
+
+
+def fit_experiment(cfg: Any, choices: Any, overrides: list[str], folders: list[Path]) -> list[str]:
+    """Take out of the config what its experiment says of options that the command did not take; a note on each."""
+    from hydra.errors import HydraException
+
+    def without(words: list[str]) -> Any:
+        try:
+            return composed(words, folders, with_hydra=True)
+        except HydraException as error:  # a key typed for an option that is not taken, which the experiment alone has
+            raise ConfigError(*explain(words, folders, error)) from None
+
+    return experiments.fit(cfg, choices, parse(overrides)[0], without)
 
 
 def register_resolvers() -> None:
@@ -209,7 +234,7 @@ def _unknown_keys(keys: list[Any], choices: list[Any], groups: dict[str, Any], f
     """For each value override, where its dotted key leaves the composed config."""
     base = [c.input_line for c in choices if not c.is_sweep_override()]
     try:
-        tree = _compose_raw(base, folders)
+        tree = composed(base, folders)
     except Exception as error:
         return [Problem("", None, _tidy(str(error)))]
     problems = []
@@ -241,17 +266,6 @@ def _unknown_key(override: Any, part: str, path: list[str], node: Any, groups: d
     hint = nearest(part, there)
     listed = f"there are: {', '.join(there) or 'none'}"
     return Problem(key, value, allowed, f"{hint} {listed}".strip())
-
-
-def _compose_raw(overrides: list[str], folders: list[Path]) -> Any:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-        return hydra_compose("train", overrides=[*extra, *overrides])
 
 
 def _tidy(text: str) -> str:

@@ -63,6 +63,7 @@ class Config:
     tree: dict[str, Any]  # the resolved config as plain values, as written to the run folder
     open: tuple[str, ...] = ()  # keys left to a range test
     chosen: dict[str, float] = field(default_factory=dict)  # what one chose for them
+    notes: tuple[str, ...] = ()  # what composing decided for the user
 
     def __getattr__(self, name: str) -> Any:
         for place in ("single", "lists"):
@@ -292,10 +293,12 @@ def placed(tree: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, A
     return {**tree, key: placed(tree[key], rest, value) if rest else value}
 
 
-def resolve(cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = None) -> Config:
+def resolve(
+    cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = None, notes: Sequence[str] = ()
+) -> Config:
     """The config with every option constructed; ConfigError with all problems where there are any.
 
-    ``choices`` says which option each group took (Hydra knows), to name the file that defines a key.
+    ``choices`` says which option each group took (Hydra knows), to name the file that defines a key; ``notes`` are kept.
     """
     tree = plain(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
     choices = choices or {}
@@ -326,4 +329,4 @@ def resolve(cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = N
     problems += wrong
     if problems:
         raise ConfigError(*problems)
-    return Config(settings, single, lists, whole, left)
+    return Config(settings, single, lists, whole, left, notes=tuple(notes))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer import processors
 from trainer.checks import ConfigError, Problem
 from trainer.data import Normalization
 from trainer.data.decode import decoders
@@ -98,5 +99,5 @@ def fill(images: np.ndarray, files: Files, size: int) -> None:
     def read(index: int) -> None:
         images[index] = files.fitted(index, size)
 
-    with decoders(min(os.cpu_count() or 1, 32)) as pool:
+    with decoders(min(processors.available(), 32)) as pool:
         deque(pool.map(read, range(len(files))), maxlen=0)  # to the end, and its first error comes out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections import deque
 from collections.abc import Generator
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from trainer import processors
 from trainer.checks import ConfigError
 from trainer.data.decode import decoders
 from trainer.data.pictures import Files, Pictures
@@ -71,7 +71,7 @@ class WorkerBatches(Loader):
     ) -> None:
         super().__init__(pictures, **options)
         if num_workers == "auto":
-            num_workers = min(os.cpu_count() or 1, 8) if isinstance(pictures, Files) else 0
+            num_workers = min(processors.available(), 8) if isinstance(pictures, Files) else 0
         self.num_workers, self.pick = int(num_workers), Pick(pictures, shape[1], self.pipeline)
         self.threads = worker_type == "thread" or (worker_type == "auto" and self.pipeline is None)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer import processors
 from trainer.checks import ConfigError, Problem
 from trainer.engine.distributed import world
 from trainer.engine.run import Precision
@@ -69,12 +70,11 @@ def apply_engine(engine: Engine, precision: Precision) -> list[str]:
 
 
 def default_threads() -> int:
-    """The processors this process may use (a container's limit included), not those of the machine."""
+    """What OMP_NUM_THREADS asks for, else the processors this process may use."""
     asked, beside = os.environ.get("OMP_NUM_THREADS", ""), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if asked.isdigit() and int(asked) > 0 and not (beside > 1 and asked == "1"):  # 1 is what torchrun sets unasked
         return int(asked)
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there // beside)
+    return processors.available()
 
 
 def keep_freed_memory() -> bool:
