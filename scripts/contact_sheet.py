@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 
 from trainer.augmentation.resident import ResidentPipeline, unsupported
 from trainer.augmentation.workers import WorkerPipeline
-from trainer.config import construct
+from trainer.construct import construct
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "augmentation"
 DRAWS = 7

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from trainer.compose import CONF, LISTS, headline, options
-from trainer.config import locate
+from trainer.construct import locate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARKER = "<!-- Below this line scripts/docs.py writes; edit the option files and docstrings instead. -->"

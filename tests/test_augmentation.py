@@ -16,6 +16,7 @@ import yaml
 
 from trainer import augmentation as aug
 from trainer.augmentation import single
+from trainer.augmentation.base import name_of
 from trainer.augmentation.resident import ResidentPipeline, unsupported
 from trainer.augmentation.workers import WorkerPipeline
 from trainer.checks import ConfigError
@@ -50,14 +51,14 @@ def test_an_option_file_holds_every_parameter_with_its_default_and_a_comment(fil
     option = getattr(sys.modules[module], name)()
     as_read = {k: tuple(v) if isinstance(v, list) else v for k, v in node.items()}
     assert as_read == dataclasses.asdict(option)
-    assert aug.name_of(option) == file.stem
+    assert name_of(option) == file.stem
     assert text.startswith("# ")
     assert all("  # " in line for line in text.splitlines()[3:])
 
 
 def test_every_option_has_a_file_and_every_preset_is_made_of_options():
     names = {f.stem for f in CONF.glob("*.yaml")}
-    assert names == {aug.name_of(t) for t in BATCHED + SINGLE} | PRESETS
+    assert names == {name_of(t) for t in BATCHED + SINGLE} | PRESETS
     for preset in PRESETS - {"none"}:
         tree = yaml.safe_load((CONF / f"{preset}.yaml").read_text())
         parts = set(tree.pop("defaults")) - {"_self_"}
@@ -81,7 +82,8 @@ def test_every_option_has_a_file_and_every_preset_is_made_of_options():
 def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     from hydra import compose, initialize_config_dir
 
-    from trainer.config import construct, plain
+    from trainer.config import plain
+    from trainer.construct import construct
 
     with initialize_config_dir(str(CONF.parent), version_base="1.3"):
         tree = plain(compose(overrides=[f"+augmentation={chosen}"])).get("augmentation", {})
@@ -89,7 +91,7 @@ def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     for name, node in tree.items():
         option, problems = construct(node, name, "")
         assert not problems
-        assert aug.name_of(option) == name
+        assert name_of(option) == name
         assert not (chosen in ("mnist", "heavy") and option.changes_classes)
 
 
@@ -119,7 +121,7 @@ def test_a_value_out_of_range_is_refused_by_name(make, key):
 
 
 def test_only_flips_change_classes_and_they_can_be_forced():
-    assert [aug.name_of(t) for t in BATCHED + SINGLE if t.changes_classes] == ["flip", "vertical_flip"]
+    assert [name_of(t) for t in BATCHED + SINGLE if t.changes_classes] == ["flip", "vertical_flip"]
     assert not aug.Flip().force
     assert aug.VerticalFlip(force=True).force
 
@@ -134,7 +136,7 @@ def test_what_has_no_batched_form_is_named():
 def test_a_class_that_is_not_ours_goes_through_workers_by_its_own_name():
     from albumentations import InvertImg
 
-    from trainer.config import Foreign
+    from trainer.construct import Foreign
 
     foreign = Foreign(InvertImg, {"p": 1.0})
     assert unsupported([foreign]) == ["InvertImg"]

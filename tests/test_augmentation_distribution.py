@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 from trainer import augmentation as aug
+from trainer.augmentation.base import name_of
 from trainer.augmentation.resident import ResidentPipeline
 from trainer.augmentation.workers import WorkerPipeline
 
@@ -55,9 +56,7 @@ def assert_same_distribution(one: np.ndarray, other: np.ndarray) -> None:
 
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("size", [(12, 12, 1), (9, 14, 3)], ids=str)
-@pytest.mark.parametrize(
-    "option", [aug.Crop(padding=3), aug.Rotation(degrees=40), aug.Shear(degrees=30)], ids=aug.name_of
-)
+@pytest.mark.parametrize("option", [aug.Crop(padding=3), aug.Rotation(degrees=40), aug.Shear(degrees=30)], ids=name_of)
 def test_both_ways_draw_alike_with_every_fill(option, size, fill):
     assert_same_distribution(*both_ways([dataclasses.replace(option, fill=fill)], picture(*size), DRAWS // 2))
 
@@ -67,14 +66,14 @@ def test_both_ways_draw_alike_with_every_fill(option, size, fill):
     "option",
     [aug.Flip(), aug.VerticalFlip(), aug.Crop(), aug.Rotation(degrees=180), aug.Scale(factor=(0.5, 1.5)),
      aug.Translation(share=0.2), aug.Shear(degrees=30), aug.GaussianNoise(std=0.1), aug.BrightnessContrast()],
-    ids=aug.name_of,
+    ids=name_of,
 )  # fmt: skip
 def test_both_ways_draw_alike_with_every_chance(option, p):
     one, other = both_ways([dataclasses.replace(option, p=p)], image := picture(11, 8, 3))
     assert_same_distribution(one, other)
     for way in (one, other):
         changed = (way != image).any((1, 2, 3)).mean()
-        limit = {"crop": 80 / 81, "translation": 1 - 1 / 25}.get(aug.name_of(option), 1.0) * p  # one shift is none
+        limit = {"crop": 80 / 81, "translation": 1 - 1 / 25}.get(name_of(option), 1.0) * p  # one shift is none
         assert changed == pytest.approx(limit, abs=4 * np.sqrt(limit * (1 - limit) / DRAWS) + 0.02)
 
 
@@ -84,7 +83,7 @@ def test_both_ways_draw_alike_where_several_follow_one_another():
     assert_same_distribution(*both_ways(heavy, picture(13, 10, 1)))
 
 
-@pytest.mark.parametrize("option", [aug.Crop(padding=2), aug.Translation(share=0.2)], ids=aug.name_of)
+@pytest.mark.parametrize("option", [aug.Crop(padding=2), aug.Translation(share=0.2)], ids=name_of)
 def test_every_shift_is_equally_likely(option):
     y, x = np.mgrid[:10, :10]
     image = (10 * y + x + 1).astype(np.uint8)[:, :, None]

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from trainer.checks import ConfigError
 from trainer.compose import CONF, LISTS, compose, headline, options
-from trainer.config import SINGLE, Foreign, locate, resolve
+from trainer.config import SINGLE, resolve
+from trainer.construct import Foreign, locate
 from trainer.together import before_data
 
 OPTIONS = [(group, name) for group, files in options([CONF]).items() for name in files if group != "experiment"]

@@ -19,7 +19,7 @@ LAYERS = {
     "augmentation": 1, "data": 1, "metrics": 1, "rates": 1, "distributions": 1,
     "engine": 2,
     "observers": 3, "report": 3, "output": 3,
-    "compose": 4, "config": 4, "together": 4, "build": 4, "saved": 4, "jobs": 4, "trained": 4,
+    "compose": 4, "construct": 4, "config": 4, "together": 4, "build": 4, "saved": 4, "jobs": 4, "trained": 4,
     "sweep": 5, "usage": 5, "cli": 5, "__main__": 5,
 }  # fmt: skip
 
@@ -91,7 +91,7 @@ def test_the_lowest_layer_needs_nothing_but_python():
 def test_files_and_functions_stay_small():
     for file in files():
         text = file.read_text()
-        assert len(text.splitlines()) <= 420, file  # schedules are many short classes in one file
+        assert len(text.splitlines()) <= 300, file
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno <= 60, f"{file.name}: {node.name}"

@@ -14,7 +14,8 @@ from trainer.architectures.networks import forward_once
 from trainer.augmentation.resident import ResidentPipeline, unsupported
 from trainer.augmentation.workers import WorkerPipeline
 from trainer.checks import ConfigError, Problem
-from trainer.config import Config, Foreign
+from trainer.config import Config
+from trainer.construct import Foreign
 from trainer.data import Splits
 from trainer.data.pictures import Files, Pictures
 from trainer.data.resident import ResidentBatches

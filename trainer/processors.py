@@ -18,7 +18,7 @@ def available() -> int:
 
 
 def quota(root: Path = Path("/")) -> float:
-    """Processors' worth of time that control groups (Linux, version 1 or 2) let this process have; infinite where none is said."""
+    """Processors' worth of time that control groups (Linux, version 1 or 2) let this process have; infinite where none says."""
     found = [math.inf]
     for folder in _groups(root):
         try:

@@ -13,7 +13,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from trainer.augmentation import Shape, chains
+from trainer.augmentation.base import Shape, chains
 from trainer.augmentation.resident import chain_matrices
 
 BORDERS = {

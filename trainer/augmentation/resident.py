@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.augmentation import Affine, Shape, Transform, chains, name_of
+from trainer.augmentation.base import Affine, Shape, Transform, chains, name_of
 
 if TYPE_CHECKING:
     from torch import Tensor

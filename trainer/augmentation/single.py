@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainer.augmentation import Geometric, Shape, Transform
+from trainer.augmentation.base import Geometric, Shape, Transform
 from trainer.checks import check
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.augmentation import Shape
+from trainer.augmentation.base import Shape
 
 
 class WorkerPipeline:
