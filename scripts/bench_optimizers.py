@@ -15,7 +15,8 @@ import torch
 from trainer.activations import Activation
 from trainer.architectures import ResNet
 from trainer.architectures.layers import layers_of
-from trainer.compose import CONF, compose
+from trainer.compose import compose
+from trainer.conf import CONF
 from trainer.config import resolve
 from trainer.optimizers.groups import parameter_groups
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from trainer.compose import CONF, LISTS, headline, options
+from trainer.conf import CONF, LISTS, headline, options
 from trainer.construct import locate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -16,7 +16,8 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
-from trainer.compose import CONF, compose, options
+from trainer.compose import compose
+from trainer.conf import CONF, options
 from trainer.config import resolve
 from trainer.optimizers.groups import parameter_groups
 from trainer.schedules import Product

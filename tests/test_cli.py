@@ -66,6 +66,35 @@ MISTAKES = {
 }  # fmt: skip
 
 
+ALL_AT_ONCE = {
+    "a value beside an unknown key": (["job.ttx=3", "job.tta=foo"], ["job.ttx", "job.tta = 'foo': must be none or"], []),
+    "values beside an unknown option": (
+        ["optimizer=adm", "optimizer.lr=-3", "epochs=0"], ["'adam'?", "optimizer.lr = -3.0: must be > 0", "epochs = 0.0"], [],
+    ),
+    "a key of the option that was meant": (["architecture=resnt20", "architecture.depth=20"], ["'resnet20'?"], ["depth"]),
+    "a wrong value of a key of the option that was meant": (
+        ["architecture=resnt20", "architecture.depth=21"], ["'resnet20'?", "architecture.depth = 21: must be 6n + 2"], [],
+    ),
+    "keys of an option that nobody knows": (["data=qqqqq", "data.root=/tmp"], ["data = 'qqqqq'"], ["data.root"]),
+    "a job's values beside a missing checkpoint": (
+        ["job=evaluate", "checkpoint=nope", "job.weights=bar", "job.tta=foo"],
+        ["checkpoint = 'nope'", "job.weights = 'bar'", "job.tta = 'foo'"], [],
+    ),
+    "a sweep over an unknown option": (
+        ["-m", "optimizer=adm,sgd", "seed=1,2", "epochs=0", "optimizer.momentum=3"], ["'adam'?", "epochs = 0.0"], ["momentum = "],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistakes", ALL_AT_ONCE)
+def test_several_mistakes_are_told_at_once_and_what_is_right_is_not_denied(mistakes, train):
+    arguments, told, not_told = ALL_AT_ONCE[mistakes]
+    code, _, err = train(*arguments)
+    assert code == 2
+    assert all(words in err for words in told), err
+    assert not any(words in err for words in not_told), err
+
+
 def test_a_key_that_must_be_given_is_not_denied_beside_another_mistake(train, tmp_path):
     code, _, err = train("data=folder", f"data.root={tmp_path}", "augmentation=nonsense")
     assert code == 2
@@ -169,7 +198,7 @@ def pictures(folder: Path, classes: list[str], count: int = 8) -> None:
 
 
 def test_help_lists_every_group_and_option_in_under_a_second(tmp_path):
-    from trainer.compose import CONF, headline, options
+    from trainer.conf import CONF, headline, options
 
     best = 9.0
     for _ in range(3):  # the best of three, because these machines are noisy

@@ -11,7 +11,8 @@ from conftest import same, without_clock
 
 from trainer.build import build
 from trainer.checks import ConfigError
-from trainer.compose import CONF, compose, options
+from trainer.compose import compose
+from trainer.conf import CONF, options
 from trainer.config import resolve
 from trainer.engine.loop import fit
 from trainer.together import before_data

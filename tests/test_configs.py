@@ -12,7 +12,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from trainer.checks import ConfigError
-from trainer.compose import CONF, LISTS, compose, headline, options
+from trainer.compose import compose
+from trainer.conf import CONF, LISTS, headline, options
 from trainer.config import SINGLE, resolve
 from trainer.construct import Foreign, locate
 from trainer.together import before_data

@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from trainer.checks import ConfigError
-from trainer.compose import CONF, compose, composed, fit_experiment
+from trainer.compose import compose, fit_experiment
+from trainer.conf import CONF, composed
 
 FOLDERS = [CONF]
 

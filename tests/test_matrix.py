@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from trainer.build import build
-from trainer.compose import CONF, LISTS, compose, options
+from trainer.compose import compose
+from trainer.conf import CONF, LISTS, options
 from trainer.config import SINGLE, resolve
 from trainer.engine.loop import fit
 from trainer.together import before_data

@@ -233,7 +233,7 @@ def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Modul
         except RuntimeError:
             (h, w), (own_h, own_w) = splits.shape[1:], info.shape[1:]
             text = f"pictures are {h} x {w}; this network takes {own_h} x {own_w} only"
-            raise ConfigError(Problem("data", config.tree["data"]["_target_"], text)) from None
+            raise ConfigError(Problem("data", config.name_of("data"), text)) from None
     pictures = getattr(splits, split)
     kind, common = way_of(config, splits, precision, isinstance(pictures, Pictures))
     return kind(pictures, **common, batch_size=256, shuffle=False)

@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainer.checks import ConfigError, Problem
-from trainer.compose import CONF, compose, config_dirs, explain, fit_experiment, parse, quoted, register_resolvers
+from trainer.compose import compose, fit_experiment, register_resolvers
+from trainer.conf import CONF, config_dirs
+from trainer.mistakes import examine, explain
+from trainer.overrides import parse, quoted
 
 WRONG, INTERRUPTED = 2, 130
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
@@ -142,12 +146,27 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     try:
         hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(task)()
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(*explain(overrides, folders, error)) from None
+        raise ConfigError(*mistakes(overrides, folders, error)) from None
     finally:
         sys.argv = before
     if failures:
         raise failures[0]
     return max([*codes, min(sweep.SweepTable.failed, 1)])
+
+
+def mistakes(overrides: list[str], folders: list[Path], error: Exception) -> list[Problem]:
+    """What Hydra could not compose, and what is wrong with the values of the rest, so that one answer tells all."""
+    from trainer.config import resolve
+
+    problems, rest = examine(overrides, folders)
+    if not problems:
+        return explain(overrides, folders, error)
+    try:
+        resolve(compose(rest, folders))
+    except ConfigError as more:
+        typed = {o.key_or_group for o in parse(rest)[0]}
+        problems += [replace(p, where="") for p in more.problems if p.key in typed]
+    return problems
 
 
 def perform_composed(cfg: Any, folders: list[Path]) -> int:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.checks import ConfigError, Problem, check
-from trainer.compose import LISTS
+from trainer.conf import LISTS
 from trainer.construct import construct
 
 SINGLE = ("job", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe")
@@ -60,6 +60,11 @@ class Config:
     open: tuple[str, ...] = ()  # keys left to a range test
     chosen: dict[str, float] = field(default_factory=dict)  # what one chose for them
     notes: tuple[str, ...] = ()  # what composing decided for the user
+
+    def name_of(self, group: str) -> str:
+        """What to call the option of a single group, whose file a saved config does not tell: its ``name``, else its class."""
+        node = self.tree[group]
+        return str(node.get("name") or node["_target_"].rpartition(".")[2])
 
     def __getattr__(self, name: str) -> Any:
         for place in ("single", "lists"):

@@ -9,7 +9,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.checks import ConfigError, Problem, nearest
-from trainer.compose import compose, options, parse
+from trainer.compose import compose
+from trainer.conf import options
+from trainer.config import plain
+from trainer.construct import construct
+from trainer.overrides import parse
 
 FREE = ("engine", "observer")  # groups that change how a run goes, not what it computes
 ON_CHECKPOINT = ("job", "data", *FREE)
@@ -58,8 +62,11 @@ def saved_config(folder: Path) -> DictConfig:
 def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) -> DictConfig:
     """The config inside a checkpoint, its job replaced by the one asked for, with the other overrides in it."""
     place = Path(str(cfg.checkpoint)).expanduser()
+    wrong = construct(plain(cfg.job), "job", "")[1]
     if not place.exists():
-        raise ConfigError(Problem("checkpoint", str(place), "there is no such file or folder"))
+        wrong.append(Problem("checkpoint", str(place), "there is no such file or folder"))
+    if wrong:
+        raise ConfigError(*wrong)
     if "prefer" not in cfg.job:
         text = "is for jobs that start from one: job=evaluate checkpoint=..."
         raise ConfigError(Problem("checkpoint", str(place), text, "to go on training: resume=<run folder>"))

@@ -64,7 +64,7 @@ def _flips(config: Config) -> list[Problem]:
     data = config.data
     if not (getattr(data, "flips_change_classes", False) or getattr(data, "digits", False)):
         return []
-    text = f"a flip changes the class of these pictures ({config.tree['data'].get('_target_')})"
+    text = f"a flip changes the class of these pictures (data: {config.name_of('data')})"
     tta = getattr(config.job, "tta", "none")
     mirrored = [Problem("job.tta", tta, text, "job.tta=none")] if tta != "none" else []
     return mirrored + [

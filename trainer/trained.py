@@ -90,19 +90,19 @@ def is_averaged(content: dict[str, Any], weights: Weights) -> bool:
 
 def splits_for(config: Config, info: Info) -> Splits:
     """The config's data, normalised as the checkpoint's was; ConfigError where its classes or channels are others."""
-    data, target = config.data, config.tree["data"]["_target_"]
+    data, name = config.data, config.name_of("data")
     if data.normalize == "pretrained":  # the checkpoint knows the numbers; no need to ask the architecture
         crop = {"crop_pct": data.crop} if isinstance(data, InFiles) else {}
         data = dataclasses.replace(data, normalize="none", **crop)
     splits = data.load()
     if len(splits.classes) != len(info.classes):
         text = f"has {len(splits.classes)} classes, the checkpoint {len(info.classes)}: {', '.join(info.classes)}"
-        raise ConfigError(Problem("data", target, text))
+        raise ConfigError(Problem("data", name, text))
     numbers = tuple(map(str, range(len(info.classes))))  # arrays have no names: theirs say nothing
     if splits.classes != info.classes and numbers not in (splits.classes, info.classes):
         text = f"has the classes {', '.join(splits.classes)}; the checkpoint knows {', '.join(info.classes)}"
-        raise ConfigError(Problem("data", target, text))
+        raise ConfigError(Problem("data", name, text))
     if splits.shape[0] != info.shape[0]:
         text = f"has {splits.shape[0]} channels, the checkpoint takes {info.shape[0]}"
-        raise ConfigError(Problem("data", target, text))
+        raise ConfigError(Problem("data", name, text))
     return dataclasses.replace(splits, mean=info.mean, std=info.std)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from trainer.checks import ConfigError, Problem, nearest
-from trainer.compose import CONF, LISTS, headline, options
+from trainer.conf import CONF, LISTS, headline, options
 
 GRAMMAR = """train [group=option] [key=value] ...     train an image classifier; with no argument: a small CNN on MNIST
 

@@ -58,17 +58,17 @@ def decode(path: Path, channels: int = 3, size: int | None = None) -> np.ndarray
     return converted if converted.ndim == 3 else converted[..., None]
 
 
-def scale(sides: tuple[int, int] | None, size: int | None) -> int:
-    """The part, 1/8, 1/4, 1/2 or the whole, of a JPEG's ``sides`` that is decoded: the smallest that leaves ``size`` pixels.
+def scale(shape: tuple[int, int] | None, size: int | None) -> int:
+    """The part, 1/8, 1/4, 1/2 or the whole, of a JPEG of ``shape`` (height, width) to decode: the smallest that leaves ``size``.
 
     Between these libjpeg-turbo has no vector code: 5/8 takes longer than the whole.
 
     >>> scale((375, 500), 224), scale((640, 480), 224), scale((4000, 3000), 224), scale(None, 224), scale((375, 500), None)
     (1, 2, 8, 1, 1)
     """
-    if sides is None or size is None:
+    if shape is None or size is None:
         return 1
-    return next((part for part in (8, 4, 2) if -(-min(sides) // part) >= size), 1)
+    return next((part for part in (8, 4, 2) if -(-min(shape) // part) >= size), 1)
 
 
 def sides(data: bytes) -> tuple[int, int] | None:
@@ -99,9 +99,9 @@ def fit(image: np.ndarray, size: int, crop_pct: float = 1.0) -> np.ndarray:
     """The picture's shorter side brought to size/crop_pct, and the middle square of ``size`` cut out."""
     height, width = image.shape[:2]
     shorter = enlarged(size, crop_pct)
-    scale = shorter / min(height, width)
-    if scale != 1:
-        new = max(round(height * scale), shorter), max(round(width * scale), shorter)
+    ratio = shorter / min(height, width)
+    if ratio != 1:
+        new = max(round(height * ratio), shorter), max(round(width * ratio), shorter)
         image = resized(image, new)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]

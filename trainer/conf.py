@@ -1,0 +1,50 @@
+"""The option files, and Hydra's composition of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
+HERE = Path(__file__).resolve().parent
+CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, or checkout
+
+
+def options(folders: list[Path]) -> dict[str, dict[str, Path]]:
+    """Every group with its options and their files; later folders (``--config-dir``) override earlier ones."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*/*.yaml")):
+            found.setdefault(file.parent.name, {})[file.stem] = file
+    return {group: dict(sorted(files.items())) for group, files in sorted(found.items())}
+
+
+def headline(file: Path) -> str:
+    """The first line of an option file, which is its description."""
+    for line in file.read_text().splitlines():
+        if not line.startswith("# @package"):
+            return line.removeprefix("#").strip() if line.startswith("#") else ""
+    return ""
+
+
+def config_dirs(arguments: list[str]) -> list[Path]:
+    """The shipped ``conf/`` and what ``--config-dir`` names."""
+    folders = [CONF]
+    for here, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if here in ("--config-dir", "-cd"):
+            folders.append(Path(after))
+        elif here.startswith("--config-dir="):
+            folders.append(Path(here.partition("=")[2]))
+    return folders
+
+
+def composed(overrides: list[str], folders: list[Path], with_hydra: bool = False) -> Any:
+    """What Hydra composes; its errors are raised as they are."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+        return hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=with_hydra)
