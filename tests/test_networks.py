@@ -58,6 +58,32 @@ def test_a_network_maps_pictures_to_logits(option, norm, position, shape):
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("pool", "side"), [(2, 8), (2, 7), (3, 10)])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "gelu"])
+def test_pooling_before_relu_is_pooling_behind_it_bit_for_bit(name, pool, side, dtype):
+    """It spares most of the rectifying; activations that it would change, if only in a gradient's place, stay in front."""
+    activation = Activation(name, slope=0.01 if name == "leaky_relu" else 0.0)
+    torch.manual_seed(0)
+    model = CNN(widths=(4, 6), pool=pool).build((2, side, side), 3, activation).train()
+    order = [type(m) for m in model]
+    assert order.index(nn.MaxPool2d) - order.index(type(activation.build())) == (-1 if name == "relu" else 1)
+    layers = list(model)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.MaxPool2d) and isinstance(layers[i + 1], nn.ReLU):
+            layers[i], layers[i + 1] = layers[i + 1], layer
+    customary = nn.Sequential(*layers)
+    x = torch.randn(8, 2, side, side).round(decimals=1)  # with equals among them
+    found = []
+    for network in (model, customary):
+        network.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+            out = network(x)
+        out.float().square().sum().backward()
+        found.append([out, *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_group_norm_has_groups_of_about_eight_channels():
     assert norm_2d("group", 64).num_groups == 8
     assert norm_2d("layer", 64).num_groups == 1

@@ -50,5 +50,12 @@ class Activation:
         return 5 / 3 if self.name == "tanh" else 1.0
 
     @property
+    def keeps_order(self) -> bool:
+        """Whether the largest of its values is the value of the largest, to the last bit, and their gradients alike. Not so for
+        leaky_relu, whose rounding makes equals of what was not.
+        """
+        return self.name in ("relu", "identity")
+
+    @property
     def relu_like(self) -> bool:
         return self.name in ("relu", "leaky_relu", "elu", "gelu", "silu")

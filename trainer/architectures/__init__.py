@@ -47,7 +47,9 @@ class MLP(Architecture):
 
 @dataclass(frozen=True, kw_only=True)
 class CNN(Architecture):
-    """A block of convolution, norm, activation and pooling per width, then the mean over the picture and one layer."""
+    """A block of convolution, norm, activation and pooling per width, then the mean over the picture and one layer. ``relu``
+    comes behind the pooling, which is the same to the last bit and spares most of its work.
+    """
 
     widths: tuple[int, ...] = (32, 64, 128)
     kernel: int = 3

@@ -47,7 +47,9 @@ def cnn(
         layers.append(nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=bias))
         layers += ordered(norm_2d(norm, width), activation.build(), position)
         if pool > 1 and side // pool >= 1:
-            layers.append(nn.MaxPool2d(pool))
+            # The largest of rectified values is the rectified largest, bit for bit, its gradient too: a quarter of the work.
+            early = activation.keeps_order and position == "before"
+            layers.insert(len(layers) - early, nn.MaxPool2d(pool))
             side //= pool
         channels = width
     return nn.Sequential(*layers, GlobalAveragePool(), nn.Flatten(), nn.Linear(channels, num_classes))
