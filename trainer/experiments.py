@@ -27,7 +27,7 @@ def fit(cfg: Any, choices: dict[str, Any], overrides: list[Any], compose: Callab
     meant, notes = alone.hydra.runtime.choices, []
     for group, option in choices.items():
         single = "_target_" in (cfg.get(group) or {})  # a list group holds options, each with its own
-        if single and option != meant[group]:
+        if single and option != meant.get(group, option):
             typed = [o for o in overrides if o.key_or_group.startswith(f"{group}.")]
             own = compose([f"{group}={option}", *(o.input_line for o in typed if not o.is_delete())])[group]
             deleted = {o.key_or_group.partition(".")[2] for o in typed if o.is_delete()}
