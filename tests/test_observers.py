@@ -314,8 +314,8 @@ def test_a_browser_shows_charts_histograms_pictures_and_the_hparams_of_a_sweep(s
         pytest.skip("no chromium here")
     accuracy = result_of(next(p.parent for p in sweep.glob("3_*/config.yaml")))["validation"]["accuracy"]
     pages = {
-        "timeseries": ("accuracy", "loss", "activations/00_ReLU_2"),
-        "histograms": ("activations/00_ReLU_2",),
+        "timeseries": ("accuracy", "loss", "activations/00_ReLU_3"),
+        "histograms": ("activations/00_ReLU_3",),
         "images": ("batch", "tag: batch"),
         "custom_scalars": ("learning",),
         "hparams": ("0_optimizer=sgd", "5_optimizer=adam", "architecture.kernel", str(accuracy)[:5]),

@@ -181,8 +181,8 @@ def test_tensorboard_holds_histograms_ratios_and_shares_of_every_layer(train):
         ("gradients", ["00_Conv2d_0", "01_Conv2d_4", "02_Linear_10"]),
     ):
         assert {f"{kind}/{layer}" for layer in layers} <= set(tags["histograms"])
-    assert {"activations/00_ReLU_2", "activations/01_ReLU_6"} <= set(tags["histograms"])
-    assert {"layers/gradient_norm", "update_to_weight/00_Conv2d_0", "dead/00_ReLU_2"} <= set(tags["scalars"])
+    assert {"activations/00_ReLU_3", "activations/01_ReLU_7"} <= set(tags["histograms"])
+    assert {"layers/gradient_norm", "update_to_weight/00_Conv2d_0", "dead/00_ReLU_3"} <= set(tags["scalars"])
     looks = looks_of(Path("run"))
     assert [e.step for e in events.Histograms("weights/00_Conv2d_0")] == [look["step"] for look in looks]
     value = events.Histograms("weights/00_Conv2d_0")[0].histogram_value
