@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,6 +176,64 @@ class AskedAt:
 
     def __set__(self, instance: object, value: bool) -> None:
         pass
+
+
+@pytest.mark.parametrize("more", [
+    ("epochs=1.4",), ("epochs=0.3",), ("epochs=2", "recipe=finetune", "recipe.head_epochs=0.5", "recipe.lr=0.01"),
+    ("epochs=2.5", "recipe=gradual", "recipe.stages=2", "recipe.stage_epochs=0.5", "recipe.lr=0.01"),
+], ids=["one phase", "less than an epoch", "two phases", "four phases"])  # fmt: skip
+def test_resume_is_exact_behind_an_epoch_that_a_phase_cuts_short(more, tmp_path, train, monkeypatch):
+    words = [*STATEFUL, QUIET, *more]
+    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    for at in {row["step"] for row in history_of(tmp_path / "whole")}:
+        with monkeypatch.context() as patch:
+            patch.setattr(Interrupt, "asked", AskedAt(at), raising=False)
+            assert train(*words, f"output={tmp_path / f'at_{at}'}")[0] == 130
+        assert train(f"resume={tmp_path / f'at_{at}'}")[0] == 0
+        assert same_run(tmp_path / "whole", tmp_path / f"at_{at}"), at
+
+
+@pytest.mark.parametrize("stop", [(), ("regularizer=[early_stopping]", "regularizer.early_stopping.patience=1")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("the disk is full"), SystemExit])
+def test_what_broke_behind_the_last_epoch_is_made_by_resuming(error, stop, tmp_path, train, monkeypatch):
+    """The weights are those of the end, and all that is missing is the result."""
+    words = [*STATEFUL, QUIET, "epochs=8", *stop]
+    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.jobs.fit.summary", raising(error))
+        with contextlib.suppress(RuntimeError, SystemExit):
+            assert train(*words, f"output={broken}")[0] == 130
+    assert result_of(broken)["status"] == ("interrupted" if error is KeyboardInterrupt else "failed")
+    assert "test" not in result_of(broken)
+    assert train(f"resume={broken}")[0] == 0
+    assert same_run(tmp_path / "whole", broken)
+    assert result_of(broken)["test"] == result_of(tmp_path / "whole")["test"]
+    assert result_of(broken)["stop_reason"] == result_of(tmp_path / "whole")["stop_reason"]
+    code, _, err = train(f"resume={broken}")
+    assert code == 2
+    assert "nothing to go on with" in err
+
+
+def raising(error: BaseException | type[BaseException]) -> Any:
+    def call(*arguments: object) -> None:
+        raise error
+
+    return call
+
+
+def test_an_interrupt_in_the_last_evaluation_waits_for_it_and_stops_what_was_to_follow(tmp_path, train, monkeypatch):
+    import trainer.jobs.fit as fit
+
+    def summary(*arguments, real=fit.summary):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(fit, "summary", summary)
+    assert train("-m", *STATEFUL, QUIET, "seed=1,2", f"output={tmp_path / 'sweep'}")[0] == 130
+    (first,) = [folder for folder in (tmp_path / "sweep").iterdir() if (folder / "result.json").is_file()]
+    assert result_of(first)["status"] == "finished"
+    assert result_of(first)["test"]["accuracy"] >= 0
 
 
 def test_the_second_interrupt_stops_at_once(tmp_path):

@@ -135,6 +135,8 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     def task(cfg: Any) -> None:
         try:
             code = sweep.guard(cfg, job) if multirun else job(cfg)
+        except KeyboardInterrupt:
+            raise  # the jobs of a sweep that were to follow do not
         except BaseException as error:
             failures.append(error)
             return

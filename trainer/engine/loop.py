@@ -23,19 +23,18 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
     training since the run's beginning, without evaluation), ``images_per_second``, ``watching_seconds`` (what the
     observers took of this process's time, checkpoints included) and ``watching_share``, its ratio to the time of training.
     """
-    reason, took, seen, watching = "finished", 0.0, 0, Stopwatch()
+    took, seen, watching = 0.0, 0, Stopwatch()
     earlier = sum(run.history.column("seconds"))
     with Interrupt() as interrupt:
         stopping = Agreement()
         for observer in observers:
             observer.on_fit_start(run)
             run.observers.append(observer)
-        while not run.finished:
+        while not (run.finished or run.stop_reason()):
             choose_rate(run)
             seconds, pictures = train_epoch(run, observers, watching, lambda: stopping(interrupt.asked))
             took, seen = took + seconds, seen + pictures
             if run.interrupted:
-                reason = "interrupted"
                 break
             row = agree(epoch_row(run) | {"seconds": seconds, "images_per_second": pictures / seconds})
             run.history.append(row)
@@ -44,10 +43,8 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
             with watching:
                 for observer in observers:
                     observer.on_epoch_end(run, row)
-            if words := run.stop_reason():
-                reason = words
-                break
     run.train.close()
+    reason = "interrupted" if run.interrupted else run.stop_reason() or "finished"
     return {
         "stop_reason": reason,
         "seconds": earlier + took,
@@ -78,7 +75,7 @@ def train_epoch(run: Run, observers: Observers, watching: Stopwatch, asked: Call
         run.sums.reset()
     last, several = run.steps_of_epoch, world() > 1
     batches = run.train.batches(run.passes, run.clock.batch)
-    for x, y in batches:
+    for x, y in batches if run.clock.batch < last else ():  # a run stopped behind the last step has none to make
         set_rates(run)
         if several:
             reseed(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,7 +73,7 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
         raise ConfigError(Problem("resume", str(folder), text, "a new run goes into another folder"))
     over = run.finished
     why = "its epochs are over" if over else run.stop_reason()
-    if why:
+    if why and status_of(folder) == "finished":  # else it was stopped before its result: that is still to be made
         hint = (
             f"epochs={2 * len(run.history)} goes on longer"
             if over
@@ -82,19 +84,35 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
         write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
 
 
+def status_of(folder: Path) -> str | None:
+    """How the run of a folder ended, by its ``result.json``; None where it holds none."""
+    try:
+        return json.loads((folder / "result.json").read_text())["status"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, Any]:
-    """Train, evaluate the best and the last weights, and close the observers, also where training fails."""
+    """Train, evaluate the best and the last weights, and close the observers, also where training fails.
+
+    A first Ctrl-C during the last evaluation, which is short, waits for it.
+    """
     from trainer.engine.distributed import rank
+    from trainer.engine.interrupt import Interrupt
     from trainer.engine.loop import fit
 
     if rank():  # process 0 alone watches and writes; what gathers from all is asked of all
         observers = [o for o in observers if getattr(o, "everywhere", False)]
     result: dict[str, Any] = {"status": "failed", "stop_reason": "failed", "seconds": 0.0}
     try:
-        result |= fit(run, observers)
-        result["status"] = "interrupted" if run.interrupted else "finished"
-        result |= summary(run, tta)
+        ended = fit(run, observers)
+        late = Interrupt()
+        with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
+            found = summary(run, tta)
+        result |= ended | {"status": "interrupted" if run.interrupted else "finished"} | found
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            result["status"] = "interrupted"
         result["stop_reason"] = f"{type(error).__name__}: {error}"
         raise
     finally:
@@ -104,6 +122,8 @@ def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, An
             observer.on_fit_end(run, result)
         for writer in run.writers.values():
             writer.close()
+    if late.asked:
+        raise KeyboardInterrupt  # the jobs of a sweep that were to follow do not
     return result
 
 
