@@ -62,6 +62,17 @@ MISTAKES = {
     "checkpoint with fit": (["checkpoint=."], ["checkpoint", "job=evaluate", "resume="]),
     "output is a file": (["output=file"], ["output = 'file'", "is a file"]),
     "an added key": (["+momentum=0.9"], ["momentum = 0.9", "there is no such key"]),
+    "a list for a group of one": (["optimizer=[adam]"], ["optimizer = ['adam']", "takes one option", "optimizer=adam"]),
+    "two experiments": (["experiment=[cifar10_fast,finetune]"], ["experiment = ", "takes one option"]),
+    "no experiment": (["experiment=null"], ["experiment = None", "leave it out"]),
+    "no experiment in a sweep": (["-m", "experiment=null,finetune"], ["experiment = None", "leave it out"]),
+    "a list in a list": (["schedule=[[warmup],cosine]"], ["must be a plain list", "schedule=[warmup,cosine]"]),
+    "a number for an option": (["schedule=[3]"], ["schedule = '3'", "allowed: clr"]),
+    "nothing for an option": (["schedule=[null]"], ["schedule = None", "must name an option"]),
+    "a list group taken out": (["~schedule"], ["schedule = None", "schedule=[] has none"]),
+    "an interpolation of nothing": (["optimizer.lr=${foo}"], ["optimizer.lr", "'foo' not found", "cannot be resolved"]),
+    "an option taken to pieces": (["experiment=cifar10_fast", "schedule.one_cycle=null"], ["schedule.one_cycle = None"]),
+    "several values with a checkpoint": (["job=evaluate", "checkpoint=.", "seed=1,2"], ["seed=1,2", "gives several values"]),
     "help on nothing": (["--help", "optimzer"], ["did you mean 'optimizer'"]),
 }  # fmt: skip
 
@@ -79,6 +90,23 @@ ALL_AT_ONCE = {
     "a job's values beside a missing checkpoint": (
         ["job=evaluate", "checkpoint=nope", "job.weights=bar", "job.tta=foo"],
         ["checkpoint = 'nope'", "job.weights = 'bar'", "job.tta = 'foo'"], [],
+    ),
+    "keys of a list with an unknown option": (
+        ["schedule=[cosin,warmup]", "schedule.warmup.epochs=-1"], ["'cosine'?", "schedule.warmup.epochs = -1.0"], [],
+    ),
+    "wrong types and wrong ranges": (
+        ["architecture.widths=[a,b]", "architecture.kernel=2", "batch_size=0", "epochs=inf", "seed=1.5", "device=tpu"],
+        ["widths = ['a', 'b']: must be a list", "kernel = 2", "batch_size = 0", "epochs = inf", "seed = 1.5", "device = 'tpu'"],
+        [],
+    ),
+    "keys for options that an experiment has and the command did not take": (
+        ["experiment=cifar10_fast", "optimizer=adam", "optimizer.momentum=1", "schedule=clr", "schedule.one_cycle.rise=.2",
+         "job=plan", "job.tta=mirror", "seed=-1"],
+        ["4 things", "optimizer.momentum = '1': there is no such key", "one_cycle is not in use", "job.tta", "seed = -1"], [],
+    ),
+    "a mistyped option beside an experiment": (
+        ["experiment=cifar10_fast", "optimizer=adm", "optimizer.lr=-3", "optimizer.momentum=.3"],
+        ["'adam'?", "optimizer.lr = -3.0", "optimizer.momentum = '0.3': there is no such key"], [],
     ),
     "a sweep over an unknown option": (
         ["-m", "optimizer=adm,sgd", "seed=1,2", "epochs=0", "optimizer.momentum=3"], ["'adam'?", "epochs = 0.0"], ["momentum = "],

@@ -10,13 +10,14 @@ from omegaconf import OmegaConf
 from trainer.checks import ConfigError
 from trainer.compose import compose, fit_experiment
 from trainer.conf import CONF, composed
+from trainer.mistakes import misread
 
 FOLDERS = [CONF]
 
 
 def notes_of(*overrides: str, folders: list[Path] = FOLDERS) -> list[str]:
-    cfg = composed(list(overrides), folders, with_hydra=True)
-    return fit_experiment(cfg, cfg.hydra.runtime.choices, list(overrides), folders)
+    cfg, choices = composed(list(overrides), folders)
+    return fit_experiment(cfg, choices, list(overrides), folders)
 
 
 def own(group: str, option: str) -> dict:
@@ -25,7 +26,7 @@ def own(group: str, option: str) -> dict:
 
 def test_an_experiment_as_it_is_keeps_every_key_and_says_nothing():
     words = ["experiment=cifar10_fast"]
-    plain = composed(words, FOLDERS)
+    plain, _ = composed(words, FOLDERS)
     assert compose(words) == plain
     assert notes_of(*words) == []
     assert compose(words).optimizer.lr == 1.5
@@ -117,6 +118,51 @@ def test_a_users_experiment_that_inherits_one_is_understood(tmp_path):
     cfg = compose(["experiment=mine", "optimizer=adam", "recipe=gradual"], folders)
     assert OmegaConf.to_container(cfg.optimizer) == own("optimizer", "adam")
     assert OmegaConf.to_container(cfg.recipe) == own("recipe", "gradual")
+
+
+def experiments_of(folder: Path, **files: str) -> list[Path]:
+    (folder / "experiment").mkdir()
+    for name, text in files.items():
+        (folder / "experiment" / f"{name}.yaml").write_text("# @package _global_\n# Mine.\n" + text)
+    return [CONF, folder]
+
+
+def test_an_experiment_that_takes_another_option_than_the_one_it_builds_on_leaves_that_ones_keys(tmp_path):
+    folders = experiments_of(
+        tmp_path,
+        mine="defaults:\n  - cifar10_fast\n  - override /optimizer: adam\n  - override /schedule: [clr]\n"
+        "optimizer:\n  lr: 0.005\n",
+    )
+    cfg = compose(["experiment=mine"], folders)
+    assert OmegaConf.to_container(cfg.optimizer) == own("optimizer", "adam") | {"lr": 0.005}
+    assert list(cfg.schedule) == ["clr"]
+    assert notes_of("experiment=mine", folders=folders) == [
+        "experiment=cifar10_fast: optimizer.lr, momentum, weight_decay, bias_lr_mult are for nesterov, not for adam",
+        "experiment=mine: schedule.one_cycle is not in use",
+    ]
+    back = compose(["experiment=mine", "optimizer=nesterov"], folders)
+    assert back.optimizer == compose(["experiment=cifar10_fast"]).optimizer, "the elder's keys are for this one"
+    assert compose(["experiment=mine", "optimizer=adam", "optimizer.lr=0.1"], folders).optimizer.lr == 0.1
+
+
+def test_an_interpolation_on_the_command_line_sees_the_config_that_runs(train):
+    words = ["experiment=cifar10_fast", "optimizer=adam", "optimizer.weight_decay=${optimizer.lr}", "data=fake"]
+    code, _, err = train(*words, "data.count=2000", "job=plan", "output=plan")
+    assert code == 0, err
+    assert OmegaConf.load("plan/config.yaml").optimizer.weight_decay == 0.001
+    assert "optimizer.weight_decay=${optimizer.lr}" in Path("plan/overrides.txt").read_text()
+
+
+def test_an_experiment_whose_file_hydra_would_put_elsewhere_is_told(tmp_path):
+    (file,) = experiments_of(tmp_path, mine="epochs: 3\n")[1].glob("*/*.yaml")
+    assert compose(["experiment=mine"], [CONF, tmp_path]).epochs == 3
+    file.write_text("# Mine.\nepochs: 3\n")
+    for words in (["experiment=mine"], ["experiment=cifar10_fast,mine"]):
+        assert [p.allowed for p in misread(words, [CONF, tmp_path])] == [
+            "its file has to begin with the line '# @package _global_'"
+        ]
+    with pytest.raises(ConfigError, match="'# @package _global_'"):
+        compose(["experiment=mine"], [CONF, tmp_path])
 
 
 def test_a_run_says_which_keys_it_left_out(train):

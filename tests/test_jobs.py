@@ -79,6 +79,17 @@ def test_evaluate_gives_accuracy_top_k_and_calibration_as_computed_by_hand(train
         assert (Path("e") / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_evaluate_knows_the_keys_of_the_checkpoints_data(train, run):
+    """And not those of the default, which this run does not use."""
+    assert "count" not in compose([]).data
+    code, _, err = train("job=evaluate", "checkpoint=run", "data.count=400", "output=evaluated")
+    assert code == 0, err
+    code, _, err = train("job=evaluate", "checkpoint=run", "data.cuont=40")
+    assert code == 2
+    assert "data.cuont" in err
+    assert "saved config" in err
+
+
 def test_evaluate_takes_all_parts_together(train, run):
     for split in ("train", "validation", "test", "all"):
         assert train("job=evaluate", "checkpoint=run", f"job.split={split}", f"output={split}")[0] == 0

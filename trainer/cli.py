@@ -14,8 +14,8 @@ from typing import Any
 
 from trainer.checks import ConfigError, Problem
 from trainer.compose import compose, fit_experiment, register_resolvers
-from trainer.conf import CONF, config_dirs
-from trainer.mistakes import examine, explain
+from trainer.conf import CONF, HYDRAS_ERRORS, config_dirs
+from trainer.mistakes import examine, explain, misread
 from trainer.overrides import parse, quoted
 
 WRONG, INTERRUPTED = 2, 130
@@ -88,7 +88,27 @@ def run(arguments: list[str]) -> int:
 
         tree, folder = resumed(overrides, folders)
         return perform(tree, overrides, folder)
+    if not flags and values.get("checkpoint", "null") not in ("null", ""):
+        return on_trained(overrides, folders)
     return run_hydra(arguments, overrides, folders)
+
+
+def on_trained(overrides: list[str], folders: list[Path]) -> int:
+    """A job on a checkpoint: only the job is composed; all else is the checkpoint's, and so are the keys that there are."""
+    from trainer.saved import on_checkpoint
+
+    parsed, problems = parse(overrides)
+    if problems := [*problems, *misread(overrides, folders), *several_values(overrides)]:
+        raise ConfigError(*problems)
+    job = [o.input_line for o in parsed if o.key_or_group.split(".")[0] in ("job", "checkpoint")]
+    return perform(on_checkpoint(compose(job, folders), overrides, folders), overrides, None)
+
+
+def several_values(overrides: list[str]) -> list[Problem]:
+    """Overrides that make sense in a sweep only."""
+    way = "train -m ... runs each; a list is written '[a,b]'"
+    sweeps = [o.input_line for o in parse(overrides)[0] if o.is_sweep_override()]
+    return [Problem("", None, f"{words!r} gives several values", way) for words in sweeps]
 
 
 def flags_first(arguments: list[str]) -> list[str]:
@@ -108,23 +128,19 @@ def flags_first(arguments: list[str]) -> list[str]:
 def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -> int:
     """Let Hydra compose (and sweep, with ``-m``); its errors come out in our words."""
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     from trainer import sweep
 
+    if problems := misread(overrides, folders):
+        raise ConfigError(*mistakes(problems, overrides, folders))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that one place can word the errors
     register_resolvers()
     multirun = any(a in ("-m", "--multirun") for a in arguments)
     if multirun and started() > 1:
         text = "a sweep is made by one process, and torchrun started several"
         raise ConfigError(Problem("", None, text, "torchrun ... -m trainer engine=ddp for each run, without -m"))
-    if not multirun:
-        sweeps = [o for o in parse(overrides)[0] if o.is_sweep_override()]
-        if sweeps:
-            text = f"{sweeps[0].input_line!r} gives several values"
-            raise ConfigError(Problem("", None, text, "train -m ... runs each; a list is written '[a,b]'"))
+    if not multirun and (problems := several_values(overrides)):
+        raise ConfigError(*problems)
     sweep.SweepTable.failed = 0
     codes: list[int] = []
     failures: list[BaseException] = []  # Hydra would print words of its own beside an exception from the task
@@ -147,8 +163,8 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     before, sys.argv = sys.argv, ["train", *map(quoted, flags_first(arguments))]
     try:
         hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(task)()
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(*mistakes(overrides, folders, error)) from None
+    except HYDRAS_ERRORS as error:
+        raise ConfigError(*mistakes(explain(overrides, folders, error), overrides, folders)) from None
     finally:
         sys.argv = before
     if failures:
@@ -156,32 +172,41 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     return max([*codes, min(sweep.SweepTable.failed, 1)])
 
 
-def mistakes(overrides: list[str], folders: list[Path], error: Exception) -> list[Problem]:
-    """What Hydra could not compose, and what is wrong with the values of the rest, so that one answer tells all."""
+def mistakes(problems: list[Problem], overrides: list[str], folders: list[Path]) -> list[Problem]:
+    """What was found wrong, and what else is wrong with the command, so that one answer tells all."""
     from trainer.config import resolve
 
-    problems, rest = examine(overrides, folders)
-    if not problems:
-        return explain(overrides, folders, error)
-    try:
-        resolve(compose(rest, folders))
-    except ConfigError as more:
-        typed = {o.key_or_group for o in parse(rest)[0]}
-        problems += [replace(p, where="") for p in more.problems if p.key in typed]
-    return problems
+    known, words = examine(overrides, folders)  # of these the words hold what was meant, or nothing
+    problems = [*problems, *(p for p in known if p.key not in {q.key for q in problems})]
+    while True:
+        denied = {p.key for p in problems} - {p.key for p in known}
+        rest = [o.input_line for o in parse(words)[0] if o.key_or_group not in denied]
+        try:
+            resolve(compose(rest, folders))
+            return problems
+        except ConfigError as error:
+            typed = {o.key_or_group for o in parse(rest)[0]}
+            more = [replace(p, where="") for p in error.problems if p.key in typed and p.key not in denied]
+            if not more:
+                return problems
+            problems += more
 
 
 def perform_composed(cfg: Any, folders: list[Path]) -> int:
     """One job as Hydra composed it, alone or of a sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from omegaconf import OmegaConf
 
     hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as typed: ${...} is resolved later
     choices = {k: v for k, v in hydra.runtime.choices.items() if isinstance(v, str)}
     in_sweep = hydra.mode == RunMode.MULTIRUN
     folder = Path(hydra.runtime.output_dir) if in_sweep else None
-    tree, notes = cfg, fit_experiment(cfg, choices, overrides, folders)
+    try:
+        tree, notes = cfg, fit_experiment(cfg, choices, overrides, folders)
+    except ConfigError as error:
+        raise ConfigError(*mistakes(error.problems, overrides, folders)) from None
     if cfg.resume is not None:
         raise ConfigError(Problem("resume", cfg.resume, "goes alone: one run at a time, without -m"))
     if cfg.checkpoint is not None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from trainer import experiments
 from trainer.checks import ConfigError
-from trainer.conf import CONF, composed
-from trainer.mistakes import explain
+from trainer.conf import CONF, HYDRAS_ERRORS, composed, options
+from trainer.mistakes import explain, misread
 from trainer.output import slug
 from trainer.overrides import parse
 
@@ -21,34 +21,28 @@ def compose(overrides: list[str], folders: list[Path] | None = None) -> Any:
     >>> compose(["optimizer=adam", "seed=3"]).seed
     3
     """
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     folders = folders or [CONF]
     register_resolvers()
+    if problems := misread(overrides, folders):
+        raise ConfigError(*problems)
     try:
-        cfg = composed(overrides, folders, with_hydra=True)
-        choices = cfg.hydra.runtime.choices
-        cfg = OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"])
-        fit_experiment(cfg, choices, overrides, folders)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        cfg, choices = composed(overrides, folders)
+    except HYDRAS_ERRORS as error:
         raise ConfigError(*explain(overrides, folders, error)) from None
+    fit_experiment(cfg, choices, overrides, folders)
     return cfg
 
 
 def fit_experiment(cfg: Any, choices: Any, overrides: list[str], folders: list[Path]) -> list[str]:
     """Take out of the config what its experiment says of options that the command did not take; a note on each."""
-    from hydra.errors import HydraException
 
-    def without(words: list[str]) -> Any:
+    def checked(words: list[str]) -> Any:
         try:
-            return composed(words, folders, with_hydra=True)
-        except HydraException as error:  # a key typed for an option that is not taken, which the experiment alone has
+            return composed(words, folders)
+        except HYDRAS_ERRORS as error:  # a key typed for an option that is not taken, which the experiment alone has
             raise ConfigError(*explain(words, folders, error)) from None
 
-    return experiments.fit(cfg, choices, parse(overrides)[0], without)
+    return experiments.fit(cfg, choices, parse(overrides)[0], options(folders).get("experiment", {}), checked)
 
 
 def register_resolvers() -> None:

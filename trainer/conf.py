@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+# What Hydra's composition raises where a command is wrong; the last two escape it where a list holds what is no option.
+HYDRAS_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError)
 LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, or checkout
@@ -38,13 +44,15 @@ def config_dirs(arguments: list[str]) -> list[Path]:
     return folders
 
 
-def composed(overrides: list[str], folders: list[Path], with_hydra: bool = False) -> Any:
-    """What Hydra composes; its errors are raised as they are."""
+def composed(overrides: list[str], folders: list[Path]) -> tuple[Any, dict[str, Any]]:
+    """What Hydra composes, and which option of each group; its errors are raised as they are."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
 
     extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-        return hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=with_hydra)
+        cfg = hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=True)
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), dict(cfg.hydra.runtime.choices)

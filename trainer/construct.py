@@ -42,13 +42,14 @@ def construct(node: dict[str, Any], place: str, where: str) -> tuple[Any, list[P
         parameters = inspect.signature(target).parameters  # pyright: ignore[reportArgumentType]
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         hints, names, required = {}, list(arguments) if anything else list(parameters), []
-    problems = _problems_of(arguments, names, required, hints, place, where)
-    if problems:
-        return None, problems
+    found = _problems_of(arguments, names, required, hints, place, where)
+    wrong = {problem.key for problem in found}
+    given = {k: v for k, v in arguments.items() if f"{place}.{k}".strip(".") not in wrong}
+    if found and not (own and given.keys() >= set(required)):
+        return None, found
     if not own:
         return Foreign(target, arguments), []
-    given = {k: coerce(v, hints[k]) for k, v in arguments.items()}
-    found: list[Problem] = []
+    given = {k: coerce(v, hints[k]) for k, v in given.items()}
     while True:
         try:
             option = target(**given)  # pyright: ignore[reportCallIssue]
@@ -85,8 +86,8 @@ def _problems_of(
         elif key in hints:
             try:
                 coerce(value, hints[key])
-            except TypeError as error:
-                problems.append(Problem(full, value, f"must be {error}", where=where))
+            except TypeError:
+                problems.append(Problem(full, value, f"must be {describe(hints[key])}", where=where))
     missing = [key for key in required if key not in arguments]
     return problems + [Problem(f"{place}.{key}", None, "must be given", where=where) for key in missing]
 

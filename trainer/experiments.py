@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 # The keys of these mean the same whatever the option, so that another one keeps those it has.
 SHARED = ("job", "data", "engine")
+Compose = Callable[[list[str]], tuple[Any, dict[str, Any]]]
 
 
-def fit(cfg: Any, choices: dict[str, Any], overrides: list[Any], compose: Callable[[list[str]], Any]) -> list[str]:
-    """Take out of the config what its experiment says of options that were not taken; a note on each.
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment's name, the keys of its own file, and the option of each group that it takes alone."""
 
-    ``choices`` is Hydra's, ``overrides`` are those of the command as parsed, ``compose`` composes others, Hydra's own node
-    included, and raises where it cannot. The rate of ``experiment=cifar10_fast`` is for ``nesterov`` and none for
+    name: str
+    keys: DictConfig
+    takes: dict[str, Any]
+
+    def sets(self, group: str) -> DictConfig:
+        """The keys of a group that its file sets."""
+        node = self.keys.get(group)
+        return node if isinstance(node, DictConfig) else DictConfig({})
+
+
+def lineage(name: str, files: dict[str, Path], compose: Compose) -> list[Experiment]:
+    """An experiment and those it builds on, the eldest first."""
+    loaded = OmegaConf.load(files[name])
+    keys = loaded if isinstance(loaded, DictConfig) else DictConfig({})
+    parents = [d.removeprefix("/experiment/") for d in keys.get("defaults") or [] if isinstance(d, str)]
+    elder = [e for parent in parents if parent in files for e in lineage(parent, files, compose)]
+    return [*elder, Experiment(name, keys, compose([f"experiment={name}"])[1])]
+
+
+def fit(cfg: Any, choices: dict[str, Any], overrides: list[Any], files: dict[str, Path], compose: Compose) -> list[str]:
+    """Take out of the config what its experiment, and those this builds on, say of options that were not taken; a note on each.
+
+    ``choices`` is Hydra's, ``overrides`` are those of the command as parsed, ``files`` are those of all experiments, ``compose``
+    composes others and raises where it cannot. The rate of ``experiment=cifar10_fast`` is for ``nesterov`` and none for
     ``optimizer=adam``: an option that the command names goes by its own file and by the command. Keys of ``job``, ``data`` and
     ``engine`` stay where the option has them.
     """
@@ -23,22 +49,17 @@ def fit(cfg: Any, choices: dict[str, Any], overrides: list[Any], compose: Callab
     if not isinstance(name, str):
         return []
     OmegaConf.set_struct(cfg, False)
-    alone = compose([f"experiment={name}"])
-    meant, notes = alone.hydra.runtime.choices, []
+    line = lineage(name, files, compose)
+    notes = []
     for group, option in choices.items():
-        single = "_target_" in (cfg.get(group) or {})  # a list group holds options, each with its own
-        if single and option != meant.get(group, option):
+        single = isinstance(cfg.get(group), DictConfig) and "_target_" in cfg[group]  # list groups have options inside
+        if single and any(e.takes.get(group) not in (None, option) for e in line):
             typed = [o for o in overrides if o.key_or_group.startswith(f"{group}.")]
-            own = compose([f"{group}={option}", *(o.input_line for o in typed if not o.is_delete())])[group]
-            deleted = {o.key_or_group.partition(".")[2] for o in typed if o.is_delete()}
-            lost = _replace(cfg, group, {k: own._get_node(k) for k in own if k not in deleted})
-            if lost:
-                verb = "is" if len(lost) == 1 else "are"
-                notes.append(
-                    f"experiment={name}: {group}.{', '.join(lost)} {verb} for {meant[group]}, not for {option}"
-                )
-    for group, node in alone.items():
-        if unused := _unused(cfg, group, node):
+            own = compose([f"{group}={option}", *(o.input_line for o in typed if not o.is_delete())])[0][group]
+            notes += _refit(cfg, group, option, own, {o.key_or_group.split(".")[1]: o for o in typed}, line)
+    for group in [g for g in cfg if isinstance(cfg.get(g), DictConfig)]:
+        typed = {".".join(o.key_or_group.split(".")[:2]) for o in overrides if o.is_add() or o.is_force_add()}
+        if unused := [o for o in _unused(cfg[group], group, line) if f"{group}.{o}" not in typed]:
             # Raises where a key of them was typed, which is a mistake and no rest of the experiment.
             compose([o.input_line for o in overrides if o.key_or_group.partition(".")[0] == group])
             notes += [f"experiment={name}: {group}.{option} is not in use" for option in unused]
@@ -47,17 +68,31 @@ def fit(cfg: Any, choices: dict[str, Any], overrides: list[Any], compose: Callab
     return notes
 
 
-def _replace(cfg: Any, group: str, own: dict[str, Any]) -> list[str]:
-    """Put the keys of an option in the place of those composed; which of these were lost."""
-    composed = {k: cfg[group]._get_node(k) for k in cfg[group]}
-    kept = {k: v for k, v in composed.items() if group in SHARED and k in own}
-    cfg[group] = own | kept
-    return [str(k) for k, v in composed.items() if k not in kept and (k not in own or own[k] != v)]
+def _refit(
+    cfg: Any, group: str, option: str, own: DictConfig, typed: dict[str, Any], line: list[Experiment]
+) -> list[str]:
+    """Put an option's own keys, those that experiments set for it, and the typed ones in the place of what was composed."""
+    nodes = {k: own._get_node(k) for k in own if k not in typed or not typed[k].is_delete()}
+    notes = []
+    for experiment in line:
+        sets = {
+            k: v
+            for k, v in ((k, experiment.sets(group)._get_node(k)) for k in experiment.sets(group))
+            if k not in typed
+        }
+        meant = experiment.takes.get(group)
+        kept = sets if option == meant else {k: v for k, v in sets.items() if group in SHARED and k in own}
+        nodes |= kept
+        if lost := [str(k) for k in sets if k not in kept]:
+            verb = "is" if len(lost) == 1 else "are"
+            notes.append(
+                f"experiment={experiment.name}: {group}.{', '.join(lost)} {verb} for {meant}, not for {option}"
+            )
+    cfg[group] = nodes
+    return notes
 
 
-def _unused(cfg: Any, group: Any, node: Any) -> list[str]:
-    """Options of a list group of which only keys are left: the experiment has them, the command took others."""
-    if group == "hydra" or not hasattr(node, "keys"):
-        return []
-    names = [k for k in node if hasattr(node._get_node(k), "keys") and "_target_" in node._get_node(k)]
-    return [k for k in names if k in (cfg.get(group) or {}) and "_target_" not in cfg[group][k]]
+def _unused(node: DictConfig, group: Any, line: list[Experiment]) -> list[str]:
+    """Options of a list group of which only an experiment's keys are left, because others were taken."""
+    bare = [str(k) for k in node if isinstance(node.get(k), DictConfig) and "_target_" not in node[k]]
+    return [k for k in bare if any(k in e.sets(group) and "_target_" not in (e.sets(group)[k] or {}) for e in line)]

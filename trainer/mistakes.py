@@ -7,9 +7,33 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from trainer import experiments
 from trainer.checks import Problem, nearest
-from trainer.conf import LISTS, composed, options
+from trainer.conf import HYDRAS_ERRORS, LISTS, composed, options
 from trainer.overrides import parse
+
+
+def misread(overrides: list[str], folders: list[Path]) -> list[Problem]:
+    """What Hydra would take, and do something else than was meant: several options of a group that has one, an experiment's
+    file that Hydra would put elsewhere.
+    """
+    groups, problems = options(folders), []
+    for override in parse(overrides)[0]:
+        group = override.key_or_group
+        if group not in groups or override.is_delete():
+            continue
+        value = override.value()
+        if value is None or (override.is_sweep_override() and None in getattr(value, "list", ())):
+            problems += _unknown_options(override, groups[group])
+        elif isinstance(value, list) and group not in LISTS:
+            way = f"{group}={(_names(value) or ['...'])[0]}"
+            problems.append(Problem(group, value, "is a list, and takes one option", way))
+        named = _names(list(getattr(value, "list", ())) if override.is_sweep_override() else value)
+        for file in [groups[group][n] for n in named if n in groups[group]] if group == "experiment" else []:
+            if not re.match(r"(#.*\n)*# @package _global_\s*\n", file.read_text()):
+                text = "its file has to begin with the line '# @package _global_'"
+                problems.append(Problem(group, file.stem, text, str(file)))
+    return problems
 
 
 def explain(overrides: list[str], folders: list[Path], error: Exception | None = None) -> list[Problem]:
@@ -22,17 +46,19 @@ def examine(overrides: list[str], folders: list[Path]) -> tuple[list[Problem], l
     unknown ones: keys of ``optimizer=adm`` are looked for in adam.
     """
     parsed, problems = parse(overrides)
+    odd = misread(overrides, folders)
+    problems += odd
     groups = options(folders)
     taken: list[str] = []
-    unclear: set[str] = set()  # groups of which nobody knows what they are to be
-    for override in (o for o in parsed if o.key_or_group in groups):
+    unclear = {problem.key for problem in odd}  # groups of which nobody knows what they are to be
+    for override in (o for o in parsed if o.key_or_group in groups and o.key_or_group not in unclear):
         wrong = _unknown_options(override, groups[override.key_or_group])
         problems += wrong
         if override.is_sweep_override():
             unclear |= {override.key_or_group} if wrong else set()
         elif not wrong:
             taken.append(override.input_line)
-        elif likely := _likely(wrong, groups):
+        elif likely := None if override.is_delete() else _likely(override, groups[override.key_or_group]):
             taken.append(likely)
         else:
             unclear.add(override.key_or_group)
@@ -44,11 +70,17 @@ def examine(overrides: list[str], folders: list[Path]) -> tuple[list[Problem], l
     return problems, [*taken, *right]
 
 
-def _likely(wrong: list[Problem], groups: dict[str, dict[str, Path]]) -> str | None:
-    """The choice that may have been meant by one whose option is not there; None where that is not clear."""
-    group, name = wrong[0].key, str(wrong[0].value)
-    close = get_close_matches(name, list(groups[group]), n=1)
-    return f"{group}={close[0]}" if close and group not in LISTS else None
+def _likely(override: Any, files: dict[str, Path]) -> str | None:
+    """The choice that may have been meant by one with options that are not there; None where that is not clear."""
+    group, several = override.key_or_group, override.key_or_group in LISTS
+    found = [
+        name if name in files else next(iter(get_close_matches(name, list(files), n=1)), None)
+        for name in _names(override.value())
+    ]
+    names = [name for name in found if name]
+    if several:
+        return f"{group}=[{','.join(names)}]"
+    return f"{group}={names[0]}" if names else None
 
 
 def _in_hydras_words(error: Exception | None) -> Problem:
@@ -60,22 +92,24 @@ def _in_hydras_words(error: Exception | None) -> Problem:
 
 
 def _unknown_options(override: Any, files: dict[str, Path]) -> list[Problem]:
+    group, several = override.key_or_group, override.key_or_group in LISTS
+    none = f"{group}=[] has none" if several else f"one of: {', '.join(files)}"
     if override.is_delete():
-        return []
+        return [Problem(group, None, "cannot be taken out", none)] if several else []
     value = override.value()
     if override.is_sweep_override():
         value = list(value.list) if hasattr(value, "list") else []
-    elif value is None and override.key_or_group != "experiment":
-        way = (
-            f"{override.key_or_group}=[] has none" if override.key_or_group in LISTS else f"one of: {', '.join(files)}"
-        )
-        return [Problem(override.key_or_group, None, "must name an option", way)]
-    problems = []
-    for name in _names(value):
-        if name not in files:
-            known = ", ".join(files)
-            problems.append(Problem(override.key_or_group, name, f"allowed: {known}", nearest(name, list(files))))
-    return problems
+    if value is None or (isinstance(value, list) and None in value):
+        return [
+            Problem(group, None, "must name an option", none if group != "experiment" else "leave it out to have none")
+        ]
+    if isinstance(value, list) and any(isinstance(name, list) for name in value) and not override.is_sweep_override():
+        return [Problem(group, value, "must be a plain list of options", f"{group}=[{','.join(_names(value))}]")]
+    return [
+        Problem(group, name, f"allowed: {', '.join(files)}", nearest(name, list(files)))
+        for name in _names(value)
+        if name not in files
+    ]
 
 
 def _names(value: Any) -> list[str]:
@@ -89,8 +123,11 @@ def _names(value: Any) -> list[str]:
 def _unknown_keys(keys: list[Any], base: list[str], groups: dict[str, Any], folders: list[Path]) -> list[Problem]:
     """For each value override, where its dotted key leaves the composed config."""
     try:
-        tree = composed(base, folders)
-    except Exception as error:
+        tree, choices = composed(base, folders)
+        experiments.fit(
+            tree, choices, parse(base)[0], groups.get("experiment", {}), lambda words: composed(words, folders)
+        )
+    except HYDRAS_ERRORS as error:
         return [Problem("", None, _tidy(str(error)))]
     problems = []
     for override in keys:
