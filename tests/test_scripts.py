@@ -38,7 +38,7 @@ def test_bench_optimizers_times_every_optimizer(tmp_path):
 
 @pytest.mark.slow
 def test_bench_engine_compares_three_loops(tmp_path):
-    out = script("bench_engine.py", "--rounds", "5", "--case", "cnn2", "--device", "cpu", cwd=tmp_path)
+    out = script("bench_engine.py", "--rounds", "5", "--starts", "1", "--case", "cnn2", "--device", "cpu", cwd=tmp_path)
     rows = {line.split()[0]: line.split() for line in out.splitlines()[2:]}
     assert set(rows) == {"engine", "plain", "best"}
     assert float(rows["best"][4]) == 1.0
@@ -61,7 +61,9 @@ def test_the_regularization_table_compares_with_the_plain_run(tmp_path):
 
 @pytest.mark.slow
 def test_bench_engine_times_jpegs_in_processes_of_their_own(tmp_path):
-    out = script("bench_engine.py", "--rounds", "5", "--case", "linear", "--device", "cpu", cwd=tmp_path)
+    out = script(
+        "bench_engine.py", "--rounds", "5", "--starts", "1", "--case", "linear", "--device", "cpu", cwd=tmp_path
+    )
     assert out.startswith("linear, batch 128, 5 rounds")
     sys.path.insert(0, str(ROOT / "scripts"))
     import bench_engine
