@@ -36,6 +36,12 @@ def test_bench_optimizers_times_every_optimizer(tmp_path):
     assert all(any(line.startswith(name) for line in out.splitlines()) for name in options([CONF])["optimizer"])
 
 
+def test_bench_pooling_compares_two_orders_of_the_same_numbers(tmp_path):
+    out = script("bench_pooling.py", "--rounds", "2", "--threads", "1", cwd=tmp_path)
+    assert "customary" in out
+    assert "gradients equal bit for bit: True" in out
+
+
 @pytest.mark.slow
 def test_bench_engine_compares_three_loops(tmp_path):
     out = script("bench_engine.py", "--rounds", "5", "--starts", "1", "--case", "cnn2", "--device", "cpu", cwd=tmp_path)
