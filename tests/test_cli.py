@@ -72,6 +72,15 @@ MISTAKES = {
     "a list group taken out": (["~schedule"], ["schedule = None", "schedule=[] has none"]),
     "an interpolation of nothing": (["optimizer.lr=${foo}"], ["optimizer.lr", "'foo' not found", "cannot be resolved"]),
     "an option taken to pieces": (["experiment=cifar10_fast", "schedule.one_cycle=null"], ["schedule.one_cycle = None"]),
+    "an option of an empty list": (["regularizer=[]", "regularizer.mixup.alpha=1"], ["mixup is not in use", "regularizer=[mixup]"]),
+    "a class that is a number": (["optimizer._target_=3"], ["optimizer._target_ = 3", "must be a dotted path"]),
+    "a class that is a module": (["optimizer._target_=torch.nn"], ["optimizer._target_ = 'torch.nn'", "is no class"]),
+    "an interpolation of nothing beside an experiment": (
+        ["experiment=mnist5k_augmented", "metric=${nope}"], ["metric", "'nope' not found", "cannot be resolved"],
+    ),
+    "an interpolation for a checkpoint": (["job=evaluate", "checkpoint=${nope}"], ["checkpoint", "'nope' not found"]),
+    "a wrong key that is swept": (["-m", "job.weigts=a,b"], ["job.weigts = 'a,b'", "there is no such key"]),
+    "a key of options that are swept": (["-m", "optimizer=adam,adamw", "optimizer.betas=[0.9,0.99]"], ["++optimizer.betas="]),
     "several values with a checkpoint": (["job=evaluate", "checkpoint=.", "seed=1,2"], ["seed=1,2", "gives several values"]),
     "help on nothing": (["--help", "optimzer"], ["did you mean 'optimizer'"]),
 }  # fmt: skip
@@ -108,6 +117,8 @@ ALL_AT_ONCE = {
         ["experiment=cifar10_fast", "optimizer=adm", "optimizer.lr=-3", "optimizer.momentum=.3"],
         ["'adam'?", "optimizer.lr = -3.0", "optimizer.momentum = '0.3': there is no such key"], [],
     ),
+    "several values without -m": (["seed=1,2", "optimizer=adm"], ["'seed=1,2' gives several values", "'adam'?"], []),
+    "an unknown experiment": (["experiment=xyzzy", "data.root=x", "recipe.head_epochs=3"], ["experiment = 'xyzzy'"], ["data.root"]),
     "a sweep over an unknown option": (
         ["-m", "optimizer=adm,sgd", "seed=1,2", "epochs=0", "optimizer.momentum=3"], ["'adam'?", "epochs = 0.0"], ["momentum = "],
     ),

@@ -53,6 +53,11 @@ def test_what_the_command_says_of_another_option_holds():
     }
 
 
+def test_what_the_command_says_of_another_option_in_braces_holds():
+    cfg = compose(["experiment=cifar10_fast", "optimizer=adam", "optimizer={lr:0.3}"])
+    assert cfg.optimizer == own("optimizer", "adam") | {"lr": 0.3}
+
+
 def test_a_key_that_only_the_experiments_option_has_is_gone_with_it():
     assert dict(compose(["experiment=finetune", "recipe=transfer"]).recipe) == own("recipe", "transfer")
     assert notes_of("experiment=finetune", "recipe=transfer") == [

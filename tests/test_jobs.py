@@ -90,6 +90,17 @@ def test_evaluate_knows_the_keys_of_the_checkpoints_data(train, run):
     assert "saved config" in err
 
 
+@pytest.mark.parametrize(("words", "told"), [
+    (("checkpoint=notes.txt",), "checkpoint = 'notes.txt': "), (("checkpoint=run", "~data"), "cannot be taken out"),
+    (("checkpoint=run", "data._target_=3"), "data._target_ = 3: "),
+])  # fmt: skip
+def test_evaluate_answers_what_is_no_checkpoint_and_no_data(words, told, train, run):
+    Path("notes.txt").write_text("nothing\n")
+    code, _, err = train("job=evaluate", *words)
+    assert code == 2
+    assert told in err
+
+
 def test_evaluate_takes_all_parts_together(train, run):
     for split in ("train", "validation", "test", "all"):
         assert train("job=evaluate", "checkpoint=run", f"job.split={split}", f"output={split}")[0] == 0

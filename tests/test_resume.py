@@ -215,6 +215,57 @@ def test_what_broke_behind_the_last_epoch_is_made_by_resuming(error, stop, tmp_p
     assert "nothing to go on with" in err
 
 
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(status, tmp_path, train, monkeypatch):
+    """As by a second Ctrl-C in the first epoch: its result.json tells of nothing that was done."""
+    words = [*STATEFUL, QUIET]
+    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    error = KeyboardInterrupt if status == "interrupted" else RuntimeError("out of memory")
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.engine.loop.train_step", raising(error))
+        with contextlib.suppress(RuntimeError):
+            assert train(*words, f"output={tmp_path / 'broken'}")[0] == 130
+    assert result_of(tmp_path / "broken")["status"] == status
+    assert train(f"resume={tmp_path / 'broken'}")[0] == 0
+    assert same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_result_is_written_when_the_checkpoints_are_on_the_disk(tmp_path, train, monkeypatch):
+    from trainer.engine import checkpoint
+    from trainer.jobs import fit
+
+    def settle(*arguments, real=checkpoint.settle):
+        time.sleep(0.3)
+        real(*arguments)
+
+    there = []
+
+    def written(path, content, real=fit.write_json):
+        there.append(sorted(file.name for file in (path.parent / "checkpoints").iterdir()))
+        real(path, content)
+
+    monkeypatch.setattr(checkpoint, "settle", settle)
+    monkeypatch.setattr(fit, "write_json", written)
+    assert train(*STATEFUL, QUIET, "epochs=0.6", f"output={tmp_path / 'run'}")[0] == 0
+    assert there == [["best.pt", "last.pt"]]
+
+
+def test_an_interrupt_while_a_checkpoint_is_written_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    """torch's writer closes its file on the way out, and complains of what is missing in it."""
+    from trainer.engine import checkpoint
+
+    def save(content, file):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected pos")  # noqa: B904
+
+    monkeypatch.setattr(checkpoint.torch, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.draft({}, tmp_path / "last.pt")
+    assert not list(tmp_path.iterdir())
+
+
 def raising(error: BaseException | type[BaseException]) -> Any:
     def call(*arguments: object) -> None:
         raise error

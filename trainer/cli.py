@@ -140,7 +140,7 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
         text = "a sweep is made by one process, and torchrun started several"
         raise ConfigError(Problem("", None, text, "torchrun ... -m trainer engine=ddp for each run, without -m"))
     if not multirun and (problems := several_values(overrides)):
-        raise ConfigError(*problems)
+        raise ConfigError(*mistakes(problems, overrides, folders))
     sweep.SweepTable.failed = 0
     codes: list[int] = []
     failures: list[BaseException] = []  # Hydra would print words of its own beside an exception from the task

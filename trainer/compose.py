@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from omegaconf.errors import OmegaConfBaseException
+
 from trainer import experiments
 from trainer.checks import ConfigError
 from trainer.conf import CONF, HYDRAS_ERRORS, composed, options
@@ -42,7 +44,10 @@ def fit_experiment(cfg: Any, choices: Any, overrides: list[str], folders: list[P
         except HYDRAS_ERRORS as error:  # a key typed for an option that is not taken, which the experiment alone has
             raise ConfigError(*explain(words, folders, error)) from None
 
-    return experiments.fit(cfg, choices, parse(overrides)[0], options(folders).get("experiment", {}), checked)
+    try:
+        return experiments.fit(cfg, choices, parse(overrides)[0], options(folders).get("experiment", {}), checked)
+    except OmegaConfBaseException:  # ${...} of nothing: resolving the config tells which
+        return []
 
 
 def register_resolvers() -> None:

@@ -39,7 +39,11 @@ def construct(node: dict[str, Any], place: str, where: str) -> tuple[Any, list[P
         names = [f.name for f in dataclasses.fields(target) if f.init]
         required = [f.name for f in dataclasses.fields(target) if f.init and _required(f)]
     else:
-        parameters = inspect.signature(target).parameters  # pyright: ignore[reportArgumentType]
+        try:
+            parameters = inspect.signature(target).parameters  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError):
+            text = "is no class or function that says what it takes"
+            return None, [Problem(f"{place}._target_", node["_target_"], text, where=where)]
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         hints, names, required = {}, list(arguments) if anything else list(parameters), []
     found = _problems_of(arguments, names, required, hints, place, where)
@@ -94,8 +98,8 @@ def _problems_of(
 
 def locate(target: str) -> Any:
     """The class or function behind a dotted ``_target_``; ImportError says which part is missing."""
-    module, _, name = target.rpartition(".")
-    if not module:
+    module, _, name = str(target).rpartition(".")
+    if not module or not isinstance(target, str):
         raise ImportError("must be a dotted path such as package.module.Class")
     found = importlib.import_module(module)
     if not hasattr(found, name):

@@ -55,8 +55,13 @@ def fit(cfg: Any, choices: dict[str, Any], overrides: list[Any], files: dict[str
         single = isinstance(cfg.get(group), DictConfig) and "_target_" in cfg[group]  # list groups have options inside
         if single and any(e.takes.get(group) not in (None, option) for e in line):
             typed = [o for o in overrides if o.key_or_group.startswith(f"{group}.")]
-            own = compose([f"{group}={option}", *(o.input_line for o in typed if not o.is_delete())])[0][group]
-            notes += _refit(cfg, group, option, own, {o.key_or_group.split(".")[1]: o for o in typed}, line)
+            whole = [
+                o for o in overrides if o.key_or_group == group and isinstance(o.value(), dict)
+            ]  # optimizer={lr:0.1}
+            kept = [o.input_line for o in [*whole, *typed] if not o.is_delete()]
+            own = compose([f"{group}={option}", *kept])[0][group]
+            keys = {str(k): o for o in whole for k in o.value()} | {o.key_or_group.split(".")[1]: o for o in typed}
+            notes += _refit(cfg, group, option, own, keys, line)
     for group in [g for g in cfg if isinstance(cfg.get(g), DictConfig)]:
         typed = {".".join(o.key_or_group.split(".")[:2]) for o in overrides if o.is_add() or o.is_force_add()}
         if unused := [o for o in _unused(cfg[group], group, line) if f"{group}.{o}" not in typed]:

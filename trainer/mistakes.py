@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,21 @@ def examine(overrides: list[str], folders: list[Path]) -> tuple[list[Problem], l
         else:
             unclear.add(override.key_or_group)
     keys = [o for o in parsed if o.key_or_group not in groups and o.key_or_group.split(".")[0] not in unclear]
+    swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
     wrong = _unknown_keys(keys, taken, groups, folders) if keys or not problems else []
+    if "experiment" in unclear:  # which keys there are depends on it
+        wrong = []
+    wrong = [_of_swept(p) if p.key and {p.key.split(".")[0], "experiment"} & swept else p for p in wrong]
     problems += wrong
     denied = {problem.key for problem in wrong}
     right = [o.input_line for o in keys if o.key_or_group not in denied and not o.is_sweep_override()]
     return problems, [*taken, *right]
+
+
+def _of_swept(problem: Problem) -> Problem:
+    """Hydra looks for keys in the option that a group has without the sweep over it; with ``++`` it does not look."""
+    hint = f"in a sweep over options that all have it: ++{problem.key}=..."
+    return replace(problem, hint=f"{problem.hint}; {hint}".removeprefix("; "))
 
 
 def _likely(override: Any, files: dict[str, Path]) -> str | None:
@@ -148,16 +159,26 @@ def _unknown_keys(keys: list[Any], base: list[str], groups: dict[str, Any], fold
 
 
 def _unknown_key(override: Any, part: str, path: list[str], node: Any, groups: dict[str, Any]) -> Problem:
-    key, value = override.key_or_group, override.get_value_element_as_str()
+    key, value = override.key_or_group, typed_value(override)
     names = [str(k) for k in node if k != "_target_"] if hasattr(node, "keys") else []
     if len(path) == 1 and path[0] in LISTS and part in groups.get(path[0], {}):
         used = ",".join([*names, part])
         return Problem(key, value, f"{part} is not in use here", f"add it: '{path[0]}=[{used}]'")
+    option = [*key.split("."), ""][1]
+    if not path and part in LISTS and option in groups.get(part, {}):  # the group is an empty list
+        return Problem(key, value, f"{option} is not in use here", f"add it: '{part}=[{option}]'")
     there = names + ([g for g in groups if g not in names] if not path else [])
     allowed = f"there is no such {'key or group' if not path else 'key'}"
     hint = nearest(part, there)
     listed = f"there are: {', '.join(there) or 'none'}"
     return Problem(key, value, allowed, f"{hint} {listed}".strip())
+
+
+def typed_value(override: Any) -> str:
+    """What stands behind the equals sign, several values of a sweep included."""
+    return (
+        override.input_line.partition("=")[2] if override.is_sweep_override() else override.get_value_element_as_str()
+    )
 
 
 def _tidy(text: str) -> str:

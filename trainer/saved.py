@@ -61,6 +61,7 @@ def saved_config(folder: Path) -> DictConfig:
 
 def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) -> DictConfig:
     """The config inside a checkpoint, its job replaced by the one asked for, with the other overrides in it."""
+    plain(cfg)  # tells what cannot be resolved
     place = Path(str(cfg.checkpoint)).expanduser()
     wrong = construct(plain(cfg.job), "job", "")[1]
     if not place.exists():
@@ -88,7 +89,12 @@ def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) ->
 
 def apply(tree: DictConfig, given: list[Any], folders: list[Path], free: tuple[str, ...], source: str) -> None:
     """Put overrides into a saved config: values where the key is there, groups where they are ``free``."""
-    groups, problems = options(folders), []
+    groups = options(folders)
+    problems = [
+        Problem(o.key_or_group, None, f"cannot be taken out of what the {source} holds") for o in given if o.is_delete()
+    ]
+    if problems:
+        raise ConfigError(*problems)
     chosen = [o for o in given if o.key_or_group in groups]
     for override in chosen:
         if override.key_or_group not in free:

@@ -67,6 +67,8 @@ def _flips(config: Config) -> list[Problem]:
     text = f"a flip changes the class of these pictures (data: {config.name_of('data')})"
     tta = getattr(config.job, "tta", "none")
     mirrored = [Problem("job.tta", tta, text, "job.tta=none")] if tta != "none" else []
+    if config.checkpoint is not None:  # its training is over
+        return mirrored
     return mirrored + [
         Problem(f"augmentation.{name}", "on", text, f"leave it out, or say augmentation.{name}.force=true")
         for name, option in config.augmentation.items()

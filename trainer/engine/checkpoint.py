@@ -41,8 +41,12 @@ def draft(content: dict[str, Any], path: Path) -> Path:
     try:
         with temporary.open("wb") as file:
             torch.save(content, file)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(
+            error.__context__, KeyboardInterrupt
+        ):  # torch's writer, stopped, complains of what it could not finish
+            raise KeyboardInterrupt from None
         raise
     return temporary
 
@@ -84,8 +88,17 @@ def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint"
     """A checkpoint's contents; ConfigError, at ``key``, where the file is cut short, of another program, or of another format."""
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        reason = "is cut short or damaged" if _looks_cut(path) else f"cannot be read: {str(error).splitlines()[0]}"
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        ValueError,
+        LookupError,
+    ) as error:
+        words = str(error).splitlines() or [type(error).__name__]
+        reason = "is cut short or damaged" if _looks_cut(path) else f"cannot be read: {words[0]}"
         raise ConfigError(Problem(key, str(path), reason, "other files: " + _others(path))) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ConfigError(Problem(key, str(path), "is no checkpoint of this program (or of a later version)"))

@@ -68,7 +68,7 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
             raise ConfigError(
                 Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")
             ) from None
-    elif (folder / "result.json").is_file():  # it ended, so it was not killed before its first checkpoint
+    elif status_of(folder) == "finished" or wrote_history(folder):  # it was not stopped before its first checkpoint
         text = "checkpoints/last.pt is gone: there is nothing to go on from"
         raise ConfigError(Problem("resume", str(folder), text, "a new run goes into another folder"))
     over = run.finished
@@ -92,6 +92,12 @@ def status_of(folder: Path) -> str | None:
         return None
 
 
+def wrote_history(folder: Path) -> bool:
+    """Whether a run came to the end of an epoch."""
+    file = folder / "history.jsonl"
+    return file.is_file() and file.stat().st_size > 0
+
+
 def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, Any]:
     """Train, evaluate the best and the last weights, and close the observers, also where training fails.
 
@@ -109,6 +115,9 @@ def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, An
         late = Interrupt()
         with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
             found = summary(run, tta)
+        for observer in run.observers:  # a result says that all is written
+            if hasattr(observer, "flush"):
+                observer.flush()
         result |= ended | {"status": "interrupted" if run.interrupted else "finished"} | found
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):

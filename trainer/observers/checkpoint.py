@@ -70,7 +70,11 @@ class Checkpoint(Watcher):
             self.under_way.pop(path).result()
         self.under_way[path] = self.disk.submit(checkpoint.settle, checkpoint.draft(content, path), path)
 
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        self.disk.shutdown(wait=True)
+    def flush(self) -> None:
+        """Wait until all that was saved is on the disk."""
         for written in self.under_way.values():
             written.result()
+
+    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
+        self.disk.shutdown(wait=True)
+        self.flush()
