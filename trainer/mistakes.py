@@ -66,11 +66,11 @@ def examine(overrides: list[str], folders: list[Path]) -> tuple[list[Problem], l
     keys = [o for o in parsed if o.key_or_group not in groups and o.key_or_group.split(".")[0] not in unclear]
     swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
     wrong = _unknown_keys(keys, taken, groups, folders) if keys or not problems else []
+    denied = {problem.key for problem in wrong}
     if "experiment" in unclear:  # which keys there are depends on it
         wrong = []
     wrong = [_of_swept(p) if p.key and {p.key.split(".")[0], "experiment"} & swept else p for p in wrong]
     problems += wrong
-    denied = {problem.key for problem in wrong}
     right = [o.input_line for o in keys if o.key_or_group not in denied and not o.is_sweep_override()]
     return problems, [*taken, *right]
 
