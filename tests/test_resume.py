@@ -103,6 +103,17 @@ def test_resume_after_sigkill_equals_the_unbroken_run_bit_for_bit(moment, way, t
     assert not list((tmp_path / "broken" / "checkpoints").glob(".*.tmp")), "what the killed process left is gone"
 
 
+def test_a_run_killed_while_its_first_checkpoint_is_on_its_way_begins_again(tmp_path, train):
+    """The history is written at once, the checkpoint by a thread that waits for the disk."""
+    assert train(*STATEFUL, QUIET, f"output={tmp_path / 'whole'}")[0] == 0
+    killed("mid-epoch", tmp_path / "broken")
+    for file in (tmp_path / "broken/checkpoints").glob("*"):
+        file.unlink()
+    assert history_of(tmp_path / "broken")
+    assert train(f"resume={tmp_path / 'broken'}")[0] == 0
+    assert same_run(tmp_path / "whole", tmp_path / "broken")
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, train):
     assert train(*STATEFUL, QUIET, f"output={tmp_path / 'whole'}")[0] == 0
     killed("before the first checkpoint", tmp_path / "broken")

@@ -68,7 +68,7 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
             raise ConfigError(
                 Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")
             ) from None
-    elif status_of(folder) == "finished" or wrote_history(folder):  # it was not stopped before its first checkpoint
+    elif (status := status_of(folder)) == "finished" or (status and wrote_history(folder)):  # it ended, having saved
         text = "checkpoints/last.pt is gone: there is nothing to go on from"
         raise ConfigError(Problem("resume", str(folder), text, "a new run goes into another folder"))
     over = run.finished
