@@ -150,6 +150,12 @@ def test_an_experiment_that_takes_another_option_than_the_one_it_builds_on_leave
     assert compose(["experiment=mine", "optimizer=adam", "optimizer.lr=0.1"], folders).optimizer.lr == 0.1
 
 
+def test_a_key_that_is_a_table_is_a_key_and_no_option_left_over(tmp_path):
+    folders = experiments_of(tmp_path, mine="optimizer:\n  extra:\n    a: 1\n")
+    assert compose(["experiment=mine"], folders).optimizer.extra == {"a": 1}
+    assert notes_of("experiment=mine", folders=folders) == []
+
+
 def test_an_interpolation_on_the_command_line_sees_the_config_that_runs(train):
     words = ["experiment=cifar10_fast", "optimizer=adam", "optimizer.weight_decay=${optimizer.lr}", "data=fake"]
     code, _, err = train(*words, "data.count=2000", "job=plan", "output=plan")

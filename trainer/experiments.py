@@ -22,10 +22,10 @@ class Experiment:
     keys: DictConfig
     takes: dict[str, Any]
 
-    def sets(self, group: str) -> DictConfig:
-        """The keys of a group that its file sets."""
+    def sets(self, group: str) -> dict[str, Any]:
+        """The keys of a group that its file sets, with their nodes: what is to be resolved is resolved later."""
         node = self.keys.get(group)
-        return node if isinstance(node, DictConfig) else DictConfig({})
+        return {str(k): node._get_node(k) for k in node} if isinstance(node, DictConfig) else {}
 
 
 def lineage(name: str, files: dict[str, Path], compose: Compose) -> list[Experiment]:
@@ -55,16 +55,15 @@ def fit(cfg: Any, choices: dict[str, Any], overrides: list[Any], files: dict[str
         single = isinstance(cfg.get(group), DictConfig) and "_target_" in cfg[group]  # list groups have options inside
         if single and any(e.takes.get(group) not in (None, option) for e in line):
             typed = [o for o in overrides if o.key_or_group.startswith(f"{group}.")]
-            whole = [
-                o for o in overrides if o.key_or_group == group and isinstance(o.value(), dict)
-            ]  # optimizer={lr:0.1}
+            # optimizer={lr:0.1}
+            whole = [o for o in overrides if o.key_or_group == group and isinstance(o.value(), dict)]
             kept = [o.input_line for o in [*whole, *typed] if not o.is_delete()]
             own = compose([f"{group}={option}", *kept])[0][group]
             keys = {str(k): o for o in whole for k in o.value()} | {o.key_or_group.split(".")[1]: o for o in typed}
             notes += _refit(cfg, group, option, own, keys, line)
-    for group in [g for g in cfg if isinstance(cfg.get(g), DictConfig)]:
-        typed = {".".join(o.key_or_group.split(".")[:2]) for o in overrides if o.is_add() or o.is_force_add()}
-        if unused := [o for o in _unused(cfg[group], group, line) if f"{group}.{o}" not in typed]:
+    added = {".".join(o.key_or_group.split(".")[:2]) for o in overrides if o.is_add() or o.is_force_add()}
+    for group in [g for g in cfg if isinstance(cfg.get(g), DictConfig) and "_target_" not in cfg[g]]:
+        if unused := [o for o in _unused(cfg[group], group, line) if f"{group}.{o}" not in added]:
             # Raises where a key of them was typed, which is a mistake and no rest of the experiment.
             compose([o.input_line for o in overrides if o.key_or_group.partition(".")[0] == group])
             notes += [f"experiment={name}: {group}.{option} is not in use" for option in unused]
@@ -80,15 +79,11 @@ def _refit(
     nodes = {k: own._get_node(k) for k in own if k not in typed or not typed[k].is_delete()}
     notes = []
     for experiment in line:
-        sets = {
-            k: v
-            for k, v in ((k, experiment.sets(group)._get_node(k)) for k in experiment.sets(group))
-            if k not in typed
-        }
+        sets = {k: v for k, v in experiment.sets(group).items() if k not in typed}
         meant = experiment.takes.get(group)
         kept = sets if option == meant else {k: v for k, v in sets.items() if group in SHARED and k in own}
         nodes |= kept
-        if lost := [str(k) for k in sets if k not in kept]:
+        if lost := [k for k in sets if k not in kept]:
             verb = "is" if len(lost) == 1 else "are"
             notes.append(
                 f"experiment={experiment.name}: {group}.{', '.join(lost)} {verb} for {meant}, not for {option}"
@@ -100,4 +95,4 @@ def _refit(
 def _unused(node: DictConfig, group: Any, line: list[Experiment]) -> list[str]:
     """Options of a list group of which only an experiment's keys are left, because others were taken."""
     bare = [str(k) for k in node if isinstance(node.get(k), DictConfig) and "_target_" not in node[k]]
-    return [k for k in bare if any(k in e.sets(group) and "_target_" not in (e.sets(group)[k] or {}) for e in line)]
+    return [k for k in bare if any(k in e.sets(group) for e in line)]
