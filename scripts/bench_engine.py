@@ -365,9 +365,9 @@ def main() -> None:
         print("".join(f"{head:>{width}}" for head, width in heads.items()) + "  first step")
         low = {name: np.percentile(t, 10) for name, t in times.items()}
         middle = {name: np.median(t) for name, t in times.items()}
-        own_runs = starts(case, options.device, options.starts)
+        started = starts(case, options.device, options.starts)
         for name in times:
-            own = own_runs[name]
+            own = started[name]
             print(
                 f"{name:8}{BATCH / low[name]:10,.0f}{1000 * low[name]:9.2f}{1000 * middle[name]:9.2f}"
                 f"{low['best'] / low[name]:9.3f}{middle['best'] / middle[name]:11.3f}{low['plain'] / low[name]:10.2f}"

@@ -167,12 +167,17 @@ def test_resume_is_exact_wherever_in_an_epoch_the_interrupt_came(watch, phases, 
     anywhere = (1, per_epoch - 1, *behind_an_epoch, per_epoch + 1, steps - 1)
     for at in anywhere if watch == QUIET else behind_an_epoch:
         folder = tmp_path / f"at_{at}"
-        with monkeypatch.context() as patch:
-            patch.setattr(Interrupt, "asked", AskedAt(at), raising=False)
-            assert train(*words, f"output={folder}")[0] == 130
+        assert stopped_at(at, monkeypatch, train, *words, f"output={folder}")[0] == 130
         assert load(folder)["state"]["clock"]["step"] == at
         assert train(f"resume={folder}")[0] == 0
         assert same_run(tmp_path / "whole", folder), f"interrupted after step {at} of {steps}, {per_epoch} an epoch"
+
+
+def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, train: Any, *words: str) -> Any:
+    """``train`` with somebody who asks it to stop while step number ``step`` runs."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "asked", AskedAt(step), raising=False)
+        return train(*words)
 
 
 class AskedAt:
@@ -197,11 +202,10 @@ def test_resume_is_exact_behind_an_epoch_that_a_phase_cuts_short(more, tmp_path,
     words = [*STATEFUL, QUIET, *more]
     assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
     for at in {row["step"] for row in history_of(tmp_path / "whole")}:
-        with monkeypatch.context() as patch:
-            patch.setattr(Interrupt, "asked", AskedAt(at), raising=False)
-            assert train(*words, f"output={tmp_path / f'at_{at}'}")[0] == 130
-        assert train(f"resume={tmp_path / f'at_{at}'}")[0] == 0
-        assert same_run(tmp_path / "whole", tmp_path / f"at_{at}"), at
+        folder = tmp_path / f"at_{at}"
+        assert stopped_at(at, monkeypatch, train, *words, f"output={folder}")[0] == 130
+        assert train(f"resume={folder}")[0] == 0
+        assert same_run(tmp_path / "whole", folder), at
 
 
 @pytest.mark.parametrize("stop", [(), ("regularizer=[early_stopping]", "regularizer.early_stopping.patience=1")])

@@ -14,8 +14,8 @@ from typing import Any
 
 from trainer.checks import ConfigError, Problem
 from trainer.compose import compose, fit_experiment, register_resolvers
-from trainer.conf import CONF, HYDRAS_ERRORS, config_dirs
-from trainer.mistakes import examine, explain, misread
+from trainer.conf import CONF, config_dirs, hydras_errors
+from trainer.mistakes import examine, in_hydras_words, misread
 from trainer.overrides import parse, quoted
 
 WRONG, INTERRUPTED = 2, 130
@@ -131,15 +131,13 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
 
     from trainer import sweep
 
-    if problems := misread(overrides, folders):
-        raise ConfigError(*mistakes(problems, overrides, folders))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that one place can word the errors
     register_resolvers()
     multirun = any(a in ("-m", "--multirun") for a in arguments)
     if multirun and started() > 1:
         text = "a sweep is made by one process, and torchrun started several"
         raise ConfigError(Problem("", None, text, "torchrun ... -m trainer engine=ddp for each run, without -m"))
-    if not multirun and (problems := several_values(overrides)):
+    if problems := [*misread(overrides, folders), *([] if multirun else several_values(overrides))]:
         raise ConfigError(*mistakes(problems, overrides, folders))
     sweep.SweepTable.failed = 0
     codes: list[int] = []
@@ -163,8 +161,8 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     before, sys.argv = sys.argv, ["train", *map(quoted, flags_first(arguments))]
     try:
         hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")(task)()
-    except HYDRAS_ERRORS as error:
-        raise ConfigError(*mistakes(explain(overrides, folders, error), overrides, folders)) from None
+    except hydras_errors() as error:
+        raise ConfigError(*mistakes([], overrides, folders, error)) from None
     finally:
         sys.argv = before
     if failures:
@@ -172,24 +170,31 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     return max([*codes, min(sweep.SweepTable.failed, 1)])
 
 
-def mistakes(problems: list[Problem], overrides: list[str], folders: list[Path]) -> list[Problem]:
-    """What was found wrong, and what else is wrong with the command, so that one answer tells all."""
+def mistakes(
+    problems: list[Problem], overrides: list[str], folders: list[Path], error: Exception | None = None
+) -> list[Problem]:
+    """What was found wrong, and what else is wrong with the command, so that one answer tells all; where nothing else is found,
+    Hydra's ``error``.
+    """
     from trainer.config import resolve
 
     known, words = examine(overrides, folders)  # of these the words hold what was meant, or nothing
-    problems = [*problems, *(p for p in known if p.key not in {q.key for q in problems})]
+    problems = [*problems, *(p for p in known if p not in problems)]
+    if error is not None and not problems:
+        problems = [in_hydras_words(error)]
+    mended = {p.key for p in known}
     while True:
-        denied = {p.key for p in problems} - {p.key for p in known}
-        rest = [o.input_line for o in parse(words)[0] if o.key_or_group not in denied]
+        told = {p.key for p in problems}
+        rest = [o.input_line for o in parse(words)[0] if o.key_or_group not in told - mended]
         try:
             resolve(compose(rest, folders))
             return problems
-        except ConfigError as error:
+        except ConfigError as more:
             typed = {o.key_or_group for o in parse(rest)[0]}
-            more = [replace(p, where="") for p in error.problems if p.key in typed and p.key not in denied]
-            if not more:
+            new = [replace(p, where="") for p in more.problems if p.key in typed - told]
+            if not new:
                 return problems
-            problems += more
+            problems += new
 
 
 def perform_composed(cfg: Any, folders: list[Path]) -> int:

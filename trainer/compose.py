@@ -7,11 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf.errors import OmegaConfBaseException
-
 from trainer import experiments
 from trainer.checks import ConfigError
-from trainer.conf import CONF, HYDRAS_ERRORS, composed, options
+from trainer.conf import CONF, composed, hydras_errors, options
 from trainer.mistakes import explain, misread
 from trainer.output import slug
 from trainer.overrides import parse
@@ -29,7 +27,7 @@ def compose(overrides: list[str], folders: list[Path] | None = None) -> Any:
         raise ConfigError(*problems)
     try:
         cfg, choices = composed(overrides, folders)
-    except HYDRAS_ERRORS as error:
+    except hydras_errors() as error:
         raise ConfigError(*explain(overrides, folders, error)) from None
     fit_experiment(cfg, choices, overrides, folders)
     return cfg
@@ -37,11 +35,12 @@ def compose(overrides: list[str], folders: list[Path] | None = None) -> Any:
 
 def fit_experiment(cfg: Any, choices: Any, overrides: list[str], folders: list[Path]) -> list[str]:
     """Take out of the config what its experiment says of options that the command did not take; a note on each."""
+    from omegaconf.errors import OmegaConfBaseException
 
     def checked(words: list[str]) -> Any:
         try:
             return composed(words, folders)
-        except HYDRAS_ERRORS as error:  # a key typed for an option that is not taken, which the experiment alone has
+        except hydras_errors() as error:  # a key typed for an option that is not taken, which the experiment alone has
             raise ConfigError(*explain(words, folders, error)) from None
 
     try:

@@ -5,12 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-# What Hydra's composition raises where a command is wrong; the last two escape it where a list holds what is no option.
-HYDRAS_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError)
 LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, or checkout
@@ -42,6 +36,18 @@ def config_dirs(arguments: list[str]) -> list[Path]:
         elif here.startswith("--config-dir="):
             folders.append(Path(here.partition("=")[2]))
     return folders
+
+
+def hydras_errors() -> tuple[type[Exception], ...]:
+    """What Hydra's composition raises where a command is wrong; the last two escape it where a list holds what is no option.
+
+    A function, because ``except hydras_errors()`` imports Hydra only once there is something to catch.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    return HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError
 
 
 def composed(overrides: list[str], folders: list[Path]) -> tuple[Any, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer import experiments
 from trainer.checks import Problem, nearest
-from trainer.conf import HYDRAS_ERRORS, LISTS, composed, options
+from trainer.conf import LISTS, composed, hydras_errors, options
 from trainer.overrides import parse
 
 
@@ -39,7 +39,7 @@ def misread(overrides: list[str], folders: list[Path]) -> list[Problem]:
 
 def explain(overrides: list[str], folders: list[Path], error: Exception | None = None) -> list[Problem]:
     """All that is wrong with the overrides, found again one by one, because Hydra stops at the first."""
-    return examine(overrides, folders)[0] or [_in_hydras_words(error)]
+    return examine(overrides, folders)[0] or [in_hydras_words(error)]
 
 
 def examine(overrides: list[str], folders: list[Path]) -> tuple[list[Problem], list[str]]:
@@ -94,7 +94,7 @@ def _likely(override: Any, files: dict[str, Path]) -> str | None:
     return f"{group}={names[0]}" if names else None
 
 
-def _in_hydras_words(error: Exception | None) -> Problem:
+def in_hydras_words(error: Exception | None) -> Problem:
     """What Hydra says, and where a launcher is missing, the extra that brings it."""
     text = _tidy(f"{error or ''} {getattr(error, '__cause__', None) or ''}")
     extras = {"joblib": "parallel", "submitit": "slurm"}
@@ -138,7 +138,7 @@ def _unknown_keys(keys: list[Any], base: list[str], groups: dict[str, Any], fold
         experiments.fit(
             tree, choices, parse(base)[0], groups.get("experiment", {}), lambda words: composed(words, folders)
         )
-    except HYDRAS_ERRORS as error:
+    except hydras_errors() as error:
         return [Problem("", None, _tidy(str(error)))]
     problems = []
     for override in keys:
@@ -159,7 +159,7 @@ def _unknown_keys(keys: list[Any], base: list[str], groups: dict[str, Any], fold
 
 
 def _unknown_key(override: Any, part: str, path: list[str], node: Any, groups: dict[str, Any]) -> Problem:
-    key, value = override.key_or_group, typed_value(override)
+    key, value = override.key_or_group, _typed_value(override)
     names = [str(k) for k in node if k != "_target_"] if hasattr(node, "keys") else []
     if len(path) == 1 and path[0] in LISTS and part in groups.get(path[0], {}):
         used = ",".join([*names, part])
@@ -174,7 +174,7 @@ def _unknown_key(override: Any, part: str, path: list[str], node: Any, groups: d
     return Problem(key, value, allowed, f"{hint} {listed}".strip())
 
 
-def typed_value(override: Any) -> str:
+def _typed_value(override: Any) -> str:
     """What stands behind the equals sign, several values of a sweep included."""
     return (
         override.input_line.partition("=")[2] if override.is_sweep_override() else override.get_value_element_as_str()

@@ -61,9 +61,9 @@ def saved_config(folder: Path) -> DictConfig:
 
 def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) -> DictConfig:
     """The config inside a checkpoint, its job replaced by the one asked for, with the other overrides in it."""
-    plain(cfg)  # tells what cannot be resolved
-    place = Path(str(cfg.checkpoint)).expanduser()
-    wrong = construct(plain(cfg.job), "job", "")[1]
+    values = plain(cfg)  # tells what cannot be resolved
+    place = Path(str(values["checkpoint"])).expanduser()
+    wrong = construct(values["job"], "job", "")[1]
     if not place.exists():
         wrong.append(Problem("checkpoint", str(place), "there is no such file or folder"))
     if wrong:

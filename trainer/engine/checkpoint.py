@@ -15,6 +15,8 @@ from trainer.checks import ConfigError, Problem
 from trainer.engine.run import Info, Run
 
 FORMAT = 1
+# What torch.load raises, according to where a file breaks off or what it is instead.
+UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, LookupError)
 
 
 def contents(run: Run) -> dict[str, Any]:
@@ -43,9 +45,8 @@ def draft(content: dict[str, Any], path: Path) -> Path:
             torch.save(content, file)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(
-            error.__context__, KeyboardInterrupt
-        ):  # torch's writer, stopped, complains of what it could not finish
+        # torch's writer, stopped, complains of what it could not finish
+        if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
     return temporary
@@ -88,15 +89,7 @@ def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint"
     """A checkpoint's contents; ConfigError, at ``key``, where the file is cut short, of another program, or of another format."""
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        ValueError,
-        LookupError,
-    ) as error:
+    except UNREADABLE as error:
         words = str(error).splitlines() or [type(error).__name__]
         reason = "is cut short or damaged" if _looks_cut(path) else f"cannot be read: {words[0]}"
         raise ConfigError(Problem(key, str(path), reason, "other files: " + _others(path))) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +49,7 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
     from trainer.engine.distributed import rank, world
     from trainer.output import write
 
-    last = folder / "checkpoints" / "last.pt"
+    last, status = folder / "checkpoints" / "last.pt", status_of(folder)
     if last.is_file():
         state = checkpoint.load(last).get("state")
         if state is None:
@@ -68,12 +67,12 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
             raise ConfigError(
                 Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")
             ) from None
-    elif (status := status_of(folder)) == "finished" or (status and wrote_history(folder)):  # it ended, having saved
+    elif status == "finished" or (status and wrote_history(folder)):  # it ended, having saved
         text = "checkpoints/last.pt is gone: there is nothing to go on from"
         raise ConfigError(Problem("resume", str(folder), text, "a new run goes into another folder"))
     over = run.finished
     why = "its epochs are over" if over else run.stop_reason()
-    if why and status_of(folder) == "finished":  # else it was stopped before its result: that is still to be made
+    if why and status == "finished":  # else it was stopped before its result: that is still to be made
         hint = (
             f"epochs={2 * len(run.history)} goes on longer"
             if over
@@ -86,9 +85,11 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
 
 def status_of(folder: Path) -> str | None:
     """How the run of a folder ended, by its ``result.json``; None where it holds none."""
+    from trainer.report import json_of
+
     try:
-        return json.loads((folder / "result.json").read_text())["status"]
-    except (OSError, ValueError, KeyError):
+        return (json_of(folder / "result.json") or {}).get("status")
+    except ValueError:
         return None
 
 
