@@ -30,7 +30,8 @@ def headline(file: Path) -> str:
 def config_dirs(arguments: list[str]) -> list[Path]:
     """The shipped ``conf/`` and what ``--config-dir`` names."""
     folders = [CONF]
-    for here, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for i, here in enumerate(arguments):
+        after = arguments[i + 1] if i + 1 < len(arguments) else ""
         if here in ("--config-dir", "-cd"):
             folders.append(Path(after))
         elif here.startswith("--config-dir="):
