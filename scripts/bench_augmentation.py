@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from trainer import augmentation as aug
-from trainer.augmentation.resident import ResidentPipeline
-from trainer.augmentation.workers import WorkerPipeline
+from trainer.augmentation.batched import BatchedPipeline
+from trainer.augmentation.per_image import PerImagePipeline
 
 SHAPES = {"128 x 1x28x28": (1, 28, 28), "128 x 3x32x32": (3, 32, 32)}
 LISTS = {
@@ -48,7 +48,7 @@ def calls_for(shape: tuple[int, int, int]) -> dict[str, Callable[[], object]]:
     images = list(x[:WORKER_PICTURES].permute(0, 2, 3, 1).contiguous().numpy())
     rng, found = np.random.default_rng(0), {}
     for name, transforms in LISTS.items():
-        resident, workers = ResidentPipeline(transforms, shape), WorkerPipeline(transforms, shape)
+        resident, workers = BatchedPipeline(transforms, shape), PerImagePipeline(transforms, shape)
         found[f"{name}|resident"] = lambda p=resident: p(x, rng)
         if shape[0] > 1:
             apart = x.contiguous(memory_format=torch.channels_last)

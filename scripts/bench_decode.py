@@ -91,7 +91,7 @@ def decoders(paths: list[Path], rounds: int) -> None:
 
 def ahead(folder: Path, rounds: int) -> None:
     """Pictures a second into a training step, by how many batches for each worker are made ahead of it."""
-    from trainer.data import workers
+    from trainer.data import streaming as workers
     from trainer.engine.step import train_step
 
     bench_engine.JPEG_FOLDER = folder
@@ -105,7 +105,7 @@ def ahead(folder: Path, rounds: int) -> None:
                 begin = time.perf_counter()
                 for x, y in run.train.batches(epoch):
                     train_step(run, x, y)
-                found[depth].append(run.train.num_pictures / (time.perf_counter() - begin))
+                found[depth].append(run.train.num_images / (time.perf_counter() - begin))
     print("\n| batches ahead, for each worker | pictures/s | range |\n|---|---|---|")
     for depth, rates in found.items():
         print(f"| {depth} | {np.median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} |")

@@ -79,15 +79,15 @@ def jpegs(folder: Path) -> Path:
 def run_of(case: str, device: str, folder: str) -> tuple[Any, list[Any]]:
     """The run and its observers, made as ``train`` makes them."""
     from trainer.build import build
-    from trainer.compose import compose
-    from trainer.config import resolve
-    from trainer.output import claim
+    from trainer.config.compose import compose
+    from trainer.config.schema import resolve
+    from trainer.run_dir import create_run_dir
 
     words = overrides(case, device, folder)
     config = resolve(compose(words))
     place = Path(folder) / "run"
     run = build(config, place)
-    claim(place, config.tree, words, run.notes[0])
+    create_run_dir(place, config.tree, words, run.notes[0])
     return run, list(config.observer.values())
 
 

@@ -14,11 +14,11 @@ import torch
 
 from trainer.activations import Activation
 from trainer.architectures import ResNet
-from trainer.architectures.layers import layers_of
-from trainer.compose import compose
-from trainer.conf import CONF
-from trainer.config import resolve
-from trainer.optimizers.groups import parameter_groups
+from trainer.architectures.layers import weight_layers
+from trainer.config.compose import compose
+from trainer.config.options import CONF
+from trainer.config.schema import resolve
+from trainer.optimizers.param_groups import parameter_groups
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
 
     for name in names:
         option = resolve(compose([f"optimizer={name}"])).optimizer
-        steps[name] = option.build(parameter_groups(layers_of(network()), option)).step
+        steps[name] = option.build(parameter_groups(weight_layers(network()), option)).step
     for kind in ("Adagrad", "RMSprop", "Adam"):
         steps[f"torch {kind} foreach"] = getattr(torch.optim, kind)(network().parameters(), foreach=True).step
     times: dict[str, list[float]] = {name: [] for name in steps}

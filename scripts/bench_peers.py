@@ -53,7 +53,7 @@ class Enough(Exception):
     """The steps are over."""
 
 
-class Batches:
+class Loader:
     """What a peer's loop goes over: an endless loader's batches, as many as it likes to call an epoch."""
 
     def __init__(self, make: Callable[[], Iterator[Any]], length: int) -> None:
@@ -77,12 +77,12 @@ def work(case: str, tuned: bool, steps: int, folder: str) -> tuple[Any, Any, Any
     if tuned:
         model = InBf16(model, run.precision)
     if tuned and case == "jpeg":
-        batches = Batches(lambda: bench_engine.decoded(run, images, labels), steps)
+        batches = Loader(lambda: bench_engine.decoded(run, images, labels), steps)
     elif tuned:
-        batches = Batches(lambda: bench_engine.resident(run, images, labels, augmented), steps)
+        batches = Loader(lambda: bench_engine.resident(run, images, labels, augmented), steps)
     else:
         model = model.to(memory_format=torch.contiguous_format)
-        batches = Batches(lambda: bench_engine.loaded(images, labels, augmented), steps)
+        batches = Loader(lambda: bench_engine.loaded(images, labels, augmented), steps)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     return model, optimizer, torch.nn.functional.cross_entropy, batches
 
@@ -232,7 +232,7 @@ def timm(case: str, tuned: bool, steps: int, tick: Tick, folder: str) -> None:
     mixed = case == "mixup"
     model, optimizer, loss_of, batches = work(case, tuned, steps, folder)
     if not tuned:
-        batches = Batches(lambda: timm_loaded(case, folder), steps)
+        batches = Loader(lambda: timm_loaded(case, folder), steps)
     mixup = Mixup(mixup_alpha=0.2, num_classes=10)
     loss_of = SoftTargetCrossEntropy() if mixed else loss_of
     model.train()

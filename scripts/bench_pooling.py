@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from trainer.activations import Activation
 from trainer.architectures import CNN
-from trainer.engine.precision import keep_freed_memory
+from trainer.hardware import keep_freed_memory
 
 
 def customary(model: nn.Sequential) -> nn.Sequential:

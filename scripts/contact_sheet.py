@@ -18,9 +18,9 @@ import torch
 import yaml
 from matplotlib import pyplot as plt
 
-from trainer.augmentation.resident import ResidentPipeline, unsupported
-from trainer.augmentation.workers import WorkerPipeline
-from trainer.construct import construct
+from trainer.augmentation.batched import BatchedPipeline, unsupported
+from trainer.augmentation.per_image import PerImagePipeline
+from trainer.config.instantiate import instantiate
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "augmentation"
 DRAWS = 7
@@ -47,7 +47,7 @@ def load(name: str) -> list[Any]:
     found = []
     for part in parts:
         node = yaml.safe_load((CONF / f"{part}.yaml").read_text())[part] | tree.get(part, {})
-        option, problems = construct(node, part, str(CONF))
+        option, problems = instantiate(node, part, str(CONF))
         if problems:
             raise SystemExit("\n".join(map(str, problems)))
         found.append(option)
@@ -57,10 +57,10 @@ def load(name: str) -> list[Any]:
 def rows(name: str, image: np.ndarray) -> dict[str, list[np.ndarray]]:
     """The original and its draws, by each way that exists."""
     transforms, (h, w, c) = load(name), image.shape
-    found = {"workers": WorkerPipeline(transforms, (c, h, w))([image] * DRAWS, np.random.default_rng(0))}
+    found = {"workers": PerImagePipeline(transforms, (c, h, w))([image] * DRAWS, np.random.default_rng(0))}
     if not unsupported(transforms):
         x = torch.from_numpy(image).permute(2, 0, 1).expand(DRAWS, -1, -1, -1).contiguous()
-        drawn = ResidentPipeline(transforms, (c, h, w))(x, np.random.default_rng(0))
+        drawn = BatchedPipeline(transforms, (c, h, w))(x, np.random.default_rng(0))
         found["resident"] = list(drawn.permute(0, 2, 3, 1).to(torch.uint8).numpy())
     return {way: [image, *pictures] for way, pictures in found.items()}
 

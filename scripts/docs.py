@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from trainer.conf import CONF, LISTS, headline, options
-from trainer.construct import locate
+from trainer.config.instantiate import locate
+from trainer.config.options import CONF, LISTS, headline, options
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARKER = "<!-- Below this line scripts/docs.py writes; edit the option files and docstrings instead. -->"
@@ -135,8 +135,8 @@ def draw(group: str, name: str, plot: Callable[[Any], None]) -> None:
 
 def draw_schedules() -> None:
     """Every schedule over 20 epochs, from its option file; plateau on a history made up for it."""
-    from trainer.compose import compose
-    from trainer.config import resolve
+    from trainer.config.compose import compose
+    from trainer.config.schema import resolve
     from trainer.history import History
     from trainer.schedules import Plateau, curve
 
@@ -167,8 +167,8 @@ def draw_activations() -> None:
     """Every activation and its derivative, from its option file."""
     import torch
 
-    from trainer.compose import compose
-    from trainer.config import resolve
+    from trainer.config.compose import compose
+    from trainer.config.schema import resolve
 
     for name in options([CONF])["activation"]:
         module = resolve(compose([f"activation={name}"])).activation.build()

@@ -16,10 +16,10 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
-from trainer.compose import compose
-from trainer.conf import CONF, options
-from trainer.config import resolve
-from trainer.optimizers.groups import parameter_groups
+from trainer.config.compose import compose
+from trainer.config.options import CONF, options
+from trainer.config.schema import resolve
+from trainer.optimizers.param_groups import parameter_groups
 from trainer.schedules import Product
 
 mpl.use("Agg")

@@ -14,10 +14,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from trainer.build import build
-from trainer.compose import compose
-from trainer.config import resolve
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
 from trainer.engine.run import Run
-from trainer.engine.step import set_rates, train_step
+from trainer.engine.step import set_lr_and_momentum, train_step
 
 PARTS = ("batch", "rates", "step", "averaging")
 
@@ -36,7 +36,7 @@ def steps(run: Run, count: int, seconds: dict[str, float]) -> None:
                 found = next(batches)
         marks.append(time.perf_counter())
         with record_function("rates"):
-            set_rates(run)
+            set_lr_and_momentum(run)
         marks.append(time.perf_counter())
         with record_function("step"):
             train_step(run, *found)

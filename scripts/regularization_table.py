@@ -18,8 +18,8 @@ from typing import Any
 from scipy.stats import t as student
 
 from trainer.build import build, load_splits
-from trainer.compose import compose
-from trainer.config import resolve
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit
 

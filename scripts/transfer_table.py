@@ -13,8 +13,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from trainer.analysis.intervals import interval
 from trainer.cli import main as train
-from trainer.statistics import interval
 
 RECIPES = ("scratch", "transfer", "finetune", "gradual")
 

@@ -41,7 +41,7 @@ def place(t: Tensor) -> int:
 
 
 class GraphOnCPU:
-    """``trainer.engine.capture.Recorder`` for the CPU; counts the replays."""
+    """``trainer.engine.cuda_graph.Recorder`` for the CPU; counts the replays."""
 
     def __init__(self) -> None:
         self.replays = self.records = 0

@@ -15,11 +15,11 @@ import torch
 import yaml
 
 from trainer import augmentation as aug
-from trainer.augmentation import single
-from trainer.augmentation.base import name_of
-from trainer.augmentation.resident import ResidentPipeline, unsupported
-from trainer.augmentation.workers import WorkerPipeline
-from trainer.checks import ConfigError
+from trainer.augmentation import unbatched as single
+from trainer.augmentation.batched import BatchedPipeline, unsupported
+from trainer.augmentation.per_image import PerImagePipeline
+from trainer.augmentation.transforms import name_of
+from trainer.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf" / "augmentation"
 PRESETS = {"none", "cifar", "imagenet", "mnist", "heavy"}
@@ -82,14 +82,14 @@ def test_every_option_has_a_file_and_every_preset_is_made_of_options():
 def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     from hydra import compose, initialize_config_dir
 
-    from trainer.config import plain
-    from trainer.construct import construct
+    from trainer.config.instantiate import instantiate
+    from trainer.config.schema import plain
 
     with initialize_config_dir(str(CONF.parent), version_base="1.3"):
         tree = plain(compose(overrides=[f"+augmentation={chosen}"])).get("augmentation", {})
     assert list(tree) == names
     for name, node in tree.items():
-        option, problems = construct(node, name, "")
+        option, problems = instantiate(node, name, "")
         assert not problems
         assert name_of(option) == name
         assert not (chosen in ("mnist", "heavy") and option.changes_classes)
@@ -130,36 +130,36 @@ def test_what_has_no_batched_form_is_named():
     assert unsupported(BATCHED) == []
     assert unsupported(SINGLE) == ["perspective", "elastic", "blur", "random_resized_crop", "trivial_augment"]
     with pytest.raises(ValueError, match="elastic, blur"):
-        ResidentPipeline([aug.Flip(), single.Elastic(), single.Blur()], (1, 8, 8))
+        BatchedPipeline([aug.Flip(), single.Elastic(), single.Blur()], (1, 8, 8))
 
 
 def test_a_class_that_is_not_ours_goes_through_workers_by_its_own_name():
     from albumentations import InvertImg
 
-    from trainer.construct import Foreign
+    from trainer.config.instantiate import External
 
-    foreign = Foreign(InvertImg, {"p": 1.0})
+    foreign = External(InvertImg, {"p": 1.0})
     assert unsupported([foreign]) == ["InvertImg"]
     (image,) = pictures((3, 6, 5), 1)
-    (found,) = WorkerPipeline([foreign], (3, 6, 5))([image], np.random.default_rng(0))
+    (found,) = PerImagePipeline([foreign], (3, 6, 5))([image], np.random.default_rng(0))
     np.testing.assert_array_equal(found, 255 - image)
 
 
 def test_pictures_of_any_size_are_taken_where_the_first_transform_resizes():
     shape = (3, 20, 30)
-    pipeline = WorkerPipeline([single.RandomResizedCrop(), aug.Flip()], shape)
+    pipeline = PerImagePipeline([single.RandomResizedCrop(), aug.Flip()], shape)
     assert pipeline.resizes
     images = [np.zeros((h, w, 3), np.uint8) for h, w in ((50, 40), (10, 70), (20, 30))]
     assert [f.shape for f in pipeline(images, np.random.default_rng(0))] == [(20, 30, 3)] * 3
-    assert not WorkerPipeline([aug.Flip(), single.RandomResizedCrop()], shape).resizes
-    assert not WorkerPipeline([], shape).resizes
+    assert not PerImagePipeline([aug.Flip(), single.RandomResizedCrop()], shape).resizes
+    assert not PerImagePipeline([], shape).resizes
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_each_option_gives_workers_pictures_of_the_same_shape_and_the_same_for_the_same_rng(shape):
     images = pictures(shape)
     for option in [*BATCHED, *SINGLE]:
-        pipeline = pickle.loads(pickle.dumps(WorkerPipeline([option], shape)))
+        pipeline = pickle.loads(pickle.dumps(PerImagePipeline([option], shape)))
         first, again = (pipeline(images, np.random.default_rng(5)) for _ in range(2))
         assert all(f.shape == i.shape and f.dtype == np.uint8 for f, i in zip(first, images, strict=True)), option
         assert all(np.array_equal(f, a) for f, a in zip(first, again, strict=True)), option
@@ -170,7 +170,7 @@ def test_each_batched_option_keeps_shape_range_and_memory_format_and_is_the_same
     x = batch(shape)
     apart = x.contiguous(memory_format=torch.channels_last)
     for option in BATCHED:
-        pipeline = ResidentPipeline([option], shape)
+        pipeline = BatchedPipeline([option], shape)
         found, other = pipeline(x, np.random.default_rng(5)), pipeline(apart, np.random.default_rng(5))
         assert found.shape == x.shape
         assert found.is_contiguous(), option
@@ -186,13 +186,13 @@ def test_with_probability_zero_nothing_changes():
     x, images = batch((3, 9, 8)), pictures((3, 9, 8))
     for option in BATCHED:
         still = dataclasses.replace(option, p=0.0)
-        assert torch.equal(ResidentPipeline([still], (3, 9, 8))(x, np.random.default_rng(0)), x), option
-        found = WorkerPipeline([still], (3, 9, 8))(images, np.random.default_rng(0))
+        assert torch.equal(BatchedPipeline([still], (3, 9, 8))(x, np.random.default_rng(0)), x), option
+        found = PerImagePipeline([still], (3, 9, 8))(images, np.random.default_rng(0))
         assert all(np.array_equal(f, i) for f, i in zip(found, images, strict=True)), option
 
 
 def test_several_threads_may_share_a_pipeline():
-    pipeline = WorkerPipeline([aug.Rotation(), aug.Flip(), aug.GaussianNoise(), single.Elastic()], (3, 16, 16))
+    pipeline = PerImagePipeline([aug.Rotation(), aug.Flip(), aug.GaussianNoise(), single.Elastic()], (3, 16, 16))
     images = pictures((3, 16, 16), 8)
     alone = [pipeline(images, np.random.default_rng(seed)) for seed in range(12)]
     with ThreadPoolExecutor(4) as pool:
@@ -203,8 +203,8 @@ def test_several_threads_may_share_a_pipeline():
 PROCESS = """
 import hashlib, numpy as np, torch
 from trainer.augmentation import *
-from trainer.augmentation.resident import ResidentPipeline
-from trainer.augmentation.workers import WorkerPipeline
+from trainer.augmentation.batched import ResidentPipeline
+from trainer.augmentation.per_image import WorkerPipeline
 torch.set_num_threads({threads})
 options, shape = [Flip(), Rotation(), Scale(fill="wrap"), Crop(), GaussianNoise(), BrightnessContrast()], (3, 40, 40)
 images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
@@ -226,7 +226,7 @@ def test_another_process_with_another_number_of_threads_gets_the_same_pictures()
 
 def test_options_are_made_without_importing_torch_or_albumentations():
     code = (
-        "import sys; from trainer.augmentation import Flip, Rotation; from trainer.augmentation.single import Blur\n"
+        "import sys; from trainer.augmentation import Flip, Rotation; from trainer.augmentation.unbatched import Blur\n"
         "Flip(), Rotation(), Blur(); print({'torch', 'albumentations', 'cv2', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

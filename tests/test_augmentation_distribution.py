@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 
 from trainer import augmentation as aug
-from trainer.augmentation.base import name_of
-from trainer.augmentation.resident import ResidentPipeline
-from trainer.augmentation.workers import WorkerPipeline
+from trainer.augmentation.batched import BatchedPipeline
+from trainer.augmentation.per_image import PerImagePipeline
+from trainer.augmentation.transforms import name_of
 
 DRAWS = 800
 FILLS = ["constant", "edge", "reflect", "symmetric", "wrap"]
@@ -23,8 +23,8 @@ def both_ways(options: list, image: np.ndarray, n: int = DRAWS) -> tuple[np.ndar
     """n draws each of one picture (H, W, C): resident and by workers, as (n, H, W, C)."""
     h, w, c = image.shape
     x = torch.from_numpy(image).permute(2, 0, 1).expand(n, -1, -1, -1).contiguous()
-    resident = ResidentPipeline(options, (c, h, w))(x, np.random.default_rng(1))
-    workers = WorkerPipeline(options, (c, h, w))([image] * n, np.random.default_rng(2))
+    resident = BatchedPipeline(options, (c, h, w))(x, np.random.default_rng(1))
+    workers = PerImagePipeline(options, (c, h, w))([image] * n, np.random.default_rng(2))
     return resident.permute(0, 2, 3, 1).numpy().astype(float), np.stack(workers).astype(float)
 
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from trainer.augmentation import matrices
+from trainer.augmentation import affine as matrices
+from trainer.augmentation.albumentations import BORDERS
 from trainer.augmentation.functional import adjust_batch, crop_batch, flip_batch, on, warp_batch
-from trainer.augmentation.library import BORDERS
 
 FILLS = ["constant", "edge", "reflect", "symmetric", "wrap"]
 SCIPY = dict(zip(FILLS, ["grid-constant", "nearest", "mirror", "reflect", "grid-wrap"], strict=True))
@@ -111,7 +111,7 @@ def test_a_warp_has_the_pixels_of_scipy(shape, fill):
 
 def test_several_affine_transforms_are_resampled_once_in_their_order():
     from trainer.augmentation import Rotation, Shear, Translation
-    from trainer.augmentation.resident import chain_matrices
+    from trainer.augmentation.batched import chain_matrices
 
     chain = [Translation(share=0.3), Rotation(degrees=90), Shear(degrees=30)]
     rng, again = np.random.default_rng(7), np.random.default_rng(7)
@@ -132,7 +132,7 @@ def test_brightness_and_contrast_have_the_pixels_of_albumentations():
 def test_sharpness_has_the_pixels_of_pil():
     from PIL import Image, ImageEnhance
 
-    from trainer.augmentation.library import Sharpness
+    from trainer.augmentation.albumentations import Sharpness
 
     image = hwc(batch((3, 17, 12)))
     for factor in (0.01, 0.5, 1.0, 1.9):

@@ -22,7 +22,7 @@ from trainer.architectures import (
 )  # fmt: skip
 from trainer.architectures.fusion import fuse
 from trainer.architectures.layers import count_parameters
-from trainer.checks import ConfigError
+from trainer.errors import ConfigError
 from trainer.initialization import Initialization, whiten
 from trainer.regularizers import StochasticDepth
 
@@ -107,7 +107,7 @@ def test_a_norm_that_cannot_be_folded_stays(option):
 
 @pytest.mark.parametrize("mode", ["batch", "row"])
 def test_stochastic_depth_keeps_the_expectation_of_a_branch(mode):
-    from trainer.regularizers.modules import DropBranch
+    from trainer.regularizers.hooks import DropBranch
 
     torch.manual_seed(0)
     branch = nn.Identity().train()
@@ -131,7 +131,7 @@ def test_stochastic_depth_keeps_the_expectation_of_a_branch(mode):
 )  # fmt: skip
 def test_branches_are_left_out_the_more_often_the_deeper(option, blocks):
     pytest.importorskip("timm")
-    from trainer.regularizers.modules import DropBranch
+    from trainer.regularizers.hooks import DropBranch
 
     model = StochasticDepth(p=0.6).model(option.build((3, 32, 32), 10, RELU))
     chances = []

@@ -237,7 +237,7 @@ def pictures(folder: Path, classes: list[str], count: int = 8) -> None:
 
 
 def test_help_lists_every_group_and_option_in_under_a_second(tmp_path):
-    from trainer.conf import CONF, headline, options
+    from trainer.config.options import CONF, headline, options
 
     best = 9.0
     for _ in range(3):  # the best of three, because these machines are noisy
@@ -398,8 +398,8 @@ def test_options_of_ones_own_come_from_config_dir_and_classes_by_target(train, t
 @pytest.mark.parametrize("same_as", [["data.way=workers", "data.num_workers=0"], ["observer=[]"], []])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
     from trainer.build import build
-    from trainer.compose import compose
-    from trainer.config import resolve
+    from trainer.config.compose import compose
+    from trainer.config.schema import resolve
     from trainer.engine.loop import fit
 
     overrides = [*STATEFUL, "augmentation=[elastic]"]  # by workers whatever their number

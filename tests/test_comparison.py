@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from trainer.comparison import Outcome, against_best, effects, exceeds, grouped, settings_of, varied
-from trainer.statistics import difference
+from trainer.analysis.comparison import Outcome, against_best, effects, exceeds, flat_settings, grouped, varied
+from trainer.analysis.intervals import difference
 
 SMALL = ("data=fake", "data.size=8", "data.count=300", "architecture.widths=[4]", "epochs=2", "observer=[jsonl]")
 
@@ -23,7 +23,7 @@ def outcome(score: float | None, **settings: object) -> Outcome:
 def test_seeds_make_groups_and_what_only_says_where_a_run_is_made_does_not():
     runs = [outcome(0.8, seed=0), outcome(0.9, seed=1), outcome(0.5, **{"optimizer.lr": 1.0})]
     tree = {"seed": 3, "output": "a", "engine": {"threads": 2}, "optimizer": {"_target_": "x.SGD", "lr": 0.1}}
-    assert settings_of(tree) == {"seed": 3, "optimizer": "SGD", "optimizer.lr": 0.1}
+    assert flat_settings(tree) == {"seed": 3, "optimizer": "SGD", "optimizer.lr": 0.1}
     groups = grouped(runs)
     assert varied(runs) == ["optimizer.lr"]
     assert [g.scores for g in groups] == [[0.8, 0.9], [0.5]]
@@ -49,7 +49,7 @@ def test_differences_are_welchs_and_told_from_the_spread():
     assert to_best[0] == difference(large.scores, small.scores)
     assert exceeds(to_best[0]) is True
     assert to_best[1].mean == 0
-    assert against_best([small, large], rising=False)[0].mean == 0
+    assert against_best([small, large], geometric=False)[0].mean == 0
     assert exceeds(difference([0.5], [0.6])) is None
 
 

@@ -10,12 +10,12 @@ import torch
 from conftest import same, without_clock
 
 from trainer.build import build
-from trainer.checks import ConfigError
-from trainer.compose import compose
-from trainer.conf import CONF, options
-from trainer.config import resolve
+from trainer.config.compose import compose
+from trainer.config.constraints import check_config
+from trainer.config.options import CONF, options
+from trainer.config.schema import resolve
 from trainer.engine.loop import fit
-from trainer.together import before_data
+from trainer.errors import ConfigError
 
 GROUPS = {group: sorted(files) for group, files in options([CONF]).items()}
 SMALL = (
@@ -42,7 +42,7 @@ def words_for(architecture: str) -> list[str]:
 def resumes_exactly(*words: str) -> None:
     """Train on, and train to half, save, load into a run made anew, go on: the same to the bit."""
     config = resolve(compose(list(words)))
-    if problems := before_data(config):
+    if problems := check_config(config):
         raise ConfigError(*problems)
     whole = build(config)
     fit(whole)

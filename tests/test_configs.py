@@ -11,12 +11,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from trainer.checks import ConfigError
-from trainer.compose import compose
-from trainer.conf import CONF, LISTS, headline, options
-from trainer.config import SINGLE, resolve
-from trainer.construct import Foreign, locate
-from trainer.together import before_data
+from trainer.config.compose import compose
+from trainer.config.constraints import check_config
+from trainer.config.instantiate import External, locate
+from trainer.config.options import CONF, LISTS, headline, options
+from trainer.config.schema import SINGLE, resolve
+from trainer.errors import ConfigError
 
 OPTIONS = [(group, name) for group, files in options([CONF]).items() for name in files if group != "experiment"]
 EXPERIMENTS = list(options([CONF])["experiment"])
@@ -52,7 +52,7 @@ def test_an_option_resolves_to_an_object_of_its_class(group, name):
         pytest.fail(str(error))
     node = config.lists[group] if group in LISTS else {name: config.single[group]}
     for option in node.values():
-        assert isinstance(option, Foreign) or dataclasses.is_dataclass(option) or option is None
+        assert isinstance(option, External) or dataclasses.is_dataclass(option) or option is None
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
@@ -112,11 +112,11 @@ def test_an_experiment_carries_its_header_and_resolves(name):
     assert f"experiment={name}" in text
     yours = [f"{key}=yours" for key in OmegaConf.missing_keys(compose([f"experiment={name}"]))]
     config = resolve(compose([f"experiment={name}", *yours]))
-    assert not before_data(config)
+    assert not check_config(config)
 
 
 def test_every_setting_of_train_yaml_is_known_to_the_settings_class():
     tree = yaml.safe_load((CONF / "train.yaml").read_text())
-    from trainer.config import Settings
+    from trainer.config.schema import Settings
 
     assert set(tree) - {"defaults", "hydra"} == {f.name for f in dataclasses.fields(Settings)}

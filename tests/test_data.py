@@ -17,17 +17,17 @@ import torch
 import torchvision
 
 from trainer.augmentation import Crop, Flip, Rotation
-from trainer.augmentation.workers import WorkerPipeline
-from trainer.checks import ConfigError
-from trainer.compose import compose
-from trainer.config import resolve
+from trainer.augmentation.per_image import PerImagePipeline
+from trainer.config.compose import compose
+from trainer.config.constraints import check_config
+from trainer.config.schema import resolve
 from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, TorchvisionSet
 from trainer.data.decode import fit
-from trainer.data.pictures import Files, Pictures
-from trainer.data.resident import ResidentBatches
+from trainer.data.images import ImageArray, ImageFiles
+from trainer.data.in_memory import InMemoryLoader
 from trainer.data.splits import stratified
-from trainer.data.workers import WorkerBatches
-from trainer.together import before_data
+from trainer.data.streaming import StreamingLoader
+from trainer.errors import ConfigError
 
 
 def write_mnist(root: Path, kind: str = "MNIST", count: int = 60) -> np.ndarray:
@@ -147,7 +147,7 @@ def test_a_folder_of_classes_is_split_and_its_pictures_brought_to_one_size(tmp_p
     assert splits.classes == ("ant", "bee")
     assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [12, 4, 4]
     assert splits.shape == (3, 24, 24)
-    loader = WorkerBatches(
+    loader = StreamingLoader(
         splits.train, num_classes=2, mean=splits.mean, std=splits.std, batch_size=5, shape=splits.shape, num_workers=0
     )
     found = list(loader.batches(0))
@@ -158,7 +158,7 @@ def test_a_folder_of_classes_is_split_and_its_pictures_brought_to_one_size(tmp_p
 def test_a_picture_of_the_right_size_comes_through_exactly_in_rgb(tmp_path):
     make_folder(tmp_path, sizes=((8, 8),))
     splits = Folder(root=str(tmp_path), size=8, test=0, validation=0, normalize="none").load()
-    loader = WorkerBatches(
+    loader = StreamingLoader(
         splits.train, num_classes=2, mean=splits.mean, std=splits.std, batch_size=20, shape=splits.shape,
         num_workers=0, shuffle=False,
     )  # fmt: skip
@@ -170,9 +170,9 @@ def test_a_picture_of_the_right_size_comes_through_exactly_in_rgb(tmp_path):
     assert torch.equal(y.argmax(1), torch.from_numpy(splits.train.labels))
 
 
-def pictures(count: int = 23) -> Pictures:
+def pictures(count: int = 23) -> ImageArray:
     rng = np.random.default_rng(0)
-    return Pictures(rng.integers(0, 256, (count, 9, 9, 3), np.uint8), np.arange(count) % 4)
+    return ImageArray(rng.integers(0, 256, (count, 9, 9, 3), np.uint8), np.arange(count) % 4)
 
 
 COMMON = {"num_classes": 4, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25), "batch_size": 5, "seed": 7}
@@ -182,8 +182,8 @@ COMMON = {"num_classes": 4, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25), "b
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_both_ways_deliver_the_same_batches_where_nothing_is_augmented(per_picture, drop_last):
     options = {**COMMON, "per_picture": per_picture, "drop_last": drop_last}
-    resident = list(ResidentBatches(pictures(), **options).batches(3))
-    workers = WorkerBatches(pictures(), **options, shape=(3, 9, 9), num_workers=0)
+    resident = list(InMemoryLoader(pictures(), **options).batches(3))
+    workers = StreamingLoader(pictures(), **options, shape=(3, 9, 9), num_workers=0)
     found = list(workers.batches(3))
     workers.close()
     assert len(found) == len(resident) == (4 if drop_last else 5)
@@ -193,7 +193,7 @@ def test_both_ways_deliver_the_same_batches_where_nothing_is_augmented(per_pictu
 
 
 def test_pictures_are_normalised_as_the_equation_says():
-    x, _ = next(iter(ResidentBatches(pictures(), **COMMON, shuffle=False).batches(0)))
+    x, _ = next(iter(InMemoryLoader(pictures(), **COMMON, shuffle=False).batches(0)))
     expected = (pictures().images[:5] / 255 - np.array(COMMON["mean"])) / np.array(COMMON["std"])
     assert np.allclose(x.numpy().transpose(0, 2, 3, 1), expected, atol=1e-5)
 
@@ -202,15 +202,15 @@ def test_pictures_are_normalised_as_the_equation_says():
     "names", [["crop", "flip"], ["heavy"], ["trivial_augment"], ["elastic", "perspective", "blur"]]
 )
 def test_threads_and_processes_and_none_make_the_same_batches(names):
-    from trainer.compose import compose
-    from trainer.config import resolve
+    from trainer.config.compose import compose
+    from trainer.config.schema import resolve
 
     config = resolve(compose(["data=fake", f"augmentation=[{','.join(names)}]"]))
     found = []
     for workers, kind in ((0, "auto"), (2, "process"), (1, "thread"), (3, "thread")):
-        pipeline = WorkerPipeline(list(config.augmentation.values()), (3, 9, 9))
+        pipeline = PerImagePipeline(list(config.augmentation.values()), (3, 9, 9))
         options = {**COMMON, "num_workers": workers, "worker_type": kind}
-        loader = WorkerBatches(pictures(60), **options, pipeline=pipeline, shape=(3, 9, 9))
+        loader = StreamingLoader(pictures(60), **options, pipeline=pipeline, shape=(3, 9, 9))
         found.append([x for x, _ in loader.batches(1)])
         loader.close()
     for other in found[1:]:
@@ -219,8 +219,8 @@ def test_threads_and_processes_and_none_make_the_same_batches(names):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_begun_in_the_middle_goes_on_as_the_whole_one(workers):
-    pipeline = WorkerPipeline([Crop(), Flip(), Rotation()], (3, 9, 9))
-    loader = WorkerBatches(pictures(), **COMMON, pipeline=pipeline, shape=(3, 9, 9), num_workers=workers)
+    pipeline = PerImagePipeline([Crop(), Flip(), Rotation()], (3, 9, 9))
+    loader = StreamingLoader(pictures(), **COMMON, pipeline=pipeline, shape=(3, 9, 9), num_workers=workers)
     whole, rest = list(loader.batches(2)), list(loader.batches(2, 3))
     loader.close()
     for (x, y), (other_x, other_y) in zip(whole[3:], rest, strict=True):
@@ -229,18 +229,18 @@ def test_an_epoch_begun_in_the_middle_goes_on_as_the_whole_one(workers):
 
 
 def test_each_epoch_shows_every_picture_once_in_another_order():
-    loader = ResidentBatches(pictures(), **COMMON)
+    loader = InMemoryLoader(pictures(), **COMMON)
     orders = [np.concatenate([chosen for _, chosen in loader.indices(epoch, 0)]) for epoch in range(3)]
     assert all(sorted(order) == list(range(23)) for order in orders)
     assert not np.array_equal(orders[0], orders[1])
-    other = ResidentBatches(pictures(), **{**COMMON, "seed": 8})
+    other = InMemoryLoader(pictures(), **{**COMMON, "seed": 8})
     assert not np.array_equal(orders[0], other.order(0))
 
 
 def test_augmentation_differs_from_epoch_to_epoch_and_from_picture_to_picture():
-    same = Pictures(np.repeat(pictures(1).images, 10, 0), np.zeros(10, np.int64))
-    pipeline = WorkerPipeline([Crop()], (3, 9, 9))
-    loader = WorkerBatches(same, **{**COMMON, "batch_size": 10}, pipeline=pipeline, shape=(3, 9, 9), num_workers=2)
+    same = ImageArray(np.repeat(pictures(1).images, 10, 0), np.zeros(10, np.int64))
+    pipeline = PerImagePipeline([Crop()], (3, 9, 9))
+    loader = StreamingLoader(same, **{**COMMON, "batch_size": 10}, pipeline=pipeline, shape=(3, 9, 9), num_workers=2)
     one, other = (next(iter(loader.batches(epoch)))[0] for epoch in (0, 1))
     loader.close()
     assert not torch.equal(one, other)
@@ -350,12 +350,12 @@ def test_the_middle_square_is_that_of_torchvisions_preprocessing(size, tmp_path)
     down, across = np.mgrid[:height, :width]
     picture = np.stack([255 * across / width, 255 * down / height, 80 + 0 * down], -1).astype(np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    files = Files([tmp_path / "a.png"], np.zeros(1, np.int64), crop_pct=0.875)
+    files = ImageFiles([tmp_path / "a.png"], np.zeros(1, np.int64), crop_pct=0.875)
     expected = v2.Compose([v2.Resize(64), v2.CenterCrop(56)])(Image.fromarray(picture))
     found = files.fitted(0, 56)
     assert found.shape == (56, 56, 3)
     assert abs(found.astype(int) - np.asarray(expected)).max() <= 3, "the scales filter otherwise; windows are the same"
-    whole = Files(files.paths, files.labels).fitted(0, 56)
+    whole = ImageFiles(files.paths, files.labels).fitted(0, 56)
     assert abs(found.astype(int) - whole).max() > 10
 
 
@@ -413,9 +413,9 @@ def test_a_changed_file_is_decoded_anew_and_a_cache_without_room_is_told(tmp_pat
 def test_a_cache_is_refused_where_windows_are_cut_out_of_whole_pictures(tmp_path):
     make_folder(tmp_path / "set")
     words = ["data=folder", f"data.root={tmp_path / 'set'}", "data.cache=memory", "augmentation=[random_resized_crop]"]
-    problems = before_data(resolve(compose(words)))
+    problems = check_config(resolve(compose(words)))
     assert "cuts its windows out of the whole ones" in str(problems[0])
-    assert before_data(resolve(compose([*words[:3], "augmentation=[flip]"]))) == []
+    assert check_config(resolve(compose([*words[:3], "augmentation=[flip]"]))) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -423,8 +423,8 @@ def test_a_cache_is_refused_where_windows_are_cut_out_of_whole_pictures(tmp_path
 def test_normalising_by_rows_equals_doing_so_pixel_by_pixel(channels, channels_last):
     images = np.random.default_rng(0).integers(0, 256, (5, 7, 9, channels), np.uint8)
     mean, std = [0.3, 0.5, 0.7][:channels], [0.2, 0.25, 0.3][:channels]
-    loader = ResidentBatches(
-        Pictures(images, np.zeros(5, np.int64)), num_classes=2, mean=mean, std=std, batch_size=5, shuffle=False,
+    loader = InMemoryLoader(
+        ImageArray(images, np.zeros(5, np.int64)), num_classes=2, mean=mean, std=std, batch_size=5, shuffle=False,
         channels_last=channels_last,
     )  # fmt: skip
     x, _ = next(iter(loader.batches(0)))

@@ -11,9 +11,9 @@ import scipy.io
 import torch
 import torchvision
 
-from trainer.checks import ConfigError
 from trainer.data import Arrays, Folder, TorchvisionFiles, TorchvisionSet
-from trainer.data.pictures import Mapped
+from trainer.data.images import MappedImages
+from trainer.errors import ConfigError
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_arrays_are_mapped_into_memory_where_they_lie_as_they_are(save, order, t
     images = np.asarray(np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), np.uint8), order=order)
     save(tmp_path / "a.npz", x_train=images, y_train=np.arange(30) % 3, x_test=images[:6], y_test=np.arange(6) % 3)
     splits = Arrays(path=str(tmp_path / "a.npz"), validation=6).load()
-    assert isinstance(splits.train, Mapped) == (save is np.savez)
+    assert isinstance(splits.train, MappedImages) == (save is np.savez)
     assert len(splits.train) == 24
     rows = {image.tobytes() for part in (splits.train, splits.validation) for image in part.images}
     assert rows == {np.ascontiguousarray(image).tobytes() for image in images}

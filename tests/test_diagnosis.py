@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from trainer.analysis.diagnosis import CHECKS, Record, diagnose, urgent
+from trainer.analysis.intervals import difference, interval, proportion_half_width
 from trainer.build import build
-from trainer.compose import compose
-from trainer.config import resolve
-from trainer.diagnosis import CHECKS, Record, diagnose, urgent
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
 from trainer.engine.loop import fit
 from trainer.observers.diagnosis import Diagnosis
 from trainer.observers.histograms import Histograms
-from trainer.statistics import difference, interval, share_noise
 
 MLP = ("architecture=mlp", "architecture.widths=[64,64]", "architecture.norm=none")
 DEEP = ("architecture=mlp", "architecture.norm=none")
@@ -81,11 +81,11 @@ def record_of(words: tuple[str, ...]) -> Record:
     fit(run, observers)
     for observer in observers:
         observer.on_fit_end(run, {"status": "finished"})
-    return Record(run.history.rows, run.looks, run.facts)
+    return Record(run.history.rows, run.snapshots, run.facts)
 
 
 def names(record: Record) -> list[str]:
-    return [finding.name for finding in diagnose(record.rows, record.looks, record.facts)]
+    return [finding.name for finding in diagnose(record.rows, record.snapshots, record.facts)]
 
 
 @pytest.mark.parametrize("illness", ILL)
@@ -94,7 +94,7 @@ def test_an_illness_that_was_made_is_found_with_its_numbers_and_what_to_try(illn
         if f"data.path={name}.npz" in ILL[illness]:
             arrays(name)
     record = record_of(ILL[illness])
-    found = {f.name: f for f in diagnose(record.rows, record.looks, record.facts)}
+    found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.facts)}
     assert illness in found, found
     finding = found[illness]
     assert any(c.isdigit() for c in finding.evidence)
@@ -180,23 +180,25 @@ def test_one_run_tells_no_spread_and_chance_moves_a_share_by_the_binomial():
     assert difference([0.5], [0.6, 0.7]).half == math.inf
     with pytest.raises(ValueError, match="at least one"):
         interval([])
-    assert share_noise(0.9, 10_000) == pytest.approx(1.96 * math.sqrt(0.9 * 0.1 / 10_000), rel=0.01)
+    assert proportion_half_width(0.9, 10_000) == pytest.approx(1.96 * math.sqrt(0.9 * 0.1 / 10_000), rel=0.01)
 
 
 def test_a_new_head_that_trains_alone_takes_no_steps_that_are_too_large():
     """It begins near zero, where any step is large; the same looks in any other phase are told of."""
-    from trainer.diagnosis.curves import rate_too_high
-    from trainer.diagnosis.record import Record
+    from trainer.analysis.diagnosis.curves import rate_too_high
+    from trainer.analysis.diagnosis.record import Record
 
     rows = [{"epoch": e, "train_loss": 0.69, "train_accuracy": 0.4} for e in (1, 2)]
     facts = {"prior_entropy": 0.69, "class_counts": [500, 500], "train": 1000, "lr": 0.05}
     for phase, found in (("head", False), ("train", True)):
-        looks = [{"step": s, "phase": phase, "weights": [{"update_ratio": 0.4}], "activations": []} for s in (1, 50)]
-        assert (rate_too_high(Record(rows, looks, facts)) is not None) == found
+        snapshots = [
+            {"step": s, "phase": phase, "weights": [{"update_ratio": 0.4}], "activations": []} for s in (1, 50)
+        ]
+        assert (rate_too_high(Record(rows, snapshots, facts)) is not None) == found
 
 
 def test_a_rate_beyond_all_sense_is_answered_with_a_range_test():
-    from trainer.diagnosis.record import Record
+    from trainer.analysis.diagnosis.record import Record
 
     assert Record([], [], {"lr": 1e30}).lower_rate == "optimizer.lr=auto"
     assert Record([], [], {"lr": 0.05}).lower_rate == "optimizer.lr=0.005"

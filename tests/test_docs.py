@@ -39,7 +39,7 @@ def test_the_optimizers_paths_go_down(tmp_path):
         from optimizer_paths import SURFACES, draw, path_of
     finally:
         sys.path.pop(0)
-    from trainer.conf import CONF, options
+    from trainer.config.options import CONF, options
 
     for surface in SURFACES:
         paths = {name: path_of(name, surface, "constant", 120) for name in options([CONF])["optimizer"]}

@@ -39,8 +39,8 @@ def test_regularizers_and_augmentation_are_off_where_batches_are_learned_by_hear
 
 def test_the_first_loss_is_that_of_the_network_before_training(train):
     from trainer.build import build
-    from trainer.compose import compose
-    from trainer.config import resolve
+    from trainer.config.compose import compose
+    from trainer.config.schema import resolve
 
     words = ("initialization=normal", "initialization.std=2.0")
     _, found, _ = examined(train, *words)

@@ -11,13 +11,13 @@ from recording import GraphOnCPU
 from torch.nn import functional as F
 
 from trainer.build import build
-from trainer.checks import ConfigError
-from trainer.compose import compose
-from trainer.config import resolve
-from trainer.engine.capture import Captured
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
+from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit
 from trainer.engine.step import gradients, train_step, update
+from trainer.errors import ConfigError
 
 SMALL = (
     "data=fake", "data.size=8", "data.count=100", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",
@@ -47,7 +47,7 @@ def test_the_engine_equals_a_loop_written_by_hand_bit_for_bit():
         for begin in range(0, len(order), 16):
             chosen = order[begin : begin + 16]
             x = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).float()
-            x = data.normalised(x)
+            x = data.normalized(x)
             for group in optimizer.param_groups:
                 group["lr"] = 0.001 * (1 + math.cos(math.pi * (steps / len(data)) / 2)) / 2
             optimizer.zero_grad()
@@ -194,7 +194,7 @@ def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
 def recorded(run) -> GraphOnCPU:
     """Let the run record its steps as on a GPU."""
     recorder = GraphOnCPU()
-    run.capture = Captured(gradients, update, run.notes.append, recorder)
+    run.capture = CUDAGraphStep(gradients, update, run.notes.append, recorder)
     return recorder
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from trainer.checks import ConfigError
-from trainer.compose import compose, fit_experiment
-from trainer.conf import CONF, composed
-from trainer.mistakes import misread
+from trainer.config.compose import compose, fit_experiment
+from trainer.config.options import CONF, composed
+from trainer.config.validation import misread
+from trainer.errors import ConfigError
 
 FOLDERS = [CONF]
 

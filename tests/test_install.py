@@ -40,7 +40,7 @@ def test_the_installed_wheel_trains_elsewhere(wheel, tmp_path):
         "import sys; sys.path = [p for p in sys.path if p not in ('', sys.argv[1])]; sys.path.insert(0, sys.argv[2]);"
         "sys.meta_path = [f for f in sys.meta_path if 'editable' not in type(f).__module__ + repr(f)];"
         "import trainer; assert trainer.__file__.startswith(sys.argv[2]), trainer.__file__;"
-        "from trainer.conf import CONF; assert str(CONF).startswith(sys.argv[2]), CONF;"
+        "from trainer.config.options import CONF; assert str(CONF).startswith(sys.argv[2]), CONF;"
         "from trainer.cli import main; sys.exit(main(sys.argv[3:]))"
     )
     words = ["data=digits", "epochs=1", "data.limit=100", "output=run", QUIET]

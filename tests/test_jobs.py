@@ -17,10 +17,10 @@ from conftest import QUIET, load, result_of
 
 from trainer.architectures.ensemble import Ensemble, averaged
 from trainer.build import load_splits
-from trainer.compose import compose
-from trainer.config import resolve
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
 from trainer.data.folds import fold
-from trainer.metrics import calibration, top_accuracy
+from trainer.engine.metrics import calibration, top_accuracy
 
 SMALL = (
     "data=fake", "data.size=12", "data.count=300", "data.num_classes=6", "architecture.widths=[4,8]", "batch_size=32",

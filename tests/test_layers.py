@@ -13,15 +13,14 @@ PACKAGE = Path(trainer.__file__).parent
 
 # Every top-level part of the package and its layer, as in the design.
 LAYERS = {
-    "checks": 0, "history": 0, "schedules": 0, "statistics": 0, "diagnosis": 0, "comparison": 0,
-    "processors": 0,
-    "activations": 1, "architectures": 1, "initialization": 1, "optimizers": 1, "regularizers": 1, "averaging": 1,
-    "augmentation": 1, "data": 1, "metrics": 1, "rates": 1, "distributions": 1,
-    "engine": 2,
-    "observers": 3, "report": 3, "output": 3,
-    "conf": 4, "overrides": 4, "mistakes": 4, "experiments": 4, "compose": 4, "construct": 4,
-    "config": 4, "together": 4, "build": 4, "saved": 4, "jobs": 4, "trained": 4,
-    "sweep": 5, "usage": 5, "cli": 5, "__main__": 5,
+    "errors": 0, "history": 0, "schedules": 0, "analysis": 0,
+    "hardware": 1,
+    "activations": 2, "architectures": 2, "initialization": 2, "optimizers": 2, "regularizers": 2, "averaging": 2,
+    "augmentation": 2, "data": 2,
+    "engine": 3,
+    "run_dir": 4, "observers": 4, "report": 4,
+    "config": 5, "build": 6, "inference": 6, "jobs": 6,
+    "sweep": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from trainer.build import build
-from trainer.compose import compose
-from trainer.conf import CONF, LISTS, options
-from trainer.config import SINGLE, resolve
+from trainer.config.compose import compose
+from trainer.config.constraints import check_config
+from trainer.config.options import CONF, LISTS, options
+from trainer.config.schema import SINGLE, resolve
 from trainer.engine.loop import fit
-from trainer.together import before_data
 
 GROUPS = options([CONF])
 SMALL = (
@@ -66,7 +66,7 @@ def drawn(seed: int) -> list[str]:
 def tried(seed: int) -> None:
     words = drawn(seed)
     config = resolve(compose([w for w in words if w]))
-    problems = before_data(config)
+    problems = check_config(config)
     if problems:  # the one pair that cannot be: a momentum schedule and an optimizer without momentum
         assert all("one_cycle moves the momentum" in str(p) for p in problems), problems
         return

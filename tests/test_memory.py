@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.build import build
-from trainer.compose import compose
-from trainer.config import resolve
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
 from trainer.engine.loop import fit
-from trainer.output import claim
+from trainer.run_dir import create_run_dir
 
 
 def resident() -> float:
@@ -37,7 +37,7 @@ def test_two_hundred_epochs_with_all_observers_do_not_grow(tmp_path):
     ]
     config = resolve(compose([*words, "device=cpu"]))
     run = build(config, tmp_path / "run")
-    claim(tmp_path / "run", config.tree, words, "cpu")
+    create_run_dir(tmp_path / "run", config.tree, words, "cpu")
     seen: list[tuple[float, int]] = []
 
     class Look:

@@ -11,11 +11,11 @@ from torch import nn
 
 from trainer.activations import Activation
 from trainer.architectures import CNN, MLP, Airbench, ResNet, Torchvision
-from trainer.architectures.layers import GlobalAveragePool, count_parameters, head_of, layers_of, norm_2d
+from trainer.architectures.layers import GlobalAveragePool, count_parameters, find_head, norm_2d, weight_layers
 from trainer.averaging import EMA, SWA
-from trainer.checks import ConfigError
 from trainer.engine.evaluation import logits, views
 from trainer.engine.run import Precision
+from trainer.errors import ConfigError
 from trainer.initialization import Initialization
 
 RELU = Activation("relu")
@@ -175,15 +175,15 @@ def test_head_only_leaves_the_layers_below():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     Initialization().apply(model, RELU, head_only=True)
     changed = {k for k, v in model.state_dict().items() if not torch.equal(before[k], v)}
-    assert changed == {f"{head_of(model)[0]}.weight", f"{head_of(model)[0]}.bias"}
+    assert changed == {f"{find_head(model)[0]}.weight", f"{find_head(model)[0]}.bias"}
 
 
 def test_layers_hold_every_parameter_once_from_stem_to_head():
     model = torchvision.models.resnet18()
-    found = [p for layer in layers_of(model) for _, p in layer]
+    found = [p for layer in weight_layers(model) for _, p in layer]
     assert len(found) == len({id(p) for p in found}) == len(list(model.parameters()))
-    assert layers_of(model)[0][0][0] == "conv1.weight"
-    assert layers_of(model)[-1][0][0] == "fc.weight"
+    assert weight_layers(model)[0][0][0] == "conv1.weight"
+    assert weight_layers(model)[-1][0][0] == "fc.weight"
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "identity"])
@@ -235,7 +235,7 @@ def test_the_network_of_the_speed_record_has_the_published_size_and_logits_over_
     assert model[0].weight.shape == (24, 3, 2, 2)
     widths = [m.out_channels for m in model if isinstance(m, nn.Conv2d)]
     assert widths == [24, 64, 64, 256, 256, 256, 256]
-    x, head = torch.randn(2, 3, 32, 32), head_of(model)[1]
+    x, head = torch.randn(2, 3, 32, 32), find_head(model)[1]
     found = []
     head.register_forward_hook(lambda m, i, o: found.append(o))
     assert torch.allclose(model.eval()(x) * 9, found[0], atol=1e-6)

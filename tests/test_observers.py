@@ -258,7 +258,7 @@ def test_the_confusion_and_the_mistakes_are_those_of_the_best_weights(train, tmp
 
 
 def test_filters_are_drawn_of_kernels_and_of_units_that_see_the_picture():
-    from trainer.observers.pictures import filters_of
+    from trainer.observers.images import filters_of
 
     for layer, shape, expected in (
         (nn.Conv2d(3, 5, 3), (3, 8, 8), (5, 3, 3, 3)),

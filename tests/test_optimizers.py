@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.checks import ConfigError
+from trainer.errors import ConfigError
 from trainer.optimizers import (
     SGD,
     Adadelta,
@@ -17,13 +17,13 @@ from trainer.optimizers import (
     Adam,
     AdamUncorrected,
     AdamW,
-    ForeignOptimizer,
+    ExternalOptimizer,
     Momentum,
     Muon,
     Nesterov,
     RMSprop,
 )  # fmt: skip
-from trainer.optimizers.groups import parameter_groups
+from trainer.optimizers.param_groups import parameter_groups
 from trainer.optimizers.rules import orthogonal
 
 GRADIENTS = np.random.default_rng(0).normal(size=(12, 5))
@@ -128,33 +128,33 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
 
 
-def layers_of(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
+def weight_layers(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
     return [list(layer.named_parameters()) for layer in model.children() if list(layer.parameters())]
 
 
 def test_biases_and_norms_do_not_decay_unless_asked():
-    groups = parameter_groups(layers_of(network()), SGD(weight_decay=0.1))
+    groups = parameter_groups(weight_layers(network()), SGD(weight_decay=0.1))
     assert {group["weight_decay"]: sorted(p.ndim for p in group["params"]) for group in groups} == {
         0.1: [2, 4],
         0.0: [1] * 4,
     }
-    groups = parameter_groups(layers_of(network()), SGD(weight_decay=0.1, decay_all=True))
+    groups = parameter_groups(weight_layers(network()), SGD(weight_decay=0.1, decay_all=True))
     assert [group["weight_decay"] for group in groups] == [0.1]
 
 
 def test_layer_decay_lowers_the_rate_from_layer_to_layer():
     model = network()
     option = SGD(lr=1.0, layer_decay=0.5)
-    ratio = {id(p): group["ratio"] for group in parameter_groups(layers_of(model), option) for p in group["params"]}
-    assert [ratio[id(layer[0][1])] for layer in layers_of(model)] == [0.25, 0.5, 1.0]
+    ratio = {id(p): group["ratio"] for group in parameter_groups(weight_layers(model), option) for p in group["params"]}
+    assert [ratio[id(layer[0][1])] for layer in weight_layers(model)] == [0.25, 0.5, 1.0]
 
 
 def test_biases_step_by_a_multiple_of_the_rate_and_the_weights_of_norms_do_not():
     model = network()
     option = SGD(lr=1.0, bias_lr_mult=64.0, layer_decay=0.5)
-    ratio = {id(p): group["ratio"] for group in parameter_groups(layers_of(model), option) for p in group["params"]}
+    ratio = {id(p): group["ratio"] for group in parameter_groups(weight_layers(model), option) for p in group["params"]}
     plain = SGD(lr=1.0, layer_decay=0.5)
-    before = {id(p): group["ratio"] for group in parameter_groups(layers_of(model), plain) for p in group["params"]}
+    before = {id(p): group["ratio"] for group in parameter_groups(weight_layers(model), plain) for p in group["params"]}
     for name, p in model.named_parameters():
         assert ratio[id(p)] == before[id(p)] * (64.0 if name.endswith(".bias") else 1.0), name
 
@@ -162,17 +162,17 @@ def test_biases_step_by_a_multiple_of_the_rate_and_the_weights_of_norms_do_not()
 def test_frozen_parameters_are_left_out():
     model = network()
     model[0].requires_grad_(False)
-    held = [p for group in parameter_groups(layers_of(model), SGD()) for p in group["params"]]
+    held = [p for group in parameter_groups(weight_layers(model), SGD()) for p in group["params"]]
     assert not any(p is q for p in held for q in model[0].parameters())
 
 
 def test_a_class_of_torch_can_be_named_with_its_rate():
-    option = ForeignOptimizer.wrap(torch.optim.RAdam, {"lr": 0.01, "betas": (0.9, 0.99)})
+    option = ExternalOptimizer.wrap(torch.optim.RAdam, {"lr": 0.01, "betas": (0.9, 0.99)})
     assert option.lr == 0.01
     assert option.momentum_key == "betas"
     assert isinstance(option.build([{"params": [nn.Parameter(torch.zeros(1))]}]), torch.optim.RAdam)
     with pytest.raises(ConfigError, match=r"optimizer\.lr"):
-        ForeignOptimizer.wrap(torch.optim.RAdam, {})
+        ExternalOptimizer.wrap(torch.optim.RAdam, {})
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,9 @@ def test_muons_step_has_singular_values_near_one():
 def test_muon_takes_matrices_and_kernels_and_leaves_the_rest_to_nesterov():
     option = Muon(rest=0.5)
     model = network()
-    kinds = {id(p): (g["kind"], g["ratio"]) for g in parameter_groups(layers_of(model), option) for p in g["params"]}
+    kinds = {
+        id(p): (g["kind"], g["ratio"]) for g in parameter_groups(weight_layers(model), option) for p in g["params"]
+    }
     assert kinds[id(model[0].weight)] == ("matrix", 1.0)
     assert kinds[id(model[0].bias)] == kinds[id(model[1].weight)] == ("rest", 0.5)
     assert kinds[id(model[3].weight)] == ("rest", 0.5), "the last layer"
@@ -289,7 +291,7 @@ def test_every_optimizer_goes_down_a_ravine(option):
 def test_an_optimizers_state_is_saved_and_loaded_exactly(option):
     models = [network() for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    optimizers = [option.build(parameter_groups(layers_of(m), option)) for m in models]
+    optimizers = [option.build(parameter_groups(weight_layers(m), option)) for m in models]
 
     def step(model, optimizer, seed) -> None:
         torch.manual_seed(seed)

@@ -12,13 +12,13 @@ import torch
 from conftest import QUIET, STATEFUL, load, result_of, same
 from torch import nn
 
+from trainer.analysis.lr_range import NoDescent, geometric, read
 from trainer.build import build
-from trainer.compose import compose
-from trainer.config import resolve
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
 from trainer.engine.loop import fit
-from trainer.engine.probe import range_curve
+from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.run import snapshot
-from trainer.rates import NothingDescends, read, rising
 
 SMALL = (
     "data=fake", "data.size=12", "data.count=150", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16",
@@ -32,7 +32,7 @@ def run_of(*overrides):
 
 def curve(middle, noise=0.02, steps=150, seed=0):
     """A loss that falls by a logistic in the logarithm of the rate from 2.3 to 1.3, and explodes two decades later."""
-    rates = np.array(rising(1e-6, 10.0, steps))
+    rates = np.array(geometric(1e-6, 10.0, steps))
     z = (np.log(rates) - math.log(middle)) / 0.8
     losses = 2.3 - 1 / (1 + np.exp(-z)) + (rates / (middle * 300)) ** 2
     return rates.tolist(), (losses + np.random.default_rng(seed).normal(0, noise, steps)).tolist()
@@ -60,8 +60,8 @@ def test_the_ranges_widen_with_the_noise_and_hold_the_suggestion():
 @pytest.mark.parametrize("seed", range(5))
 def test_where_only_noise_moves_the_loss_no_rate_is_suggested(seed):
     losses = 2.3 + np.random.default_rng(seed).normal(0, 0.05, 150)
-    with pytest.raises(NothingDescends, match="falls at no rate from 1e-06 to 10"):
-        read(rising(1e-6, 10.0, 150), losses.tolist())
+    with pytest.raises(NoDescent, match="falls at no rate from 1e-06 to 10"):
+        read(geometric(1e-6, 10.0, 150), losses.tolist())
 
 
 def test_a_curve_that_still_falls_at_its_end_is_told_of():
@@ -73,11 +73,11 @@ def test_a_curve_that_still_falls_at_its_end_is_told_of():
 def test_training_after_a_range_test_equals_training_without_it_bit_for_bit(extra):
     class BeforeAndWithin:
         def on_fit_start(self, run):
-            range_curve(run, rising(1e-5, 5.0, 30))
+            lr_range_curve(run, geometric(1e-5, 5.0, 30))
 
         def on_step_end(self, run):
             if run.clock.step == 12:
-                assert len(range_curve(run, rising(1e-5, 5.0, 30))[1]) > 10
+                assert len(lr_range_curve(run, geometric(1e-5, 5.0, 30))[1]) > 10
 
         def on_epoch_end(self, run, row):
             pass
@@ -97,7 +97,7 @@ def test_training_after_a_range_test_equals_training_without_it_bit_for_bit(extr
 def test_a_range_test_keeps_the_ratios_between_parameter_groups():
     run, seen = run_of(*SMALL, "optimizer.layer_decay=0.5"), []
     run.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append([g["lr"] for g in optimizer.param_groups]))
-    rates, _ = range_curve(run, rising(1e-4, 1e-1, 20))
+    rates, _ = lr_range_curve(run, geometric(1e-4, 1e-1, 20))
     ratios = [group["ratio"] for group in run.optimizer.param_groups]
     assert len(set(ratios)) == 3
     assert seen == [[rate * ratio for ratio in ratios] for rate in rates]
@@ -105,7 +105,7 @@ def test_a_range_test_keeps_the_ratios_between_parameter_groups():
 
 def test_the_losses_are_those_of_a_loop_written_by_hand():
     run = run_of(*SMALL, "precision=float32", "optimizer=sgd", "optimizer.weight_decay=0")
-    rates, losses = range_curve(run, rising(1e-3, 1.0, 12))
+    rates, losses = lr_range_curve(run, geometric(1e-3, 1.0, 12))
     model, expected = copy.deepcopy(run.model), []
     batches = [b for epoch in (0, 1) for b in run.train.batches(epoch)]
     for rate, (x, y) in zip(rates, batches, strict=False):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.checks import ConfigError
+from trainer.engine.metrics import RunningMetrics, soft_cross_entropy
+from trainer.errors import ConfigError
 from trainer.history import History
-from trainer.metrics import Sums, soft_cross_entropy
 from trainer.regularizers import (
     L1,
     L2,
@@ -211,12 +211,12 @@ def test_sums_give_the_means_over_all_pictures_whatever_the_batches():
     torch.manual_seed(0)
     logits, labels = torch.randn(23, 5), torch.randint(0, 5, (23,))
     y = torch.eye(5)[labels]
-    sums = Sums()
+    sums = RunningMetrics()
     for part in torch.arange(23).split(7):
         sums.add(soft_cross_entropy(logits[part], y[part]), logits[part], y[part])
     assert sums.means()["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
     assert sums.means()["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
-    again = Sums()
+    again = RunningMetrics()
     again.load_state_dict(sums.state_dict())
     assert again.means() == sums.means()
     sums.reset()

@@ -57,7 +57,7 @@ def contents(run, real=checkpoint.contents):
     return real(run)
 checkpoint.contents = contents""",
         "between epochs": f"""
-import trainer.observers.jsonl as jsonl
+import trainer.observers.history_file as jsonl
 def line(row, real=jsonl._line):
     if row["epoch"] == 2: {kill}
     return real(row)
@@ -249,7 +249,7 @@ def test_a_result_is_written_when_the_checkpoints_are_on_the_disk(tmp_path, trai
     from trainer.engine import checkpoint
     from trainer.jobs import fit
 
-    def settle(*arguments, real=checkpoint.settle):
+    def commit(*arguments, real=checkpoint.commit):
         time.sleep(0.3)
         real(*arguments)
 
@@ -259,7 +259,7 @@ def test_a_result_is_written_when_the_checkpoints_are_on_the_disk(tmp_path, trai
         there.append(sorted(file.name for file in (path.parent / "checkpoints").iterdir()))
         real(path, content)
 
-    monkeypatch.setattr(checkpoint, "settle", settle)
+    monkeypatch.setattr(checkpoint, "settle", commit)
     monkeypatch.setattr(fit, "write_json", written)
     assert train(*STATEFUL, QUIET, "epochs=0.6", f"output={tmp_path / 'run'}")[0] == 0
     assert there == [["best.pt", "last.pt"]]
@@ -277,7 +277,7 @@ def test_an_interrupt_while_a_checkpoint_is_written_is_no_fault_of_the_file(tmp_
 
     monkeypatch.setattr(checkpoint.torch, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.draft({}, tmp_path / "last.pt")
+        checkpoint.write_temporary({}, tmp_path / "last.pt")
     assert not list(tmp_path.iterdir())
 
 

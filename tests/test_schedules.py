@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trainer.schedules
-from trainer.checks import ConfigError
+from trainer.errors import ConfigError
 from trainer.history import History
 from trainer.schedules import (
     CLR,

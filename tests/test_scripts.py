@@ -31,7 +31,7 @@ def test_profile_step_tells_where_the_time_goes(tmp_path):
 
 def test_bench_optimizers_times_every_optimizer(tmp_path):
     out = script("bench_optimizers.py", "--rounds", "3", cwd=tmp_path)
-    from trainer.conf import CONF, options
+    from trainer.config.options import CONF, options
 
     assert all(any(line.startswith(name) for line in out.splitlines()) for name in options([CONF])["optimizer"])
 

@@ -35,7 +35,7 @@ def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_pat
         *BESIDE.get(group, []),
     ]
     code, out, err = train(*words)
-    from trainer.conf import CONF, options
+    from trainer.config.options import CONF, options
 
     names = set(options([CONF])[group])
     finished = [f.parent for f in tmp_path.glob("all/*/result.json") if result_of(f.parent)["status"] == "finished"]

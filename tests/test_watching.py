@@ -15,11 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from trainer.build import build
-from trainer.compose import compose
-from trainer.config import resolve
-from trainer.distributions import BINS, SAMPLES, distributions, sample
+from trainer.config.compose import compose
+from trainer.config.schema import resolve
 from trainer.engine.loop import fit
 from trainer.observers.histograms import Histograms, activations, dead_share, matrices
+from trainer.observers.tensor_stats import BINS, SAMPLES, distributions, sample
 
 SMALL = ("data=digits", "architecture.widths=[4,8]", "epochs=1", "device=cpu", "precision=float32")
 
@@ -93,13 +93,13 @@ def test_a_look_tells_what_the_step_did():
             pass
 
     fit(run, [observer, After()])
-    first = run.looks[0]
+    first = run.snapshots[0]
     assert first["grad_norm"] == pytest.approx(kept["norm"], rel=1e-5)
     assert [w["update_ratio"] for w in first["weights"]] == pytest.approx(
         kept["ratios"], rel=0.01
     )  # small layers are repeated, not evenly
     assert [w["grad_rms"] for w in first["weights"]] == pytest.approx(kept["rms"], rel=1e-4)
-    assert [look["step"] for look in run.looks[:4]] == [1, 3, 5, 7]
+    assert [look["step"] for look in run.snapshots[:4]] == [1, 3, 5, 7]
     assert first["weights"][0]["tag"] == "00_Conv2d_0"
 
 
@@ -107,7 +107,7 @@ def test_the_gradient_norm_is_that_before_clipping():
     plain, clipped = (build(resolve(compose([*SMALL, *more]))) for more in ([], ["optimizer.clip_norm=0.001"]))
     for run in (plain, clipped):
         fit(run, [Histograms()])
-    assert clipped.looks[0]["grad_norm"] == pytest.approx(plain.looks[0]["grad_norm"], rel=1e-4)
+    assert clipped.snapshots[0]["grad_norm"] == pytest.approx(plain.snapshots[0]["grad_norm"], rel=1e-4)
 
 
 def test_dead_units_are_channels_that_are_nowhere_above_zero():
@@ -183,32 +183,32 @@ def test_tensorboard_holds_histograms_ratios_and_shares_of_every_layer(train):
         assert {f"{kind}/{layer}" for layer in layers} <= set(tags["histograms"])
     assert {"activations/00_ReLU_3", "activations/01_ReLU_7"} <= set(tags["histograms"])
     assert {"layers/gradient_norm", "update_to_weight/00_Conv2d_0", "dead/00_ReLU_3"} <= set(tags["scalars"])
-    looks = looks_of(Path("run"))
-    assert [e.step for e in events.Histograms("weights/00_Conv2d_0")] == [look["step"] for look in looks]
+    snapshots = looks_of(Path("run"))
+    assert [e.step for e in events.Histograms("weights/00_Conv2d_0")] == [look["step"] for look in snapshots]
     value = events.Histograms("weights/00_Conv2d_0")[0].histogram_value
     assert value.num == 36
-    assert (value.sum_squares / value.num) ** 0.5 == pytest.approx(looks[0]["weights"][0]["rms"], rel=1e-5)
+    assert (value.sum_squares / value.num) ** 0.5 == pytest.approx(snapshots[0]["weights"][0]["rms"], rel=1e-5)
 
 
 def test_an_observer_that_cannot_begin_ends_the_run_with_its_own_error(tmp_path):
     """Those that had begun are ended; those that had not, have nothing to end."""
-    from trainer.jobs.fit import carry_out
-    from trainer.observers import Watcher
+    from trainer.jobs.fit import train_and_evaluate
+    from trainer.observers import Observer
     from trainer.observers.console import Console
 
     ended = []
 
-    class First(Watcher):
+    class First(Observer):
         def on_fit_end(self, run, result):
             ended.append(result["stop_reason"])
 
-    class Broken(Watcher):
+    class Broken(Observer):
         def on_fit_start(self, run):
             raise ValueError("no place left")
 
     run = build(resolve(compose(list(SMALL))))
     with pytest.raises(ValueError, match="no place left"):
-        carry_out(run, [First(), Broken(), Console()])
+        train_and_evaluate(run, [First(), Broken(), Console()])
     assert ended == ["ValueError: no place left"]
 
 
@@ -223,7 +223,7 @@ def test_a_profile_of_some_steps_is_a_trace_and_a_table(train):
 
 @pytest.mark.parametrize("way", ["resident", "workers"])
 def test_the_pictures_of_a_plan_are_as_read_above_and_as_augmented_below(way):
-    from trainer.observers.pictures import first_batch
+    from trainer.observers.images import first_batch
 
     words = [
         "data=fake",

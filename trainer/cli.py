@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.checks import ConfigError, Problem
-from trainer.compose import compose, fit_experiment, register_resolvers
-from trainer.conf import CONF, config_dirs, hydras_errors
-from trainer.mistakes import examine, in_hydras_words, misread
-from trainer.overrides import parse, quoted
+from trainer.config.compose import compose, fit_experiment, register_resolvers
+from trainer.config.options import CONF, config_dirs, hydras_errors
+from trainer.config.overrides import parse, quoted
+from trainer.config.validation import examine, in_hydras_words, misread
+from trainer.errors import ConfigError, Problem
 
 WRONG, INTERRUPTED = 2, 130
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         # OpenMP's threads wait for each other by spinning, some milliseconds by default, which is time taken from other
         # programs: an epoch of two runs at once took 12.2 s each, with this 3.5 s; alone, 0.53 s both ways.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if started() > 1:
+    if launched_processes() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of what distributed.wrap does on purpose
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook's has none
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["MPLBACKEND"] = "agg"
         arguments = sys.argv[1:]
     if "--help" in arguments or "-h" in arguments:
-        from trainer.usage import usage
+        from trainer.config.help import usage
 
         folders = config_dirs(arguments)
         try:
@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
     values = dict(o.split("=", 1) for o in overrides if "=" in o)
     flags = [a for a in arguments if a.startswith("-") and a.split("=")[0] not in ("--config-dir", "-cd")]
     if not flags and values.get("resume", "null") not in ("null", ""):
-        from trainer.saved import resumed
+        from trainer.config.saved import resumed
 
         tree, folder = resumed(overrides, folders)
         return perform(tree, overrides, folder)
@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> int:
 
 def on_trained(overrides: list[str], folders: list[Path]) -> int:
     """A job on a checkpoint: only the job is composed; all else is the checkpoint's, and so are the keys that there are."""
-    from trainer.saved import on_checkpoint
+    from trainer.config.saved import on_checkpoint
 
     parsed, problems = parse(overrides)
     if problems := [*problems, *misread(overrides, folders), *several_values(overrides)]:
@@ -134,7 +134,7 @@ def run_hydra(arguments: list[str], overrides: list[str], folders: list[Path]) -
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, so that one place can word the errors
     register_resolvers()
     multirun = any(a in ("-m", "--multirun") for a in arguments)
-    if multirun and started() > 1:
+    if multirun and launched_processes() > 1:
         text = "a sweep is made by one process, and torchrun started several"
         raise ConfigError(Problem("", None, text, "torchrun ... -m trainer engine=ddp for each run, without -m"))
     if problems := [*misread(overrides, folders), *([] if multirun else several_values(overrides))]:
@@ -176,7 +176,7 @@ def mistakes(
     """What was found wrong, and what else is wrong with the command, so that one answer tells all; where nothing else is found,
     Hydra's ``error``.
     """
-    from trainer.config import resolve
+    from trainer.config.schema import resolve
 
     known, words = examine(overrides, folders)  # of these the words hold what was meant, or nothing
     problems = [*problems, *(p for p in known if p not in problems)]
@@ -215,7 +215,7 @@ def perform_composed(cfg: Any, folders: list[Path]) -> int:
     if cfg.resume is not None:
         raise ConfigError(Problem("resume", cfg.resume, "goes alone: one run at a time, without -m"))
     if cfg.checkpoint is not None:
-        from trainer.saved import on_checkpoint
+        from trainer.config.saved import on_checkpoint
 
         tree = on_checkpoint(cfg, overrides, folders)
     return perform(tree, overrides, folder, choices, notes)
@@ -229,12 +229,12 @@ def perform(
     notes: Sequence[str] = (),
 ) -> int:
     """Resolve the config and run its job; the run folder is made by the job, once everything has been found right."""
-    from trainer.config import resolve
-    from trainer.output import run_folder
-    from trainer.together import before_data
+    from trainer.config.constraints import check_config
+    from trainer.config.schema import resolve
+    from trainer.run_dir import run_folder
 
     config = resolve(tree, choices, notes)
-    if problems := [*before_data(config), *processes(config)]:
+    if problems := [*check_config(config), *processes(config)]:
         raise ConfigError(*problems)
     place = folder or (Path(config.output) if config.output else run_folder(overrides))
     if config.engine.distributed == "none":
@@ -242,7 +242,7 @@ def perform(
     from trainer.engine import distributed
 
     distributed.start()
-    place = distributed.agree(place)
+    place = distributed.broadcast(place)
     code = config.job(settled(config, place), place, overrides)
     distributed.end()
     return code
@@ -251,22 +251,22 @@ def perform(
 def settled(config: Any, place: Path) -> Any:
     """The config with numbers for what it leaves to a range test (``optimizer.lr=auto``)."""
     from trainer.jobs.range_test import RangeTest, settle
-    from trainer.output import check_free
+    from trainer.run_dir import check_available
 
     if not config.open or isinstance(config.job, RangeTest):
         return config
-    check_free(place)
+    check_available(place)
     return settle(config)
 
 
-def started() -> int:
+def launched_processes() -> int:
     """How many processes torchrun (or what sets its variables) started; 0 where this one was started by hand."""
     return int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 0
 
 
 def processes(config: Any) -> list[Problem]:
     """Why the way the program was started and ``engine.distributed`` do not go together."""
-    count = started()
+    count = launched_processes()
     kind, job = config.engine.distributed, config.tree["job"]["_target_"].rpartition(".")[2].lower()
     if kind == "ddp" and not count:
         text = "needs the processes to be started: torchrun --nproc-per-node 2 -m trainer engine=ddp ..."

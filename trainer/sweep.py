@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 
-from trainer.checks import ConfigError
-from trainer.output import terminal
+from trainer.errors import ConfigError
+from trainer.run_dir import terminal
 
 FAILED = 1
 

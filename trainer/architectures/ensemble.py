@@ -23,7 +23,7 @@ class Ensemble(nn.Module):
         return averaged([member(x) for member in self.members], self.average)
 
 
-class Renormalised(nn.Module):
+class Renormalized(nn.Module):
     """A member whose pictures were normalised otherwise: x·scale + shift makes its input of the ensemble's."""
 
     scale: Tensor

@@ -36,7 +36,7 @@ def ordered(norm: nn.Module, activation: nn.Module, position: str) -> list[nn.Mo
     return [norm, activation] if position == "before" else [activation, norm]
 
 
-def head_of(model: nn.Module) -> tuple[str, nn.Module]:
+def find_head(model: nn.Module) -> tuple[str, nn.Module]:
     """The last linear or convolutional layer and its name, in order of definition.
 
     >>> head_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))[0]
@@ -48,7 +48,7 @@ def head_of(model: nn.Module) -> tuple[str, nn.Module]:
     return found[-1]
 
 
-def layers_of(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
+def weight_layers(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
     """All parameters, each once, in layers from stem to head: a weight matrix or kernel with what follows it.
 
     >>> [len(layer) for layer in layers_of(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))]
@@ -69,9 +69,9 @@ def trained(model: nn.Module, part: str | float) -> set[str]:
     >>> sorted(trained(net, "head")), len(trained(net, 0.5)), len(trained(net, "all"))
     (['3.bias', '3.weight'], 4, 8)
     """
-    layers = layers_of(model)
+    layers = weight_layers(model)
     if part == "head":
-        name, head = head_of(model)
+        name, head = find_head(model)
         return {f"{name}.{own}" for own, _ in head.named_parameters()}
     count = len(layers) if part == "all" else max(1, math.ceil(float(part) * len(layers) - 1e-9))
     return {name for layer in layers[-count:] for name, _ in layer}

@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import nn
 
-from trainer.architectures import Timm, Torchvision, unknown_name
-from trainer.architectures.layers import ACTIVATIONS, head_of, replace
+from trainer.architectures.layers import ACTIVATIONS, find_head, replace
 from trainer.architectures.networks import forward_once
-from trainer.checks import ConfigError, Problem, nearest
+from trainer.architectures.options import Timm, Torchvision, unknown_name
+from trainer.errors import ConfigError, Problem, nearest
 
 if TYPE_CHECKING:
     from trainer.activations import Activation
@@ -125,7 +125,7 @@ def _weights(option: Torchvision) -> dict[str, torch.Tensor]:
 
 def _fit_head(model: nn.Module, num_classes: int) -> None:
     """A new head; a non-linearity behind it goes (SqueezeNet's ReLU), because logits it cuts off learn nothing any more."""
-    name, head = head_of(model)
+    name, head = find_head(model)
     leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
     after = leaves[[n for n, _ in leaves].index(name) + 1 :]
     if after and isinstance(after[0][1], ACTIVATIONS):

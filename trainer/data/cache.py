@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer import processors
-from trainer.checks import ConfigError, Problem
-from trainer.data import Normalization
 from trainer.data.decode import decoders
-from trainer.data.pictures import Files, Mapped, Pictures
+from trainer.data.images import ImageArray, ImageFiles, MappedImages
+from trainer.data.options import Normalization
+from trainer.errors import ConfigError, Problem
+from trainer.hardware import usable_cores
 
 DECODING = "libjpeg-turbo, antialiased"  # what was decoded otherwise is not found again
 
@@ -26,7 +26,7 @@ def place(kind: str) -> Path:
     return Path(os.environ.get("TRAINER_CACHE", "~/.cache/trainer")).expanduser() / kind
 
 
-def statistics(files: Files, shape: tuple[int, int, int], measure: Callable[[], Normalization]) -> Normalization:
+def statistics(files: ImageFiles, shape: tuple[int, int, int], measure: Callable[[], Normalization]) -> Normalization:
     """What ``measure`` finds, kept under a digest of the files' bytes."""
     digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
     for path in files.paths:
@@ -45,7 +45,7 @@ def statistics(files: Files, shape: tuple[int, int, int], measure: Callable[[], 
     return found
 
 
-def kept(files: Files, size: int, where: str) -> Pictures:
+def kept(files: ImageFiles, size: int, where: str) -> ImageArray:
     """All pictures decoded by threads and brought to ``size``: uint8 (N, size, size, C), held in ``memory``, or in a file on
     the ``disk`` that is mapped, under a digest of the files' names, lengths and times; ConfigError where there is no room.
     """
@@ -53,7 +53,7 @@ def kept(files: Files, size: int, where: str) -> Pictures:
     if where == "memory":
         images = np.empty(shape, np.uint8)
         fill(images, files, size)
-        return Pictures(images, files.labels)
+        return ImageArray(images, files.labels)
     file = place("pictures") / f"{digest_of(files, shape)}.npy"
     if not file.is_file():
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
@@ -71,7 +71,7 @@ def kept(files: Files, size: int, where: str) -> Pictures:
             ) from None
         finally:
             temporary.unlink(missing_ok=True)
-    return Mapped(np.load(file, mmap_mode="r"), files.labels)
+    return MappedImages(np.load(file, mmap_mode="r"), files.labels)
 
 
 def reserve(file: Path) -> None:
@@ -85,7 +85,7 @@ def images_size(shape: tuple[int, ...]) -> str:
     return f"{shape[0]:,} pictures of {int(np.prod(shape[1:])) / 2**20:.2g} MiB"
 
 
-def digest_of(files: Files, shape: tuple[int, ...]) -> str:
+def digest_of(files: ImageFiles, shape: tuple[int, ...]) -> str:
     digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
     for path in files.paths:
         status = path.stat()
@@ -93,11 +93,11 @@ def digest_of(files: Files, shape: tuple[int, ...]) -> str:
     return digest.hexdigest()
 
 
-def fill(images: np.ndarray, files: Files, size: int) -> None:
+def fill(images: np.ndarray, files: ImageFiles, size: int) -> None:
     """Decode every file into its row."""
 
     def read(index: int) -> None:
         images[index] = files.fitted(index, size)
 
-    with decoders(min(processors.available(), 32)) as pool:
+    with decoders(min(usable_cores(), 32)) as pool:
         deque(pool.map(read, range(len(files))), maxlen=0)  # to the end, and its first error comes out

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from trainer.checks import ConfigError, Problem
+from trainer.errors import ConfigError, Problem
 
 BEHIND = 10  # niceness of threads that decode: some tenth of a processor where another program wants all of it
 SCALES = {  # OpenCV's flags for a part of a JPEG: grey, colour

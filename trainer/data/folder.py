@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from trainer.checks import ConfigError, Problem
-from trainer.data import Folder
 from trainer.data.decode import ENDINGS
-from trainer.data.pictures import Files
+from trainer.data.images import ImageFiles
+from trainer.data.options import Folder
 from trainer.data.splits import readable, stratified
+from trainer.errors import ConfigError, Problem
 
 FEW = 500  # files that are all tried before training; among more a broken one is told of when it is met
 PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -33,7 +33,7 @@ def read_folder(data: Folder) -> tuple[Any, Any, Any, tuple[str, ...]]:
     return train, validation, test, classes
 
 
-def _files(folder: Path, data: Folder, classes: tuple[str, ...] | None) -> tuple[Files, tuple[str, ...]]:
+def _files(folder: Path, data: Folder, classes: tuple[str, ...] | None) -> tuple[ImageFiles, tuple[str, ...]]:
     names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if classes is not None and not set(names) <= set(classes):
         extra = ", ".join(sorted(set(names) - set(classes)))
@@ -58,7 +58,7 @@ def _files(folder: Path, data: Folder, classes: tuple[str, ...] | None) -> tuple
         raise ConfigError(
             Problem("data.root", str(folder), f"holds one class, {classes[0]!r}; at least two are needed")
         )
-    files = Files(paths, np.array(labels, np.int64), data.channels, data.on_error, data.crop)
+    files = ImageFiles(paths, np.array(labels, np.int64), data.channels, data.on_error, data.crop)
     if data.on_error == "raise" and len(files) <= FEW:
         for i in range(len(files)):
             readable(files, i)

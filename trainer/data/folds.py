@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.checks import ConfigError, Problem
-from trainer.data import Splits
-from trainer.data.pictures import Files, Pictures
+from trainer.data.images import ImageArray, ImageFiles
+from trainer.data.options import Splits
+from trainer.errors import ConfigError, Problem
 
 
 def fold(splits: Splits, count: int, seed: int) -> list[Splits]:
@@ -35,6 +35,6 @@ def fold(splits: Splits, count: int, seed: int) -> list[Splits]:
 def together(a: Any, b: Any) -> Any:
     """Two parts of a data set as one."""
     labels = np.concatenate([a.labels, b.labels])
-    if isinstance(a, Files):
+    if isinstance(a, ImageFiles):
         return a.of([*a.paths, *b.paths], labels)
-    return Pictures(np.concatenate([a.images, b.images]), labels)
+    return ImageArray(np.concatenate([a.images, b.images]), labels)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.checks import ConfigError, Problem
-from trainer.data import Dataset, Normalization, Splits
-from trainer.data.pictures import Files, Mapped, Pictures
+from trainer.data.images import ImageArray, ImageFiles, MappedImages
+from trainer.data.options import Dataset, Normalization, Splits
+from trainer.errors import ConfigError, Problem
 
 MEASURED = 2000  # pictures that are decoded to measure a set that lies in files
 
@@ -51,11 +51,13 @@ def finish(data: Dataset, normalization: Normalization | None) -> Splits:
         from trainer.data.cache import kept
 
         def keep(part: Any) -> Any:
-            return kept(part, getattr(data, "size", 0), data.cache) if isinstance(part, Files) and len(part) else part
+            return (
+                kept(part, getattr(data, "size", 0), data.cache) if isinstance(part, ImageFiles) and len(part) else part
+            )
 
         train, validation, test = keep(train), keep(validation), keep(test)
     prior = np.bincount(train.labels, minlength=len(classes)) / len(train)
-    if isinstance(train, Pictures):
+    if isinstance(train, ImageArray):
         shape = (train.images.shape[3], *train.images.shape[1:3])
     else:
         shape = (train.channels, data.size, data.size)  # pyright: ignore[reportAttributeAccessIssue]
@@ -64,7 +66,7 @@ def finish(data: Dataset, normalization: Normalization | None) -> Splits:
     return Splits(train, validation, test, classes, shape, mean, std, prior.tolist(), flips)
 
 
-def normalize(kind: str, train: Pictures | Files, shape: tuple[int, int, int]) -> Normalization:
+def normalize(kind: str, train: ImageArray | ImageFiles, shape: tuple[int, int, int]) -> Normalization:
     """Mean and deviation per channel, in units of 1 = white, by which pictures are normalised."""
     nothing = (0.0,) * shape[0], (1.0,) * shape[0]
     if kind in ("none", "channel"):
@@ -73,9 +75,9 @@ def normalize(kind: str, train: Pictures | Files, shape: tuple[int, int, int]) -
     return mean, nothing[1] if kind == "zero_center" else tuple(max(s, 1e-3) for s in std)
 
 
-def measure(train: Pictures | Files, shape: tuple[int, int, int]) -> Normalization:
+def measure(train: ImageArray | ImageFiles, shape: tuple[int, int, int]) -> Normalization:
     """Mean and deviation per channel by exact sums of whole numbers; of at most 2,000 pictures where they are files."""
-    if isinstance(train, Files):
+    if isinstance(train, ImageFiles):
         from trainer.data.cache import statistics
 
         step = -(-len(train) // MEASURED)
@@ -102,7 +104,7 @@ def measured(channels: int, chunks: Iterable[np.ndarray]) -> Normalization:
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
-def readable(files: Files, index: int) -> bool:
+def readable(files: ImageFiles, index: int) -> bool:
     """Whether a file can be decoded; ConfigError instead where ``on_error`` is raise."""
     try:
         files.read(index)
@@ -140,7 +142,7 @@ def read_npz(path: Path) -> tuple[Any, Any, Any, tuple[str, ...]]:
             raise ConfigError(Problem("data.path", str(path), f"x_{part} holds no picture"))
         if y.min() < 0 or not np.issubdtype(y.dtype, np.integer):
             raise ConfigError(Problem("data.path", f"y_{part}", "must be whole numbers from 0 on"))
-        kind = Mapped if isinstance(x, np.memmap) else Pictures
+        kind = MappedImages if isinstance(x, np.memmap) else ImageArray
         pictures[part] = kind(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
     count = int(max(p.labels.max() for p in pictures.values())) + 1
     there = np.unique(pictures["train"].labels)

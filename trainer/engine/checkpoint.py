@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from trainer.checks import ConfigError, Problem
 from trainer.engine.run import Info, Run
+from trainer.errors import ConfigError, Problem
 
 FORMAT = 1
 # What torch.load raises, according to where a file breaks off or what it is instead.
@@ -33,10 +33,10 @@ def best_contents(run: Run) -> dict[str, Any]:
 
 def save(content: dict[str, Any], path: Path) -> None:
     """Write to a temporary file beside ``path``, sync it, rename it: a reader finds the old file or the new one."""
-    settle(draft(content, path), path)
+    commit(write_temporary(content, path), path)
 
 
-def draft(content: dict[str, Any], path: Path) -> Path:
+def write_temporary(content: dict[str, Any], path: Path) -> Path:
     """The first half of ``save``: the temporary file, which holds the contents as they are now."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -52,7 +52,7 @@ def draft(content: dict[str, Any], path: Path) -> Path:
     return temporary
 
 
-def settle(temporary: Path, path: Path) -> None:
+def commit(temporary: Path, path: Path) -> None:
     """The second half, which waits for the disk: the temporary file becomes ``path`` once it is there whole."""
     try:
         sync(temporary)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from trainer.metrics import Sums
+from trainer.engine.metrics import RunningMetrics
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 def rank() -> int:
     """This process's number among those that train together; 0 where it is alone."""
-    return dist.get_rank() if started() else 0
+    return dist.get_rank() if is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes train together; 1 where this one is alone."""
-    return dist.get_world_size() if started() else 1
+    return dist.get_world_size() if is_initialized() else 1
 
 
-def started() -> bool:
+def is_initialized() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
 def start() -> None:
     """Meet the other processes: over gloo for what lies on the CPU, over nccl for what lies on a GPU."""
-    if started():
+    if is_initialized():
         return
     gpus = torch.cuda.is_available() and torch.cuda.device_count() > 0
     if gpus:
@@ -48,23 +48,23 @@ def start() -> None:
 
 def end() -> None:
     """Take leave of the others, so that none waits for this one."""
-    if started():
+    if is_initialized():
         dist.destroy_process_group()
 
 
-def agree(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Process 0's value, for all: folders, rows, and whatever else a clock or a disk decides."""
-    if world() == 1:
+    if world_size() == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def whole(sums: Sums) -> dict[str, Any]:
+def all_reduced(sums: RunningMetrics) -> dict[str, Any]:
     """The state of running sums over all processes, as if one had counted everything. All must ask for it together."""
     state = sums.state_dict()
-    if world() > 1:
+    if world_size() > 1:
         count = torch.tensor([state["count"]], dtype=torch.float64, device=sums.totals.device)
         found = torch.cat((sums.totals, count))
         dist.all_reduce(found)
@@ -72,21 +72,21 @@ def whole(sums: Sums) -> dict[str, Any]:
     return state
 
 
-def means(sums: Sums) -> dict[str, float]:
+def means(sums: RunningMetrics) -> dict[str, float]:
     """The mean ``loss`` and ``accuracy`` over all processes."""
-    if world() == 1:
+    if world_size() == 1:
         return sums.means()
-    everything = Sums(sums.totals.device)
-    everything.load_state_dict(whole(sums))
+    everything = RunningMetrics(sums.totals.device)
+    everything.load_state_dict(all_reduced(sums))
     return everything.means()
 
 
-class Agreement:
+class StopFlag:
     """Whether any process was asked to stop, known to all at the same step: each step's answer is read at the next, so that
     nobody waits for it."""
 
     def __init__(self) -> None:
-        self.group: Any = dist.new_group(backend="gloo") if world() > 1 else None
+        self.group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
         self.asked: tuple[Any, Tensor] | None = None
 
     def __call__(self, mine: bool) -> bool:
@@ -120,19 +120,19 @@ def reseed(run: Run) -> None:
 
 
 @torch.no_grad()
-def same_buffers(model: nn.Module, average: bool = False) -> None:
+def sync_buffers(model: nn.Module, average: bool = False) -> None:
     """Give all processes the running statistics of process 0, or their mean."""
-    if world() == 1:
+    if world_size() == 1:
         return
     for buffer in model.buffers():
         if average and buffer.is_floating_point():
             dist.all_reduce(buffer)
-            buffer /= world()
+            buffer /= world_size()
         else:
             dist.broadcast(buffer, src=0)
 
 
-class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation whose mean and variance are those of the whole batch, over all processes; torch's own, which is
     for GPUs only, where that can be used. In evaluation it is ordinary batch normalisation.
     """
@@ -141,7 +141,7 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
         pass
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or world() == 1:
+        if not self.training or world_size() == 1:
             return super().forward(input)
         from torch.distributed.nn.functional import all_reduce
 
@@ -167,11 +167,11 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
         return (x * scale.view(shape) + shift.view(shape)).to(input.dtype)
 
 
-def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
+def convert_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with every batch normalisation taken over all processes; names, weights and statistics stay."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
         if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            module.__class__ = SyncedBatchNorm
+            module.__class__ = SyncBatchNorm
     return model

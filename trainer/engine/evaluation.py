@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from trainer.engine.distributed import means, same_buffers
-from trainer.engine.run import Batches, Precision, Run
-from trainer.metrics import Sums, soft_cross_entropy
+from trainer.engine.distributed import means, sync_buffers
+from trainer.engine.metrics import RunningMetrics, soft_cross_entropy
+from trainer.engine.run import Loader, Precision, Run
 
 TTA = Literal["none", "mirror", "mirror_shift"]
 
@@ -45,11 +45,11 @@ def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none")
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, precision: Precision, tta: TTA = "none") -> dict[str, float]:
+def evaluate(model: nn.Module, batches: Loader, precision: Precision, tta: TTA = "none") -> dict[str, float]:
     """Mean ``loss`` (cross-entropy, nats) and ``accuracy`` (share) over all pictures; the model's mode is put back."""
     was_training = model.training
     model.eval()
-    sums = Sums(precision.device)
+    sums = RunningMetrics(precision.device)
     for x, y in batches.batches(0):
         outputs = logits(model, x, precision, tta)
         sums.add(soft_cross_entropy(outputs, y), outputs, y)
@@ -61,11 +61,11 @@ def evaluate_run(run: Run) -> dict[str, Any]:
     """The validation columns of a history row: the model's, and the averaged model's where there is one."""
     if run.validation is None:
         return {}
-    same_buffers(run.model)
+    sync_buffers(run.model)
 
     row = {f"validation_{k}": v for k, v in evaluate(run.model, run.validation, run.precision).items()}
     if run.averaged is not None:
-        same_buffers(run.averaged)
+        sync_buffers(run.averaged)
         renew(run)
 
         row |= {f"averaged_{k}": v for k, v in evaluate(run.averaged, run.validation, run.precision).items()}
@@ -80,7 +80,7 @@ def renew(run: Run) -> None:
     # Dropout draws in this pass, which is no part of training: the generators are put back.
     with torch.random.fork_rng([device] if device.type == "cuda" else []), run.precision.autocast():
         update_bn((x for x, _ in run.train.batches(0)), run.averaged)
-    same_buffers(run.averaged, average=True)
+    sync_buffers(run.averaged, average=True)
 
 
 def has_batch_norm(model: nn.Module) -> bool:

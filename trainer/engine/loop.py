@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from trainer.engine.distributed import Agreement, agree, means, reseed, world
+from trainer.engine.distributed import StopFlag, broadcast, means, reseed, world_size
 from trainer.engine.evaluation import evaluate_run
 from trainer.engine.interrupt import Interrupt
-from trainer.engine.probe import choose_rate
+from trainer.engine.lr_range_test import run_lr_range_test
 from trainer.engine.run import Observers, Run
-from trainer.engine.step import set_rates, train_step
+from trainer.engine.step import set_lr_and_momentum, train_step
 
 
 def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
@@ -26,17 +26,17 @@ def fit(run: Run, observers: Observers = ()) -> dict[str, Any]:
     took, seen, watching = 0.0, 0, Stopwatch()
     earlier = sum(run.history.column("seconds"))
     with Interrupt() as interrupt:
-        stopping = Agreement()
+        stopping = StopFlag()
         for observer in observers:
             observer.on_fit_start(run)
             run.observers.append(observer)
         while not (run.finished or run.stop_reason()):
-            choose_rate(run)
+            run_lr_range_test(run)
             seconds, pictures = train_epoch(run, observers, watching, lambda: stopping(interrupt.asked))
             took, seen = took + seconds, seen + pictures
             if run.interrupted:
                 break
-            row = agree(epoch_row(run) | {"seconds": seconds, "images_per_second": pictures / seconds})
+            row = broadcast(epoch_row(run) | {"seconds": seconds, "images_per_second": pictures / seconds})
             run.history.append(row)
             run.keep_best()
             run.advance()
@@ -73,10 +73,10 @@ def train_epoch(run: Run, observers: Observers, watching: Stopwatch, asked: Call
     run.train_mode()
     if run.clock.batch == 0:
         run.sums.reset()
-    last, several = run.steps_of_epoch, world() > 1
+    last, several = run.steps_of_epoch, world_size() > 1
     batches = run.train.batches(run.passes, run.clock.batch)
     for x, y in batches if run.clock.batch < last else ():  # a run stopped behind the last step has none to make
-        set_rates(run)
+        set_lr_and_momentum(run)
         if several:
             reseed(run)
         train_step(run, x, y, run.train.weight(run.clock.batch) if several else 1.0)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.architectures.layers import layers_of, trained
+from trainer.architectures.layers import trained, weight_layers
 from trainer.engine import distributed
+from trainer.engine.metrics import RunningMetrics
+from trainer.hardware import Precision
 from trainer.history import History
-from trainer.metrics import Sums
-from trainer.optimizers.groups import parameter_groups, portable
+from trainer.optimizers.param_groups import parameter_groups, portable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from trainer.schedules import Schedule
 
 
-class Batches(Protocol):
+class Loader(Protocol):
     """Pictures on their way to the model: ``x (N, C, H, W)`` normalised, ``y (N, K)`` class probabilities."""
 
-    num_pictures: int
+    num_images: int
     batch_size: int
     seed: int
     pipeline: Any
@@ -90,22 +91,6 @@ class Info:
 
 
 @dataclass
-class Precision:
-    """Where the arithmetic happens, and in which type: float32 weights, and bf16 products where ``dtype`` is bf16."""
-
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-    channels_last: bool = True
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16)
-
-    @property
-    def name(self) -> str:
-        return "bf16" if self.dtype is torch.bfloat16 else "float32"
-
-
-@dataclass
 class Run:
     """A run: its parts, its place in time, its history. ``state`` and ``load`` are exact inverses."""
 
@@ -113,9 +98,9 @@ class Run:
     optimizer: torch.optim.Optimizer
     optimizer_option: Optimizer
     phases: list[Phase]
-    train: Batches
-    validation: Batches | None
-    test: Batches | None
+    train: Loader
+    validation: Loader | None
+    test: Loader | None
     regularizer: Chain
     averaging: Averaging
     precision: Precision
@@ -135,7 +120,7 @@ class Run:
     forward: Any = None  # what a training step calls: the model, or what wraps it; never saved
     capture: Any = None  # records steps where they can be replayed
     lr: float = math.nan  # the rate of the last step, before a group's ratio
-    looks: list[dict[str, Any]] = field(default_factory=list)  # what an observer saw in the layers; never saved
+    snapshots: list[dict[str, Any]] = field(default_factory=list)  # what an observer saw in the layers; never saved
     facts: dict[str, Any] = field(default_factory=dict)  # what an observer found out about the data, for the diagnosis
     news: list[str] = field(default_factory=list)  # what cannot wait until the end: the console says it at once
     rates: dict[str, float] = field(default_factory=dict)  # by phase: what a range test at its beginning chose
@@ -144,7 +129,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.forward = self.forward or self.model
-        self.sums = Sums(self.precision.device)
+        self.sums = RunningMetrics(self.precision.device)
         self.averaged = self.averaging.build(self.model)
         self.fixed = {name for name, p in self.model.named_parameters() if not p.requires_grad}  # whatever the phase
         self.frozen: list[nn.Module] = []  # normalisations whose statistics stay
@@ -160,7 +145,7 @@ class Run:
         norms = [(name, m) for name, m in self.model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.frozen = [m for name, m in norms if phase.trainable != "all" and f"{name}.weight" not in names]
         self.optimizer = self.optimizer_option.build(
-            parameter_groups(layers_of(self.model), self.optimizer_option, phase.span)
+            parameter_groups(weight_layers(self.model), self.optimizer_option, phase.span)
         )
         if self.capture is not None:
             self.capture.forget()
@@ -257,11 +242,11 @@ class Run:
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
             "clock": asdict(self.clock),
             "history": self.history.rows,
-            "sums": distributed.whole(self.sums),
+            "sums": distributed.all_reduced(self.sums),
             "best": self.best,
             "rates": self.rates,
             "lr": self.lr,
-            "processes": distributed.world(),
+            "processes": distributed.world_size(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
         }
 

@@ -7,17 +7,17 @@ import contextlib
 import torch
 from torch import Tensor
 
+from trainer.engine.metrics import soft_cross_entropy
 from trainer.engine.run import Run
-from trainer.metrics import soft_cross_entropy
-from trainer.optimizers.groups import set_rate
+from trainer.optimizers.param_groups import set_lr
 
 
-def set_rates(run: Run) -> None:
+def set_lr_and_momentum(run: Run) -> None:
     """Write this step's rate, and momentum where the schedule moves it, into the optimizer."""
     schedule, t = run.phase.schedule, run.time
     momentum = schedule.momentum_at(t)
     run.lr = run.rate * schedule(t, run.history)
-    set_rate(run.optimizer, run.lr)
+    set_lr(run.optimizer, run.lr)
     if momentum is None:
         return
     for group in run.optimizer.param_groups:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import ConfigError, Problem, check
-from trainer.comparison import Group, Outcome, against_best, effects, exceeds, flat, grouped, settings_of
-from trainer.output import check_free, terminal, write
+from trainer.analysis.comparison import Group, Outcome, against_best, effects, exceeds, flat, flat_settings, grouped
+from trainer.errors import ConfigError, Problem, check
+from trainer.run_dir import check_available, terminal, write
 
 if TYPE_CHECKING:
-    from trainer.config import Config
+    from trainer.config.schema import Config
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Compare:
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         paths = run_folders(config.runs)
-        check_free(folder)
+        check_available(folder)
         metric, runs = self._read(paths)
         groups = grouped(runs)
         text = page(metric, groups, effects(groups, self.confidence), self.confidence, len(runs))
-        from trainer.report.figures import comparison_picture
+        from trainer.report.figures import comparison_figure
 
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / "compare.md", text)
         write_csv(folder / "compare.csv", metric, runs, list(groups[0].settings))
         curves = [(label(g), [list(run.rows) for run in g.runs], g.scores) for g in groups]
-        comparison_picture(curves, metric).savefig(folder / "compare.png", dpi=110)
+        comparison_figure(curves, metric).savefig(folder / "compare.png", dpi=110)
         show(metric, groups, effects(groups, self.confidence), self.confidence, folder)
         return 0
 
@@ -55,8 +55,8 @@ class Compare:
         metric = self.score
         if metric == "auto":
             both = ("test.accuracy", "validation.accuracy", "train.accuracy")
-            metric = next((m for m in both if any(score_of(r, m) is not None for r in results.values())), both[0])
-        if all(score_of(result, metric) is None for result in results.values()):
+            metric = next((m for m in both if any(main_score(r, m) is not None for r in results.values())), both[0])
+        if all(main_score(result, metric) is None for result in results.values()):
             known = sorted(
                 {k for result in results.values() for k in flat(result) if isinstance(flat(result)[k], float)}
             )
@@ -65,8 +65,8 @@ class Compare:
             )
         runs = []
         for path, result in results.items():
-            settings = settings_of(yaml.safe_load((path / "config.yaml").read_text()))
-            runs.append(Outcome(path.name, settings, score_of(result, metric), lines_of(path / "history.jsonl")))
+            settings = flat_settings(yaml.safe_load((path / "config.yaml").read_text()))
+            runs.append(Outcome(path.name, settings, main_score(result, metric), lines_of(path / "history.jsonl")))
         return metric, runs
 
 
@@ -102,7 +102,7 @@ def _order(path: Path) -> tuple[str, int, str]:
     return str(path.parent), int(number) if number.isdigit() else -1, path.name
 
 
-def score_of(result: dict[str, Any], metric: str) -> float | None:
+def main_score(result: dict[str, Any], metric: str) -> float | None:
     """A score by its dotted name in ``result.json``."""
     found: Any = result
     for part in metric.split("."):
@@ -125,9 +125,9 @@ def _value(value: Any) -> str:
 
 def table(metric: str, groups: list[Group], confidence: float) -> list[list[str]]:
     """A row a group, the best first: settings, runs, mean and interval, difference to the best, whether it exceeds the spread."""
-    rising = not metric.endswith("loss")
+    geometric = not metric.endswith("loss")
     rows = []
-    for group, gap in zip(groups, against_best(groups, rising, confidence), strict=True):
+    for group, gap in zip(groups, against_best(groups, geometric, confidence), strict=True):
         found = group.interval(confidence)
         settings = [_value(v) for v in group.settings.values()]
         failed = len(group.runs) - len(group.scores)
@@ -140,7 +140,7 @@ def table(metric: str, groups: list[Group], confidence: float) -> list[list[str]
         )
         mean = f"{found.mean:.4f}" + (f" ± {found.half:.4f}" if math.isfinite(found.half) else "")
         apart = "" if gap.mean == 0 else f"{gap.mean:+.4f}" + (f" ± {gap.half:.4f}" if math.isfinite(gap.half) else "")
-        rows.append((-found.mean if rising else found.mean, [*settings, count, mean, apart, verdict]))
+        rows.append((-found.mean if geometric else found.mean, [*settings, count, mean, apart, verdict]))
     return [row for _, row in sorted(rows, key=lambda row: row[0])]
 
 

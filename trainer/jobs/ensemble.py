@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.checks import ConfigError, Problem, check
-from trainer.jobs.fit import INTERRUPTED, carry_out
-from trainer.output import check_free, claim, write, write_json
+from trainer.errors import ConfigError, Problem, check
+from trainer.jobs.fit import INTERRUPTED, train_and_evaluate
+from trainer.run_dir import check_available, create_run_dir, write, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainer.config import Config
+    from trainer.config.schema import Config
     from trainer.data import Splits
     from trainer.engine.run import Run
 
@@ -47,7 +47,7 @@ class Ensemble:
         )
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_free(folder)
+        check_available(folder)
         from trainer.build import compute, load_splits
 
         if self.kind != "runs" and config.runs is not None:
@@ -56,7 +56,7 @@ class Ensemble:
         precision = compute(config)
         work = {"seeds": self._seeds, "folds": self._folds, "snapshots": self._snapshots}.get(self.kind)
         made = self._runs(config, splits) if work is None else None
-        claim(folder, config.tree, overrides, f"{precision.device}, {precision.name}")
+        create_run_dir(folder, config.tree, overrides, f"{precision.device}, {precision.name}")
         members = made or work(config, splits, folder)  # pyright: ignore[reportOptionalCall]
         if members is None:
             write_json(folder / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
@@ -77,7 +77,7 @@ class Ensemble:
         return 0
 
     def _seeds(self, config: Config, splits: Splits, folder: Path) -> list[Content] | None:
-        from trainer.config import placed
+        from trainer.config.schema import placed
 
         def prepared(i: int) -> tuple[Any, Splits]:
             return placed(config.tree, ["seed"], config.seed + i), splits
@@ -114,7 +114,7 @@ class Ensemble:
             raise ConfigError(Problem("schedule", list(config.schedule), text, hint))
         if len(config.recipe.phases(config.epochs, Product(()))) > 1:
             raise ConfigError(Problem("job.kind", "snapshots", "goes with one phase", "recipe=scratch"))
-        keeper = Keeper(ends)
+        keeper = SnapshotCollector(ends)
         tree = {
             **config.tree,
             "regularizer": {k: v for k, v in (config.tree.get("regularizer") or {}).items() if k != "early_stopping"},
@@ -128,15 +128,15 @@ class Ensemble:
 
     def _runs(self, config: Config, splits: Splits) -> list[Content]:
         from trainer.engine import checkpoint
+        from trainer.inference import plain_weights, use_averaged
         from trainer.jobs.compare import run_folders
         from trainer.report import json_of
-        from trainer.trained import is_averaged, plain_weights
 
         found = []
         for path in run_folders(config.runs):
             content = checkpoint.load_network(str(path), "best", "runs")
             seconds = (json_of(path / "result.json") or {}).get("seconds", 0.0)
-            weights = plain_weights(content, is_averaged(content, "auto"))
+            weights = plain_weights(content, use_averaged(content, "auto"))
             row = content.get("row") or {}
             found.append({"info": content["info"], "model": weights, "name": path.name, "seconds": seconds, "row": row})
         alike(found, splits)
@@ -148,12 +148,12 @@ def train(
 ) -> tuple[Run, dict[str, Any]]:
     """One member: its run and how it ended."""
     from trainer.build import build
-    from trainer.config import placed, resolve
+    from trainer.config.schema import placed, resolve
 
     own = resolve(placed(tree, ["job"], {"_target_": "trainer.jobs.fit.Fit"}))
     run = build(own, folder, splits)
-    claim(folder, own.tree, [], run.notes[0])
-    return run, carry_out(run, [*own.observer.values(), *(more or [])])
+    create_run_dir(folder, own.tree, [], run.notes[0])
+    return run, train_and_evaluate(run, [*own.observer.values(), *(more or [])])
 
 
 def content_of(
@@ -165,7 +165,7 @@ def content_of(
     return {"info": info, "model": copy.deepcopy(weights), "name": name, "seconds": result["seconds"], "row": best}
 
 
-class Keeper:
+class SnapshotCollector:
     """Copies the weights at the end of every cycle."""
 
     def __init__(self, ends: list[float]) -> None:
@@ -226,8 +226,8 @@ def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, lis
     from trainer.architectures.ensemble import averaged
     from trainer.build import compute, place
     from trainer.engine import checkpoint
-    from trainer.jobs.evaluate import outputs_of, scores_of
-    from trainer.trained import Trained, member_of
+    from trainer.inference import TrainedModel, member_of
+    from trainer.jobs.evaluate import collect_outputs, compute_scores
 
     split = next(name for name in ("test", "validation", "train") if getattr(splits, name) is not None)
     info, precision = checkpoint.info_of(content), compute(config)
@@ -236,12 +236,14 @@ def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, lis
     rows = []
     for member in content["members"]:
         model = place(member_of(info, member).eval(), precision)
-        outputs, labels = outputs_of(config, Trained(model, precision, info, Path(), "model"), splits, [split])
+        outputs, labels = collect_outputs(
+            config, TrainedModel(model, precision, info, Path(), "model"), splits, [split]
+        )
         found.append(outputs)
-        rows.append({"name": member["name"], **scores_of(outputs, labels, 1)[0], "seconds": member["seconds"]})
-    whole = scores_of(averaged(found, content["average"]), labels, 1)[0]
+        rows.append({"name": member["name"], **compute_scores(outputs, labels, 1)[0], "seconds": member["seconds"]})
+    all_reduced = compute_scores(averaged(found, content["average"]), labels, 1)[0]
     cost = (max if content["one_run"] else sum)(row["seconds"] for row in rows)
-    return split, [*rows, {"name": "ensemble", **whole, "seconds": cost}]
+    return split, [*rows, {"name": "ensemble", **all_reduced, "seconds": cost}]
 
 
 def mean(rows: list[dict[str, Any]], key: str) -> float:
@@ -250,17 +252,19 @@ def mean(rows: list[dict[str, Any]], key: str) -> float:
 
 def page(split: str, rows: list[dict[str, Any]], one_run: bool = False) -> str:
     """The table as Markdown; the members of ``one_run`` are its stages, which cost no training of their own."""
-    *members, whole = rows
+    *members, all_reduced = rows
     keys = ("accuracy", "loss", "ece", "seconds")
     average = {"name": "mean member", **{k: mean(members, k) for k in keys}}
     lines = [f"| {split} | accuracy | loss | calibration error | seconds of training |", "|---|---|---|---|---|"]
-    for row in [*members, average, whole]:
+    for row in [*members, average, all_reduced]:
         scores = f"{100 * row['accuracy']:.2f} % | {row['loss']:.4f} | {100 * row['ece']:.2f} % | {row['seconds']:.1f}"
         lines.append(f"| {row['name']} | {scores} |")
-    gain = 100 * (whole["accuracy"] - average["accuracy"])
+    gain = 100 * (all_reduced["accuracy"] - average["accuracy"])
     error = 1 - average["accuracy"]
-    share = f", {100 * (whole['accuracy'] - average['accuracy']) / error:.0f} % of its errors" if error > 0 else ""
-    factor = whole["seconds"] / average["seconds"] if average["seconds"] else math.nan
+    share = (
+        f", {100 * (all_reduced['accuracy'] - average['accuracy']) / error:.0f} % of its errors" if error > 0 else ""
+    )
+    factor = all_reduced["seconds"] / average["seconds"] if average["seconds"] else math.nan
     cost = f"{factor:.1f} times the training and " if math.isfinite(factor) else ""
     if one_run:
         cost = "no training beyond its last member's and "

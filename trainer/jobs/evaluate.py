@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.checks import ConfigError, Problem, check
-from trainer.output import check_free, claim, terminal, write_json
+from trainer.errors import ConfigError, Problem, check
+from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from trainer.config import Config
+    from trainer.config.schema import Config
     from trainer.data import Splits
-    from trainer.trained import Trained
+    from trainer.inference import TrainedModel
 
 PARTS = ("test", "validation", "train")
 
@@ -41,25 +41,25 @@ class Evaluate:
         check(self, top=(self.top >= 1, "must be >= 1 class"), worst=(self.worst >= 0, "must be >= 0; 0 = none"))
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_free(folder)
-        from trainer.trained import splits_for, trained
+        check_available(folder)
+        from trainer.inference import splits_for_checkpoint, trained
 
         found = trained(config, self.prefer, self.weights, self.fuse)
-        splits = splits_for(config, found.info)
+        splits = splits_for_checkpoint(config, found.info)
         parts = self._parts(splits)
         if splits.shape != found.info.shape:
             (h, w), (own_h, own_w) = splits.shape[1:], found.info.shape[1:]
             print(f"these pictures are {h} x {w}; the network was trained on {own_h} x {own_w}")
-        outputs, labels = outputs_of(config, found, splits, parts, self.tta)
-        claim(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
-        scores, bins = scores_of(outputs, labels, self.top)
-        confusion = confusion_of(outputs, labels)
+        outputs, labels = collect_outputs(config, found, splits, parts, self.tta)
+        create_run_dir(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
+        scores, bins = compute_scores(outputs, labels, self.top)
+        confusion = confusion_matrix(outputs, labels)
         split = "all" if self.split == "all" else parts[0]
         result = {
             "status": "finished", "stop_reason": "evaluated", "checkpoint": str(found.path), "weights": found.weights,
             "tta": self.tta, "split": split, split: scores, "classes": per_class(found.info.classes, confusion),
             "confusion": confusion.tolist(), "reliability": bins,
-            "mistakes": mistakes_of(outputs, labels, found.info.classes, self.worst),
+            "mistakes": highest_loss_errors(outputs, labels, found.info.classes, self.worst),
         }  # fmt: skip
         draw(result, splits, parts, found.info.classes, confusion, folder)
         write_json(folder / "result.json", result)
@@ -78,8 +78,8 @@ class Evaluate:
         return [split]
 
 
-def outputs_of(
-    config: Config, found: Trained, splits: Splits, parts: list[str], tta: Any = "none"
+def collect_outputs(
+    config: Config, found: TrainedModel, splits: Splits, parts: list[str], tta: Any = "none"
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, K) and labels (N,) of all pictures of some parts of the data, in their order."""
     import torch
@@ -96,11 +96,11 @@ def outputs_of(
     return torch.cat(outputs), torch.cat(labels)
 
 
-def scores_of(outputs: Tensor, labels: Tensor, top: int) -> tuple[dict[str, float], list[dict[str, float]]]:
+def compute_scores(outputs: Tensor, labels: Tensor, top: int) -> tuple[dict[str, float], list[dict[str, float]]]:
     """Mean loss (nats), accuracy, top-k accuracy where there are more than k classes, calibration error; its intervals."""
     from torch.nn import functional as F
 
-    from trainer.metrics import calibration, top_accuracy
+    from trainer.engine.metrics import calibration, top_accuracy
 
     error, bins = calibration(outputs, labels)
     scores = {"loss": F.cross_entropy(outputs.double(), labels).item(), "accuracy": top_accuracy(outputs, labels, 1)}
@@ -109,7 +109,7 @@ def scores_of(outputs: Tensor, labels: Tensor, top: int) -> tuple[dict[str, floa
     return scores | {"ece": error}, bins
 
 
-def confusion_of(outputs: Tensor, labels: Tensor) -> np.ndarray:
+def confusion_matrix(outputs: Tensor, labels: Tensor) -> np.ndarray:
     """Counts (K, K): true classes down, predicted ones across."""
     import torch
 
@@ -117,7 +117,7 @@ def confusion_of(outputs: Tensor, labels: Tensor) -> np.ndarray:
     return torch.bincount(labels * k + outputs.argmax(1), minlength=k * k).view(k, k).numpy()
 
 
-def mistakes_of(outputs: Tensor, labels: Tensor, classes: tuple[str, ...], worst: int) -> list[dict[str, Any]]:
+def highest_loss_errors(outputs: Tensor, labels: Tensor, classes: tuple[str, ...], worst: int) -> list[dict[str, Any]]:
     """The wrong answers with the largest loss."""
     from torch.nn import functional as F
 
@@ -145,12 +145,12 @@ def draw(
     """Confusion, calibration and the worst mistakes as pictures; each mistake gets the name of its file, where it has one."""
     import numpy as np
 
-    from trainer.report.figures import confusion_picture, mistakes_picture
-    from trainer.report.lab import reliability_picture
+    from trainer.report.figures import confusion_figure, highest_loss_figure
+    from trainer.report.lr_range import reliability_figure
 
-    confusion_picture(confusion, list(classes)).savefig(folder / "confusion.png", dpi=110)
+    confusion_figure(confusion, list(classes)).savefig(folder / "confusion.png", dpi=110)
     error = result[result["split"]]["ece"]
-    reliability_picture(result["reliability"], error).savefig(folder / "reliability.png", dpi=110)
+    reliability_figure(result["reliability"], error).savefig(folder / "reliability.png", dpi=110)
     images, texts = [], []
     for mistake in result["mistakes"]:
         index, part = mistake["index"], iter(parts)
@@ -162,7 +162,7 @@ def draw(
         images.append(pictures.fitted(index, splits.shape[1]) / 255)
         texts.append(f"{mistake['class']}\nnot {mistake['predicted']} ({100 * mistake['probability']:.0f} %)")
     if images:
-        mistakes_picture(np.stack(images), texts).savefig(folder / "mistakes.png", dpi=110)
+        highest_loss_figure(np.stack(images), texts).savefig(folder / "mistakes.png", dpi=110)
 
 
 def per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[dict[str, Any]]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.checks import ConfigError, Problem, check
-from trainer.output import check_free, claim, write_json
+from trainer.errors import ConfigError, Problem, check
+from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainer.config import Config
-    from trainer.trained import Trained
+    from trainer.config.schema import Config
+    from trainer.inference import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class Export:
         )
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_free(folder)
+        check_available(folder)
         import torch
 
         from trainer.architectures.fusion import fuse
-        from trainer.trained import trained
+        from trainer.inference import trained
 
         if self.format != "torch":
             needed()
         found = trained(config, self.prefer, self.weights)
         x, which = examples(config, found, self.pictures)
-        claim(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
+        create_run_dir(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
         plain = found.model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         known = {"classes": list(found.info.classes), "shape": list(found.info.shape), "colours": colours(found)}
         known |= {"crop_pct": getattr(config.data, "crop", 1.0)}
@@ -88,11 +88,11 @@ def needed() -> None:
         raise ConfigError(Problem("job.format", "onnx", f"needs {error.name}", hint)) from None
 
 
-def colours(found: Trained) -> str:
+def colours(found: TrainedModel) -> str:
     return {1: "grey", 3: "RGB"}.get(found.info.shape[0], f"{found.info.shape[0]} channels")
 
 
-def deployed(model: Any, found: Trained, per_picture: bool) -> Any:
+def deployed(model: Any, found: TrainedModel, per_picture: bool) -> Any:
     """The network with what comes before and after it: uint8 (N, C, H, W) to probabilities (N, K)."""
     import torch
     from torch import Tensor, nn
@@ -121,16 +121,16 @@ def deployed(model: Any, found: Trained, per_picture: bool) -> Any:
     return Deployed().eval()
 
 
-def examples(config: Config, found: Trained, count: int) -> tuple[Any, str]:
+def examples(config: Config, found: TrainedModel, count: int) -> tuple[Any, str]:
     """Pictures uint8 (N, C, H, W) to check the file with: the data's, or, where that is not there, random ones; and which."""
     import numpy as np
     import torch
 
-    from trainer.trained import splits_for
+    from trainer.inference import splits_for_checkpoint
 
     c, h, w = found.info.shape
     try:
-        splits = splits_for(config, found.info)
+        splits = splits_for_checkpoint(config, found.info)
         part = splits.test or splits.validation or splits.train
         step = max(1, len(part) // count)
         stacked: np.ndarray = np.stack([part.fitted(i, h) for i in range(0, len(part), step)[:count]])

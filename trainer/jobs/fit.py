@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.checks import ConfigError, Problem
-from trainer.output import check_free, claim, write_json
+from trainer.errors import ConfigError, Problem
+from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
-    from trainer.config import Config
+    from trainer.config.schema import Config
     from trainer.engine.run import Run
 
 INTERRUPTED = 130
@@ -27,27 +27,27 @@ class Fit:
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         if config.resume is None:
-            check_free(folder)
+            check_available(folder)
         from trainer.build import build
         from trainer.engine.distributed import rank
 
         run = build(config, folder)
         if config.resume is None:
             if rank() == 0:
-                claim(folder, config.tree, overrides, run.notes[0])
+                create_run_dir(folder, config.tree, overrides, run.notes[0])
         else:
-            take_up(run, folder, config.tree)
-        result = carry_out(run, list(config.observer.values()), self.tta)
+            restore_run(run, folder, config.tree)
+        result = train_and_evaluate(run, list(config.observer.values()), self.tta)
         return INTERRUPTED if result["status"] == "interrupted" else 0
 
 
-def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
+def restore_run(run: Run, folder: Path, tree: dict[str, Any]) -> None:
     """Load the last checkpoint; a run killed before its first one begins again, which is the same thing."""
     from omegaconf import OmegaConf
 
     from trainer.engine import checkpoint
-    from trainer.engine.distributed import rank, world
-    from trainer.output import write
+    from trainer.engine.distributed import rank, world_size
+    from trainer.run_dir import write
 
     last, status = folder / "checkpoints" / "last.pt", status_of(folder)
     if last.is_file():
@@ -55,9 +55,9 @@ def take_up(run: Run, folder: Path, tree: dict[str, Any]) -> None:
         if state is None:
             raise ConfigError(Problem("resume", str(folder), "checkpoints/last.pt holds no state to go on from"))
         before = state.get("processes", 1)
-        if before != world():
+        if before != world_size():
             run.notes.append(
-                f"begun by {before} processes, goes on with {world()}: the batches and their order are the same, "
+                f"begun by {before} processes, goes on with {world_size()}: the batches and their order are the same, "
                 "the last bits and the random numbers of each process are not"
             )
         try:
@@ -99,7 +99,7 @@ def wrote_history(folder: Path) -> bool:
     return file.is_file() and file.stat().st_size > 0
 
 
-def carry_out(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, Any]:
+def train_and_evaluate(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, Any]:
     """Train, evaluate the best and the last weights, and close the observers, also where training fails.
 
     A first Ctrl-C during the last evaluation, which is short, waits for it.

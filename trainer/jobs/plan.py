@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import check
-from trainer.output import check_free, claim, terminal, write_json
+from trainer.errors import check
+from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 
 if TYPE_CHECKING:
-    from trainer.config import Config
+    from trainer.config.schema import Config
     from trainer.engine.run import Run
 
 
@@ -26,23 +26,23 @@ class Plan:
         check(self, pictures=(self.pictures >= 1, "must be >= 1"))
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_free(folder)
+        check_available(folder)
         from trainer.build import build
-        from trainer.observers.pictures import first_batch, rates
-        from trainer.report.figures import batch_picture, schedule_picture
+        from trainer.observers.images import first_batch, rates
+        from trainer.report.figures import batch_figure, schedule_figure
 
         run = build(config, folder)
-        facts = facts_of(run)
-        claim(folder, config.tree, overrides, run.notes[0])
+        facts = dataset_info(run)
+        create_run_dir(folder, config.tree, overrides, run.notes[0])
         before, after, labels = first_batch(run, self.pictures)
-        schedule_picture(rates(run)).savefig(folder / "schedule.png", dpi=110)
-        batch_picture(before, after, [run.info.classes[i] for i in labels]).savefig(folder / "batch.png", dpi=110)
+        schedule_figure(rates(run)).savefig(folder / "schedule.png", dpi=110)
+        batch_figure(before, after, [run.info.classes[i] for i in labels]).savefig(folder / "batch.png", dpi=110)
         write_json(folder / "result.json", {"status": "finished", "stop_reason": "planned", **facts})
         show(run, facts, folder)
         return 0
 
 
-def facts_of(run: Run) -> dict[str, Any]:
+def dataset_info(run: Run) -> dict[str, Any]:
     """Steps, parameters, multiply-adds of a picture, bytes of a step."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -61,7 +61,7 @@ def facts_of(run: Run) -> dict[str, Any]:
         "phases": [{"name": p.name, "epochs": p.epochs, "steps": run.steps_in(p)} for p in run.phases],
         "steps": run.total_steps,
         "batch_size": run.train.batch_size,
-        "pictures": {n: b.num_pictures for n in ("train", "validation", "test") if (b := getattr(run, n)) is not None},
+        "pictures": {n: b.num_images for n in ("train", "validation", "test") if (b := getattr(run, n)) is not None},
         "classes": list(run.info.classes),
         "shape": list(run.info.shape),
         "parameters": parameters,
@@ -99,7 +99,7 @@ def show(run: Run, facts: dict[str, Any], folder: Path) -> None:
     """The facts in words, and the layers."""
     from rich.table import Table
 
-    from trainer.architectures.layers import layers_of
+    from trainer.architectures.layers import weight_layers
 
     console = terminal(soft_wrap=True)
     for note in run.notes:
@@ -117,7 +117,7 @@ def show(run: Run, facts: dict[str, Any], folder: Path) -> None:
         console.print(f"memory for {name}: {size / 2**20:,.1f} MiB")
     table = Table("layer", "shape", "parameters", "rate", "decay")
     groups = {id(p): g for g in run.optimizer.param_groups for p in g["params"]}
-    for layer in layers_of(run.model):
+    for layer in weight_layers(run.model):
         name, first = layer[0]
         group = groups.get(id(first))
         rate, decay = (f"{group['lr']:g}", f"{group['weight_decay']:g}") if group else ("frozen", "")

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.checks import ConfigError, Problem, check
-from trainer.output import check_free, claim, write, write_json
+from trainer.errors import ConfigError, Problem, check
+from trainer.run_dir import check_available, create_run_dir, write, write_json
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainer.config import Config
-    from trainer.trained import Trained
+    from trainer.config.schema import Config
+    from trainer.inference import TrainedModel
 
 CHUNK = 256  # pictures that are decoded at a time
 
@@ -45,8 +45,8 @@ class Predict:
         check(self, top=(self.top >= 1, "must be >= 1 class"))
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_free(folder)
-        from trainer.trained import trained
+        check_available(folder)
+        from trainer.inference import trained
 
         found = trained(config, self.prefer, self.weights)
         if self.pictures is None:
@@ -56,7 +56,7 @@ class Predict:
         paths = list(files_of(self.pictures))
         if not paths:
             raise ConfigError(Problem("job.pictures", self.pictures, "names no picture"))
-        claim(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
+        create_run_dir(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
         top, broken, seen = min(self.top, len(found.info.classes)), [], 0
         out = io.StringIO()
         for begin in range(0, len(paths), CHUNK):
@@ -96,14 +96,19 @@ def files_of(places: tuple[str, ...] | str) -> Iterator[Path]:
 
 
 def predictions(
-    found: Trained, paths: list[Path], top: int, tta: Any = "none", per_picture: bool = False, crop_pct: float = 1.0
+    found: TrainedModel,
+    paths: list[Path],
+    top: int,
+    tta: Any = "none",
+    per_picture: bool = False,
+    crop_pct: float = 1.0,
 ) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
     """A row a picture, with its most probable classes, and the files that are none with the reason."""
     import numpy as np
     import torch
 
-    from trainer.data.pictures import Pictures
-    from trainer.data.resident import ResidentBatches
+    from trainer.data.images import ImageArray
+    from trainer.data.in_memory import InMemoryLoader
     from trainer.engine.evaluation import logits
 
     with ThreadPoolExecutor() as pool:
@@ -113,8 +118,8 @@ def predictions(
     if not there:
         return [], broken
     classes, info = found.info.classes, found.info
-    loader = ResidentBatches(
-        Pictures(np.stack([image for _, image in there]), np.zeros(len(there), np.int64)),
+    loader = InMemoryLoader(
+        ImageArray(np.stack([image for _, image in there]), np.zeros(len(there), np.int64)),
         num_classes=len(classes), mean=info.mean, std=info.std, per_picture=per_picture, batch_size=CHUNK, shuffle=False,
         device=found.precision.device, channels_last=found.precision.channels_last,
     )  # fmt: skip

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.checks import ConfigError, Problem, check
-from trainer.output import check_free, claim, write_json
-from trainer.rates import NothingDescends, Reading, read, rising, rounded, smooth
+from trainer.analysis.lr_range import NoDescent, Reading, geometric, read, rounded, smooth
+from trainer.errors import ConfigError, Problem, check
+from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
-    from trainer.config import Config
+    from trainer.config.schema import Config
     from trainer.engine.run import Run
 
 MOST = 5000  # batches: the curve is smoothed by a matrix with a row and a column for each
@@ -45,11 +45,11 @@ class RangeTest:
         )
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_free(folder)
+        check_available(folder)
         from trainer.build import build
 
         run = build(config, folder)
-        claim(folder, config.tree, overrides, run.notes[0])
+        create_run_dir(folder, config.tree, overrides, run.notes[0])
         rates, losses, found = self.test(run)
         reading = found if isinstance(found, Reading) else None
         self.keep(run, rates, losses, reading)
@@ -64,27 +64,27 @@ class RangeTest:
 
     def test(self, run: Run) -> tuple[list[float], list[float], Reading | str]:
         """Rates, losses, and the reading or why there is none; the run is as before."""
-        from trainer.engine.probe import range_curve
+        from trainer.engine.lr_range_test import lr_range_curve
 
-        rates, losses = range_curve(run, rising(self.start, self.stop, self.steps, self.scale))
+        rates, losses = lr_range_curve(run, geometric(self.start, self.stop, self.steps, self.scale))
         if len(losses) < 10:
             return rates, losses, f"the loss was no number or exploded after {len(losses)} steps: a lower job.start"
         try:
             return rates, losses, read(rates, losses, self.smoothing)
-        except NothingDescends as error:
+        except NoDescent as error:
             return rates, losses, str(error)
 
     def keep(self, run: Run, rates: list[float], losses: list[float], reading: Reading | None) -> None:
         """The curve as numbers, as a picture, and on TensorBoard."""
-        from trainer.observers.events import writer
-        from trainer.report.lab import range_picture
+        from trainer.observers.event_writer import writer
+        from trainer.report.lr_range import lr_range_figure
 
         assert run.folder is not None
         line = smooth(losses, self.smoothing * len(losses)).tolist()
         write_json(run.folder / "range_test.json", {"lr": rates, "loss": losses, "smoothed": line})
         if not losses:
             return
-        figure = range_picture(rates, losses, line, reading, self.scale)
+        figure = lr_range_figure(rates, losses, line, reading, self.scale)
         figure.savefig(run.folder / "range_test.png", dpi=110)
         board = writer(run, "train")
         for i, (rate, loss, value) in enumerate(zip(rates, losses, line, strict=True)):
@@ -159,7 +159,7 @@ def settle(config: Config) -> Config:
     fixed one.
     """
     from trainer.build import build
-    from trainer.config import placed, resolve
+    from trainer.config.schema import placed, resolve
     from trainer.schedules import Product
 
     key, test = config.open[0], RangeTest()

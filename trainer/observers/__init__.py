@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from trainer.engine.run import Run
 
 
-class Watcher:
+class Observer:
     """What all observers are: each place is silent unless an observer speaks there."""
 
     def on_fit_start(self, run: Run) -> None:

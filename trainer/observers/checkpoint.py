@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainer.checks import check
-from trainer.observers import Watcher
+from trainer.errors import check
+from trainer.observers import Observer
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
 
 
 @dataclass
-class Checkpoint(Watcher):
+class Checkpoint(Observer):
     """Writes ``checkpoints/last.pt`` after every ``every_epochs`` epochs, after ``every_steps`` steps (null: not), at the end
     and when interrupted, and ``checkpoints/best.pt`` when an epoch was the best; each is replaced whole or not at all. A thread
     waits for the disk, one file after the other.
@@ -68,7 +68,7 @@ class Checkpoint(Watcher):
 
         if path in self.under_way:
             self.under_way.pop(path).result()
-        self.under_way[path] = self.disk.submit(checkpoint.settle, checkpoint.draft(content, path), path)
+        self.under_way[path] = self.disk.submit(checkpoint.commit, checkpoint.write_temporary(content, path), path)
 
     def flush(self) -> None:
         """Wait until all that was saved is on the disk."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import check
-from trainer.observers import Watcher
-from trainer.output import terminal
+from trainer.errors import check
+from trainer.observers import Observer
+from trainer.run_dir import terminal
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
@@ -21,7 +21,7 @@ COLUMNS = ("epoch", "rate", "train loss", "train acc", "val loss", "val acc", "a
 
 
 @dataclass
-class Console(Watcher):
+class Console(Observer):
     """Bars of the epochs and of the batches with loss, accuracy, rate, images per second and time left, refreshed every
     ``every`` seconds; one line per epoch. Not on a terminal: plain lines, and one within long epochs each ``plain_every``
     seconds. Reading the loss waits for the device, which is why it is not done at every step.
@@ -47,7 +47,7 @@ class Console(Watcher):
         self.next = time.monotonic() + (self.every if self.live else self.plain_every)
         self.began, self.done_before = time.monotonic(), run.clock.step
         say = self.terminal.print
-        sizes = ", ".join(f"{n:,} {name}" for name, n in picture_counts(run).items())
+        sizes = ", ".join(f"{n:,} {name}" for name, n in image_counts(run).items())
         say(f"{count_parameters(run.model):,} parameters · {sizes} · {len(run.info.classes)} classes", markup=False)
         for note in run.notes:
             say(note, markup=False)
@@ -72,7 +72,7 @@ class Console(Watcher):
         )
         # Its own thread would take the interpreter from the training; it is refreshed from the step instead.
         self.bars = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True)
-        self.whole = self.bars.add_task("run", total=run.total_steps, completed=run.clock.step, text="")
+        self.all_reduced = self.bars.add_task("run", total=run.total_steps, completed=run.clock.step, text="")
         self.part = self.bars.add_task("epoch", total=run.steps_of_epoch, text="")
         self.bars.start()
 
@@ -83,7 +83,7 @@ class Console(Watcher):
             return
         means = run.sums.means()
         speed = (
-            (run.clock.step - self.done_before) * run.train.num_pictures / len(run.train) / max(now - self.began, 1e-9)
+            (run.clock.step - self.done_before) * run.train.num_images / len(run.train) / max(now - self.began, 1e-9)
         )
         if not self.live:
             self.next = now + self.plain_every
@@ -98,7 +98,9 @@ class Console(Watcher):
         )
         epoch = f"epoch {len(run.history) + 1}"
         self.bars.update(self.part, completed=run.clock.batch, total=run.steps_of_epoch, text=text, description=epoch)
-        self.bars.update(self.whole, completed=run.clock.step, total=run.total_steps, text=f"step {run.clock.step}")
+        self.bars.update(
+            self.all_reduced, completed=run.clock.step, total=run.total_steps, text=f"step {run.clock.step}"
+        )
         self.bars.refresh()
         self.next = time.monotonic() + self.every  # a slow terminal is not asked again at once
 
@@ -126,10 +128,10 @@ class Console(Watcher):
         sys.stdout.flush()
 
 
-def picture_counts(run: Run) -> dict[str, int]:
+def image_counts(run: Run) -> dict[str, int]:
     """How many pictures each part has."""
     parts = {"training": run.train, "validation": run.validation, "test": run.test}
-    return {name: part.num_pictures for name, part in parts.items() if part is not None}
+    return {name: part.num_images for name, part in parts.items() if part is not None}
 
 
 def heading(run: Run) -> str:

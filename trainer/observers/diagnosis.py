@@ -1,4 +1,4 @@
-"""The diagnosis of a run while it lasts and at its end: ``trainer.diagnosis`` finds, this asks and tells."""
+"""The diagnosis of a run while it lasts and at its end: ``trainer.analysis.diagnosis`` finds, this asks and tells."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import check
-from trainer.observers import Watcher
-from trainer.output import write_json
+from trainer.errors import check
+from trainer.observers import Observer
+from trainer.run_dir import write_json
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
 
 
 @dataclass
-class Diagnosis(Watcher):
+class Diagnosis(Observer):
     """Writes ``facts.json`` at the beginning and ``findings.json`` at the end, puts findings into the result and on TensorBoard;
     what cannot wait, such as a loss that is no number, is said at once. ``every`` is in steps: then the loss is looked at.
     """
@@ -28,7 +28,7 @@ class Diagnosis(Watcher):
 
     def on_fit_start(self, run: Run) -> None:
         self.said: set[str] = set()
-        run.facts.update(facts_of(run))
+        run.facts.update(dataset_info(run))
         if run.folder is not None:
             write_json(run.folder / "facts.json", run.facts)
 
@@ -38,7 +38,7 @@ class Diagnosis(Watcher):
         from trainer.observers.nonfinite import first_nonfinite
 
         where = first_nonfinite(run)
-        run.looks.append({
+        run.snapshots.append({
             "step": run.clock.step, "epoch": run.time, "phase": run.phase.name, "finite": False, "batches": self.every,
             "first_nonfinite": where, "weights": [], "activations": [], "batch_loss": None, "batch_loss_std": None,
             "grad_norm": None,
@@ -49,24 +49,24 @@ class Diagnosis(Watcher):
         self._say_urgent(run)
 
     def _say_urgent(self, run: Run) -> None:
-        from trainer.diagnosis import urgent
+        from trainer.analysis.diagnosis import urgent
 
-        for finding in urgent(run.history.rows, run.looks, run.facts):
+        for finding in urgent(run.history.rows, run.snapshots, run.facts):
             if finding.name not in self.said:
                 self.said.add(finding.name)
                 run.news.append(f"{finding.name}: {finding.evidence}; try {' or '.join(finding.attempt)}")
 
     def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        from trainer.diagnosis import diagnose
+        from trainer.analysis.diagnosis import diagnose
 
         facts = run.facts | {"status": result.get("status")}
-        findings = [f.as_dict() for f in diagnose(run.history.rows, run.looks, facts)]
+        findings = [f.as_dict() for f in diagnose(run.history.rows, run.snapshots, facts)]
         result["findings"] = findings
         if run.folder is None:
             return
         write_json(run.folder / "facts.json", facts)
         write_json(run.folder / "findings.json", findings)
-        from trainer.observers.events import writer
+        from trainer.observers.event_writer import writer
 
         text = "\n\n".join(
             f"**{f['name']}** ({f['kind']}): {f['evidence']}. {f['meaning']}"
@@ -76,7 +76,7 @@ class Diagnosis(Watcher):
         writer(run, "train").add_text("diagnosis", text or "nothing was found", run.clock.step)
 
 
-def facts_of(run: Run) -> dict[str, Any]:
+def dataset_info(run: Run) -> dict[str, Any]:
     """What the diagnosis asks about the data and the run."""
     parts = {name: getattr(run, name) for name in ("train", "validation", "test") if getattr(run, name) is not None}
     labels = run.train.pictures.labels  # pyright: ignore[reportAttributeAccessIssue]
@@ -88,7 +88,7 @@ def facts_of(run: Run) -> dict[str, Any]:
         "classes": list(run.info.classes),
         "class_counts": counts,
         "prior_entropy": -sum(p * math.log(p) for p in shares if p),
-        **{name: part.num_pictures for name, part in parts.items()},
+        **{name: part.num_images for name, part in parts.items()},
         "duplicates": duplicates({name: part.pictures for name, part in parts.items()}),
         "batch_size": run.train.batch_size,
         "steps_per_epoch": len(run.train),

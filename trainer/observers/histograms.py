@@ -8,15 +8,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import check
-from trainer.observers import Watcher
-from trainer.output import strict, write
+from trainer.errors import check
+from trainer.observers import Observer
+from trainer.run_dir import json_safe, write
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from trainer.distributions import Distribution
     from trainer.engine.run import Run
+    from trainer.observers.tensor_stats import Distribution
 
 DYING = ("ReLU", "ReLU6", "GELU", "SiLU", "Hardswish")  # units never above zero have no gradient, or next to none
 RANGES = {"Tanh": (-0.99, 0.99), "Sigmoid": (0.01, 0.99)}  # outside, a unit is saturated: its slope is below .02
@@ -24,7 +24,7 @@ QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
 @dataclass
-class Histograms(Watcher):
+class Histograms(Observer):
     """Looks into the network at the first step, about every ``every`` steps and at the end: writes histograms of each layer's
     activations, gradients and weights, its update-to-weight ratio ‖Δw‖/‖w‖, the share of its dead and saturated units and the
     norm of the whole gradient, for TensorBoard and into ``layers.jsonl``.
@@ -56,8 +56,8 @@ class Histograms(Watcher):
         file = run.folder / "layers.jsonl"
         if run.clock.step and file.is_file():  # what came after the checkpoint comes again
             rows = [json.loads(line) for line in file.read_text().splitlines()]
-            run.looks[:] = [row for row in rows if row["step"] <= run.clock.step]
-        write(file, "".join(json.dumps(row) + "\n" for row in run.looks))
+            run.snapshots[:] = [row for row in rows if row["step"] <= run.clock.step]
+        write(file, "".join(json.dumps(row) + "\n" for row in run.snapshots))
 
     def on_step_end(self, run: Run) -> None:
         if run.loss is None:
@@ -69,7 +69,7 @@ class Histograms(Watcher):
             self._look(run, self.before)
             self.before, self.last = None, run.clock.step
             self.cost = time.perf_counter() - begun
-            if len(run.looks) > 1:  # the first warms up
+            if len(run.snapshots) > 1:  # the first warms up
                 self.spent += self.cost
         elif run.clock.step - self.last >= self.every - 1 and self.spent + self.cost <= self.budget * (
             begun - self.began
@@ -78,28 +78,28 @@ class Histograms(Watcher):
             self.spent += time.perf_counter() - begun
 
     def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        if run.batch is not None and (not run.looks or run.looks[-1]["step"] < run.clock.step):
+        if run.batch is not None and (not run.snapshots or run.snapshots[-1]["step"] < run.clock.step):
             self._look(run, None)
 
     def _weights(self, run: Run) -> Tensor:
         import torch
 
-        from trainer.distributions import sample
+        from trainer.observers.tensor_stats import sample
 
         return torch.stack([sample(p) for _, p in matrices(run.model)]).clone()
 
     def _look(self, run: Run, before: Tensor | None) -> None:
         row, found = look(run, self.pictures, before, self.losses)
         self.losses.clear()
-        run.looks.append(row)
+        run.snapshots.append(row)
         if run.folder is None:
             return
         with (run.folder / "layers.jsonl").open("a") as file:
-            file.write(json.dumps(strict(row)) + "\n")
+            file.write(json.dumps(json_safe(row)) + "\n")
         self._events(run, row, found)
 
     def _events(self, run: Run, row: dict[str, Any], found: dict[str, list[Distribution]]) -> None:
-        from trainer.observers.events import histogram, writer
+        from trainer.observers.event_writer import histogram, writer
 
         board, step = writer(run, "train"), row["step"]
         for kind, rows in (
@@ -138,7 +138,7 @@ def look(
     """One look: the row for ``layers.jsonl`` and the distributions; ``before`` holds samples of the weights a step ago."""
     import torch
 
-    from trainer.distributions import distributions, sample
+    from trainer.observers.tensor_stats import distributions, sample
 
     assert run.batch is not None
     layers = [(name, p) for name, p in matrices(run.model) if p.grad is not None]
@@ -233,11 +233,11 @@ def activations(run: Run, x: Tensor) -> list[tuple[str, str, Tensor]]:
     """
     from torch import nn
 
-    from trainer.architectures.layers import ACTIVATIONS, head_of
-    from trainer.observers.quiet import unnoticed
+    from trainer.architectures.layers import ACTIVATIONS, find_head
+    from trainer.observers.no_side_effects import no_side_effects
 
     chosen = [(name, m) for name, m in run.model.named_modules() if isinstance(m, ACTIVATIONS)]
-    head = head_of(run.model)[1]
+    head = find_head(run.model)[1]
     chosen = chosen or [
         (n, m) for n, m in run.model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and m is not head
     ]
@@ -251,6 +251,6 @@ def activations(run: Run, x: Tensor) -> list[tuple[str, str, Tensor]]:
                 seen.append((f"{name}~{again}" if again else name, type(module).__name__, output.detach().clone()))
 
             stack.callback(module.register_forward_hook(keep).remove)
-        stack.enter_context(unnoticed(run))
+        stack.enter_context(no_side_effects(run))
         run.model(x)
     return seen

@@ -17,7 +17,7 @@ def first_nonfinite(run: Run) -> str | None:
     """
     import torch
 
-    from trainer.observers.quiet import unnoticed
+    from trainer.observers.no_side_effects import no_side_effects
 
     found: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -31,7 +31,7 @@ def first_nonfinite(run: Run) -> str | None:
                     found.append(f"{name} ({type(module).__name__}{'' if own else ', in its weights'})")
 
             stack.callback(module.register_forward_hook(look).remove)
-        stack.enter_context(unnoticed(run))
+        stack.enter_context(no_side_effects(run))
         assert run.batch is not None
         run.model(run.batch[0][:32])
     return found[0] if found else None

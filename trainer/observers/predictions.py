@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import check
-from trainer.observers import Watcher
-from trainer.output import write_json
+from trainer.errors import check
+from trainer.observers import Observer
+from trainer.run_dir import write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Predictions(Watcher):
+class Predictions(Observer):
     """At the end goes through the validation pictures, or the test pictures where there are none, with the best weights:
     ``predictions.json`` (class, prediction, probability and loss of the ``worst`` mistakes, and the confusion matrix),
     ``report/confusion.png``, ``report/mistakes.png``, and the same on TensorBoard.
@@ -31,11 +31,11 @@ class Predictions(Watcher):
         batches = run.validation or run.test
         if run.folder is None or batches is None or result.get("status") == "failed" or run.clock.step == 0:
             return
-        from trainer.observers.pictures import save
-        from trainer.report.figures import confusion_picture, mistakes_picture
+        from trainer.observers.images import save
+        from trainer.report.figures import confusion_figure, highest_loss_figure
 
         split = "validation" if run.validation is not None else "test"
-        confusion, mistakes, pictures = with_best(run, result, lambda: mistakes_of(run, batches, self.worst))
+        confusion, mistakes, pictures = with_best(run, result, lambda: highest_loss_errors(run, batches, self.worst))
         classes = list(run.info.classes)
         for mistake in mistakes:
             mistake["class"], mistake["predicted"] = classes[mistake["class"]], classes[mistake["predicted"]]
@@ -43,10 +43,10 @@ class Predictions(Watcher):
             run.folder / "predictions.json",
             {"split": split, "classes": classes, "confusion": confusion.tolist(), "mistakes": mistakes},
         )
-        save(run, "confusion", confusion_picture(confusion, classes), run.clock.step)
+        save(run, "confusion", confusion_figure(confusion, classes), run.clock.step)
         if mistakes:
             texts = [f"{m['class']}\nnot {m['predicted']} ({100 * m['probability']:.0f} %)" for m in mistakes]
-            save(run, "mistakes", mistakes_picture(pictures, texts), run.clock.step)
+            save(run, "mistakes", highest_loss_figure(pictures, texts), run.clock.step)
 
 
 def with_best(run: Run, result: dict[str, Any], work: Any) -> Any:
@@ -64,19 +64,19 @@ def with_best(run: Run, result: dict[str, Any], work: Any) -> Any:
         run.model.load_state_dict(kept)
 
 
-def mistakes_of(run: Run, batches: Any, worst: int) -> tuple[np.ndarray, list[dict[str, Any]], np.ndarray]:
+def highest_loss_errors(run: Run, batches: Any, worst: int) -> tuple[np.ndarray, list[dict[str, Any]], np.ndarray]:
     """Confusion counts (K, K), the worst mistakes by loss, and their pictures (n, H, W, C) in 0..1."""
     import torch
     from torch.nn import functional as F
 
     from trainer.engine.evaluation import logits
-    from trainer.observers.quiet import evaluating
+    from trainer.observers.no_side_effects import eval_mode
 
     k = len(run.info.classes)
     confusion = torch.zeros(k * k, dtype=torch.int64, device=run.precision.device)
     kept: list[tuple[float, int, int, int, float, Any]] = []
     seen = 0
-    with evaluating(run.model), torch.inference_mode():
+    with eval_mode(run.model), torch.inference_mode():
         for x, y in batches.batches(0):
             outputs = logits(run.model, x, run.precision).float()
             true, guess = y.argmax(1), outputs.argmax(1)

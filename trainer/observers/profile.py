@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import check
-from trainer.observers import Watcher
+from trainer.errors import check
+from trainer.observers import Observer
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
 
 
 @dataclass
-class Profile(Watcher):
+class Profile(Observer):
     """Records ``steps`` steps after the first ``skip`` with torch's profiler: ``profile.json``, to be opened in chrome://tracing
     or ui.perfetto.dev, and ``profile.txt``, the operations by their time. Recorded steps are slower.
     """

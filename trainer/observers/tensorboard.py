@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.checks import check
-from trainer.comparison import settings_of
-from trainer.observers import Watcher
-from trainer.observers.events import writer
+from trainer.analysis.comparison import flat_settings
+from trainer.errors import check
+from trainer.observers import Observer
+from trainer.observers.event_writer import writer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ SPLITS = {"train": "train_", "validation": "validation_", "averaged": "averaged_
 
 
 @dataclass
-class TensorBoard(Watcher):
+class TensorBoard(Observer):
     """Writes events into ``<run>/train``, ``<run>/validation`` and, with averaging, ``<run>/averaged``: sub-runs whose tags
     are the same, so that their curves share a chart. Batch loss and rates are noted at every ``every``-th step and
     written at the end of the epoch, so that no step waits for the device. The HPARAMS tab has a line for the run from its first
@@ -43,7 +43,7 @@ class TensorBoard(Watcher):
         board = writer(run, "train")
         board.add_text("notes", "\n\n".join(run.notes))
         board.add_custom_scalars(LAYOUT)
-        hparams_begin(board, plain(settings_of(run.info.config)))
+        hparams_begin(board, plain(flat_settings(run.info.config)))
         if self.graph:
             draw_graph(run, board)
 
@@ -155,10 +155,10 @@ def draw_graph(run: Run, board: Any) -> None:
 
     import torch
 
-    from trainer.observers.quiet import evaluating
+    from trainer.observers.no_side_effects import eval_mode
 
     x = torch.zeros((1, *run.info.shape), device=run.precision.device)
-    with warnings.catch_warnings(), evaluating(run.model), torch.random.fork_rng():
+    with warnings.catch_warnings(), eval_mode(run.model), torch.random.fork_rng():
         warnings.simplefilter("ignore")  # tracing warns of every size that becomes a constant
         try:
             board.add_graph(run.model, x)

@@ -13,7 +13,7 @@ PANELS = (("loss", "cross-entropy, nats"), ("accuracy", "share of pictures"), ("
 SERIES = {"train": "tab:blue", "validation": "tab:orange", "averaged": "tab:green"}
 
 
-def schedule_picture(rates: tuple[list[float], list[float], list[float | None]]) -> Figure:
+def schedule_figure(rates: tuple[list[float], list[float], list[float | None]]) -> Figure:
     """The rate by time in epochs, and the momentum below it where the schedule moves it."""
     times, values, momenta = rates
     moved = any(m is not None for m in momenta)
@@ -27,7 +27,7 @@ def schedule_picture(rates: tuple[list[float], list[float], list[float | None]])
     return figure
 
 
-def batch_picture(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
+def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
     """Pictures (N, H, W, C) in 0..1 before augmentation above, after it below, named by class."""
     import numpy as np
 
@@ -103,7 +103,7 @@ def total_epochs(rows: list[dict[str, Any]]) -> list[float]:
     return times
 
 
-def confusion_picture(confusion: np.ndarray, classes: list[str]) -> Figure:
+def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
     """True classes down, predicted ones across, each row as shares of its class; counts where there is room."""
     k = len(classes)
     shares = confusion / confusion.sum(1, keepdims=True).clip(1)
@@ -125,17 +125,17 @@ def confusion_picture(confusion: np.ndarray, classes: list[str]) -> Figure:
     return figure
 
 
-def mistakes_picture(pictures: np.ndarray, texts: list[str]) -> Figure:
+def highest_loss_figure(pictures: np.ndarray, texts: list[str]) -> Figure:
     """Pictures (N, H, W, C) in 0..1, each under its text."""
     return sheet(pictures, texts, min(len(pictures), 8))
 
 
-def distributions_picture(looks: list[dict[str, Any]], most: int = 6) -> Figure | None:
+def distributions_figure(snapshots: list[dict[str, Any]], most: int = 6) -> Figure | None:
     """Activations above, gradients below, of up to ``most`` layers from stem to head: median, 68 % and 95 % by step."""
-    looks = [look for look in looks if look["activations"] or look["weights"]]
-    if len(looks) < 2:
+    snapshots = [look for look in snapshots if look["activations"] or look["weights"]]
+    if len(snapshots) < 2:
         return None
-    last = looks[-1]
+    last = snapshots[-1]
     kinds = [("activations", "quantiles"), ("weights", "grad_quantiles")]
     kinds = [(kind, key) for kind, key in kinds if last[kind]]
     picks = {
@@ -148,7 +148,7 @@ def distributions_picture(looks: list[dict[str, Any]], most: int = 6) -> Figure 
         ax.set_axis_off()
     for row, (kind, key) in zip(grid, kinds, strict=True):
         for ax, index in zip(row, picks[kind], strict=False):
-            there = [look for look in looks if index < len(look[kind])]
+            there = [look for look in snapshots if index < len(look[kind])]
             steps, bands = [look["step"] for look in there], [look[kind][index][key] for look in there]
             q = list(zip(*bands, strict=True))
             ax.set_axis_on()
@@ -163,28 +163,32 @@ def distributions_picture(looks: list[dict[str, Any]], most: int = 6) -> Figure 
     return figure
 
 
-def steps_picture(looks: list[dict[str, Any]]) -> Figure | None:
+def steps_figure(snapshots: list[dict[str, Any]]) -> Figure | None:
     """By step: the gradient's norm, each layer's update-to-weight ratio, the shares of dead or saturated units."""
     import matplotlib as mpl
 
-    looks = [look for look in looks if look["weights"]]
-    if len(looks) < 2:
+    snapshots = [look for look in snapshots if look["weights"]]
+    if len(snapshots) < 2:
         return None
     figure = canvas(12, 3.2)
     norm, ratio, share = figure.subplots(1, 3)
-    norm.plot([look["step"] for look in looks], [look["grad_norm"] for look in looks], color="tab:blue")
+    norm.plot([look["step"] for look in snapshots], [look["grad_norm"] for look in snapshots], color="tab:blue")
     norm.set(title="norm of the gradient", xlabel="step", yscale="log")
     color = mpl.colormaps["viridis"]
-    depth = max(len(look["weights"]) for look in looks)
+    depth = max(len(look["weights"]) for look in snapshots)
     for i in range(depth):
-        pairs = [(look["step"], look["weights"][i]["update_ratio"]) for look in looks if i < len(look["weights"])]
+        pairs = [(look["step"], look["weights"][i]["update_ratio"]) for look in snapshots if i < len(look["weights"])]
         pairs = [(s, v) for s, v in pairs if v]
         if pairs:
-            label = looks[-1]["weights"][i]["tag"] if i in (0, depth - 1) and i < len(looks[-1]["weights"]) else None
+            label = (
+                snapshots[-1]["weights"][i]["tag"]
+                if i in (0, depth - 1) and i < len(snapshots[-1]["weights"])
+                else None
+            )
             ratio.plot(*zip(*pairs, strict=True), color=color(i / max(depth - 1, 1)), linewidth=1, label=label)
     ratio.axhline(1e-3, color="gray", linestyle=":", linewidth=1)
     ratio.set(title="update-to-weight ratio (1e-3 is usual)", xlabel="step", yscale="log")
-    last = looks[-1]["activations"]
+    last = snapshots[-1]["activations"]
     for name, marker in (("dead", "o"), ("saturated", "s")):
         pairs = [(i, layer[name]) for i, layer in enumerate(last) if layer.get(name) is not None]
         if pairs:
@@ -197,7 +201,7 @@ def steps_picture(looks: list[dict[str, Any]]) -> Figure | None:
     return figure
 
 
-def comparison_picture(groups: list[tuple[str, list[list[dict[str, Any]]], list[float]]], metric: str) -> Figure:
+def comparison_figure(groups: list[tuple[str, list[list[dict[str, Any]]], list[float]]], metric: str) -> Figure:
     """Validation loss and accuracy of groups of runs (label, histories, scores) laid over each other, mean and range over the
     runs of a group; beside them the scores, each run a point.
     """

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from trainer.checks import check
+from trainer.errors import check
 from trainer.history import History
 
 

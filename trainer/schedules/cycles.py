@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trainer.checks import check
+from trainer.errors import check
 from trainer.history import History
 from trainer.schedules.base import Schedule, Timed, floor_rule, multiples
 
@@ -126,9 +126,9 @@ class OneCycle(Timed):
 
     def _between(self, t: float, first: float, middle: float, last: float) -> float:
         share = self.share(t)
-        rising = share < self.rise
-        begin, end = (first, middle) if rising else (middle, last)
-        along = share / self.rise if rising else (share - self.rise) / (1 - self.rise)
+        geometric = share < self.rise
+        begin, end = (first, middle) if geometric else (middle, last)
+        along = share / self.rise if geometric else (share - self.rise) / (1 - self.rise)
         return end + (begin - end) * (1 + math.cos(math.pi * along)) / 2
 
     def __call__(self, t: float, history: History | None = None) -> float:

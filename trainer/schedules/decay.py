@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trainer.checks import check
+from trainer.errors import check
 from trainer.history import History, better_is
 from trainer.schedules.base import Schedule, Timed, factor_rule, floor_rule
 
@@ -54,10 +54,10 @@ class MultiStep(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        rising = list(self.milestones) == sorted(set(self.milestones))
+        geometric = list(self.milestones) == sorted(set(self.milestones))
         check(
             self,
-            milestones=(rising and all(m > 0 for m in self.milestones), "must be rising times > 0, in epochs"),
+            milestones=(geometric and all(m > 0 for m in self.milestones), "must be rising times > 0, in epochs"),
             factor=factor_rule(self.factor),
         )
 

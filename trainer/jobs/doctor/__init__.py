@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.checks import check
+from trainer.errors import check
+from trainer.jobs.doctor.images import contradictions, pictures
 from trainer.jobs.doctor.network import first_loss, memory, signals, speed
-from trainer.jobs.doctor.pictures import contradictions, pictures
 from trainer.jobs.doctor.table import Check, Status, show
-from trainer.output import check_free, claim, write_json
+from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
-    from trainer.config import Config
+    from trainer.config.schema import Config
     from trainer.data import Splits
     from trainer.engine.run import Run
 
@@ -44,12 +44,12 @@ class Doctor:
         )
 
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_free(folder)
+        check_available(folder)
         from trainer.build import build, load_splits
 
         splits = load_splits(config)
         run = build(config, folder, splits)
-        claim(folder, config.tree, overrides, run.notes[0])
+        create_run_dir(folder, config.tree, overrides, run.notes[0])
         checks = [*pictures(splits), first_loss(run), *signals(run)]
         plain = bare(config)
         checks.append(self.by_heart(plain, splits))
@@ -114,7 +114,7 @@ class Doctor:
 
 def bare(config: Config) -> Config:
     """The config without regularizers, decay, augmentation, averaging, schedule and phases."""
-    from trainer.config import resolve
+    from trainer.config.schema import resolve
 
     tree = {**config.tree, "regularizer": {}, "augmentation": {}}
     tree["schedule"] = {"constant": {"_target_": "trainer.schedules.Constant"}}
@@ -130,12 +130,12 @@ def learn(run: Run, lr: float, passes: int) -> tuple[int, float, float]:
     """Passes over the data, accuracy and loss in evaluation mode, at a constant rate until everything is known by heart."""
     from trainer.engine.evaluation import evaluate
     from trainer.engine.step import train_step
-    from trainer.optimizers.groups import set_rate
+    from trainer.optimizers.param_groups import set_lr
 
     scores = {"accuracy": 0.0, "loss": math.nan}
     for epoch in range(passes):
         run.train_mode()
-        set_rate(run.optimizer, lr)
+        set_lr(run.optimizer, lr)
         for x, y in run.train.batches(epoch):
             train_step(run, x, y)
         scores = evaluate(run.model, run.train, run.precision)
@@ -146,6 +146,6 @@ def learn(run: Run, lr: float, passes: int) -> tuple[int, float, float]:
 
 def losses_at(run: Run, lr: float, steps: int) -> list[float]:
     """The losses of so many steps at one rate, fewer where they explode; the run is as before."""
-    from trainer.engine.probe import range_curve
+    from trainer.engine.lr_range_test import lr_range_curve
 
-    return range_curve(run, [lr] * steps)[1]
+    return lr_range_curve(run, [lr] * steps)[1]

@@ -20,8 +20,8 @@ def first_loss(run: Run) -> Check:
     import numpy as np
     import torch
 
-    from trainer.engine.probe import restored
-    from trainer.metrics import soft_cross_entropy
+    from trainer.engine.lr_range_test import restored
+    from trainer.engine.metrics import soft_cross_entropy
 
     labels = run.train.pictures.labels  # pyright: ignore[reportAttributeAccessIssue]
     prior = np.bincount(labels, minlength=len(run.info.classes)) / len(labels)
@@ -48,7 +48,7 @@ def signals(run: Run) -> list[Check]:
     import torch
     from torch import nn
 
-    from trainer.engine.probe import restored
+    from trainer.engine.lr_range_test import restored
     from trainer.engine.step import train_step
 
     seen: dict[str, tuple[float, float]] = {}
@@ -109,7 +109,7 @@ def shortened(values: list[float], most: int = 8) -> list[float]:
 def speed(run: Run, count: int = 12) -> Check:
     """Seconds to bring a batch against seconds to train on it."""
     from trainer.engine.loop import synchronise
-    from trainer.engine.probe import restored
+    from trainer.engine.lr_range_test import restored
     from trainer.engine.step import train_step
 
     def timed(work: Callable[[], Any]) -> float:

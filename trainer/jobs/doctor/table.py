@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trainer.output import terminal
+from trainer.run_dir import terminal
 
 Status = Literal["ok", "look", "fail"]
 

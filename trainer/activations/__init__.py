@@ -1,0 +1,9 @@
+"""Activations."""
+
+from trainer.activations.options import (
+    Activation,
+)
+
+__all__ = [
+    "Activation",
+]

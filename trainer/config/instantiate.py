@@ -1,0 +1,130 @@
+"""From a node of the config to the option it describes: the class, its arguments, and every error in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from trainer.errors import ConfigError, Problem, nearest
+from trainer.parameters import describe, parameters
+
+
+class External:
+    """A third-party component: a class which is not one of our options, with the arguments given in the config."""
+
+    def __init__(self, target: Any, arguments: dict[str, Any]) -> None:
+        self.target, self.arguments = target, arguments
+
+    def accepts(self, name: str) -> bool:
+        """Return whether the class takes an argument of that name."""
+        parameters = inspect.signature(self.target).parameters.values()
+        return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def instantiate(node: dict[str, Any], key: str, where: str) -> tuple[Any, list[Problem]]:
+    """Return the option that a node of the config describes, or None and all errors of the node.
+
+    Args:
+        node: The arguments of the option, and its class under ``_target_``.
+        key: The dotted key of the node in the config.
+        where: The option file that defines the node, for error messages.
+    """
+    arguments = {k: v for k, v in node.items() if k != "_target_"}
+    if "_target_" not in node:
+        return None, [Problem(key, arguments, "has no _target_ (the class to use)", where=where)]
+    try:
+        target = locate(node["_target_"])
+    except (ImportError, ValueError) as error:
+        return None, [Problem(f"{key}._target_", node["_target_"], f"cannot be imported: {error}", where=where)]
+    if dataclasses.is_dataclass(target) and isinstance(target, type):
+        return _validated(target, arguments, key, where)
+    try:
+        signature = inspect.signature(target).parameters  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        text = "is not a class or function with a known signature"
+        return None, [Problem(f"{key}._target_", node["_target_"], text, where=where)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
+    problems = _unusable(arguments, list(arguments) if takes_any else list(signature), key, where)
+    return (None, problems) if problems else (External(target, arguments), [])
+
+
+def _validated(target: type, arguments: dict[str, Any], key: str, where: str) -> tuple[Any, list[Problem]]:
+    """Construct an option from JSON values, in which a list stands for a tuple and nothing is converted silently."""
+    known = {p.name: p for p in parameters(target)}
+    problems = _unusable(arguments, list(known), key, where)
+    missing = [name for name, p in known.items() if p.required and name not in arguments]
+    problems += [Problem(_dotted(key, name), None, "must be given", where=where) for name in missing]
+    unusable = {problem.key for problem in problems}
+    arguments = {k: v for k, v in arguments.items() if _dotted(key, k) not in unusable}
+    if any(p.required and name not in arguments for name, p in known.items()):
+        return None, problems
+    adapter = TypeAdapter(target)
+    while True:
+        try:
+            option = adapter.validate_json(json.dumps(arguments), strict=True)
+            return (None, problems) if problems else (option, [])
+        except ValidationError as error:
+            new = [
+                p if p.where else dataclasses.replace(p, where=where) for p in _problems(error, target, arguments, key)
+            ]
+            problems += new
+            # Rules that involve several parameters are checked only once each parameter is valid by itself: the
+            # invalid ones take their defaults, so that one answer names every error.
+            wrong = {problem.key for problem in new}
+            rest = {k: v for k, v in arguments.items() if _dotted(key, k) not in wrong or known[k].required}
+            if rest == arguments:
+                return None, problems
+            arguments = rest
+
+
+def _problems(error: ValidationError, target: type, arguments: dict[str, Any], key: str) -> list[Problem]:
+    """pydantic's errors, worded from the declaration of each parameter."""
+    hints = get_type_hints(target, include_extras=True)
+    problems: dict[str, Problem] = {}
+    for item in error.errors(include_url=False):
+        cause = item.get("ctx", {}).get("error")
+        if item["loc"]:
+            name = str(item["loc"][0])
+            finite = item["type"] != "finite_number"
+            text = f"must be {describe(hints[name])}" if finite else "must be a finite number"
+            problems.setdefault(name, Problem(_dotted(key, name), arguments[name], text))
+        elif isinstance(cause, ConfigError):
+            for problem in cause.problems:
+                problems.setdefault(problem.key, dataclasses.replace(problem, key=_dotted(key, problem.key)))
+        else:
+            problems.setdefault("", Problem(key, None, str(cause or item["msg"])))
+    return list(problems.values())
+
+
+def _unusable(arguments: dict[str, Any], names: list[str], key: str, where: str) -> list[Problem]:
+    """Arguments the class does not take, and those still to be given."""
+    problems = []
+    for name, value in arguments.items():
+        full = _dotted(key, name)
+        if name not in names:
+            hint = nearest(name, names) or "there are: " + (", ".join(names) or "none")
+            problems.append(Problem(full, value, "unknown key", hint, where))
+        elif value == "???":
+            problems.append(Problem(full, None, f"must be given: {full}=...", where=where))
+    return problems
+
+
+def _dotted(key: str, name: str) -> str:
+    return f"{key}.{name}".strip(".")
+
+
+def locate(target: Any) -> Any:
+    """Return the class or function behind a dotted ``_target_``; ImportError says which part is missing."""
+    module, _, name = str(target).rpartition(".")
+    if not module or not isinstance(target, str):
+        raise ImportError("must be a dotted path such as package.module.Class")
+    namespace = importlib.import_module(module)
+    if not hasattr(namespace, name):
+        names = [n for n in vars(namespace) if not n.startswith("_")]
+        raise ImportError(f"{module} has no {name}; {nearest(name, names)}".rstrip("; "))
+    return getattr(namespace, name)

@@ -1,0 +1,183 @@
+"""Typed parameters: one declaration holds a parameter's type, default, range, unit, and meaning.
+
+    @option
+    class Momentum(Optimizer):
+        momentum: Annotated[float, Field(gt=0, lt=1, description="fraction of the last update kept")] = 0.9
+
+The comments of the option files, ``--help``, the documentation, and error messages are derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+T = TypeVar("T")
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+CONFIG = ConfigDict(allow_inf_nan=False, defer_build=True, extra="forbid")
+
+
+@dataclass_transform(field_specifiers=(Field, dataclasses.field))
+def option(cls: type[T] | None = None, *, frozen: bool = True, kw_only: bool = True) -> Any:
+    """Class decorator that turns annotated attributes into validated parameters (a pydantic dataclass).
+
+    Args:
+        frozen: Whether instances are immutable. Observers, which keep state between calls, are not.
+        kw_only: Whether parameters must be passed by keyword.
+    """
+    make: Callable[[type[T]], Any] = pydantic.dataclasses.dataclass(frozen=frozen, kw_only=kw_only, config=CONFIG)
+    return make if cls is None else make(cls)
+
+
+def implemented_by(path: str) -> Any:
+    """Return a method that calls ``module:function`` with the option as its first argument.
+
+    The module is imported at the first call. Options can thus be validated without torch, and the modules that
+    implement them import it at the top.
+    """
+    module, _, name = path.partition(":")
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(self, *args, **kwargs)
+
+    method.__qualname__ = method.__name__ = name
+    method.__doc__ = f"See ``{path}``."
+    return method
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter of an option, as declared."""
+
+    name: str
+    annotation: Any
+    default: Any  # dataclasses.MISSING for a required parameter
+    meaning: str
+
+    @property
+    def required(self) -> bool:
+        return self.default is dataclasses.MISSING
+
+    @property
+    def comment(self) -> str:
+        """What an option file says about the parameter: its meaning, then the values allowed."""
+        return "; ".join(filter(None, (self.meaning, allowed_values(self.annotation))))
+
+
+def parameters(cls: type) -> list[Parameter]:
+    """Return the parameters of an option class, in the order of declaration."""
+    hints = get_type_hints(cls, include_extras=True)
+    result = []
+    for field in dataclasses.fields(cls):
+        if field.init:
+            default = field.default
+            if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            annotation = hints[field.name]
+            result.append(Parameter(field.name, annotation, default, _meaning(annotation)))
+    return result
+
+
+def _meaning(annotation: Any) -> str:
+    infos = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, FieldInfo)]
+    return next((info.description for info in infos if info.description), "")
+
+
+def describe(annotation: Any) -> str:
+    """Return the type and range of a parameter in words, as they complete "must be ...".
+
+    >>> describe(Annotated[float, Field(gt=0)]), describe(Annotated[int, Field(ge=1)] | Literal["auto"])
+    ('a number > 0', 'an integer >= 1 or auto')
+    >>> describe(tuple[float, float]), describe(Literal["batch", "group", "none"])
+    ('a list [a number, a number]', 'batch, group or none')
+    """
+    annotation, limits = _unwrap(annotation)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args)
+    if origin is Literal:
+        *first, last = map(str, args)
+        return f"{', '.join(first)} or {last}" if first else last
+    if origin in (tuple, list):
+        return f"a list [{', '.join('...' if a is Ellipsis else describe(a) for a in args)}]"
+    names = {
+        float: "a number",
+        int: "an integer",
+        bool: "true or false",
+        str: "text",
+        type(None): "null",
+        dict: "a table",
+    }
+    text = names.get(origin or annotation, getattr(annotation, "__name__", str(annotation)))
+    return f"{text} {limits}".strip()
+
+
+def allowed_values(annotation: Any) -> str:
+    """Return the range of a parameter as option files note it; empty where its type alone limits it.
+
+    >>> allowed_values(Annotated[float, Field(ge=0, lt=1)]), allowed_values(Annotated[int, Field(ge=1)] | None)
+    ('in [0, 1)', '>= 1 or null')
+    >>> allowed_values(Literal["best", "last"]), allowed_values(bool)
+    ('best | last', '')
+    """
+    annotation, limits = _unwrap(annotation)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(filter(None, (allowed_values(a) for a in args)))
+    if origin in (tuple, list):
+        each = {text for text in (allowed_values(a) for a in args if a is not Ellipsis) if text}
+        return f"each {each.pop()}" if len(each) == 1 else ""
+    return "null" if annotation is type(None) else limits
+
+
+def _unwrap(annotation: Any) -> tuple[Any, str]:
+    """The bare type of an annotation, and its limits in words."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, ""
+    limits: dict[str, Any] = {}
+    for meta in annotation.__metadata__:
+        for constraint in getattr(meta, "metadata", [meta]):
+            limits |= {k: getattr(constraint, k) for k in ("gt", "ge", "lt", "le") if hasattr(constraint, k)}
+    inner, more = _unwrap(annotation.__origin__)
+    return inner, _interval(limits) or more
+
+
+def _interval(limits: dict[str, Any]) -> str:
+    low, high = limits.get("gt", limits.get("ge")), limits.get("lt", limits.get("le"))
+    if low is not None and high is not None:
+        return f"in {'(' if 'gt' in limits else '['}{low:g}, {high:g}{')' if 'lt' in limits else ']'}"
+    if low is not None:
+        return f"{'>' if 'gt' in limits else '>='} {low:g}"
+    if high is not None:
+        return f"{'<' if 'lt' in limits else '<='} {high:g}"
+    return ""
+
+
+__all__ = [
+    "Annotated",
+    "Field",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "Parameter",
+    "PositiveFloat",
+    "PositiveInt",
+    "Probability",
+    "allowed_values",
+    "describe",
+    "implemented_by",
+    "option",
+    "parameters",
+]
