@@ -77,10 +77,10 @@ class Ensemble:
         return 0
 
     def _seeds(self, config: Config, splits: Splits, folder: Path) -> list[Content] | None:
-        from trainer.config.schema import placed
+        from trainer.config.load import with_value
 
         def prepared(i: int) -> tuple[Any, Splits]:
-            return placed(config.tree, ["seed"], config.seed + i), splits
+            return with_value(config.tree, "seed", config.seed + i), splits
 
         return self._trained(prepared, folder, lambda i: f"seed {config.seed + i}")
 
@@ -148,9 +148,9 @@ def train(
 ) -> tuple[Run, dict[str, Any]]:
     """One member: its run and how it ended."""
     from trainer.build import build
-    from trainer.config.schema import placed, resolve
+    from trainer.config.load import config_from_tree, with_value
 
-    own = resolve(placed(tree, ["job"], {"_target_": "trainer.jobs.fit.Fit"}))
+    own = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.fit.Fit"}))
     run = build(own, folder, splits)
     create_run_dir(folder, own.tree, [], run.notes[0])
     return run, train_and_evaluate(run, [*own.observer.values(), *(more or [])])
