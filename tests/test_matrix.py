@@ -68,7 +68,7 @@ def tried(seed: int) -> None:
     config = resolve(compose([w for w in words if w]))
     problems = check_config(config)
     if problems:  # the one pair that cannot be: a momentum schedule and an optimizer without momentum
-        assert all("one_cycle moves the momentum" in str(p) for p in problems), problems
+        assert all("OneCycle moves the momentum" in str(p) for p in problems), problems
         return
     run = build(config)
     before = [p.detach().clone() for p in run.model.parameters()]

@@ -57,7 +57,9 @@ def learning_rates(make, steps: int) -> list[float]:
 
 ORACLES = {
     "step": (Step(every=3, factor=0.5), lambda o: lr_scheduler.StepLR(o, 3 * STEPS, 0.5)),
-    "multistep": (MultiStep(milestones=(2.0, 5.0), factor=0.1), lambda o: lr_scheduler.MultiStepLR(o, [2 * STEPS, 5 * STEPS], 0.1)),
+    "multistep": (
+        MultiStep(milestones=(2.0, 5.0), factor=0.1), lambda o: lr_scheduler.MultiStepLR(o, [2 * STEPS, 5 * STEPS], 0.1)
+    ),
     "exponential": (Exponential(k=0.3), lambda o: lr_scheduler.ExponentialLR(o, math.exp(-0.3 / STEPS))),
     "linear": (Linear(total=10, floor=0.1), lambda o: lr_scheduler.LinearLR(o, 1.0, 0.1, 10 * STEPS)),
     "cosine": (Cosine(total=10, floor=0.05), lambda o: lr_scheduler.CosineAnnealingLR(o, 10 * STEPS, eta_min=0.05)),
