@@ -17,10 +17,10 @@ Layers = list[list[tuple[str, Parameter]]]  # the named parameters of each layer
 def parameter_groups(layers: Layers, option: Optimizer, lr_ratio: float = 1.0) -> list[dict[str, Any]]:
     """Return torch's parameter groups of all parameters that are not frozen.
 
-    Weights decay; biases and norms do not unless ``decay_all``. The learning rate of layer i of L (from 0) is the peak learning
-    rate times layer_decay^(L−1−i) · lr_ratio^(−(L−1−i)/(L−1)), where ``lr_ratio`` is the learning rate of the last layer divided by
-    that of the first one. Biases have ``bias_lr_mult`` times the learning rate of their layer. The key ``ratio`` of a group holds
-    its learning rate divided by the peak learning rate.
+    Weights decay; biases and norms do not unless ``decay_all``. The learning rate of layer i of L (from 0) is the peak
+    learning rate times layer_decay^(L−1−i) · lr_ratio^(−(L−1−i)/(L−1)), where ``lr_ratio`` is the learning rate of the
+    last layer divided by that of the first one. Biases have ``bias_lr_mult`` times the learning rate of their layer.
+    The key ``ratio`` of a group holds its learning rate divided by the peak learning rate.
     """
     groups: dict[tuple[float, float, str], dict[str, Any]] = {}
     for depth, layer in enumerate(layers):
