@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -207,15 +206,15 @@ class Muon(Optimizer):
     build = implemented_by("trainer.optimizers.build:muon")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option(kw_only=True)
 class ExternalOptimizer(Optimizer):
     """An optimizer class with torch's interface that is not one of ours, with the arguments given in the config."""
 
-    target: Callable[..., torch.optim.Optimizer]
+    target: Callable[..., Any]
     arguments: dict[str, Any]
 
     @classmethod
-    def wrap(cls, target: Callable[..., torch.optim.Optimizer], arguments: dict[str, Any]) -> ExternalOptimizer:
+    def wrap(cls, target: Callable[..., Any], arguments: dict[str, Any]) -> ExternalOptimizer:
         """Return the option for a class; ``lr`` (required) and ``weight_decay`` are taken from its arguments.
 
         Raises:

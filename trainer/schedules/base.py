@@ -57,7 +57,7 @@ class Timed(Schedule):
         return min(max(t / self.total, 0.0), 1.0)
 
     def over(self, total: float) -> Schedule:
-        return replace(self, total=total) if self.total is None else self
+        return replace(self, total=total) if self.total is None else self  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,7 @@ class OneCycle(Timed):
     ([0.04, 1.0], [0.95, 0.85, 0.95])
     """
 
-    rise: Annotated[float, Field(gt=0, lt=1, description="fraction of the length in which the learning rate rises")] = (
-        0.25
-    )
+    rise: Annotated[float, Field(gt=0, lt=1, description="fraction of the length spent on the rise")] = 0.25
     div: Annotated[float, Field(ge=1, description="peak learning rate divided by the initial one")] = 25.0
     final_div: Annotated[float, Field(ge=1, description="peak learning rate divided by the final one")] = 1e5
     momentum_low: Annotated[

@@ -165,9 +165,7 @@ class Warmup(Schedule):
     """
 
     epochs: Annotated[PositiveFloat, Field(description="length of the warmup in epochs; 5 in the paper")] = 1.0
-    start: Annotated[float, Field(ge=0, lt=1, description="multiplier of the peak learning rate at the first step")] = (
-        0.01
-    )
+    start: Annotated[float, Field(ge=0, lt=1, description="multiplier of the peak at the first step")] = 0.01
 
     def __call__(self, t: float, history: History | None = None) -> float:
         return self.start + (1 - self.start) * min(t / self.epochs, 1.0)
