@@ -206,12 +206,13 @@ class Muon(Optimizer):
     build = implemented_by("trainer.optimizers.build:muon")
 
 
-@option(kw_only=True)
+@option
 class ExternalOptimizer(Optimizer):
     """An optimizer class with torch's interface that is not one of ours, with the arguments given in the config."""
 
-    target: Callable[..., Any]
-    arguments: dict[str, Any]
+    # All parameters are keywords, which pyright does not see through ``option``.
+    target: Callable[..., Any]  # pyright: ignore[reportGeneralTypeIssues]
+    arguments: dict[str, Any]  # pyright: ignore[reportGeneralTypeIssues]
 
     @classmethod
     def wrap(cls, target: Callable[..., Any], arguments: dict[str, Any]) -> ExternalOptimizer:
