@@ -197,35 +197,35 @@ def test_an_activation_is_its_function(name):
     assert torch.allclose(Activation(name, 0.1 if name == "leaky_relu" else 0.0).build()(x), expected, atol=1e-6)
 
 
-def averages(averaging, steps_of_epoch: int = 4, steps: int = 16) -> list[tuple[float, float]]:
-    """Return the weight i of a model after each step i, and its average."""
+def walked(averaging, steps_of_epoch: int = 4, steps: int = 16) -> list[tuple[float, float]]:
+    """A model of one weight that is i after step i, and its average after each step."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    averaged, values = averaging.build(model), []
+    averaged, found = averaging.build(model), []
     for i in range(1, steps + 1):
         nn.init.constant_(model.weight, float(i))
         averaging.update(averaged, model, i / steps_of_epoch, end_of_epoch=i % steps_of_epoch == 0)
-        values.append((float(i), averaged.module.weight.item()))
-    return values
+        found.append((float(i), averaged.module.weight.item()))
+    return found
 
 
-def test_ema_equals_its_recursion():
+def test_ema_follows_its_recursion():
     mean = None
-    for value, averaged in averages(EMA(decay=0.8)):
+    for value, averaged in walked(EMA(decay=0.8)):
         mean = value if mean is None else 0.8 * mean + 0.2 * value
         assert averaged == pytest.approx(mean, rel=1e-5)
 
 
-def test_ema_equals_the_model_before_its_start():
-    assert all(a == v for v, a in averages(EMA(decay=0.8, start=2.0))[:7])
-    assert averages(EMA(decay=0.8, start=2.0))[9][1] != 10.0
+def test_ema_is_the_model_before_its_start():
+    assert all(a == v for v, a in walked(EMA(decay=0.8, start=2.0))[:7])
+    assert walked(EMA(decay=0.8, start=2.0))[9][1] != 10.0
 
 
-def test_swa_is_the_mean_of_the_weights_at_the_ends_of_epochs_after_its_start():
-    means = dict(averages(SWA(start=1.0)))
-    assert means[4] == 4
-    assert means[8] == pytest.approx((4 + 8) / 2)
-    assert means[16] == pytest.approx((4 + 8 + 12 + 16) / 4)
+def test_swa_is_the_mean_of_the_ends_of_epochs_from_its_start_on():
+    found = dict(walked(SWA(start=1.0)))
+    assert found[4] == 4
+    assert found[8] == pytest.approx((4 + 8) / 2)
+    assert found[16] == pytest.approx((4 + 8 + 12 + 16) / 4)
 
 
 def test_the_network_of_the_speed_record_has_the_published_size_and_logits_over_nine():
