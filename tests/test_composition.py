@@ -75,7 +75,7 @@ def resumes_exactly(*words: str) -> None:
 def test_every_optimizer_goes_with_every_schedule(optimizer, schedule):
     words = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
     if schedule == "one_cycle" and resolve(compose([f"optimizer={optimizer}"])).optimizer.momentum_key is None:
-        with pytest.raises(ConfigError, match="one_cycle moves the momentum"):
+        with pytest.raises(ConfigError, match="OneCycle moves the momentum"):
             resumes_exactly(*words)
     else:
         resumes_exactly(*words)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from trainer.optimizers.param_groups import can_be_recorded
+from trainer.optimizers.param_groups import can_be_captured
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
@@ -90,7 +90,7 @@ class CUDAGraphStep:
 
     def _record(self, run: Run, x: Tensor, y: Tensor) -> None:
         self.x, self.y = torch.empty_like(x).copy_(x), torch.empty_like(y).copy_(y)
-        self.all_reduced = not self.partial and can_be_recorded(run.optimizer)
+        self.all_reduced = not self.partial and can_be_captured(run.optimizer)
         before = run.sums.count, run.loss, run.outputs, run.grad_norm
         if self.all_reduced:
             rates_on_device(run.optimizer, x.device)

@@ -74,7 +74,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
 
 def renew(run: Run) -> None:
     """Estimate the averaged model's batch-norm statistics anew from the training pictures, where its kind needs it."""
-    if run.averaged is None or not run.averaging.renew or not has_batch_norm(run.averaged):
+    if run.averaged is None or not run.averaging.updates_batch_norm or not has_batch_norm(run.averaged):
         return
     device = run.precision.device
     # Dropout draws in this pass, which is no part of training: the generators are put back.
