@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth, stochastic_depth
 
 from trainer.architectures.layers import ACTIVATIONS, find_head
-from trainer.architectures.literature import Residual
-from trainer.architectures.networks import Block
+from trainer.architectures.resnet import Residual
+from trainer.architectures.wide_resnet import PreActivationResidual
 from trainer.errors import ConfigError, Problem
 
 REFERENCE = "reference_"  # buffers, by the number of the parameter
@@ -67,7 +67,7 @@ def branch_of(module: nn.Module) -> nn.Module | None:
     """The module whose output a residual block adds to its shortcut; None where the module is no such block."""
     if isinstance(module, StochasticDepth):
         return module
-    if isinstance(module, Block | Residual):
+    if isinstance(module, Residual | PreActivationResidual):
         return module.branch
     # torchvision's and timm's blocks: the last norm before the sum.
     last = {"BasicBlock": "bn2", "Bottleneck": "bn3"}.get(type(module).__name__)
