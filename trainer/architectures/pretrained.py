@@ -58,7 +58,9 @@ def timm_model(option: Timm, shape: Shape, num_classes: int, activation: Activat
         raise ConfigError(Problem("architecture.weights", option.weights, text))
     model = _create_timm_model(timm, option, shape)
     if file is not None:
-        with _weights_must_fit(option):
+        from safetensors import SafetensorError  # a dependency of timm
+
+        with _weights_must_fit(option, SafetensorError):
             timm.models.load_checkpoint(model, str(file), weights_only=True)
     model.reset_classifier(num_classes)
     return _adapt(model, option, shape, activation)
@@ -85,7 +87,7 @@ def _import_timm() -> Any:
     return timm
 
 
-def _create_timm_model(timm: Any, option: Timm, shape: Shape) -> nn.Module:
+def _create_timm_model(timm: Any, option: Timm, shape: Shape) -> Any:
     pretrained = option.weights == "pretrained"
     size = {"img_size": shape[1:]} if shape[1] == shape[2] else {}
     try:
@@ -123,11 +125,11 @@ def _torchvision_weights(option: Torchvision) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _weights_must_fit(option: PublishedArchitecture) -> Iterator[None]:
-    """Turn the errors of reading and loading a local file of weights into a ConfigError."""
+def _weights_must_fit(option: PublishedArchitecture, *others: type[Exception]) -> Iterator[None]:
+    """Turn ``UNUSABLE_WEIGHTS`` and ``others``, raised while a local file is read and loaded, into a ConfigError."""
     try:
         yield
-    except UNUSABLE_WEIGHTS as error:
+    except (*UNUSABLE_WEIGHTS, *others) as error:
         text = f"does not fit {option.name}: {_reason(error)}"
         raise ConfigError(Problem("architecture.weights", option.weights, text)) from None
 
