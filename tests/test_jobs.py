@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import QUIET, load, result_of
 
-from trainer.architectures.ensemble import Ensemble, averaged
+from trainer.architectures.ensemble import Ensemble, average_logits
 from trainer.build import load_splits
 from trainer.config.compose import compose
 from trainer.config.schema import resolve
@@ -339,7 +339,7 @@ def test_members_normalised_otherwise_see_their_own_normalisation(train, run):
 def test_averaging_is_between_the_members():
     logits = [torch.randn(3, 4) for _ in range(3)]
     p = torch.stack([each.softmax(1) for each in logits]).mean(0)
-    assert torch.allclose(averaged(logits, "probabilities").softmax(1), p, atol=1e-6)
+    assert torch.allclose(average_logits(logits, "probabilities").softmax(1), p, atol=1e-6)
     model = Ensemble([torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)], "logits")
     x = torch.randn(5, 2)
     assert torch.allclose(model(x), (model.members[0](x) + model.members[1](x)) / 2, atol=1e-6)

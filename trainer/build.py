@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.architectures.layers import find_head, weight_layers
-from trainer.architectures.networks import forward_once
+from trainer.architectures.layers import find_head, forward_once, weight_layers
 from trainer.augmentation.batched import BatchedPipeline, unsupported
 from trainer.augmentation.per_image import PerImagePipeline
 from trainer.config.constraints import check_against_data, optimizer_and_schedule

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.architectures.layers import trained, weight_layers
+from trainer.architectures.layers import trainable_names, weight_layers
 from trainer.engine import distributed
 from trainer.engine.metrics import RunningMetrics
 from trainer.hardware import Precision
@@ -139,7 +139,7 @@ class Run:
     def enter(self) -> None:
         """Begin the present phase: its parameters become trainable, with an optimizer of their own, the others are frozen."""
         phase = self.phase
-        names = trained(self.model, phase.trainable) - self.fixed
+        names = trainable_names(self.model, phase.trainable) - self.fixed
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in names)
         norms = [(name, m) for name, m in self.model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

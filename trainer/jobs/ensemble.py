@@ -223,7 +223,7 @@ def joined(members: list[Content], average: str) -> Content:
 
 def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, list[dict[str, Any]]]:
     """The part of the data that was looked at, and accuracy, loss, calibration error and cost of each member and of all."""
-    from trainer.architectures.ensemble import averaged
+    from trainer.architectures.ensemble import average_logits
     from trainer.build import compute, place
     from trainer.engine import checkpoint
     from trainer.inference import TrainedModel, member_of
@@ -241,7 +241,7 @@ def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, lis
         )
         found.append(outputs)
         rows.append({"name": member["name"], **compute_scores(outputs, labels, 1)[0], "seconds": member["seconds"]})
-    all_reduced = compute_scores(averaged(found, content["average"]), labels, 1)[0]
+    all_reduced = compute_scores(average_logits(found, content["average"]), labels, 1)[0]
     cost = (max if content["one_run"] else sum)(row["seconds"] for row in rows)
     return split, [*rows, {"name": "ensemble", **all_reduced, "seconds": cost}]
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth, stochastic_depth
 
 from trainer.architectures.layers import ACTIVATIONS, find_head
-from trainer.architectures.literature import Residual
-from trainer.architectures.networks import Block
+from trainer.architectures.resnet import Residual
+from trainer.architectures.wide_resnet import PreActivationResidual
 from trainer.errors import ConfigError, Problem
 from trainer.regularizers import options
 
@@ -72,7 +72,7 @@ def branch_of(module: nn.Module) -> nn.Module | None:
     """Return the module whose output a residual block adds to its shortcut; None if the module is not a residual block."""
     if isinstance(module, StochasticDepth):
         return module
-    if isinstance(module, Block | Residual):
+    if isinstance(module, Residual | PreActivationResidual):
         return module.branch
     # In the blocks of torchvision and timm: the last norm before the sum.
     last = {"BasicBlock": "bn2", "Bottleneck": "bn3"}.get(type(module).__name__)
