@@ -156,3 +156,30 @@ def test_a_broken_image_on_another_rank_is_named_and_ends_all_ranks(tmp_path):
     assert done.returncode != 0
     assert "is a broken picture" in done.stderr
     assert "Traceback" not in done.stderr.split("ChildFailedError")[0].split("elastic")[0]
+
+
+def test_converting_to_synchronized_batch_norm_keeps_names_parameters_statistics_and_subclasses():
+    from trainer.engine.distributed import SyncBatchNorm, convert_sync_batch_norm
+
+    class Special(torch.nn.BatchNorm2d):
+        pass
+
+    shared = torch.nn.BatchNorm2d(3, affine=False)
+    inner = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3, momentum=0.3), shared)
+    model = torch.nn.Sequential(inner, Special(3), shared, torch.nn.Flatten(), torch.nn.BatchNorm1d(12)).eval()
+    x = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    state, parameters, before = model.state_dict(), dict(model.named_parameters()), model(x)
+    converted = convert_sync_batch_norm(model, torch.device("cpu"))
+    assert list(converted.state_dict()) == list(state)
+    assert all(converted.state_dict()[name].data_ptr() == value.data_ptr() for name, value in state.items())
+    assert [(name, id(p)) for name, p in converted.named_parameters()] == [
+        (name, id(p)) for name, p in parameters.items()
+    ]
+    assert [type(m) for m in converted.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)].count(
+        Special
+    ) == 1
+    assert isinstance(converted[0][1], SyncBatchNorm)
+    assert converted[0][1].momentum == 0.3
+    assert not converted[0][1].training
+    assert torch.equal(converted(x), before)
+    assert isinstance(convert_sync_batch_norm(torch.nn.BatchNorm2d(3), torch.device("cpu")), SyncBatchNorm)

@@ -174,7 +174,11 @@ def convert_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        if type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d):
+        # Not their subclasses, which may compute something else as well.
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or type(module) not in (
+            nn.BatchNorm1d,
+            nn.BatchNorm2d,
+        ):
             continue
         if not name:
             return synchronized(module)
