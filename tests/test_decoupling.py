@@ -70,10 +70,9 @@ def test_the_findings_do_not_depend_on_the_observers_that_only_write_or_print(le
 
 
 def test_without_the_diagnosis_there_are_no_findings(train):
-    result, out = trained(train, "run", tuple(name for name in DEFAULT if name != "diagnosis"))
+    result, _ = trained(train, "run", tuple(name for name in DEFAULT if name != "diagnosis"))
     assert "findings" not in result
     assert not Path("run/findings.json").exists()
-    assert "still improving" not in out
 
 
 def test_result_json_is_complete_before_any_observer_shows_the_result(tmp_path):
@@ -99,8 +98,8 @@ def test_an_alert_is_printed_with_and_without_console(observers, train):
     small = [o for o in SMALL if not o.startswith(("architecture", "optimizer"))]
     code, _, err = train(*small, *NAN, f"observer=[{observers}]", "output=run")
     assert code == 0
-    (line,) = [line for line in err.splitlines() if line.startswith("not a number")]
-    assert "step 4 " in line
+    (line,) = [line for line in err.splitlines() if "step 4 " in line]
+    assert "1 (Linear, in its weights)" in line
 
 
 def test_alerts_go_through_the_display_of_the_console_while_it_is_drawn(monkeypatch, capsys):

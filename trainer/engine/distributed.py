@@ -174,11 +174,8 @@ def convert_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        # Not their subclasses, which may compute something else as well.
-        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or type(module) not in (
-            nn.BatchNorm1d,
-            nn.BatchNorm2d,
-        ):
+        is_subclass = type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d)  # may compute something else as well
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or is_subclass:
             continue
         if not name:
             return synchronized(module)
