@@ -17,8 +17,8 @@ from trainer.build import build
 from trainer.config.compose import compose
 from trainer.config.schema import resolve
 from trainer.engine.loop import fit
-from trainer.engine.observer import Observer
 from trainer.engine.lr_range_test import lr_range_curve
+from trainer.engine.observer import Observer
 from trainer.engine.run import snapshot
 
 SMALL = (
