@@ -135,8 +135,8 @@ def run(config: Config, overrides: Sequence[str], directory: Path | None = None)
     from trainer.engine import distributed
 
     distributed.start()
-    directory = distributed.broadcast(directory)
-    code = config.job(_with_range_test(config, directory), directory, list(overrides))
+    common: Path = distributed.broadcast(directory)  # the clocks of the processes may differ
+    code = config.job(_with_range_test(config, common), common, list(overrides))
     distributed.end()
     return code
 

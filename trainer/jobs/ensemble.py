@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainer.engine.observer import Observer
 from trainer.errors import ConfigError, Problem, check
-from trainer.jobs.fit import INTERRUPTED, train_and_evaluate
+from trainer.exit_codes import INTERRUPTED
+from trainer.jobs.fit import train_and_evaluate
 from trainer.run_dir import check_available, create_run_dir, write, write_json
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.data import Splits
     from trainer.engine.run import Run
+    from trainer.engine.view import RunView
 
 Content = dict[str, Any]  # of a checkpoint
 
@@ -165,27 +168,18 @@ def content_of(
     return {"info": info, "model": copy.deepcopy(weights), "name": name, "seconds": result["seconds"], "row": best}
 
 
-class SnapshotCollector:
+class SnapshotCollector(Observer):
     """Copies the weights at the end of every cycle."""
 
     def __init__(self, ends: list[float]) -> None:
         self.ends, self.kept = list(ends), []
 
-    def on_fit_start(self, run: Run) -> None:
-        pass
-
-    def on_step_end(self, run: Run) -> None:
+    def on_step_end(self, run: RunView) -> None:
         from trainer.engine.run import snapshot
 
         if self.ends and run.time >= self.ends[0] - 1e-9:
             end = self.ends.pop(0)
             self.kept.append((end, snapshot(run.model), {}))
-
-    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
-        pass
-
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        pass
 
 
 def alike(members: list[Content], splits: Splits) -> None:
@@ -224,7 +218,7 @@ def joined(members: list[Content], average: str) -> Content:
 def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, list[dict[str, Any]]]:
     """The part of the data that was looked at, and accuracy, loss, calibration error and cost of each member and of all."""
     from trainer.architectures.ensemble import average_logits
-    from trainer.build import compute, place
+    from trainer.build import compute, to_device
     from trainer.engine import checkpoint
     from trainer.inference import TrainedModel, member_of
     from trainer.jobs.evaluate import collect_outputs, compute_scores
@@ -235,7 +229,7 @@ def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, lis
     found: list[Tensor] = []
     rows = []
     for member in content["members"]:
-        model = place(member_of(info, member).eval(), precision)
+        model = to_device(member_of(info, member).eval(), precision)
         outputs, labels = collect_outputs(
             config, TrainedModel(model, precision, info, Path(), "model"), splits, [split]
         )

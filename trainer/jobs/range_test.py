@@ -76,7 +76,7 @@ class RangeTest:
 
     def keep(self, run: Run, rates: list[float], losses: list[float], reading: Reading | None) -> None:
         """The curve as numbers, as a picture, and on TensorBoard."""
-        from trainer.observers.event_writer import writer
+        from trainer.observers.event_writers import EventWriters
         from trainer.report.lr_range import lr_range_figure
 
         assert run.folder is not None
@@ -86,7 +86,7 @@ class RangeTest:
             return
         figure = lr_range_figure(rates, losses, line, reading, self.scale)
         figure.savefig(run.folder / "range_test.png", dpi=110)
-        board = writer(run, "train")
+        board = EventWriters(run.folder)("train")
         for i, (rate, loss, value) in enumerate(zip(rates, losses, line, strict=True)):
             board.add_scalar("range_test/lr", rate, i)
             board.add_scalar("range_test/loss", loss, i)

@@ -50,6 +50,10 @@ class Regularizer:
         """Return the requirements that are not met, in words."""
         return []
 
+    def for_inference(self) -> Regularizer:
+        """Return what changes the model in the same way, but needs nothing else that only training has."""
+        return self
+
 
 class Chain(Regularizer):
     """Several regularizers as one, by name; they act in the given order.

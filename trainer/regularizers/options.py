@@ -177,5 +177,8 @@ class SoftSharing(Regularizer):
         str | None, Field(description="checkpoint file with the reference weights; null = the initial weights")
     ] = None
 
+    def for_inference(self) -> SoftSharing:
+        return SoftSharing(strength=self.strength)  # the file of the reference may no longer exist
+
     model = implemented_by("trainer.regularizers.penalties:add_reference")
     penalty = implemented_by("trainer.regularizers.penalties:soft_sharing")
