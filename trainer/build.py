@@ -33,7 +33,7 @@ from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
 
-RESIDENT_LIMIT = 4 * 2**30  # bytes of uint8 pictures that are held in memory without being asked to
+IN_MEMORY_LIMIT = 4 * 2**30  # bytes of uint8 images up to which data.loading=auto keeps them in memory
 
 
 def build(config: Config, folder: Path | None = None, splits: Splits | None = None) -> Run:
@@ -51,7 +51,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     if config.engine.sync_batch_norm and distributed.world_size() > 1:
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
-    last = loaders["train"].size_of(len(loaders["train"]) - 1)
+    last = loaders["train"].images_in(len(loaders["train"]) - 1)
     problems = check_against_data(config, splits, last, has_batch_norm(model), distributed.world_size())
     problems += optimizer_and_schedule(config, option)
     if problems:
@@ -170,10 +170,10 @@ def optimizer_option(config: Config) -> Optimizer:
 def build_loaders(config: Config, splits: Splits, precision: Precision, notes: list[str]) -> dict[str, Any]:
     """The three sets on their way to the model, as ``train``, ``validation`` and ``test``; None where there is none."""
     transforms = [t for t in config.augmentation.values() if t is not None]
-    resident = choose_loading(config, splits, transforms, notes)
+    in_memory = choose_loading(config, splits, transforms, notes)
     size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
-    kind, common = loader_class(config, splits, precision, resident)
-    pipeline = (BatchedPipeline if resident else PerImagePipeline)(transforms, splits.shape) if transforms else None
+    kind, common = loader_class(config, splits, precision, in_memory)
+    pipeline = (BatchedPipeline if in_memory else PerImagePipeline)(transforms, splits.shape) if transforms else None
     train = kind(
         splits.train, **common, batch_size=size, seed=config.seed, pipeline=pipeline, drop_last=config.data.drop_last
     )
@@ -185,19 +185,19 @@ def build_loaders(config: Config, splits: Splits, precision: Precision, notes: l
     return {"train": train, **rest}
 
 
-def loader_class(config: Config, splits: Splits, precision: Precision, resident: bool) -> tuple[Any, dict[str, Any]]:
+def loader_class(config: Config, splits: Splits, precision: Precision, in_memory: bool) -> tuple[Any, dict[str, Any]]:
     """The class of loader and what all loaders of a run are told."""
     common: dict[str, Any] = {
         "num_classes": len(splits.classes),
         "mean": splits.mean,
         "std": splits.std,
-        "per_picture": config.data.normalize == "channel",
+        "per_image": config.data.normalize == "channel",
         "device": precision.device,
         "channels_last": precision.channels_last,
-        "process": distributed.rank(),
-        "processes": distributed.world_size(),
+        "rank": distributed.rank(),
+        "world_size": distributed.world_size(),
     }
-    if resident:
+    if in_memory:
         return InMemoryLoader, common
     return StreamingLoader, common | {
         "shape": splits.shape,
@@ -242,23 +242,23 @@ def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Modul
 
 
 def choose_loading(config: Config, splits: Splits, transforms: list[Any], notes: list[str]) -> bool:
-    """Whether the pictures are resident on the device; what was chosen for the user, and why, goes to ``notes``."""
-    way = config.data.way
-    obstacles = unsupported(transforms)
-    in_memory = isinstance(splits.train, ImageArray)
-    if way == "resident" and (obstacles or not in_memory):
-        why = f"{', '.join(obstacles)} has no batched form" if obstacles else "the pictures are files to be decoded"
-        raise ConfigError(Problem("data.way", way, f"is not possible: {why}", "data.way=workers or auto"))
-    if way != "auto":
-        return way == "resident"
+    """Return whether the images are kept in memory; what ``auto`` chooses, and why, is added to ``notes``."""
+    loading, unbatched = config.data.loading, unsupported(transforms)
+    no_batched_form = f"{', '.join(unbatched)} has no batched form"
+    if loading == "in_memory" and (unbatched or isinstance(splits.train, ImageFiles)):
+        reason = no_batched_form if unbatched else "the images are files that have to be decoded"
+        text = f"is not possible: {reason}"
+        raise ConfigError(Problem("data.loading", loading, text, "data.loading=streaming or auto"))
+    if loading != "auto":
+        return loading == "in_memory"
     if isinstance(splits.train, ImageFiles):
-        notes.append("pictures are decoded by workers")
+        notes.append("streaming images: they are decoded from files")
         return False
-    if obstacles:
-        notes.append(f"pictures go through workers: {', '.join(obstacles)} has no batched form")
+    if unbatched:
+        notes.append(f"streaming images: {no_batched_form}")
         return False
-    resident = splits.train.nbytes <= RESIDENT_LIMIT
-    notes.append(
-        "pictures are resident, augmented by the batch" if resident else "pictures are too many to be resident"
-    )
-    return resident
+    if splits.train.nbytes > IN_MEMORY_LIMIT:
+        notes.append(f"streaming images: they take more than {IN_MEMORY_LIMIT / 2**30:g} GiB")
+        return False
+    notes.append("images in memory, augmented per batch")
+    return True

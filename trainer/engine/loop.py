@@ -80,7 +80,7 @@ def train_epoch(run: Run, observers: Observers, watching: Stopwatch, asked: Call
         if several:
             reseed(run)
         train_step(run, x, y, run.train.weight(run.clock.batch) if several else 1.0)
-        pictures += run.train.size_of(run.clock.batch)
+        pictures += run.train.images_in(run.clock.batch)
         run.clock.batch += 1
         run.clock.step += 1
         if run.averaged is not None:

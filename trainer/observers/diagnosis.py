@@ -79,7 +79,7 @@ class Diagnosis(Observer):
 def dataset_info(run: Run) -> dict[str, Any]:
     """What the diagnosis asks about the data and the run."""
     parts = {name: getattr(run, name) for name in ("train", "validation", "test") if getattr(run, name) is not None}
-    labels = run.train.pictures.labels  # pyright: ignore[reportAttributeAccessIssue]
+    labels = run.train.dataset.labels  # pyright: ignore[reportAttributeAccessIssue]
     counted = Counter(int(label) for label in labels)
     counts = [counted.get(i, 0) for i in range(len(run.info.classes))]
     shares = [c / max(len(labels), 1) for c in counts]
@@ -89,7 +89,7 @@ def dataset_info(run: Run) -> dict[str, Any]:
         "class_counts": counts,
         "prior_entropy": -sum(p * math.log(p) for p in shares if p),
         **{name: part.num_images for name, part in parts.items()},
-        "duplicates": duplicates({name: part.pictures for name, part in parts.items()}),
+        "duplicates": duplicates({name: part.dataset for name, part in parts.items()}),
         "batch_size": run.train.batch_size,
         "steps_per_epoch": len(run.train),
         "lr": run.optimizer_option.lr,

@@ -183,8 +183,8 @@ def before_and_after(
 
     train: Any = run.train
     chosen = next(train.indices(epoch, batch))[1][:count]
-    read = np.stack([train.pictures.fitted(i, run.info.shape[1]) for i in chosen]).astype(np.float32) / 255
-    return read, as_pictures(run, x[: len(chosen)]), train.pictures.labels[chosen].tolist()
+    read = np.stack([train.dataset.center_crop(i, run.info.shape[1]) for i in chosen]).astype(np.float32) / 255
+    return read, as_pictures(run, x[: len(chosen)]), train.dataset.labels[chosen].tolist()
 
 
 def as_pictures(run: Run, x: Tensor) -> np.ndarray:
