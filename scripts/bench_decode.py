@@ -23,7 +23,7 @@ import bench_engine
 import cv2
 import numpy as np
 
-from trainer.data.decode import decode, fit
+from trainer.data.decode import decode, resize_and_center_crop
 
 SIZE = 224
 Decoder = Callable[[Path, bool], Any]
@@ -38,14 +38,14 @@ def pillow(path: Path, reduced: bool) -> Any:
     image = image.convert("RGB")
     scale = SIZE / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
-    return fit(np.asarray(image), SIZE)
+    return resize_and_center_crop(np.asarray(image), SIZE)
 
 
 def torchvision(path: Path, reduced: bool) -> Any:
     """It has no reduced scale."""
     from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
-    return fit(decode_jpeg(read_file(str(path)), ImageReadMode.RGB).permute(1, 2, 0).numpy(), SIZE)
+    return resize_and_center_crop(decode_jpeg(read_file(str(path)), ImageReadMode.RGB).permute(1, 2, 0).numpy(), SIZE)
 
 
 def area(path: Path, reduced: bool) -> Any:
@@ -53,12 +53,12 @@ def area(path: Path, reduced: bool) -> Any:
     image = decode(path, 3, SIZE if reduced else None)
     factor = SIZE / min(image.shape[:2])
     size = round(image.shape[1] * factor), round(image.shape[0] * factor)
-    return fit(cv2.resize(image, size, interpolation=cv2.INTER_AREA), SIZE)
+    return resize_and_center_crop(cv2.resize(image, size, interpolation=cv2.INTER_AREA), SIZE)
 
 
 def opencv(path: Path, reduced: bool) -> Any:
     """What this program does: OpenCV's decoder, torch's resizing."""
-    return fit(decode(path, 3, SIZE if reduced else None), SIZE)
+    return resize_and_center_crop(decode(path, 3, SIZE if reduced else None), SIZE)
 
 
 DECODERS: dict[str, Decoder] = {"pillow": pillow, "torchvision": torchvision, "opencv, by area": area, "opencv": opencv}
@@ -101,7 +101,7 @@ def ahead(folder: Path, rounds: int) -> None:
         found: dict[int, list[float]] = {depth: [] for depth in depths}
         for epoch in range(rounds):
             for depth in depths:
-                workers.AHEAD = depth
+                workers.PREFETCH = depth
                 begin = time.perf_counter()
                 for x, y in run.train.batches(epoch):
                     train_step(run, x, y)

@@ -105,7 +105,7 @@ def hand_written(run: Any, case: str, best: bool) -> Step:
     if not best:
         model = model.to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    pictures, labels = run.train.pictures, torch.from_numpy(run.train.pictures.labels)
+    pictures, labels = run.train.dataset, torch.from_numpy(run.train.dataset.labels)
     total = torch.zeros((), device=device)
     if case == "jpeg":
         batches = decoded(run, pictures.paths, labels) if best else loaded(pictures.paths, labels, False)
@@ -167,7 +167,7 @@ def decoded(run: Any, paths: list[Path], labels: Any) -> Iterator[Any]:
     import torch
     from torch.nn import functional
 
-    from trainer.data.decode import step_back
+    from trainer.data.decode import lower_priority
 
     cv2.setNumThreads(0)
     device, side = run.precision.device, 224
@@ -183,7 +183,7 @@ def decoded(run: Any, paths: list[Path], labels: Any) -> Iterator[Any]:
     def batch(index: Any) -> Any:
         return torch.stack([picture(paths[i]) for i in index.tolist()]), labels[index]
 
-    with ThreadPoolExecutor(2, "decode", step_back) as pool:
+    with ThreadPoolExecutor(2, "decode", lower_priority) as pool:
         waiting: deque[Any] = deque()
         while True:
             for index in torch.randperm(len(paths)).split(BATCH):

@@ -40,7 +40,7 @@ MANNERS: dict[str, list[str]] = {
     "compiled": ["engine.compile=default", "engine.graph=off"],
     "compiled, graph": ["engine.compile=default"],
     "compiled by reduce-overhead": ["engine.compile=reduce-overhead"],
-    "pictures streamed": ["data.way=workers"],
+    "pictures streamed": ["data.loading=streaming"],
     "plain loop": [],
     "best loop": [],
     "best loop, graph": [],
@@ -58,9 +58,9 @@ def graph_loop(run: Any, case: str) -> bench_engine.Step:
         raise SystemExit("a CUDA graph needs a GPU")
     model = copy.deepcopy(run.model).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, fused=True)
-    labels, total = torch.from_numpy(run.train.pictures.labels), torch.zeros((), device="cuda")
+    labels, total = torch.from_numpy(run.train.dataset.labels), torch.zeros((), device="cuda")
     batches = bench_engine.resident(
-        run, run.train.pictures.images, labels, "augmentation=[crop,flip]" in bench_engine.CASES[case]
+        run, run.train.dataset.images, labels, "augmentation=[crop,flip]" in bench_engine.CASES[case]
     )
     x, y = (part.clone() for part in next(batches))
 

@@ -71,7 +71,7 @@ def work(case: str, tuned: bool, steps: int, folder: str) -> tuple[Any, Any, Any
     import torch
 
     run, _ = bench_engine.run_of("resnet20" if case == "mixup" else case, "cpu", folder)
-    pictures, labels = run.train.pictures, torch.from_numpy(run.train.pictures.labels)
+    pictures, labels = run.train.dataset, torch.from_numpy(run.train.dataset.labels)
     images = pictures.paths if case == "jpeg" else pictures.images
     model, augmented = run.model, case in ("resnet20", "mixup")
     if tuned:
@@ -265,7 +265,7 @@ def timm_loaded(case: str, folder: str) -> Iterator[Any]:
         loader = create_loader(found, input_size=(3, 224, 224), no_aug=True, **common)
     else:
         run, _ = bench_engine.run_of("resnet20", "cpu", folder + "/loader")
-        pictures = run.train.pictures
+        pictures = run.train.dataset
 
         class Set:
             transform: Any = None

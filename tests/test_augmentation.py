@@ -1,4 +1,4 @@
-"""The options of the augmentation group: their files, their ranges, their order, and what they refuse."""
+"""The options of the augmentation group: their files, ranges and order, and what both forms guarantee."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import torch
 import yaml
 
 from trainer import augmentation as aug
-from trainer.augmentation import unbatched as single
-from trainer.augmentation.batched import BatchedPipeline, unsupported
+from trainer.augmentation.batched import BatchedPipeline
 from trainer.augmentation.per_image import PerImagePipeline
-from trainer.augmentation.transforms import name_of
-from trainer.errors import ConfigError
+from trainer.augmentation.transforms import transform_name, unsupported
+from trainer.config.instantiate import External, instantiate
 
 CONF = Path(__file__).parent.parent / "conf" / "augmentation"
 PRESETS = {"none", "cifar", "imagenet", "mnist", "heavy"}
@@ -27,38 +26,38 @@ BATCHED = [
     aug.Flip(), aug.VerticalFlip(), aug.Crop(), aug.Rotation(), aug.Scale(), aug.Translation(), aug.Shear(),
     aug.GaussianNoise(), aug.BrightnessContrast(),
 ]  # fmt: skip
-SINGLE = [single.Perspective(), single.Elastic(), single.Blur(), single.RandomResizedCrop(), single.TrivialAugment()]
+PER_IMAGE = [aug.Perspective(), aug.Elastic(), aug.Blur(), aug.RandomResizedCrop(), aug.TrivialAugment()]
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 7, 12), (1, 9, 5), (3, 1, 4)]
 
 
-def pictures(shape: tuple[int, int, int], n: int = 16) -> list[np.ndarray]:
+def images_of_shape(shape: tuple[int, int, int], n: int = 16) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return list(rng.integers(0, 256, (n, *shape[1:], shape[0]), dtype=np.uint8))
 
 
 def batch(shape: tuple[int, int, int], n: int = 16) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pictures(shape, n))).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.stack(images_of_shape(shape, n))).permute(0, 3, 1, 2).contiguous()
 
 
 OPTION_FILES = [f for f in sorted(CONF.glob("*.yaml")) if f.stem not in PRESETS]
 
 
 @pytest.mark.parametrize("file", OPTION_FILES, ids=lambda f: f.stem)
-def test_an_option_file_holds_every_parameter_with_its_default_and_a_comment(file):
+def test_an_option_file_lists_every_parameter_with_its_default_and_a_comment(file):
     text = file.read_text()
     node = yaml.safe_load(text)[file.stem]
     module, _, name = node.pop("_target_").rpartition(".")
     option = getattr(sys.modules[module], name)()
     as_read = {k: tuple(v) if isinstance(v, list) else v for k, v in node.items()}
     assert as_read == dataclasses.asdict(option)
-    assert name_of(option) == file.stem
+    assert transform_name(option) == file.stem
     assert text.startswith("# ")
     assert all("  # " in line for line in text.splitlines()[3:])
 
 
-def test_every_option_has_a_file_and_every_preset_is_made_of_options():
+def test_every_option_has_a_file_and_every_preset_consists_of_options():
     names = {f.stem for f in CONF.glob("*.yaml")}
-    assert names == {name_of(t) for t in BATCHED + SINGLE} | PRESETS
+    assert names == {transform_name(t) for t in BATCHED + PER_IMAGE} | PRESETS
     for preset in PRESETS - {"none"}:
         tree = yaml.safe_load((CONF / f"{preset}.yaml").read_text())
         parts = set(tree.pop("defaults")) - {"_self_"}
@@ -82,7 +81,6 @@ def test_every_option_has_a_file_and_every_preset_is_made_of_options():
 def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     from hydra import compose, initialize_config_dir
 
-    from trainer.config.instantiate import instantiate
     from trainer.config.schema import plain
 
     with initialize_config_dir(str(CONF.parent), version_base="1.3"):
@@ -91,74 +89,76 @@ def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     for name, node in tree.items():
         option, problems = instantiate(node, name, "")
         assert not problems
-        assert name_of(option) == name
+        assert transform_name(option) == name
         assert not (chosen in ("mnist", "heavy") and option.changes_classes)
 
 
 @pytest.mark.parametrize(
-    ("make", "key"),
+    ("name", "key", "value"),
     [
-        (lambda: aug.Flip(p=1.5), "p"),
-        (lambda: aug.Crop(padding=-1), "padding"),
-        (lambda: aug.Rotation(degrees=-3), "degrees"),
-        (lambda: aug.Rotation(degrees=181), "degrees"),
-        (lambda: aug.Scale(factor=(0.0, 1.0)), "factor"),
-        (lambda: aug.Scale(factor=(1.1, 0.9)), "factor"),
-        (lambda: aug.Translation(share=1.0), "share"),
-        (lambda: aug.Shear(degrees=45), "degrees"),
-        (lambda: aug.GaussianNoise(std=-0.1), "std"),
-        (lambda: aug.BrightnessContrast(contrast=2), "contrast"),
-        (lambda: single.Perspective(strength=0.5), "strength"),
-        (lambda: single.Elastic(sigma=0.5), "sigma"),
-        (lambda: single.Blur(sigma=(0.0, 1.0)), "sigma"),
-        (lambda: single.RandomResizedCrop(scale=(0.5, 1.5)), "scale"),
-        (lambda: single.RandomResizedCrop(p=0.5), "p"),
+        ("Flip", "p", 1.5),
+        ("Crop", "padding", -1),
+        ("Rotation", "degrees", -3),
+        ("Rotation", "degrees", 181),
+        ("Scale", "factor", (0.0, 1.0)),
+        ("Scale", "factor", (1.1, 0.9)),
+        ("Translation", "fraction", 1.0),
+        ("Shear", "degrees", 45),
+        ("GaussianNoise", "std", -0.1),
+        ("BrightnessContrast", "contrast", 2),
+        ("Perspective", "strength", 0.5),
+        ("Elastic", "sigma", 0.5),
+        ("Blur", "sigma", (0.0, 1.0)),
+        ("RandomResizedCrop", "scale", (0.5, 1.5)),
+        ("RandomResizedCrop", "p", 0.5),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name(make, key):
-    with pytest.raises(ConfigError, match=f"^{key} = .*must be"):
-        make()
+def test_a_value_out_of_range_is_an_error_that_names_the_parameter(name, key, value):
+    option, problems = instantiate({"_target_": f"trainer.augmentation.{name}", key: value}, "augmentation.x", "")
+    assert option is None
+    assert [problem.key for problem in problems] == [f"augmentation.x.{key}"]
+    assert problems[0].allowed.startswith("must be")
+    with pytest.raises(ValueError, match=key):
+        getattr(aug, name)(**{key: value})
 
 
 def test_only_flips_change_classes_and_they_can_be_forced():
-    assert [name_of(t) for t in BATCHED + SINGLE if t.changes_classes] == ["flip", "vertical_flip"]
+    assert [transform_name(t) for t in BATCHED + PER_IMAGE if t.changes_classes] == ["flip", "vertical_flip"]
     assert not aug.Flip().force
     assert aug.VerticalFlip(force=True).force
 
 
-def test_what_has_no_batched_form_is_named():
+def test_transforms_without_a_batched_form_are_named():
     assert unsupported(BATCHED) == []
-    assert unsupported(SINGLE) == ["perspective", "elastic", "blur", "random_resized_crop", "trivial_augment"]
+    assert unsupported(PER_IMAGE) == ["perspective", "elastic", "blur", "random_resized_crop", "trivial_augment"]
     with pytest.raises(ValueError, match="elastic, blur"):
-        BatchedPipeline([aug.Flip(), single.Elastic(), single.Blur()], (1, 8, 8))
+        BatchedPipeline([aug.Flip(), aug.Elastic(), aug.Blur()], (1, 8, 8))
 
 
-def test_a_class_that_is_not_ours_goes_through_workers_by_its_own_name():
+def test_a_third_party_transform_has_only_the_per_image_form_and_its_own_name():
     from albumentations import InvertImg
 
-    from trainer.config.instantiate import External
-
-    foreign = External(InvertImg, {"p": 1.0})
-    assert unsupported([foreign]) == ["InvertImg"]
-    (image,) = pictures((3, 6, 5), 1)
-    (found,) = PerImagePipeline([foreign], (3, 6, 5))([image], np.random.default_rng(0))
-    np.testing.assert_array_equal(found, 255 - image)
+    external = External(InvertImg, {"p": 1.0})
+    assert unsupported([external]) == ["InvertImg"]
+    (image,) = images_of_shape((3, 6, 5), 1)
+    (inverted,) = PerImagePipeline([external], (3, 6, 5))([image], np.random.default_rng(0))
+    np.testing.assert_array_equal(inverted, 255 - image)
 
 
-def test_pictures_of_any_size_are_taken_where_the_first_transform_resizes():
+def test_images_may_have_any_size_if_the_first_transform_resizes():
     shape = (3, 20, 30)
-    pipeline = PerImagePipeline([single.RandomResizedCrop(), aug.Flip()], shape)
+    pipeline = PerImagePipeline([aug.RandomResizedCrop(), aug.Flip()], shape)
     assert pipeline.resizes
     images = [np.zeros((h, w, 3), np.uint8) for h, w in ((50, 40), (10, 70), (20, 30))]
     assert [f.shape for f in pipeline(images, np.random.default_rng(0))] == [(20, 30, 3)] * 3
-    assert not PerImagePipeline([aug.Flip(), single.RandomResizedCrop()], shape).resizes
+    assert not PerImagePipeline([aug.Flip(), aug.RandomResizedCrop()], shape).resizes
     assert not PerImagePipeline([], shape).resizes
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_each_option_gives_workers_pictures_of_the_same_shape_and_the_same_for_the_same_rng(shape):
-    images = pictures(shape)
-    for option in [*BATCHED, *SINGLE]:
+def test_the_per_image_form_keeps_the_shape_and_is_a_function_of_the_generator(shape):
+    images = images_of_shape(shape)
+    for option in [*BATCHED, *PER_IMAGE]:
         pipeline = pickle.loads(pickle.dumps(PerImagePipeline([option], shape)))
         first, again = (pipeline(images, np.random.default_rng(5)) for _ in range(2))
         assert all(f.shape == i.shape and f.dtype == np.uint8 for f, i in zip(first, images, strict=True)), option
@@ -166,34 +166,34 @@ def test_each_option_gives_workers_pictures_of_the_same_shape_and_the_same_for_t
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_each_batched_option_keeps_shape_range_and_memory_format_and_is_the_same_in_both_formats(shape):
+def test_the_batched_form_keeps_shape_range_and_memory_format_and_is_equal_in_both_formats(shape):
     x = batch(shape)
-    apart = x.contiguous(memory_format=torch.channels_last)
+    x_channels_last = x.contiguous(memory_format=torch.channels_last)
     for option in BATCHED:
         pipeline = BatchedPipeline([option], shape)
-        found, other = pipeline(x, np.random.default_rng(5)), pipeline(apart, np.random.default_rng(5))
-        assert found.shape == x.shape
-        assert found.is_contiguous(), option
+        contiguous, other = pipeline(x, np.random.default_rng(5)), pipeline(x_channels_last, np.random.default_rng(5))
+        assert contiguous.shape == x.shape
+        assert contiguous.is_contiguous(), option
         assert other.is_contiguous(memory_format=torch.channels_last), option
-        assert torch.equal(found, other), option
-        assert found.min() >= 0
-        assert found.max() <= 255
-        assert torch.equal(found, found.floor() if found.is_floating_point() else found), option
-    assert torch.equal(x, batch(shape)), "the resident pictures themselves must not change"
+        assert torch.equal(contiguous, other), option
+        assert contiguous.min() >= 0
+        assert contiguous.max() <= 255
+        assert torch.equal(contiguous, contiguous.floor() if contiguous.is_floating_point() else contiguous), option
+    assert torch.equal(x, batch(shape)), "the batch itself must not change"
 
 
 def test_with_probability_zero_nothing_changes():
-    x, images = batch((3, 9, 8)), pictures((3, 9, 8))
+    x, images = batch((3, 9, 8)), images_of_shape((3, 9, 8))
     for option in BATCHED:
-        still = dataclasses.replace(option, p=0.0)
-        assert torch.equal(BatchedPipeline([still], (3, 9, 8))(x, np.random.default_rng(0)), x), option
-        found = PerImagePipeline([still], (3, 9, 8))(images, np.random.default_rng(0))
-        assert all(np.array_equal(f, i) for f, i in zip(found, images, strict=True)), option
+        never = dataclasses.replace(option, p=0.0)
+        assert torch.equal(BatchedPipeline([never], (3, 9, 8))(x, np.random.default_rng(0)), x), option
+        unchanged = PerImagePipeline([never], (3, 9, 8))(images, np.random.default_rng(0))
+        assert all(np.array_equal(f, i) for f, i in zip(unchanged, images, strict=True)), option
 
 
 def test_several_threads_may_share_a_pipeline():
-    pipeline = PerImagePipeline([aug.Rotation(), aug.Flip(), aug.GaussianNoise(), single.Elastic()], (3, 16, 16))
-    images = pictures((3, 16, 16), 8)
+    pipeline = PerImagePipeline([aug.Rotation(), aug.Flip(), aug.GaussianNoise(), aug.Elastic()], (3, 16, 16))
+    images = images_of_shape((3, 16, 16), 8)
     alone = [pipeline(images, np.random.default_rng(seed)) for seed in range(12)]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: pipeline(images, np.random.default_rng(seed)), range(12)))
@@ -203,30 +203,30 @@ def test_several_threads_may_share_a_pipeline():
 PROCESS = """
 import hashlib, numpy as np, torch
 from trainer.augmentation import *
-from trainer.augmentation.batched import ResidentPipeline
-from trainer.augmentation.per_image import WorkerPipeline
+from trainer.augmentation.batched import BatchedPipeline
+from trainer.augmentation.per_image import PerImagePipeline
 torch.set_num_threads({threads})
 options, shape = [Flip(), Rotation(), Scale(fill="wrap"), Crop(), GaussianNoise(), BrightnessContrast()], (3, 40, 40)
 images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
-x = ResidentPipeline(options, shape)(torch.from_numpy(images).permute(0, 3, 1, 2), np.random.default_rng(3))
-y = np.stack(WorkerPipeline(options, shape)(list(images), np.random.default_rng(3)))
+x = BatchedPipeline(options, shape)(torch.from_numpy(images).permute(0, 3, 1, 2), np.random.default_rng(3))
+y = np.stack(PerImagePipeline(options, shape)(list(images), np.random.default_rng(3)))
 digest = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in (x.numpy(), y)]
 """
 
 
-def test_another_process_with_another_number_of_threads_gets_the_same_pictures():
+def test_another_process_with_another_number_of_threads_gets_the_same_images():
     scope: dict = {}
     exec(PROCESS.format(threads=1), scope)
-    there = subprocess.run(
+    other = subprocess.run(
         [sys.executable, "-c", PROCESS.format(threads=2) + "print(*digest)"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert there.stdout.split() == scope["digest"]
+    assert other.stdout.split() == scope["digest"]
 
 
-def test_options_are_made_without_importing_torch_or_albumentations():
+def test_options_are_constructed_without_importing_torch_numpy_or_albumentations():
     code = (
-        "import sys; from trainer.augmentation import Flip, Rotation; from trainer.augmentation.unbatched import Blur\n"
+        "import sys; from trainer.augmentation import Blur, Flip, Rotation\n"
         "Flip(), Rotation(), Blur(); print({'torch', 'albumentations', 'cv2', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -1,8 +1,8 @@
-"""At fixed parameters both ways give the same pixels, and those that numpy and scipy give, for every fill.
+"""At fixed parameters both forms give the same pixels, and those of numpy and scipy, for every fill.
 
-Tolerances, in levels of 255, on noise. Moves of whole pixels: none. Interpolation against scipy in float64: 0.02 before
+Tolerances, in levels of 255, on noise. Shifts by whole pixels: none. Interpolation against scipy in float64: 0.02 before
 rounding. Against OpenCV: 5.x computes coordinates exactly, so 1 for the rounding of ties; 4.x rounds coordinates to
-1/32 pixel, that is up to 1/64 away in x and in y, which may be worth 255 · 2/64 = 8.
+1/32 pixel, an error of up to 1/64 in x and in y, which may change a value by 255 · 2/64 = 8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 
 from trainer.augmentation import affine as matrices
 from trainer.augmentation.albumentations import BORDERS
-from trainer.augmentation.functional import adjust_batch, crop_batch, flip_batch, on, warp_batch
+from trainer.augmentation.functional import adjust_batch, crop_batch, flip_batch, on_device, warp_batch
 
 FILLS = ["constant", "edge", "reflect", "symmetric", "wrap"]
 SCIPY = dict(zip(FILLS, ["grid-constant", "nearest", "mirror", "reflect", "grid-wrap"], strict=True))
@@ -36,15 +36,15 @@ def hwc(x: torch.Tensor) -> np.ndarray:
 
 @given(st.sampled_from(FILLS), st.integers(2, 9), st.integers(2, 9), st.integers(0, 12), st.integers(0, 2**32))
 @settings(max_examples=100, deadline=None)
-def test_a_crop_is_numpys_pad_and_a_slice_even_if_it_pads_by_more_than_the_picture(fill, h, w, padding, seed):
+def test_a_crop_is_numpys_pad_and_a_slice_even_if_the_padding_is_larger_than_the_image(fill, h, w, padding, seed):
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.integers(0, 256, (5, 2, h, w), dtype=np.uint8))
     top, left = torch.from_numpy(rng.integers(0, 2 * padding + 1, (2, 5)))
     wide = np.pad(x.numpy(), ((0, 0), (0, 0), (padding, padding), (padding, padding)), mode=fill)
     expected = np.stack([wide[n, :, t : t + h, s : s + w] for n, (t, s) in enumerate(zip(top, left, strict=True))])
     np.testing.assert_array_equal(crop_batch(x, top, left, padding, fill).numpy(), expected)
-    apart = crop_batch(x.contiguous(memory_format=torch.channels_last), top, left, padding, fill)
-    np.testing.assert_array_equal(apart.numpy(), expected)
+    x_channels_last = crop_batch(x.contiguous(memory_format=torch.channels_last), top, left, padding, fill)
+    np.testing.assert_array_equal(x_channels_last.numpy(), expected)
 
 
 @pytest.mark.parametrize("fill", FILLS)
@@ -65,7 +65,7 @@ def test_flips_have_the_pixels_of_albumentations(shape):
 
 
 def fixed(shape: tuple[int, int, int]) -> dict[str, tuple[np.ndarray, dict]]:
-    """Matrices at fixed parameters, and the arguments with which albumentations is to do the same."""
+    """Return matrices at fixed parameters, and the arguments with which albumentations does the same."""
     size, one = shape[1:], np.ones(1)
     return {
         "rotation 33": (matrices.rotations(33 * one, size), {"rotate": (33, 33)}),
@@ -73,13 +73,13 @@ def fixed(shape: tuple[int, int, int]) -> dict[str, tuple[np.ndarray, dict]]:
         "scale 0.6": (matrices.scalings(0.6 * one, size), {"scale": (0.6, 0.6), "keep_ratio": True}),
         "scale 1.7": (matrices.scalings(1.7 * one, size), {"scale": (1.7, 1.7), "keep_ratio": True}),
         "translation": (matrices.translations(3 * one, -2 * one), {"translate_px": {"x": (3, 3), "y": (-2, -2)}}),
-        "shear": (matrices.shearings(20 * one, -9 * one, size), {"shear": {"x": (-20, -20), "y": (9, 9)}}),
+        "shear": (matrices.shears(20 * one, -9 * one, size), {"shear": {"x": (-20, -20), "y": (9, 9)}}),
         "far away": (matrices.translations(50 * one, -40 * one), {"translate_px": {"x": (50, 50), "y": (-40, -40)}}),
     }
 
 
 def warped(x: torch.Tensor, forward: np.ndarray, fill: str) -> np.ndarray:
-    return hwc(warp_batch(x, on(x, np.linalg.inv(forward)[:, :2]), fill))
+    return hwc(warp_batch(x, on_device(x, np.linalg.inv(forward)[:, :2]), fill))
 
 
 @pytest.mark.parametrize("fill", FILLS)
@@ -111,9 +111,9 @@ def test_a_warp_has_the_pixels_of_scipy(shape, fill):
 
 def test_several_affine_transforms_are_resampled_once_in_their_order():
     from trainer.augmentation import Rotation, Shear, Translation
-    from trainer.augmentation.batched import chain_matrices
+    from trainer.augmentation.affine import chain_matrices
 
-    chain = [Translation(share=0.3), Rotation(degrees=90), Shear(degrees=30)]
+    chain = [Translation(fraction=0.3), Rotation(degrees=90), Shear(degrees=30)]
     rng, again = np.random.default_rng(7), np.random.default_rng(7)
     shift, turn, lean = (t.matrices(again, 4, (28, 20)) for t in chain)
     np.testing.assert_allclose(chain_matrices(chain, rng, 4, (28, 20)), lean @ turn @ shift)
@@ -123,10 +123,12 @@ def test_brightness_and_contrast_have_the_pixels_of_albumentations():
     x = batch((3, 32, 32))
     for brightness, contrast in ((0.2, 0.0), (-0.37, 0.5), (0.11, -0.3), (0.0, -1.0)):
         transform = A.RandomBrightnessContrast((brightness,) * 2, (contrast,) * 2, p=1.0)
-        found = adjust_batch(x, on(x, np.array([1 + contrast])), on(x, np.array([255 * brightness])))
+        found = adjust_batch(x, on_device(x, np.array([1 + contrast])), on_device(x, np.array([255 * brightness])))
         away = np.abs(hwc(found) - transform(image=hwc(x))["image"].astype(float))
         assert away.max() <= 1
-        assert away.mean() < 0.01  # float32 against float64 where a value is a whole number but for rounding
+        assert (
+            away.mean() < 0.01
+        )  # float32 and float64 truncate differently where a value is an integer but for rounding
 
 
 def test_sharpness_has_the_pixels_of_pil():

@@ -129,5 +129,5 @@ def test_every_augmentation_works_in_memory_and_streaming_on_grayscale_and_color
     words = [w for w in words if w not in ("data.size=16",) or size == 16]
     if augmentation == "none":
         words[-2] = "augmentation=none"
-    for way in ("auto", "workers"):
-        resumes_exactly(*words, f"data.way={way}")
+    for way in ("auto", "streaming"):
+        resumes_exactly(*words, f"data.loading={way}")

@@ -41,7 +41,7 @@ def test_the_engine_equals_a_hand_written_loop_bit_for_bit():
     rest = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.Adam(groups, lr=0.001, fused=True)
-    images, labels = data.pictures.images, torch.from_numpy(data.pictures.labels)
+    images, labels = data.dataset.images, torch.from_numpy(data.dataset.labels)
     steps = 0
     for epoch in range(2):
         order = np.random.default_rng([0, epoch, 0]).permutation(len(labels))

@@ -18,9 +18,9 @@ from conftest import QUIET, STATEFUL, history_of, load, result_of, same_run, sta
 from trainer.engine.interrupt import Interrupt
 
 WAYS = {
-    "resident": ("data.way=resident",),
-    "workers_0": ("data.way=workers", "data.num_workers=0"),
-    "workers_2": ("data.way=workers", "data.num_workers=2"),
+    "resident": ("data.loading=in_memory",),
+    "workers_0": ("data.loading=streaming", "data.num_workers=0"),
+    "workers_2": ("data.loading=streaming", "data.num_workers=2"),
 }
 
 

@@ -221,8 +221,8 @@ def test_a_profile_of_some_steps_is_a_trace_and_a_table(train):
     assert "convolution" in Path("run/profile.txt").read_text()
 
 
-@pytest.mark.parametrize("way", ["resident", "workers"])
-def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
+@pytest.mark.parametrize("way", ["in_memory", "streaming"])
+def test_the_pictures_of_a_plan_are_as_read_above_and_as_augmented_below(way):
     from trainer.observers.images import first_batch
 
     words = [
@@ -233,9 +233,9 @@ def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
         "batch_size=8",
         "augmentation=[rotation]",
     ]
-    run = build(resolve(compose([*words, f"data.way={way}", "data.num_workers=0"])))
+    run = build(resolve(compose([*words, f"data.loading={way}", "data.num_workers=0"])))
     before, after, labels = first_batch(run, 5)
     chosen = run.train.order(0)[:5]
-    assert np.allclose(before, run.train.pictures.images[chosen] / 255, atol=1e-6)
-    assert labels == run.train.pictures.labels[chosen].tolist()
+    assert np.allclose(before, run.train.dataset.images[chosen] / 255, atol=1e-6)
+    assert labels == run.train.dataset.labels[chosen].tolist()
     assert abs(after - before).mean() > 0.02

@@ -32,7 +32,7 @@ from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
 
-IN_MEMORY_LIMIT = 4 * 2**30  # bytes of uint8 images up to which data.way=auto holds them on the device
+IN_MEMORY_LIMIT = 4 * 2**30  # bytes of uint8 images up to which data.loading=auto keeps them in memory
 
 
 def build(config: Config, folder: Path | None = None, splits: Splits | None = None) -> Run:
@@ -54,7 +54,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     if config.engine.sync_batch_norm and distributed.world_size() > 1:
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
-    last = loaders["train"].size_of(len(loaders["train"]) - 1)
+    last = loaders["train"].images_in(len(loaders["train"]) - 1)
     problems = check_against_data(config, splits, last, has_batch_norm(model), distributed.world_size())
     problems += optimizer_and_schedule(config, option)
     if problems:
@@ -199,11 +199,11 @@ def loader_class(config: Config, splits: Splits, precision: Precision, in_memory
         "num_classes": len(splits.classes),
         "mean": splits.mean,
         "std": splits.std,
-        "per_picture": config.data.normalize == "channel",
+        "per_image": config.data.normalize == "channel",
         "device": precision.device,
         "channels_last": precision.channels_last,
-        "process": distributed.rank(),
-        "processes": distributed.world_size(),
+        "rank": distributed.rank(),
+        "world_size": distributed.world_size(),
     }
     if in_memory:
         return InMemoryLoader, common
@@ -247,21 +247,23 @@ def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Modul
 
 
 def choose_loading(config: Config, splits: Splits, transforms: list[Any], notes: list[str]) -> bool:
-    """Whether the images are held on the device; what was chosen for the user, and why, is added to ``notes``."""
-    way = config.data.way
-    unbatched = ", ".join(unsupported(transforms))
-    is_array = isinstance(splits.train, ImageArray)
-    if way == "resident" and (unbatched or not is_array):
-        reason = f"{unbatched} has no batched form" if unbatched else "the images are files, which are decoded"
-        raise ConfigError(Problem("data.way", way, f"is not possible: {reason}", "data.way=workers or auto"))
-    if way != "auto":
-        return way == "resident"
+    """Return whether the images are kept in memory; what ``auto`` chooses, and why, is added to ``notes``."""
+    loading, unbatched = config.data.loading, unsupported(transforms)
+    no_batched_form = f"{', '.join(unbatched)} has no batched form"
+    if loading == "in_memory" and (unbatched or isinstance(splits.train, ImageFiles)):
+        reason = no_batched_form if unbatched else "the images are files that have to be decoded"
+        text = f"is not possible: {reason}"
+        raise ConfigError(Problem("data.loading", loading, text, "data.loading=streaming or auto"))
+    if loading != "auto":
+        return loading == "in_memory"
     if isinstance(splits.train, ImageFiles):
-        notes.append("streaming: images are decoded by workers")
+        notes.append("streaming images: they are decoded from files")
         return False
     if unbatched:
-        notes.append(f"streaming: {unbatched} has no batched form")
+        notes.append(f"streaming images: {no_batched_form}")
         return False
-    in_memory = splits.train.nbytes <= IN_MEMORY_LIMIT
-    notes.append("in-memory: images are augmented in batches" if in_memory else "streaming: too many images for memory")
-    return in_memory
+    if splits.train.nbytes > IN_MEMORY_LIMIT:
+        notes.append(f"streaming images: they take more than {IN_MEMORY_LIMIT / 2**30:g} GiB")
+        return False
+    notes.append("images in memory, augmented per batch")
+    return True

@@ -1,4 +1,4 @@
-"""Our options as albumentations transforms: the only file that imports albumentations."""
+"""The options as albumentations transforms: the only module that imports albumentations when it is loaded."""
 
 from __future__ import annotations
 
@@ -7,14 +7,30 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks PyPI for the newest version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks PyPI for the latest version
 
 import albumentations as A
 import cv2
 import numpy as np
 
-from trainer.augmentation.batched import chain_matrices
-from trainer.augmentation.transforms import Shape, chains
+from trainer.augmentation.affine import chain_matrices
+from trainer.augmentation.options import (
+    Blur,
+    BrightnessContrast,
+    Crop,
+    Elastic,
+    Flip,
+    GaussianNoise,
+    Perspective,
+    RandomResizedCrop,
+    Rotation,
+    Scale,
+    Shear,
+    Translation,
+    TrivialAugment,
+    VerticalFlip,
+)
+from trainer.augmentation.transforms import Affine, AnyTransform, Shape, Transform, chains
 
 BORDERS = {
     "constant": cv2.BORDER_CONSTANT,
@@ -25,23 +41,23 @@ BORDERS = {
 }
 
 
-def compose(transforms: Sequence[Any], shape: Shape) -> A.Compose:
-    """One pipeline of all; a class which is not ours is constructed with the arguments the config gives it."""
-    parts: list[Any] = []
+def compose(transforms: Sequence[AnyTransform], shape: Shape) -> A.Compose:
+    """Return one pipeline of all; a third-party transform is constructed with the arguments from the config."""
+    steps: list[Any] = []
     for chain in chains(transforms):
         if len(chain) > 1:
-            parts.append(Warp(chain))
-        elif hasattr(chain[0], "albumentations"):
-            parts.append(chain[0].albumentations(shape))
+            steps.append(Warp(chain))
+        elif isinstance(chain[0], Transform):
+            steps.append(chain[0].albumentations(shape))
         else:
-            parts.append(chain[0].target(**chain[0].arguments))
-    return A.Compose(parts)
+            steps.append(chain[0].target(**chain[0].arguments))
+    return A.Compose(steps)
 
 
 class Warp(A.ImageOnlyTransform):
     """Several affine transforms, resampled once by the product of their matrices."""
 
-    def __init__(self, chain: Sequence[Any]) -> None:
+    def __init__(self, chain: Sequence[Affine]) -> None:
         super().__init__(p=1.0)
         self.chain, self.border = list(chain), BORDERS[chain[0].fill]
 
@@ -49,12 +65,12 @@ class Warp(A.ImageOnlyTransform):
         return {"matrix": chain_matrices(self.chain, self.random_generator, 1, params["shape"][:2])[0, :2]}
 
     def apply(self, img: np.ndarray, matrix: np.ndarray, **params: Any) -> np.ndarray:
-        found = cv2.warpAffine(img, matrix, img.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=self.border)
-        return found.reshape(img.shape)
+        warped = cv2.warpAffine(img, matrix, img.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=self.border)
+        return warped.reshape(img.shape)
 
 
 class Noise(A.ImageOnlyTransform):
-    """Normal noise, rounded; A.GaussNoise cuts fractions off, which makes it 3 % weaker, and has but 65,536 seeds."""
+    """Gaussian noise, rounded; A.GaussNoise truncates, which makes it 3 % weaker, and has only 65,536 seeds."""
 
     def __init__(self, std: float, p: float) -> None:
         super().__init__(p=p)
@@ -67,62 +83,87 @@ class Noise(A.ImageOnlyTransform):
         return np.clip(np.rint(noise + img), 0, 255).astype(np.uint8)
 
 
-def flip(p: float, vertical: bool) -> Any:
-    return A.VerticalFlip(p=p) if vertical else A.HorizontalFlip(p=p)
+def flip(option: Flip, shape: Shape) -> A.BasicTransform:
+    return A.HorizontalFlip(p=option.p)
 
 
-def crop(padding: int, shape: Shape, fill: str, p: float) -> Any:
-    cut = A.RandomCrop(shape[1], shape[2], p=1.0)
-    return A.Sequential([A.Pad(padding, border_mode=BORDERS[fill], p=1.0), cut], p=p)
+def vertical_flip(option: VerticalFlip, shape: Shape) -> A.BasicTransform:
+    return A.VerticalFlip(p=option.p)
 
 
-def affine(fill: str, p: float, **parameters: Any) -> Any:
+def crop(option: Crop, shape: Shape) -> A.Sequential:
+    pad = A.Pad(option.padding, border_mode=BORDERS[option.fill], p=1.0)
+    return A.Sequential([pad, A.RandomCrop(shape[1], shape[2], p=1.0)], p=option.p)
+
+
+def rotation(option: Rotation, shape: Shape) -> A.Affine:
+    return affine(option.fill, option.p, rotate=(-option.degrees, option.degrees))
+
+
+def scaling(option: Scale, shape: Shape) -> A.Affine:
+    return affine(option.fill, option.p, scale=option.factor, keep_ratio=True)
+
+
+def translation(option: Translation, shape: Shape) -> A.Affine:
+    x, y = option.max_shift(shape[1:])
+    return affine(option.fill, option.p, translate_px={"x": (-x, x), "y": (-y, y)})
+
+
+def shear(option: Shear, shape: Shape) -> A.Affine:
+    limits = (-option.degrees, option.degrees)
+    return affine(option.fill, option.p, shear={"x": limits, "y": limits})
+
+
+def affine(fill: str, p: float, **parameters: Any) -> A.Affine:
     return A.Affine(**parameters, interpolation=cv2.INTER_LINEAR, border_mode=BORDERS[fill], p=p)
 
 
-def gaussian_noise(std: float, p: float) -> Any:
-    return Noise(std, p)
+def gaussian_noise(option: GaussianNoise, shape: Shape) -> A.BasicTransform:
+    return Noise(option.std, option.p)
 
 
-def brightness_contrast(brightness: float, contrast: float, p: float) -> Any:
-    return A.RandomBrightnessContrast(brightness, contrast, p=p)
+def brightness_contrast(option: BrightnessContrast, shape: Shape) -> A.BasicTransform:
+    return A.RandomBrightnessContrast(option.brightness, option.contrast, p=option.p)
 
 
-def perspective(strength: float, fill: str, p: float) -> Any:
-    return A.Perspective(scale=(0.0, strength), border_mode=BORDERS[fill], interpolation=cv2.INTER_LINEAR, p=p)
+def perspective(option: Perspective, shape: Shape) -> A.BasicTransform:
+    scale, border = (0.0, option.strength), BORDERS[option.fill]
+    return A.Perspective(scale=scale, border_mode=border, interpolation=cv2.INTER_LINEAR, p=option.p)
 
 
-def elastic(alpha: float, sigma: float, fill: str, p: float) -> Any:
-    return A.ElasticTransform(alpha, sigma, border_mode=BORDERS[fill], noise_distribution="uniform", p=p)
+def elastic(option: Elastic, shape: Shape) -> A.BasicTransform:
+    border = BORDERS[option.fill]
+    return A.ElasticTransform(option.alpha, option.sigma, border_mode=border, noise_distribution="uniform", p=option.p)
 
 
-def blur(sigma: tuple[float, float], p: float) -> Any:
-    return A.GaussianBlur(blur_limit=0, sigma_limit=sigma, p=p)  # 0: as wide as the deviation needs
+def blur(option: Blur, shape: Shape) -> A.BasicTransform:
+    return A.GaussianBlur(blur_limit=0, sigma_limit=option.sigma, p=option.p)  # 0: a kernel as wide as sigma needs
 
 
-def random_resized_crop(scale: tuple[float, float], ratio: tuple[float, float], shape: Shape) -> Any:
+def random_resized_crop(option: RandomResizedCrop, shape: Shape) -> A.BasicTransform:
     return A.RandomResizedCrop(
-        size=shape[1:], scale=scale, ratio=ratio, interpolation=cv2.INTER_LINEAR, area_for_downscale="image", p=1.0
-    )
+        size=shape[1:], scale=option.scale, ratio=option.ratio, interpolation=cv2.INTER_LINEAR,
+        area_for_downscale="image", p=1.0,
+    )  # fmt: skip
 
 
-def trivial_augment(shape: Shape, fill: str, p: float) -> Any:
+def trivial_augment(option: TrivialAugment, shape: Shape) -> A.OneOf:
     """The fourteen operations of the wide search space, one of which is drawn."""
-    lean = math.degrees(math.atan(0.99))
-    across, down = min(32, shape[2] - 1), min(32, shape[1] - 1)
-    factor, still = (0.01, 1.99), (1.0, 1.0)
+    angle = math.degrees(math.atan(0.99))
+    x, y = min(32, shape[2] - 1), min(32, shape[1] - 1)
+    factor, identity = (0.01, 1.99), (1.0, 1.0)
 
-    def jitter(**changed: tuple[float, float]) -> Any:
-        limits = {"brightness": still, "contrast": still, "saturation": still} | changed
+    def jitter(**changed: tuple[float, float]) -> A.BasicTransform:
+        limits = {"brightness": identity, "contrast": identity, "saturation": identity} | changed
         return A.ColorJitter(**limits, hue=(0, 0), p=1.0)
 
     operations = [
         A.NoOp(p=1.0),
-        affine(fill, 1.0, shear={"x": (-lean, lean), "y": (0, 0)}),
-        affine(fill, 1.0, shear={"x": (0, 0), "y": (-lean, lean)}),
-        affine(fill, 1.0, translate_px={"x": (-across, across), "y": (0, 0)}),
-        affine(fill, 1.0, translate_px={"x": (0, 0), "y": (-down, down)}),
-        affine(fill, 1.0, rotate=(-135, 135)),
+        affine(option.fill, 1.0, shear={"x": (-angle, angle), "y": (0, 0)}),
+        affine(option.fill, 1.0, shear={"x": (0, 0), "y": (-angle, angle)}),
+        affine(option.fill, 1.0, translate_px={"x": (-x, x), "y": (0, 0)}),
+        affine(option.fill, 1.0, translate_px={"x": (0, 0), "y": (-y, y)}),
+        affine(option.fill, 1.0, rotate=(-135, 135)),
         jitter(brightness=factor),
         jitter(contrast=factor),
         jitter(saturation=factor),
@@ -132,11 +173,11 @@ def trivial_augment(shape: Shape, fill: str, p: float) -> Any:
         A.AutoContrast(p=1.0),
         A.Equalize(p=1.0),
     ]
-    return A.OneOf(operations, p=p)
+    return A.OneOf(operations, p=option.p)
 
 
 class Sharpness(A.ImageOnlyTransform):
-    """f v + (1 - f) smooth(v), with f from 1 ± ``limit``: below 1 it blurs, above it sharpens (as PIL's enhancer)."""
+    """f v + (1 - f) smooth(v), with f uniform in 1 ± ``limit``: below 1 it blurs, above it sharpens (PIL's ``Sharpness``)."""
 
     def __init__(self, limit: float) -> None:
         super().__init__(p=1.0)
@@ -147,8 +188,8 @@ class Sharpness(A.ImageOnlyTransform):
 
     def apply(self, img: np.ndarray, factor: float, **params: Any) -> np.ndarray:
         smooth = cv2.filter2D(img, -1, np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13).reshape(img.shape)
-        found = img.copy()  # PIL leaves the outermost pixels as they are
+        result = img.copy()  # PIL leaves the outermost pixels as they are
         if min(img.shape[:2]) > 2:
             inside = np.s_[1:-1, 1:-1]
-            found[inside] = cv2.addWeighted(img, factor, smooth, 1 - factor, 0).reshape(img.shape)[inside]
-        return found
+            result[inside] = cv2.addWeighted(img, factor, smooth, 1 - factor, 0).reshape(img.shape)[inside]
+        return result

@@ -1,67 +1,70 @@
-"""The resident way: a whole batch is augmented by a few tensor operations, with random numbers from numpy."""
+"""The batched form: a whole batch is augmented by a few tensor operations, with random numbers from numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
-from trainer.augmentation.transforms import Affine, Shape, Transform, chains, name_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def unsupported(transforms: Sequence[Any]) -> list[str]:
-    """The names of the transforms that have no batched form.
-
-    >>> from trainer.augmentation import Flip
-    >>> from trainer.augmentation.unbatched import Elastic
-    >>> unsupported([Flip(), Elastic()])
-    ['elastic']
-    """
-    return [name_of(t) for t in transforms if not _batched(t)]
-
-
-def _batched(t: Any) -> bool:
-    return isinstance(t, Affine) or (isinstance(t, Transform) and type(t).batch is not Transform.batch)
+from trainer.augmentation.affine import chain_matrices
+from trainer.augmentation.functional import adjust_batch, crop_batch, flip_batch, noise_batch, on_device, warp_batch
+from trainer.augmentation.options import BrightnessContrast, Crop, Flip, GaussianNoise, VerticalFlip
+from trainer.augmentation.transforms import Affine, AnyTransform, Shape, chains, unsupported
 
 
 class BatchedPipeline:
-    """Augments batches: ``pipeline(x, rng)`` is a function of x and of the state of ``rng``, on whatever device x is.
+    """Augments batches: ``pipeline(x, rng)`` is a function of x and of the state of ``rng``, on the device of x.
 
-    x is uint8 (N, C, H, W); the result has the same shape and memory format, and whole numbers from 0 to 255: uint8
-    where pixels were only moved, else float32.
+    x is uint8 (N, C, H, W); the result has the same shape and memory format, and integers from 0 to 255: uint8 if pixels
+    were only moved, else float32.
+
+    Raises:
+        ValueError: A transform has no batched form.
     """
 
-    def __init__(self, transforms: Sequence[Any], shape: Shape) -> None:
-        if missing := unsupported(transforms):
-            raise ValueError(f"no batched form: {', '.join(missing)}")
+    def __init__(self, transforms: Sequence[AnyTransform], shape: Shape) -> None:
+        if names := unsupported(transforms):
+            raise ValueError(f"no batched form: {', '.join(names)}")
         self.chains, self.shape = chains(transforms), shape
 
     def __call__(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         if tuple(x.shape[1:]) != tuple(self.shape):
-            raise ValueError(f"pictures of {tuple(x.shape[1:])} where the pipeline is for {tuple(self.shape)}")
+            raise ValueError(f"images have shape {tuple(x.shape[1:])}, the pipeline is for {tuple(self.shape)}")
         for chain in self.chains:
-            if isinstance(chain[0], Affine):
-                x = warp(x, chain, rng)
-            else:
-                x = chain[0].batch(x, rng)
+            x = warp(chain, x, rng) if isinstance(chain[0], Affine) else chain[0].batch(x, rng)
         return x
 
 
-def warp(x: Tensor, chain: Sequence[Affine], rng: np.random.Generator) -> Tensor:
-    """The batch resampled once by the product of the chain's matrices."""
-    from trainer.augmentation.functional import on, warp_batch
-
-    moves = chain_matrices(chain, rng, len(x), (x.shape[2], x.shape[3]))
-    return warp_batch(x, on(x, np.linalg.inv(moves)[:, :2]), chain[0].fill)
+def warp(chain: Sequence[Affine], x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Resample the batch once by the products of the chain's matrices."""
+    forward = chain_matrices(chain, rng, len(x), (x.shape[2], x.shape[3]))
+    return warp_batch(x, on_device(x, np.linalg.inv(forward)[:, :2]), chain[0].fill)
 
 
-def chain_matrices(chain: Sequence[Affine], rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
-    """n products (n, 3, 3) of one matrix from each transform, the first applied first."""
-    product = chain[0].matrices(rng, n, size)
-    for transform in chain[1:]:
-        product = transform.matrices(rng, n, size) @ product
-    return product
+def flip(option: Flip, x: Tensor, rng: np.random.Generator) -> Tensor:
+    return flip_batch(x, on_device(x, rng.random(len(x)) < option.p), dim=3)
+
+
+def vertical_flip(option: VerticalFlip, x: Tensor, rng: np.random.Generator) -> Tensor:
+    return flip_batch(x, on_device(x, rng.random(len(x)) < option.p), dim=2)
+
+
+def crop(option: Crop, x: Tensor, rng: np.random.Generator) -> Tensor:
+    starts = rng.integers(0, 2 * option.padding + 1, (2, len(x)))
+    if option.p < 1:
+        starts = np.where(rng.random(len(x)) < option.p, starts, option.padding)
+    top, left = on_device(x, starts)
+    return crop_batch(x, top, left, option.padding, option.fill)
+
+
+def gaussian_noise(option: GaussianNoise, x: Tensor, rng: np.random.Generator) -> Tensor:
+    seed, chosen = int(rng.integers(2**63)), rng.random(len(x)) < option.p
+    return noise_batch(x, on_device(x, 255.0 * option.std * chosen), seed)
+
+
+def brightness_contrast(option: BrightnessContrast, x: Tensor, rng: np.random.Generator) -> Tensor:
+    chosen = rng.random(len(x)) < option.p
+    α = 1.0 + rng.uniform(-option.contrast, option.contrast, len(x)) * chosen
+    β = rng.uniform(-option.brightness, option.brightness, len(x)) * chosen
+    return adjust_batch(x, on_device(x, α), on_device(x, 255.0 * β))

@@ -1,8 +1,8 @@
-"""Augmentation of a whole batch by a few tensor operations: pure functions that get their random numbers as arguments.
+"""Augmentation of a whole batch by a few tensor operations: pure functions that receive their random numbers.
 
-``x`` is (N, C, H, W) with whole numbers from 0 to 255, uint8 or float32, contiguous or channels-last, on any device.
-The result has the same memory format; it is float32 where something is computed, as the conversion to uint8 is slow
-and the network wants float32 anyway. ``scripts/bench_augmentation.py`` measures the speeds.
+``x`` is (N, C, H, W) with integers from 0 to 255, uint8 or float32, contiguous or channels-last, on any device. The
+result has the same memory format. It is float32 if values are computed: converting them to uint8 is slow, and the
+network takes float32. ``scripts/bench_augmentation.py`` measures the speeds.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 
-def on(x: Tensor, numbers: np.ndarray) -> Tensor:
-    """Random numbers from numpy, on the device of x; floating-point ones as float32."""
-    found = torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32 if numbers.dtype.kind == "f" else None))
-    return found.to(x.device, non_blocking=True)
+def on_device(x: Tensor, numbers: np.ndarray) -> Tensor:
+    """Return a numpy array as a tensor on the device of x; floating-point numbers as float32."""
+    dtype = np.float32 if numbers.dtype.kind == "f" else None
+    return torch.from_numpy(np.ascontiguousarray(numbers, dtype=dtype)).to(x.device, non_blocking=True)
 
 
 def channels_last(x: Tensor) -> bool:
-    """Whether the channels of a pixel are neighbours in memory (for one channel there is no difference: False)."""
+    """Return whether the channels of a pixel are adjacent in memory (False for one channel, where both formats agree)."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def flip_batch(x: Tensor, chosen: Tensor, dim: int) -> Tensor:
-    """Mirrors the ``chosen`` pictures, bool (N,), along ``dim``: 3 for left and right, 2 for top and bottom.
+    """Mirror the ``chosen`` images, bool (N,), along ``dim``: 3 for left and right, 2 for top and bottom.
 
     >>> flip_batch(torch.tensor([[[[1, 2, 3]]], [[[4, 5, 6]]]]), torch.tensor([True, False]), dim=3).flatten(1)
     tensor([[3, 2, 1],
             [4, 5, 6]])
     """
-    chosen, found = chosen[:, None, None, None], x.flip(dim)
+    chosen, flipped = chosen[:, None, None, None], x.flip(dim)
     if x.is_floating_point():
-        return torch.where(chosen, found, x)
+        return torch.where(chosen, flipped, x)
     bits = -chosen.to(torch.int8).view(torch.uint8) if x.dtype == torch.uint8 else -chosen.to(x.dtype)
-    return found.bitwise_xor_(x).bitwise_and_(bits).bitwise_xor_(x)  # a choice, five times as fast as ``where``
+    return flipped.bitwise_xor_(x).bitwise_and_(bits).bitwise_xor_(x)  # five times as fast as ``where``
 
 
-def folded(index: Tensor, length: int, fill: str) -> Tensor:
-    """The pixel that stands for the pixel ``index`` beyond the edge; ``edge`` also for ``constant``.
+def fold_index(index: Tensor, length: int, fill: str) -> Tensor:
+    """Return the index of the pixel that replaces pixel ``index`` beyond the edge; ``constant`` is treated as ``edge``.
 
-    >>> [folded(torch.arange(-2, 5), 3, fill).tolist() for fill in ("edge", "reflect", "symmetric", "wrap")]
+    >>> [fold_index(torch.arange(-2, 5), 3, fill).tolist() for fill in ("edge", "reflect", "symmetric", "wrap")]
     [[0, 0, 0, 1, 2, 2, 2], [2, 1, 0, 1, 2, 1, 0], [1, 0, 0, 1, 2, 2, 1], [1, 2, 0, 1, 2, 0, 1]]
     """
     if fill == "wrap":
@@ -57,26 +57,26 @@ def folded(index: Tensor, length: int, fill: str) -> Tensor:
 
 
 def pad_batch(x: Tensor, padding: int, fill: str) -> Tensor:
-    """The batch with ``padding`` more pixels on each side, which may be more than the picture has.
+    """Pad each side of the images by ``padding`` pixels, which may be more than they have.
 
     >>> pad_batch(torch.tensor([[[[1, 2]]]]), 1, "wrap")[0, 0]
     tensor([[2, 1, 2, 1],
             [2, 1, 2, 1],
             [2, 1, 2, 1]])
     """
-    found = torch.nn.functional.pad(x, (padding,) * 4)
+    padded = torch.nn.functional.pad(x, (padding,) * 4)
     if fill != "constant":
         for dim in (3, 2):  # a few slices are copied faster than the whole batch is indexed
             length = x.shape[dim]
             outside = [*range(-padding, 0), *range(length, length + padding)]
-            inside = folded(torch.tensor(outside), length, fill).tolist()
-            for here, there in zip(outside, inside, strict=True):
-                found.select(dim, here + padding).copy_(found.select(dim, there + padding))
-    return found
+            inside = fold_index(torch.tensor(outside), length, fill).tolist()
+            for target, source in zip(outside, inside, strict=True):
+                padded.select(dim, target + padding).copy_(padded.select(dim, source + padding))
+    return padded
 
 
 def crop_batch(x: Tensor, top: Tensor, left: Tensor, padding: int, fill: str) -> Tensor:
-    """Pads by ``padding`` pixels and cuts windows of the old size out, picture n's at (top[n], left[n]), int64 (N,).
+    """Pad by ``padding`` pixels and crop to the original size, image n at (top[n], left[n]), int64 (N,).
 
     >>> x = torch.arange(1, 10).reshape(1, 1, 3, 3)
     >>> crop_batch(x, torch.tensor([2]), torch.tensor([1]), padding=1, fill="constant")[0, 0]
@@ -84,35 +84,35 @@ def crop_batch(x: Tensor, top: Tensor, left: Tensor, padding: int, fill: str) ->
             [7, 8, 9],
             [0, 0, 0]])
     """
-    (n, c, h, w), tall, wide = x.shape, x.shape[2] + 2 * padding, x.shape[3] + 2 * padding
+    (n, c, h, w), height, width = x.shape, x.shape[2] + 2 * padding, x.shape[3] + 2 * padding
     x = pad_batch(x, padding, fill)
-    picture = torch.arange(n, device=x.device) * (c * tall * wide)
+    image = torch.arange(n, device=x.device) * (c * height * width)
     if channels_last(x):
-        flat, size, strides = x.permute(0, 2, 3, 1).flatten(), (h, w * c), (wide * c, 1)
-        found = _windows(flat, size, strides).index_select(0, picture + (top * wide + left) * c)
-        return found.view(n, h, w, c).permute(0, 3, 1, 2)
-    flat, size, strides = x.flatten(), (c, h, w), (tall * wide, wide, 1)
-    return _windows(flat, size, strides).index_select(0, picture + top * wide + left)
+        flat, size, strides = x.permute(0, 2, 3, 1).flatten(), (h, w * c), (width * c, 1)
+        crops = _windows(flat, size, strides).index_select(0, image + (top * width + left) * c)
+        return crops.view(n, h, w, c).permute(0, 3, 1, 2)
+    flat, size, strides = x.flatten(), (c, h, w), (height * width, width, 1)
+    return _windows(flat, size, strides).index_select(0, image + top * width + left)
 
 
 def _windows(flat: Tensor, size: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
-    """A view of the windows of one size that begin at each place of ``flat``.
+    """Return a view of the windows of one size that start at each position of ``flat``.
 
-    An index_select from it copies whole rows: seven times as fast as indexing pictures, rows and columns.
+    An index_select from it copies whole rows: seven times as fast as indexing images, rows and columns.
     """
-    reach = sum((length - 1) * stride for length, stride in zip(size, strides, strict=True))
-    return flat.as_strided((len(flat) - reach, *size), (1, *strides))
+    extent = sum((length - 1) * stride for length, stride in zip(size, strides, strict=True))
+    return flat.as_strided((len(flat) - extent, *size), (1, *strides))
 
 
-# How grid_sample is to fill: its reflection is numpy's symmetric, and with align_corners numpy's reflect; wrap, which
-# it does not know, is done by hand.
+# grid_sample's padding modes: its reflection is numpy's symmetric and, with align_corners, numpy's reflect. It has no wrap,
+# which warp_batch implements.
 PADDING = {"constant": "zeros", "edge": "border", "symmetric": "reflection", "reflect": "reflection", "wrap": "border"}
 
 
 def warp_batch(x: Tensor, sources: Tensor, fill: str) -> Tensor:
-    """Resamples picture n such that its pixel (x, y) comes from sources[n] @ (x, y, 1); ``sources``: float32 (N, 2, 3).
+    """Resample image n such that its pixel (x, y) comes from sources[n] @ (x, y, 1); ``sources``: float32 (N, 2, 3).
 
-    Bilinear, rounded; centres of pixels have whole coordinates.
+    Bilinear, rounded; pixel centers have integer coordinates.
 
     >>> half_a_pixel = torch.tensor([[[1.0, 0.0, -0.5], [0.0, 1.0, 0.0]]])
     >>> row = torch.tensor([[[[10, 20, 30]]]], dtype=torch.uint8)
@@ -120,28 +120,30 @@ def warp_batch(x: Tensor, sources: Tensor, fill: str) -> Tensor:
     {'constant': [5.0, 15.0, 25.0], 'edge': [10.0, 15.0, 25.0], 'wrap': [20.0, 15.0, 25.0]}
     """
     h, w = x.shape[2:]
-    values, corners = x.float(), fill == "reflect"
-    places = torch.empty(2, len(x), h, w, device=x.device)
-    across, down = torch.arange(w, device=x.device), torch.arange(h, device=x.device)
+    values, align_corners = x.float(), fill == "reflect"
+    grid = torch.empty(2, len(x), h, w, device=x.device)
+    columns, rows = torch.arange(w, device=x.device), torch.arange(h, device=x.device)
     for axis, length in enumerate((w, h)):
         if fill == "wrap":
             values = torch.cat([values, values.narrow(3 - axis, 0, 1)], 3 - axis)
-        # grid_sample has a picture from -1 to 1: from edge to edge, or from centre to centre of the outermost pixels
-        half = 0.0 if corners else 0.5
+        # grid_sample's coordinates go from -1 to 1 between the edges, or between the centers of the outermost pixels
+        half = 0.0 if align_corners else 0.5
         unit = 2 / max(values.shape[3 - axis] - 1 + 2 * half, 1)
         a, b, c = sources[:, axis, :, None].unbind(1)
         if fill == "wrap":
-            place = (a * across + c)[:, None, :] + (b * down)[:, :, None]
-            torch.sub(place, (place / length).floor_(), alpha=length, out=places[axis]).add_(half).mul_(unit).sub_(1)
+            source = (a * columns + c)[:, None, :] + (b * rows)[:, :, None]
+            torch.sub(source, (source / length).floor_(), alpha=length, out=grid[axis]).add_(half).mul_(unit).sub_(1)
         else:
             a, b, c = a * unit, b * unit, (c + half) * unit - 1
-            torch.add((a * across + c)[:, None, :], (b * down)[:, :, None], out=places[axis])
-    found = grid_sample(values, places.permute(1, 2, 3, 0), "bilinear", PADDING[fill], align_corners=corners)
-    return found.round_().contiguous(memory_format=torch.channels_last if channels_last(x) else torch.contiguous_format)
+            torch.add((a * columns + c)[:, None, :], (b * rows)[:, :, None], out=grid[axis])
+    warped = grid_sample(values, grid.permute(1, 2, 3, 0), "bilinear", PADDING[fill], align_corners=align_corners)
+    return warped.round_().contiguous(
+        memory_format=torch.channels_last if channels_last(x) else torch.contiguous_format
+    )
 
 
 def noise_batch(x: Tensor, std: Tensor, seed: int) -> Tensor:
-    """Adds numbers from a normal distribution, deviation std[n] for picture n, float32 (N,); rounded and clipped.
+    """Add Gaussian noise of standard deviation std[n] to image n, float32 (N,); rounded and clipped.
 
     >>> noise_batch(torch.full((1, 1, 1, 2), 7, dtype=torch.uint8), torch.zeros(1), seed=0).flatten()
     tensor([7., 7.])
@@ -154,7 +156,7 @@ def noise_batch(x: Tensor, std: Tensor, seed: int) -> Tensor:
 
 
 def adjust_batch(x: Tensor, α: Tensor, β: Tensor) -> Tensor:
-    """α x + β for picture-wise α and β, float32 (N,); clipped, fractions cut off, as albumentations does.
+    """Return α x + β with α and β, float32 (N,), one per image; clipped and truncated, like in albumentations.
 
     >>> x = torch.tensor([10, 200], dtype=torch.uint8).reshape(1, 1, 1, 2)
     >>> adjust_batch(x, torch.tensor([1.25]), torch.tensor([20.0])).flatten()

@@ -1,222 +1,203 @@
-"""Augmentation: random changes of the training pictures that leave their classes alone.
-
-An option is written once and works in two ways that draw from one distribution: through albumentations, a picture at
-a time (``albumentations``), and by tensor operations on a whole resident batch (``matrices`` or ``batch``).
-Shape in = shape out. Nothing here imports torch or albumentations before a picture is to be changed.
-"""
+"""Augmentation: random changes of the training images that preserve their classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Annotated, ClassVar
 
-from trainer.augmentation.transforms import Affine, Geometric, Shape, Transform
+from pydantic import Field
+
+from trainer.augmentation.transforms import Affine, Geometric, P, Transform
 from trainer.errors import check
+from trainer.parameters import NonNegativeFloat, NonNegativeInt, PositiveFloat, Probability, implemented_by, option
 
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
+Force = Annotated[bool, Field(description="apply it even to data whose classes a flip changes, such as digits")]
+Range = tuple[PositiveFloat, PositiveFloat]
 
 
-@dataclass(frozen=True, kw_only=True)
+def ascending(limits: tuple[float, float]) -> tuple[bool, str]:
+    """Return the rule that the first limit is at most the second."""
+    return limits[0] <= limits[1], "must be [low, high] with low <= high"
+
+
+@option
 class Flip(Transform):
-    """Mirrors left and right. Refused on data whose classes it changes (digits, letters) unless ``force``."""
+    """Mirrors left and right. An error on data whose classes this changes (digits, letters), unless ``force`` is set."""
 
-    p: float = 0.5
-    force: bool = False
+    p: P = 0.5
+    force: Force = False
     changes_classes: ClassVar[bool] = True
-
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        return library.flip(self.p, vertical=False)
-
-    def batch(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        from trainer.augmentation.functional import flip_batch, on
-
-        return flip_batch(x, on(x, rng.random(len(x)) < self.p), dim=3)
+    albumentations = implemented_by("trainer.augmentation.albumentations:flip")
+    batch = implemented_by("trainer.augmentation.batched:flip")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class VerticalFlip(Flip):
-    """Mirrors top and bottom. Refused on data whose classes it changes (digits, letters) unless ``force``."""
+    """Mirrors top and bottom. An error on data whose classes this changes (digits, letters), unless ``force`` is set."""
 
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        return library.flip(self.p, vertical=True)
-
-    def batch(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        from trainer.augmentation.functional import flip_batch, on
-
-        return flip_batch(x, on(x, rng.random(len(x)) < self.p), dim=2)
+    albumentations = implemented_by("trainer.augmentation.albumentations:vertical_flip")
+    batch = implemented_by("trainer.augmentation.batched:vertical_flip")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Crop(Geometric):
-    """Pads each side by ``padding`` pixels and cuts a window of the old size out at a random place (He 2015).
+    """Pads each side by ``padding`` pixels and crops to the original size at a random position (He 2015, arXiv:1512.03385).
 
-    The same as a shift by up to ``padding`` whole pixels, each equally likely. 0 leaves the picture as it is.
+    This is a translation by up to ``padding`` whole pixels, each equally likely. 0 leaves the image as it is.
     """
 
-    padding: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, padding=(self.padding >= 0, "must be >= 0 pixels"))
-
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        return library.crop(self.padding, shape, self.fill, self.p)
-
-    def batch(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        import numpy as np
-
-        from trainer.augmentation.functional import crop_batch, on
-
-        starts = rng.integers(0, 2 * self.padding + 1, (2, len(x)))
-        if self.p < 1:
-            starts = np.where(rng.random(len(x)) < self.p, starts, self.padding)
-        top, left = on(x, starts)
-        return crop_batch(x, top, left, self.padding, self.fill)
+    padding: Annotated[NonNegativeInt, Field(description="pixels added to each side; 4 for 32 x 32")] = 4
+    albumentations = implemented_by("trainer.augmentation.albumentations:crop")
+    batch = implemented_by("trainer.augmentation.batched:crop")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Rotation(Affine):
-    """Turns by an angle drawn evenly from -``degrees`` to ``degrees``, about the centre. 180 is any direction."""
+    """Rotates about the center by an angle drawn uniformly from -``degrees`` to ``degrees``."""
 
-    degrees: float = 15.0
-
-    def bounds(self) -> dict[str, tuple[float, float]]:
-        return {"degrees": (0, 180.0001)}
-
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        return library.affine(self.fill, self.p, rotate=(-self.degrees, self.degrees))
-
-    def draw(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
-        from trainer.augmentation.affine import rotations
-
-        return rotations(rng.uniform(-self.degrees, self.degrees, n), size)
+    degrees: Annotated[
+        float, Field(ge=0, le=180, description="largest angle in either direction, in degrees; 180 = any angle")
+    ] = 15.0
+    albumentations = implemented_by("trainer.augmentation.albumentations:rotation")
+    draw = implemented_by("trainer.augmentation.affine:draw_rotations")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Scale(Affine):
-    """Enlarges by a factor drawn evenly from ``factor``, about the centre; below 1 it shrinks, and ``fill`` shows."""
+    """Scales about the center by a factor drawn uniformly from ``factor``; below 1 the image shrinks and ``fill`` shows."""
 
-    factor: tuple[float, float] = (0.9, 1.1)
+    factor: Annotated[Range, Field(description="smallest and largest factor")] = (0.9, 1.1)
+    albumentations = implemented_by("trainer.augmentation.albumentations:scaling")
+    draw = implemented_by("trainer.augmentation.affine:draw_scalings")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, factor=(0 < self.factor[0] <= self.factor[1], "must be [low, high] with 0 < low <= high"))
-
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        return library.affine(self.fill, self.p, scale=self.factor, keep_ratio=True)
-
-    def draw(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
-        from trainer.augmentation.affine import scalings
-
-        return scalings(rng.uniform(*self.factor, n), size)
+        check(self, factor=ascending(self.factor))
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Translation(Affine):
-    """Shifts by whole pixels, each shift of up to round(``share`` · side) equally likely, in x and in y."""
+    """Shifts by whole pixels, each shift of up to round(``fraction`` · side) equally likely, in x and in y."""
 
-    share: float = 0.1
+    fraction: Annotated[
+        float, Field(ge=0, lt=1, description="largest shift, as a fraction of the image's width and height")
+    ] = 0.1
+    albumentations = implemented_by("trainer.augmentation.albumentations:translation")
+    draw = implemented_by("trainer.augmentation.affine:draw_translations")
 
-    def bounds(self) -> dict[str, tuple[float, float]]:
-        return {"share": (0, 1)}
-
-    def reach(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The largest shift in x and in y, in pixels."""
-        return round(self.share * size[1]), round(self.share * size[0])
-
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        x, y = self.reach(shape[1:])
-        return library.affine(self.fill, self.p, translate_px={"x": (-x, x), "y": (-y, y)})
-
-    def draw(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
-        from trainer.augmentation.affine import translations
-
-        x, y = (rng.integers(-reach, reach + 1, n) for reach in self.reach(size))
-        return translations(x, y)
+    def max_shift(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the largest shift in x and in y, in pixels, for an image of (height, width)."""
+        return round(self.fraction * size[1]), round(self.fraction * size[0])
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Shear(Affine):
-    """Slants by angles drawn evenly from -``degrees`` to ``degrees``, along x and along y, about the centre."""
+    """Shears along x and along y, about the center, by angles drawn uniformly from -``degrees`` to ``degrees``."""
 
-    degrees: float = 10.0
-
-    def bounds(self) -> dict[str, tuple[float, float]]:
-        return {"degrees": (0, 45)}
-
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        limits = (-self.degrees, self.degrees)
-        return library.affine(self.fill, self.p, shear={"x": limits, "y": limits})
-
-    def draw(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
-        from trainer.augmentation.affine import shearings
-
-        x, y = rng.uniform(-self.degrees, self.degrees, (2, n))
-        return shearings(x, y, size)
+    degrees: Annotated[float, Field(ge=0, lt=45, description="largest angle along x and along y, in degrees")] = 10.0
+    albumentations = implemented_by("trainer.augmentation.albumentations:shear")
+    draw = implemented_by("trainer.augmentation.affine:draw_shears")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class GaussianNoise(Transform):
-    """Adds to each value of each pixel a number from a normal distribution with the deviation 255 · ``std``."""
+    """Adds to each value of each pixel a sample of a normal distribution with standard deviation 255 · ``std``."""
 
-    std: float = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, std=(0 <= self.std <= 1, "must be from 0 to 1 (a share of the full range)"))
-
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
-
-        return library.gaussian_noise(self.std, self.p)
-
-    def batch(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        from trainer.augmentation.functional import noise_batch, on
-
-        seed, chosen = int(rng.integers(2**63)), rng.random(len(x)) < self.p
-        return noise_batch(x, on(x, 255.0 * self.std * chosen), seed)
+    std: Annotated[Probability, Field(description="standard deviation, as a fraction of the full range")] = 0.05
+    albumentations = implemented_by("trainer.augmentation.albumentations:gaussian_noise")
+    batch = implemented_by("trainer.augmentation.batched:gaussian_noise")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class BrightnessContrast(Transform):
-    """Illumination: v becomes α v + 255 β, α from 1 ± ``contrast`` and β from ± ``brightness``, one each a picture."""
+    """Turns each value v into α v + 255 β, with α from 1 ± ``contrast`` and β from ± ``brightness`` drawn once per image."""
 
-    brightness: float = 0.2
-    contrast: float = 0.2
+    brightness: Annotated[
+        Probability, Field(description="largest value that is added, as a fraction of the full range")
+    ] = 0.2
+    contrast: Annotated[Probability, Field(description="the factor is drawn from 1 - contrast to 1 + contrast")] = 0.2
+    albumentations = implemented_by("trainer.augmentation.albumentations:brightness_contrast")
+    batch = implemented_by("trainer.augmentation.batched:brightness_contrast")
+
+
+@option
+class Perspective(Geometric):
+    """Changes the perspective: each corner moves inward by |N(0, s)| of a side, s uniform from 0 to ``strength``.
+
+    Jaderberg 2015 (arXiv:1506.02025). No batched form.
+    """
+
+    strength: Annotated[
+        float, Field(ge=0, le=0.3, description="scale of the corners' shifts, as a fraction of the side")
+    ] = 0.1
+    albumentations = implemented_by("trainer.augmentation.albumentations:perspective")
+
+
+@option
+class Elastic(Geometric):
+    """Elastic deformation (Simard 2003): pixels move by ``alpha`` · uniform noise in [-1, 1], blurred with ``sigma``.
+
+    That is by about 0.16 alpha/sigma pixels, four times as much in the corners. Simard has alpha 34 for 29 x 29 pixels,
+    with which corners fold over. No batched form.
+    """
+
+    alpha: Annotated[
+        NonNegativeFloat,
+        Field(description="strength; pixels move by about 0.16 alpha/sigma pixels; 34 in the paper; 0 = not at all"),
+    ] = 20.0
+    sigma: Annotated[
+        float, Field(ge=1, description="standard deviation of the Gaussian kernel that smooths the noise, in pixels")
+    ] = 4.0
+    albumentations = implemented_by("trainer.augmentation.albumentations:elastic")
+
+
+@option
+class Blur(Transform):
+    """Gaussian blur with a standard deviation drawn uniformly from ``sigma`` (SimCLR, Chen 2020, arXiv:2002.05709).
+
+    No batched form.
+    """
+
+    p: P = 0.5
+    sigma: Annotated[
+        Range, Field(description="smallest and largest standard deviation of the Gaussian kernel, in pixels")
+    ] = (0.1, 2.0)
+    albumentations = implemented_by("trainer.augmentation.albumentations:blur")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check(self, sigma=ascending(self.sigma))
+
+
+@option
+class RandomResizedCrop(Transform):
+    """Crops a random fraction ``scale`` of the area, with a random aspect ratio, and resizes it (Szegedy 2014).
+
+    arXiv:1409.4842. As the first transform of a list it takes images of any size. No batched form.
+    """
+
+    p: Annotated[float, Field(description="must be 1: images that are not cropped would keep their size")] = 1.0
+    scale: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]],
+        Field(description="smallest and largest fraction of the area"),
+    ] = (0.08, 1.0)
+    ratio: Annotated[Range, Field(description="smallest and largest ratio of width to height")] = (0.75, 1.3333)
+    resizes: ClassVar[bool] = True
+    albumentations = implemented_by("trainer.augmentation.albumentations:random_resized_crop")
+
+    def __post_init__(self) -> None:
         check(
             self,
-            brightness=(0 <= self.brightness <= 1, "must be from 0 to 1"),
-            contrast=(0 <= self.contrast <= 1, "must be from 0 to 1"),
+            scale=ascending(self.scale),
+            ratio=ascending(self.ratio),
+            p=(self.p == 1, "must be 1: images that are not cropped would keep their size"),
         )
 
-    def albumentations(self, shape: Shape) -> Any:
-        from trainer.augmentation import albumentations as library
 
-        return library.brightness_contrast(self.brightness, self.contrast, self.p)
+@option
+class TrivialAugment(Geometric):
+    """One operation, drawn uniformly from fourteen, of random strength (Müller & Hutter 2021, arXiv:2103.10158).
 
-    def batch(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        from trainer.augmentation.functional import adjust_batch, on
+    The wide search space: identity, shear x and y (±0.99), translate x and y (±32 pixels, at most the side), rotate
+    (±135°), brightness, contrast, color, sharpness (±0.99), posterize (2 to 8 bits), solarize, autocontrast, equalize.
+    Color changes nothing in grayscale images. No batched form.
+    """
 
-        chosen = rng.random(len(x)) < self.p
-        α = 1.0 + rng.uniform(-self.contrast, self.contrast, len(x)) * chosen
-        β = rng.uniform(-self.brightness, self.brightness, len(x)) * chosen
-        return adjust_batch(x, on(x, α), on(x, 255.0 * β))
+    albumentations = implemented_by("trainer.augmentation.albumentations:trivial_augment")

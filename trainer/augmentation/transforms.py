@@ -1,45 +1,51 @@
-"""What every augmentation has in common, and those that are multiplied before pixels are resampled."""
+"""What all transforms have in common, and how consecutive ones are combined."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from trainer.errors import check
+from pydantic import Field
+
+from trainer.parameters import Probability, implemented_by, option
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 Shape = tuple[int, int, int]  # channels, height, width
-Fill = Literal["constant", "edge", "reflect", "symmetric", "wrap"]
+Fill = Annotated[
+    Literal["constant", "edge", "reflect", "symmetric", "wrap"],
+    Field(description="values beyond the edge of an image, as in numpy.pad; constant = 0"),
+]
+P = Annotated[Probability, Field(description="probability with which an image is changed")]
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Transform:
-    """A random change of a picture, made with probability ``p``, independently for each picture."""
+    """A random change of an image, made with probability ``p``, independently for each image.
 
-    p: float = 1.0
-    changes_classes: ClassVar[bool] = False  # whether it may turn a picture into one of another class
-    resizes: ClassVar[bool] = False  # whether it takes pictures of any size
+    Each transform has one description and two forms that draw from the same distribution: ``albumentations`` changes one
+    image at a time, ``batch`` (or, of affine transforms, ``matrices``) a whole batch. The output has the shape of the input.
+    """
 
-    def __post_init__(self) -> None:
-        check(self, p=(0 <= self.p <= 1, "must be from 0 to 1"))
+    p: P = 1.0
+    changes_classes: ClassVar[bool] = False  # whether it may turn an image into one of another class
+    resizes: ClassVar[bool] = False  # whether it takes images of any size
 
     def albumentations(self, shape: Shape) -> Any:
-        """The albumentations transform for pictures of this shape."""
+        """Return the albumentations transform for images of this shape."""
         raise NotImplementedError
 
     def batch(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        """The batch x, uint8 (N, C, H, W), changed by a few tensor operations, in the same memory format."""
+        """Return the batch x, uint8 or float32 (N, C, H, W) in 0 to 255, changed, in the same memory format."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Geometric(Transform):
-    """A transform that may look beyond the picture's edge; ``fill`` (numpy's names) says what lies there.
+    """A transform that may move pixels from beyond the edge into the image; ``fill`` (numpy's names) tells which.
 
     For a row ``abcd``: constant ``00|abcd|00``, edge ``aa|abcd|dd``, reflect ``cb|abcd|cb``, symmetric ``ba|abcd|dc``,
     wrap ``cd|abcd|ab``.
@@ -48,57 +54,68 @@ class Geometric(Transform):
     fill: Fill = "constant"
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Affine(Geometric):
-    """A geometric transform that is a matrix; consecutive ones are multiplied, so that pixels are resampled once."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, (low, high) in self.bounds().items():
-            check(self, **{name: (low <= getattr(self, name) < high, f"must be at least {low:g} and below {high:g}")})
-
-    def bounds(self) -> dict[str, tuple[float, float]]:
-        """The range of each parameter that has a simple one."""
-        return {}
+    """A geometric transform that is a matrix. Matrices of consecutive ones are multiplied, so that pixels are resampled once."""
 
     def draw(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
-        """n matrices (n, 3, 3) that take a pixel (x, y, 1) of a picture of (height, width) to its new place."""
+        """Return n random matrices (n, 3, 3) that map a pixel (x, y, 1) of an image of (height, width) to its new place."""
         raise NotImplementedError
 
-    def matrices(self, rng: np.random.Generator, n: int, size: tuple[int, int]) -> np.ndarray:
-        """As ``draw``, with the identity for those pictures that are left alone."""
-        import numpy as np
-
-        drawn = self.draw(rng, n, size)
-        if self.p < 1:
-            drawn[rng.random(n) >= self.p] = np.eye(3)
-        return drawn
+    matrices = implemented_by("trainer.augmentation.affine:matrices")
 
 
-def chains(transforms: Sequence[Any]) -> list[list[Any]]:
-    """The transforms in order, consecutive affine ones with the same fill together: they are resampled once.
+class ExternalTransform(Protocol):
+    """A third-party transform (``trainer.config.instantiate.External``): an albumentations class and its arguments."""
+
+    target: Any
+    arguments: dict[str, Any]
+
+
+AnyTransform = Transform | ExternalTransform
+
+
+def has_batched_form(transform: AnyTransform) -> bool:
+    """Return whether a transform can change a whole batch."""
+    if isinstance(transform, Affine):
+        return True
+    return isinstance(transform, Transform) and type(transform).batch is not Transform.batch
+
+
+def unsupported(transforms: Sequence[AnyTransform]) -> list[str]:
+    """Return the names of the transforms without a batched form.
+
+    >>> from trainer.augmentation import Elastic, Flip
+    >>> unsupported([Flip(), Elastic()])
+    ['elastic']
+    """
+    return [transform_name(t) for t in transforms if not has_batched_form(t)]
+
+
+def chains(transforms: Sequence[AnyTransform]) -> list[list[Any]]:
+    """Return the transforms in order, with consecutive affine ones of the same fill in one list.
 
     >>> from trainer.augmentation import Crop, Flip, Rotation, Scale, Shear
     >>> [len(chain) for chain in chains([Flip(), Rotation(), Scale(), Shear(fill="edge"), Crop()])]
     [1, 2, 1, 1]
     """
-    found: list[list[Any]] = []
+    result: list[list[Any]] = []
     for transform in transforms:
-        before = found[-1][0] if found else None
-        if isinstance(transform, Affine) and isinstance(before, Affine) and before.fill == transform.fill:
-            found[-1].append(transform)
+        previous = result[-1][0] if result else None
+        if isinstance(transform, Affine) and isinstance(previous, Affine) and previous.fill == transform.fill:
+            result[-1].append(transform)
         else:
-            found.append([transform])
-    return found
+            result.append([transform])
+    return result
 
 
-def name_of(transform: Any) -> str:
-    """The option's name; for a class which is not ours (``External``) that class's own.
+def transform_name(transform: AnyTransform) -> str:
+    """Return the name of a transform's option file, or of a third-party class.
 
     >>> from trainer.augmentation import VerticalFlip
-    >>> name_of(VerticalFlip())
+    >>> transform_name(VerticalFlip())
     'vertical_flip'
     """
     if not isinstance(transform, Transform):
-        return getattr(getattr(transform, "target", type(transform)), "__name__", str(transform))
+        return transform.target.__name__
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(transform).__name__).lower()

@@ -13,10 +13,14 @@ KEYS: dict[str, str] = {
     "recipe.span": "recipe.lr_ratio",
     "observer.filters.pictures": "observer.filters.images",
     "observer.histograms.pictures": "observer.histograms.images",
+    "data.way": "data.loading",
+    "augmentation.translation.share": "augmentation.translation.fraction",
 }
 
 # Values of a key, after its own renaming.
-VALUES: dict[str, dict[str, str]] = {}
+VALUES: dict[str, dict[str, str]] = {
+    "data.loading": {"resident": "in_memory", "workers": "streaming"},
+}
 
 # Options, by group.
 OPTIONS: dict[str, dict[str, str]] = {
@@ -46,6 +50,11 @@ TARGETS: dict[str, str] = {
     "trainer.augmentation.single.Blur": "trainer.augmentation.Blur",
     "trainer.augmentation.single.RandomResizedCrop": "trainer.augmentation.RandomResizedCrop",
     "trainer.augmentation.single.TrivialAugment": "trainer.augmentation.TrivialAugment",
+    "trainer.augmentation.unbatched.Perspective": "trainer.augmentation.Perspective",
+    "trainer.augmentation.unbatched.Elastic": "trainer.augmentation.Elastic",
+    "trainer.augmentation.unbatched.Blur": "trainer.augmentation.Blur",
+    "trainer.augmentation.unbatched.RandomResizedCrop": "trainer.augmentation.RandomResizedCrop",
+    "trainer.augmentation.unbatched.TrivialAugment": "trainer.augmentation.TrivialAugment",
 }
 
 

@@ -8,13 +8,11 @@ from trainer.data.options import (
     FileDataset,
     Folder,
     MNIST5k,
-    Normalization,
-    NoTestSplit,
-    Splits,
     TorchvisionFiles,
     TorchvisionSet,
-    told,
+    WithoutTestSplit,
 )
+from trainer.data.splits import Normalization, Splits
 
 __all__ = [
     "Arrays",
@@ -24,10 +22,9 @@ __all__ = [
     "FileDataset",
     "Folder",
     "MNIST5k",
-    "NoTestSplit",
     "Normalization",
     "Splits",
     "TorchvisionFiles",
     "TorchvisionSet",
-    "told",
+    "WithoutTestSplit",
 ]

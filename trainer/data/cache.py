@@ -1,4 +1,4 @@
-"""What was decoded or measured once and is kept: pictures in memory or on the disk, statistics on the disk."""
+"""Decoded images, kept in memory or on the disk, and statistics of files, kept on the disk."""
 
 from __future__ import annotations
 
@@ -9,95 +9,97 @@ import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from trainer.data.decode import decoders
+from trainer.data.decode import decoding_threads
 from trainer.data.images import ImageArray, ImageFiles, MappedImages
-from trainer.data.options import Normalization
+from trainer.data.splits import Normalization
 from trainer.errors import ConfigError, Problem
+from trainer.files import atomic_path, write_text
 from trainer.hardware import usable_cores
 
-DECODING = "libjpeg-turbo, antialiased"  # what was decoded otherwise is not found again
+DECODING = "libjpeg-turbo, antialiased"  # part of the digests: another way of decoding invalidates what was cached
 
 
-def place(kind: str) -> Path:
-    """The folder of what is kept, in ``$TRAINER_CACHE`` (~/.cache/trainer)."""
+def cache_dir(kind: str) -> Path:
+    """Return the folder for a kind of cached files, in ``$TRAINER_CACHE`` (default ~/.cache/trainer)."""
     return Path(os.environ.get("TRAINER_CACHE", "~/.cache/trainer")).expanduser() / kind
 
 
-def statistics(files: ImageFiles, shape: tuple[int, int, int], measure: Callable[[], Normalization]) -> Normalization:
-    """What ``measure`` finds, kept under a digest of the files' bytes."""
+def cached_statistics(
+    files: ImageFiles, shape: tuple[int, int, int], measure: Callable[[], Normalization]
+) -> Normalization:
+    """Return the result of ``measure``, cached under a digest of the content of the files."""
     digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
     for path in files.paths:
         digest.update(path.read_bytes() if path.is_file() else b"")
-    file = place("statistics") / f"{digest.hexdigest()}.json"
+    file = cache_dir("statistics") / f"{digest.hexdigest()}.json"
     try:
         mean, std = json.loads(file.read_text())
         return tuple(mean), tuple(std)
     except (OSError, ValueError):
-        found = measure()
-    with contextlib.suppress(OSError):  # a cache that cannot be written is none
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(found))
-        temporary.replace(file)
-    return found
+        statistics = measure()
+    with contextlib.suppress(OSError):  # without a writable cache they are measured every time
+        write_text(file, json.dumps(statistics))
+    return statistics
 
 
-def kept(files: ImageFiles, size: int, where: str) -> ImageArray:
-    """All pictures decoded by threads and brought to ``size``: uint8 (N, size, size, C), held in ``memory``, or in a file on
-    the ``disk`` that is mapped, under a digest of the files' names, lengths and times; ConfigError where there is no room.
+def cached_images(files: ImageFiles, size: int, cache: Literal["memory", "disk"]) -> ImageArray:
+    """Decode all images, resized to uint8 (N, size, size, C), in threads.
+
+    With ``memory`` they are kept in memory; with ``disk`` in a memory-mapped file, under a digest of the names, lengths and
+    modification times of the files.
+
+    Raises:
+        ConfigError: The disk is full or cannot be written.
     """
     shape = (len(files), size, size, files.channels)
-    if where == "memory":
+    if cache == "memory":
         images = np.empty(shape, np.uint8)
-        fill(images, files, size)
+        decode_into(images, files, size)
         return ImageArray(images, files.labels)
-    file = place("pictures") / f"{digest_of(files, shape)}.npy"
-    if not file.is_file():
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    # The folder keeps the name of earlier releases, so that what they decoded is found.
+    path = cache_dir("pictures") / f"{digest(files, shape)}.npy"
+    if not path.is_file():
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            reserve(temporary)
-            fill(images, files, size)
-            images.flush()
-            temporary.replace(file)
+            with atomic_path(path) as temporary:
+                images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+                reserve(temporary)
+                decode_into(images, files, size)
+                images.flush()
         except OSError as error:
-            text = f"{images_size(shape)} cannot be kept in {file.parent}: {error.strerror or error}"
-            raise ConfigError(
-                Problem("data.cache", where, text, "data.cache=none, or another $TRAINER_CACHE")
-            ) from None
-        finally:
-            temporary.unlink(missing_ok=True)
-    return MappedImages(np.load(file, mmap_mode="r"), files.labels)
+            megabytes = int(np.prod(shape[1:])) / 2**20
+            text = (
+                f"{shape[0]:,} images of {megabytes:.2g} MiB cannot be kept in {path.parent}: {error.strerror or error}"
+            )
+            hint = "data.cache=none, or another $TRAINER_CACHE"
+            raise ConfigError(Problem("data.cache", cache, text, hint)) from None
+    return MappedImages(np.load(path, mmap_mode="r"), files.labels)
 
 
-def reserve(file: Path) -> None:
-    """Take the room of a mapped file from the disk now: without it, a full disk would end the process by a signal."""
+def reserve(path: Path) -> None:
+    """Allocate the disk space of a mapped file now: without it, a full disk would end the process by a signal."""
     if hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as handle:
-            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def images_size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]:,} pictures of {int(np.prod(shape[1:])) / 2**20:.2g} MiB"
-
-
-def digest_of(files: ImageFiles, shape: tuple[int, ...]) -> str:
-    digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
+def digest(files: ImageFiles, shape: tuple[int, ...]) -> str:
+    """Return a digest of how images are decoded and of the names, lengths and modification times of their files."""
+    result = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
     for path in files.paths:
         status = path.stat()
-        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+        result.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return result.hexdigest()
 
 
-def fill(images: np.ndarray, files: ImageFiles, size: int) -> None:
-    """Decode every file into its row."""
+def decode_into(images: np.ndarray, files: ImageFiles, size: int) -> None:
+    """Decode every file into its row of ``images``."""
 
-    def read(index: int) -> None:
-        images[index] = files.fitted(index, size)
+    def decode_row(index: int) -> None:
+        images[index] = files.center_crop(index, size)
 
-    with decoders(min(usable_cores(), 32)) as pool:
-        deque(pool.map(read, range(len(files))), maxlen=0)  # to the end, and its first error comes out
+    with decoding_threads(min(usable_cores(), 32)) as pool:
+        deque(pool.map(decode_row, range(len(files))), maxlen=0)  # waits for all, and raises the first error

@@ -1,40 +1,53 @@
-"""Cross-validation: the pictures that are not for the test in folds, each of them once for validation."""
+"""Cross-validation: split all images but the test split into folds, each of which validates once."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-from trainer.data.images import ImageArray, ImageFiles
-from trainer.data.options import Splits
+from trainer.data.images import ImageArray, ImageFiles, Images
+from trainer.data.splits import Splits
 from trainer.errors import ConfigError, Problem
 
 
-def fold(splits: Splits, count: int, seed: int) -> list[Splits]:
-    """``count`` splits of the pictures that are not for the test, each with another part for validation, stratified."""
-    whole = splits.train if splits.validation is None else together(splits.train, splits.validation)
-    labels = np.asarray(whole.labels)
-    fewest = int(np.bincount(labels).min())
-    if fewest < count:
-        text = f"is more than the {fewest} pictures of the smallest class"
-        raise ConfigError(Problem("job.models", count, text, f"job.models={max(fewest, 2)}"))
-    part, rng = np.empty(len(labels), np.int64), np.random.default_rng([seed, 11])
+def fold(splits: Splits, count: int, seed: int, key: str = "job.models") -> list[Splits]:
+    """Return ``count`` splits of the training and validation images, each with another stratified validation fold.
+
+    Args:
+        splits: The splits; the test split stays as it is.
+        count: Number of folds.
+        seed: Seed of the assignment to folds.
+        key: The key of the config that holds ``count``, for the error.
+
+    Raises:
+        ConfigError: A class has fewer images than there are folds.
+    """
+    images = splits.train if splits.validation is None else concatenated(splits.train, splits.validation)
+    labels = np.asarray(images.labels)
+    smallest = int(np.bincount(labels).min())
+    if smallest < count:
+        text = f"must be at most {smallest}, the number of images of the smallest class"
+        raise ConfigError(Problem(key, count, text, f"{key}={max(smallest, 2)}"))
+    fold_of_image, rng = np.empty(len(labels), np.int64), np.random.default_rng([seed, 11])
     for label in np.unique(labels):
-        mine = rng.permutation(np.flatnonzero(labels == label))
-        part[mine] = (np.arange(len(mine)) + label) % count
+        members = rng.permutation(np.flatnonzero(labels == label))
+        fold_of_image[members] = (np.arange(len(members)) + label) % count
     return [
         dataclasses.replace(
-            splits, train=whole.subset(np.flatnonzero(part != i)), validation=whole.subset(np.flatnonzero(part == i))
+            splits,
+            train=images.subset(np.flatnonzero(fold_of_image != i)),
+            validation=images.subset(np.flatnonzero(fold_of_image == i)),
         )
         for i in range(count)
     ]
 
 
-def together(a: Any, b: Any) -> Any:
-    """Two parts of a data set as one."""
+def concatenated(a: Images, b: Images) -> Images:
+    """Return two splits of a data set as one."""
     labels = np.concatenate([a.labels, b.labels])
-    if isinstance(a, ImageFiles):
-        return a.of([*a.paths, *b.paths], labels)
+    if isinstance(a, ImageFiles) and isinstance(b, ImageFiles):
+        return a.with_files([*a.paths, *b.paths], labels)
+    assert isinstance(a, ImageArray)
+    assert isinstance(b, ImageArray)
     return ImageArray(np.concatenate([a.images, b.images]), labels)

@@ -1,79 +1,98 @@
-"""What a data set's parts are: pictures in memory, in a mapped file, or in files to be decoded."""
+"""The images and labels of one split: in memory, memory-mapped, or in files that are decoded when they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+
+from trainer.data.decode import decode, resize_and_center_crop, resize_target
+from trainer.errors import ConfigError
 
 
 class ImageArray:
-    """Pictures in memory: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
+    """Images of one size in memory: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self.images, self.labels = images, labels
+        self._images, self.labels = images, labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, indices: np.ndarray) -> ImageArray:
-        return ImageArray(self.images[indices], self.labels[indices])
+    @property
+    def images(self) -> np.ndarray:
+        return self._images
 
-    def read(self, index: int) -> np.ndarray:
-        return self.images[index]
-
-    def fitted(self, index: int, size: int) -> np.ndarray:
-        """The picture, its middle square brought to ``size`` where it has another."""
-        image = self.read(index)
-        if len(image) == size:
-            return image
-        from trainer.data.decode import fit
-
-        return fit(image, size)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of each image."""
+        height, width, channels = self._images.shape[1:]
+        return channels, height, width
 
     @property
     def nbytes(self) -> int:
-        return self.images.nbytes
+        return self._images.nbytes
+
+    def subset(self, indices: np.ndarray) -> ImageArray:
+        return ImageArray(self._images[indices], self.labels[indices])
+
+    def read(self, index: int) -> np.ndarray:
+        return self._images[index]
+
+    def center_crop(self, index: int, size: int) -> np.ndarray:
+        """Return an image; if its height is not ``size``, its central square resized to (size, size, C)."""
+        image = self.read(index)
+        return image if len(image) == size else resize_and_center_crop(image, size)
 
     def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
-        """All pictures, some at a time."""
-        for begin in range(0, len(self), size):
-            yield self.images[begin : begin + size]
+        """Yield all images in order, as arrays of at most ``size`` images."""
+        for start in range(0, len(self), size):
+            yield self._images[start : start + size]
 
 
 class MappedImages(ImageArray):
-    """Pictures in a file mapped into memory: ``source`` (N, H, W, C), of which ``indices`` are meant; read when asked for."""
+    """Images of one size in a memory-mapped file, read from the disk when they are accessed.
 
-    def __init__(self, source: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> None:
-        import numpy as np
+    Args:
+        images: The mapped array (M, H, W, C).
+        labels: The label of each image in the split (N,).
+        indices: The rows of ``images`` that belong to the split (N,); None for all.
+    """
 
-        self.source, self.labels = source, labels
-        self.indices = np.arange(len(source)) if indices is None else indices
+    def __init__(self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> None:
+        super().__init__(images, labels)
+        self.indices = np.arange(len(images)) if indices is None else indices
 
     @property
-    def images(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.source[self.indices]
+    def images(self) -> np.ndarray:
+        return self._images[self.indices]
 
     @property
     def nbytes(self) -> int:
-        return len(self.indices) * self.source[:1].nbytes
+        return len(self.indices) * self._images[:1].nbytes
 
     def subset(self, indices: np.ndarray) -> MappedImages:
-        return MappedImages(self.source, self.labels[indices], self.indices[indices])
+        return MappedImages(self._images, self.labels[indices], self.indices[indices])
 
     def read(self, index: int) -> np.ndarray:
-        return self.source[self.indices[index]]
+        return self._images[self.indices[index]]
 
     def chunks(self, size: int = 4096) -> Iterator[np.ndarray]:
-        for begin in range(0, len(self), size):
-            yield self.source[self.indices[begin : begin + size]]
+        for start in range(0, len(self), size):
+            yield self._images[self.indices[start : start + size]]
 
 
 class ImageFiles:
-    """Pictures in files, decoded when read: uint8 (H, W, C) of their own sizes, or ``fitted`` into a square."""
+    """Images in files, decoded when they are read: uint8 (H, W, C), each of its own size.
+
+    Args:
+        paths: One file per image.
+        labels: int64 (N,).
+        channels: 1 for grayscale, 3 for RGB.
+        on_error: ``raise`` or ``skip``, see ``is_readable``.
+        crop_pct: The fraction of an image's shorter side that ``center_crop`` covers.
+    """
 
     def __init__(
         self, paths: list[Path], labels: np.ndarray, channels: int = 3, on_error: str = "raise", crop_pct: float = 1.0
@@ -85,20 +104,30 @@ class ImageFiles:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> ImageFiles:
-        return self.of([self.paths[i] for i in indices], self.labels[indices])
+        return self.with_files([self.paths[i] for i in indices], self.labels[indices])
 
-    def of(self, paths: list[Path], labels: np.ndarray) -> ImageFiles:
-        """Other files, read in the same manner."""
+    def with_files(self, paths: list[Path], labels: np.ndarray) -> ImageFiles:
+        """Return other files that are read with the same settings."""
         return ImageFiles(paths, labels, self.channels, self.on_error, self.crop_pct)
 
     def read(self, index: int, size: int | None = None) -> np.ndarray:
-        """The picture, or, with ``size``, one whose shorter side has at least so many pixels, which is faster."""
-        from trainer.data.decode import decode
-
+        """Decode an image; with ``size`` perhaps at a reduced scale that leaves its shorter side at least that long."""
         return decode(self.paths[index], self.channels, size)
 
-    def fitted(self, index: int, size: int) -> np.ndarray:
-        """The middle square, ``crop_pct`` of the shorter side, as uint8 (size, size, C)."""
-        from trainer.data.decode import enlarged, fit
+    def center_crop(self, index: int, size: int) -> np.ndarray:
+        """Return the central square, ``crop_pct`` of the shorter side, resized to uint8 (size, size, C)."""
+        image = self.read(index, resize_target(size, self.crop_pct))
+        return resize_and_center_crop(image, size, self.crop_pct)
 
-        return fit(self.read(index, enlarged(size, self.crop_pct)), size, self.crop_pct)
+    def is_readable(self, index: int) -> bool:
+        """Return whether a file can be decoded; raise the ConfigError instead if ``on_error`` is ``raise``."""
+        try:
+            self.read(index)
+        except ConfigError:
+            if self.on_error == "raise":
+                raise
+            return False
+        return True
+
+
+Images = ImageArray | ImageFiles

@@ -1,4 +1,4 @@
-"""Pictures that are decoded or changed one by one: whole batches made by workers, the same whatever their number."""
+"""Images that are decoded or augmented one by one: threads or processes make whole batches ahead of the training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,101 +15,115 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.data.decode import decoders
-from trainer.data.images import ImageArray, ImageFiles
-from trainer.data.in_memory import BaseLoader
+from trainer.data.decode import decoding_threads
+from trainer.data.images import ImageFiles, Images
+from trainer.data.loader import Loader
 from trainer.errors import ConfigError
 from trainer.hardware import usable_cores
 
-Job = tuple[int, list[int], list[int]]  # number, pictures, key of the random numbers
-AHEAD = 2  # batches that threads make ahead of the training, for each worker; scripts/bench_decode.py --ahead compares
+if TYPE_CHECKING:
+    from trainer.augmentation.per_image import PerImagePipeline
+
+PREFETCH = 2  # batches that threads make ahead of the training, per worker; scripts/bench_decode.py --ahead compares
 
 
-class Pick(Dataset):
-    """Makes one whole batch at a time, so that the augmentation is seeded once a batch."""
+class BatchRequest(NamedTuple):
+    """The images of a batch, and what seeds its random numbers."""
 
-    def __init__(self, pictures: ImageArray | ImageFiles, size: int, pipeline: Any) -> None:
-        self.pictures, self.size, self.pipeline = pictures, size, pipeline
+    indices: list[int]
+    key: list[int]
 
-    def __getitem__(self, job: Job) -> Tensor | str:
-        _, indices, key = job
+
+class BatchMaker(Dataset):
+    """Makes one batch at a time, uint8 (N, C, H, W), so that the augmentation is seeded once per batch."""
+
+    def __init__(self, dataset: Images, size: int, pipeline: PerImagePipeline | None) -> None:
+        self.dataset, self.size, self.pipeline = dataset, size, pipeline
+
+    def __getitem__(self, request: BatchRequest) -> Tensor | str:
+        """Return the batch, or the text of the ConfigError: a worker would wrap an exception in its traceback."""
         try:
-            if isinstance(self.pictures, ImageFiles) and not getattr(self.pipeline, "resizes", False):
-                images = [self.pictures.fitted(i, self.size) for i in indices]
+            if isinstance(self.dataset, ImageFiles) and not (self.pipeline is not None and self.pipeline.resizes):
+                images = [self.dataset.center_crop(i, self.size) for i in request.indices]
             else:
-                images = [self.pictures.read(i) for i in indices]
+                images = [self.dataset.read(i) for i in request.indices]
             if self.pipeline is not None:
-                images = self.pipeline(images, np.random.default_rng(key))
+                images = self.pipeline(images, np.random.default_rng(request.key))
         except ConfigError as error:
-            return str(error)  # an exception would come out of the worker wrapped in its traceback
+            return str(error)
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def start_worker(_: int) -> None:
-    """One thread each, and no ear for Ctrl-C: the main process decides."""
+    """Let a worker process compute in one thread and ignore Ctrl-C, to which the main process reacts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
-class StreamingLoader(BaseLoader):
-    """Batches made by ``num_workers`` threads or processes (0: by this one; auto: one for each processor but at most 8, 0
-    for data in memory); normalised by the batch on the device.
+class StreamingLoader(Loader):
+    """Batches that threads or processes make, normalized on the device. They do not depend on who makes them.
 
-    ``worker_type`` auto takes threads where only decoding is to be done, which OpenCV does without Python's lock, and
-    processes where pictures are augmented one by one. The batches are the same whatever makes them.
+    Args:
+        dataset: See ``Loader``, as for all other arguments.
+        shape: (C, H, W) of the batches.
+        pipeline: Augmentation of single images, or None.
+        num_workers: Threads or processes; 0 for the calling thread; ``auto`` for one per core, at most 8, to decode files,
+            and 0 for images in memory.
+        worker_type: ``auto`` takes threads if images are only decoded, which OpenCV does without the GIL, and processes
+            if they are augmented.
     """
 
     def __init__(
         self,
-        pictures: Any,
+        dataset: Images,
         *,
         shape: tuple[int, int, int],
-        num_workers: int | str = "auto",
-        worker_type: str = "auto",
+        pipeline: PerImagePipeline | None = None,
+        num_workers: int | Literal["auto"] = "auto",
+        worker_type: Literal["auto", "thread", "process"] = "auto",
         **options: Any,
     ) -> None:
-        super().__init__(pictures, **options)
+        super().__init__(dataset, pipeline=pipeline, **options)
         if num_workers == "auto":
-            num_workers = min(usable_cores(), 8) if isinstance(pictures, ImageFiles) else 0
-        self.num_workers, self.pick = int(num_workers), Pick(pictures, shape[1], self.pipeline)
-        self.threads = worker_type == "thread" or (worker_type == "auto" and self.pipeline is None)
+            num_workers = min(usable_cores(), 8) if isinstance(dataset, ImageFiles) else 0
+        self.num_workers, self.batch_maker = num_workers, BatchMaker(dataset, shape[1], pipeline)
+        self.threads = worker_type == "thread" or (worker_type == "auto" and pipeline is None)
 
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Each batch of an epoch, from number ``start`` on: x (N, C, H, W) normalised, y (N, K) probabilities."""
-        jobs = [(b, i.tolist(), self.key(epoch, b)) for b, i in self.indices(epoch, start)]
-        made = self._by_threads(jobs) if self.threads and self.num_workers else self._by_processes(jobs)
+        requests = [BatchRequest(i.tolist(), self.key(epoch, batch)) for batch, i in self.indices(epoch, start)]
+        made = self._in_threads(requests) if self.threads and self.num_workers else self._in_processes(requests)
         with contextlib.closing(made):
-            for (_, indices, _), x in zip(jobs, made, strict=True):
+            for (indices, _), x in zip(requests, made, strict=True):
                 if isinstance(x, str):
                     error = ConfigError(x)
                     error.of_one_process = True
                     raise error
                 labels = self.labels[torch.tensor(indices, device=self.device)]
-                yield self.normalized(x.to(self.device, non_blocking=True)), self.targets[labels]
+                yield self.normalize(x.to(self.device, non_blocking=True)), self.targets[labels]
 
-    def _by_processes(self, jobs: list[Job]) -> Generator[Tensor | str, None, None]:
+    def _in_processes(self, requests: list[BatchRequest]) -> Generator[Tensor | str, None, None]:
         yield from DataLoader(
-            self.pick,
-            sampler=jobs,  # pyright: ignore[reportArgumentType]
+            self.batch_maker,
+            sampler=requests,  # pyright: ignore[reportArgumentType]
             batch_size=None,
             num_workers=self.num_workers,
             worker_init_fn=start_worker,
-            generator=torch.Generator(),  # torch's own would be moved on by the loader
+            generator=torch.Generator(),  # else the loader would draw from torch's global generator
             pin_memory=self.device.type == "cuda",
         )
 
-    def _by_threads(self, jobs: list[Job]) -> Generator[Tensor | str, None, None]:
-        """A batch a thread, some ahead of the training, in order."""
-        waiting: deque[Future[Tensor | str]] = deque()
-        with decoders(self.num_workers) as pool:
-            for job in jobs:
-                waiting.append(pool.submit(self._made, job))
-                if len(waiting) > AHEAD * self.num_workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    def _in_threads(self, requests: list[BatchRequest]) -> Generator[Tensor | str, None, None]:
+        """Make one batch per thread, some ahead of the training, and yield them in order."""
+        pending: deque[Future[Tensor | str]] = deque()
+        with decoding_threads(self.num_workers) as pool:
+            for request in requests:
+                pending.append(pool.submit(self._make, request))
+                if len(pending) > PREFETCH * self.num_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
-    def _made(self, job: Job) -> Tensor | str:
-        found = self.pick[job]
-        return found.pin_memory() if self.device.type == "cuda" and isinstance(found, Tensor) else found
+    def _make(self, request: BatchRequest) -> Tensor | str:
+        batch = self.batch_maker[request]
+        return batch.pin_memory() if self.device.type == "cuda" and isinstance(batch, Tensor) else batch

@@ -76,7 +76,7 @@ def train_epoch(run: Run, stop_requested: Callable[[], bool], notify_step_end: C
             if is_distributed:
                 reseed(run.train.seed, run.clock.step)
             train_step(run, x, y, run.train.weight(run.clock.batch) if is_distributed else 1.0)
-            images += run.train.size_of(run.clock.batch)
+            images += run.train.images_in(run.clock.batch)
             run.clock.batch += 1
             run.clock.step += 1
             if run.averaged is not None:

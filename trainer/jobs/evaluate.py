@@ -159,7 +159,7 @@ def draw(
             index, pictures = index - len(pictures), getattr(splits, next(part))
         if hasattr(pictures, "paths"):
             mistake["file"] = str(pictures.paths[index])
-        images.append(pictures.fitted(index, splits.shape[1]) / 255)
+        images.append(pictures.center_crop(index, splits.shape[1]) / 255)
         texts.append(f"{mistake['class']}\nnot {mistake['predicted']} ({100 * mistake['probability']:.0f} %)")
     if images:
         highest_loss_figure(np.stack(images), texts).savefig(folder / "mistakes.png", dpi=110)

@@ -133,7 +133,7 @@ def examples(config: Config, found: TrainedModel, count: int) -> tuple[Any, str]
         splits = splits_for_checkpoint(config, found.info)
         part = splits.test or splits.validation or splits.train
         step = max(1, len(part) // count)
-        stacked: np.ndarray = np.stack([part.fitted(i, h) for i in range(0, len(part), step)[:count]])
+        stacked: np.ndarray = np.stack([part.center_crop(i, h) for i in range(0, len(part), step)[:count]])
         which = f"{len(stacked)} pictures of the data"
     except ConfigError:
         stacked = np.random.default_rng(0).integers(0, 256, (count, h, w, c), np.uint8)

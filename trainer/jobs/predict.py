@@ -78,7 +78,7 @@ class Predict:
 
 def files_of(places: tuple[str, ...] | str) -> Iterator[Path]:
     """The files that are meant; ConfigError where a place is neither file, folder nor a glob that fits some."""
-    from trainer.data.decode import ENDINGS
+    from trainer.data.decode import SUFFIXES
 
     for place in [places] if isinstance(places, str) else places:
         if place == "-":
@@ -86,7 +86,7 @@ def files_of(places: tuple[str, ...] | str) -> Iterator[Path]:
             continue
         path = Path(place).expanduser()
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         elif path.is_file():
             yield path
         elif hits := sorted(glob.glob(str(path), recursive=True)):
@@ -120,7 +120,7 @@ def predictions(
     classes, info = found.info.classes, found.info
     loader = InMemoryLoader(
         ImageArray(np.stack([image for _, image in there]), np.zeros(len(there), np.int64)),
-        num_classes=len(classes), mean=info.mean, std=info.std, per_picture=per_picture, batch_size=CHUNK, shuffle=False,
+        num_classes=len(classes), mean=info.mean, std=info.std, per_image=per_picture, batch_size=CHUNK, shuffle=False,
         device=found.precision.device, channels_last=found.precision.channels_last,
     )  # fmt: skip
     with torch.inference_mode():
@@ -135,16 +135,16 @@ def predictions(
 
 def picture_of(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -> np.ndarray | str:
     """The picture as the network takes it, uint8 (H, W, C), or why it is none."""
-    from trainer.data.decode import decode, enlarged, fit, resized
+    from trainer.data.decode import decode, resize, resize_and_center_crop, resize_target
 
     channels, height, width = shape
     if not path.is_file():
         return "there is no such file"
     try:
-        image = decode(path, channels, enlarged(min(height, width), crop_pct))
+        image = decode(path, channels, resize_target(min(height, width), crop_pct))
     except (ConfigError, OSError):
         return "is no picture that can be read"
-    return fit(image, height, crop_pct) if height == width else resized(image, (height, width))
+    return resize_and_center_crop(image, height, crop_pct) if height == width else resize(image, (height, width))
 
 
 def lines_of(rows: list[dict[str, Any]], form: str, top: int, heading: bool) -> str:

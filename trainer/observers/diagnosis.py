@@ -84,7 +84,7 @@ def markdown(finding: dict[str, Any]) -> str:
 
 def dataset_info(view: RunView) -> dict[str, Any]:
     """What the diagnosis knows about data and config."""
-    labels, config = view.train.pictures.labels, view.info.config
+    labels, config = view.train.dataset.labels, view.info.config
     counter = Counter(int(label) for label in labels)
     counts = [counter.get(i, 0) for i in range(len(view.info.classes))]
     fractions = [count / max(len(labels), 1) for count in counts]
@@ -93,7 +93,7 @@ def dataset_info(view: RunView) -> dict[str, Any]:
         "class_counts": counts,
         "prior_entropy": -sum(p * math.log(p) for p in fractions if p),
         **{name: loader.num_images for name, loader in view.loaders.items()},
-        "duplicates": duplicates({name: loader.pictures for name, loader in view.loaders.items()}),
+        "duplicates": duplicates({name: loader.dataset for name, loader in view.loaders.items()}),
         "batch_size": view.train.batch_size,
         "steps_per_epoch": len(view.train),
         "lr": view.lr_option,

@@ -156,7 +156,7 @@ def before_and_after(
     run: RunView | Run, x: Tensor, count: int, epoch: int, batch: int
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """The first images of a batch as read and, in ``x``, as augmented and regularized, both (N, H, W, C) in [0, 1]; labels."""
-    images = run.train.pictures
+    images = run.train.dataset
     indices = next(run.train.indices(epoch, batch))[1][:count]
-    before = np.stack([images.fitted(i, run.info.shape[1]) for i in indices]).astype(np.float32) / 255
+    before = np.stack([images.center_crop(i, run.info.shape[1]) for i in indices]).astype(np.float32) / 255
     return before, run.info.denormalized(x[: len(indices)]), images.labels[indices].tolist()

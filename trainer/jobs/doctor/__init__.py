@@ -65,13 +65,13 @@ class Doctor:
         import dataclasses
 
         from trainer.build import build
-        from trainer.data.splits import stratified
+        from trainer.data.stratified import stratified_split
 
         size = len(splits.train) if config.batch_size == "full" else config.batch_size
         count = min(self.batches * size, len(splits.train))
         few = splits.train
         if count < len(few):
-            few = few.subset(stratified(few.labels, count, 0, "job.batches")[1])
+            few = few.subset(stratified_split(few.labels, count, 0, "job.batches")[1])
         few_splits = dataclasses.replace(splits, train=few, validation=None, test=None)
         tried = []
         own = build(config, None, few_splits).optimizer_option.lr

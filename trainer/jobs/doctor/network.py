@@ -23,7 +23,7 @@ def first_loss(run: Run) -> Check:
     from trainer.engine.lr_range_test import restored
     from trainer.engine.metrics import soft_cross_entropy
 
-    labels = run.train.pictures.labels  # pyright: ignore[reportAttributeAccessIssue]
+    labels = run.train.dataset.labels  # pyright: ignore[reportAttributeAccessIssue]
     prior = np.bincount(labels, minlength=len(run.info.classes)) / len(labels)
     entropy, chance = -sum(p * math.log(p) for p in prior if p), math.log(len(prior))
     seen = []

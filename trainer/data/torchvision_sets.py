@@ -1,0 +1,77 @@
+"""The data sets of torchvision: arrays, and image files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torchvision import datasets
+
+from trainer.data.images import ImageArray, ImageFiles
+from trainer.data.options import TorchvisionFiles, TorchvisionSet
+from trainer.data.splits import RawSplits
+from trainer.errors import ConfigError, Problem
+
+WITH_SPLIT = ("SVHN", "STL10")  # take split="train" instead of train=True, and hold (N, C, H, W)
+FILE_SPLITS = {  # what torchvision calls the training, validation and test split
+    "Flowers102": ("train", "val", "test"),
+    "OxfordIIITPet": ("trainval", None, "test"),
+    "ImageNet": ("train", None, "val"),
+}
+
+
+def read_arrays(option: TorchvisionSet) -> RawSplits:
+    """Read a data set that torchvision holds as arrays."""
+    cls, root = getattr(datasets, option.name), Path(option.root).expanduser()
+    splits = (
+        [{"split": s} for s in ("train", "test")] if option.name in WITH_SPLIT else [{"train": True}, {"train": False}]
+    )
+    with config_errors(option.name, root):
+        train, test = (cls(str(root), **split, download=option.download) for split in splits)
+    classes = tuple(getattr(train, "classes", "0123456789"))
+    return RawSplits(_array(option.name, train), None, _array(option.name, test), classes)
+
+
+def _array(name: str, dataset: Any) -> ImageArray:
+    images = np.asarray(dataset.data)
+    if name in WITH_SPLIT:
+        return ImageArray(images.transpose(0, 2, 3, 1), np.asarray(dataset.labels, np.int64))
+    return ImageArray(images if images.ndim == 4 else images[..., None], np.asarray(dataset.targets, np.int64))
+
+
+def read_files(option: TorchvisionFiles) -> RawSplits:
+    """Read the names and labels of the files of a data set."""
+    cls, root = getattr(datasets, option.name), Path(option.root).expanduser()
+    # ImageNet may not be redistributed: it is read from the folder in which its archives have been put.
+    arguments = {} if option.name == "ImageNet" else {"download": option.download}
+    with config_errors(option.name, root):
+        found = [cls(str(root), split=split, **arguments) if split else None for split in FILE_SPLITS[option.name]]
+    train, validation, test = (None if dataset is None else _files(option, dataset) for dataset in found)
+    assert train is not None
+    names = getattr(found[0], "classes", range(102))
+    classes = tuple(name[0] if isinstance(name, tuple) else str(name) for name in names)  # ImageNet's have synonyms
+    return RawSplits(train, validation, test, classes)
+
+
+def _files(option: TorchvisionFiles, dataset: Any) -> ImageFiles:
+    if option.name == "ImageNet":
+        paths, labels = zip(*dataset.samples, strict=True)
+    elif option.name == "Flowers102":
+        paths, labels = dataset._image_files, dataset._labels
+    else:
+        paths, labels = dataset._images, dataset._labels
+    return ImageFiles([Path(path) for path in paths], np.asarray(labels, np.int64), 3, option.on_error, option.crop)
+
+
+@contextmanager
+def config_errors(name: str, root: Path) -> Iterator[None]:
+    """Turn torchvision's errors about missing files and failed downloads into a ConfigError that says what to do."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = "put torchvision's files there, or data.download=true if there is a network"
+        raise ConfigError(Problem("data.root", str(root), f"does not contain {name}: {reason}", hint)) from None
