@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 # Keys, as typed on the command line.
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {
+    "job.pictures": "job.images",
+}
 
 # Values of a key, after its own renaming.
 VALUES: dict[str, dict[str, str]] = {}
@@ -22,4 +24,14 @@ TARGETS: dict[str, str] = {
     "trainer.augmentation.single.Blur": "trainer.augmentation.Blur",
     "trainer.augmentation.single.RandomResizedCrop": "trainer.augmentation.RandomResizedCrop",
     "trainer.augmentation.single.TrivialAugment": "trainer.augmentation.TrivialAugment",
+    "trainer.jobs.compare.Compare": "trainer.jobs.Compare",
+    "trainer.jobs.doctor.Doctor": "trainer.jobs.Doctor",
+    "trainer.jobs.ensemble.Ensemble": "trainer.jobs.Ensemble",
+    "trainer.jobs.evaluate.Evaluate": "trainer.jobs.Evaluate",
+    "trainer.jobs.export.Export": "trainer.jobs.Export",
+    "trainer.jobs.fit.Fit": "trainer.jobs.Fit",
+    "trainer.jobs.plan.Plan": "trainer.jobs.Plan",
+    "trainer.jobs.predict.Predict": "trainer.jobs.Predict",
+    "trainer.jobs.range_test.RangeTest": "trainer.jobs.RangeTest",
+    "trainer.jobs.report.Report": "trainer.jobs.Report",
 }

@@ -84,8 +84,8 @@ def run_lr_range_test(run: Run, steps: int = 100) -> None:
     rates, losses = lr_range_curve(run, geometric(1e-6, 10.0, steps))
     try:
         found = read(rates, losses)
-        rate = GENTLE * found.peak
-        text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of the peak of a range test ({found.sure('peak')})"
+        rate = GENTLE * found.max_lr
+        text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of the peak of a range test ({found.confidence('max_lr')})"
     except NoDescent as error:
         rate = GENTLE * run.optimizer_option.lr
         text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of optimizer.lr, because {error}"

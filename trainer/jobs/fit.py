@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError, Problem
 from trainer.run_dir import check_available, create_run_dir, write_json
@@ -13,32 +12,26 @@ from trainer.run_dir import check_available, create_run_dir, write_json
 if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.engine.run import Run
+    from trainer.jobs.options import Fit
 
 INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Train to the end, to a stop, or to an interruption; then the best snapshot meets the test pictures, as they are or, by
-    ``tta``, also mirrored and shifted, the logits averaged. The validation pictures are always seen as they are.
-    """
+def fit(option: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """See ``trainer.jobs.Fit``."""
+    if config.resume is None:
+        check_available(run_dir)
+    from trainer.build import build
+    from trainer.engine.distributed import rank
 
-    tta: Literal["none", "mirror", "mirror_shift"] = "none"
-
-    def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        if config.resume is None:
-            check_available(folder)
-        from trainer.build import build
-        from trainer.engine.distributed import rank
-
-        run = build(config, folder)
-        if config.resume is None:
-            if rank() == 0:
-                create_run_dir(folder, config.tree, overrides, run.notes[0])
-        else:
-            restore_run(run, folder, config.tree)
-        result = train_and_evaluate(run, list(config.observer.values()), self.tta)
-        return INTERRUPTED if result["status"] == "interrupted" else 0
+    run = build(config, run_dir)
+    if config.resume is None:
+        if rank() == 0:
+            create_run_dir(run_dir, config.tree, overrides, run.notes[0])
+    else:
+        restore_run(run, run_dir, config.tree)
+    result = train_and_evaluate(run, list(config.observer.values()), option.tta)
+    return INTERRUPTED if result["status"] == "interrupted" else 0
 
 
 def restore_run(run: Run, folder: Path, tree: dict[str, Any]) -> None:
@@ -85,10 +78,10 @@ def restore_run(run: Run, folder: Path, tree: dict[str, Any]) -> None:
 
 def status_of(folder: Path) -> str | None:
     """How the run of a folder ended, by its ``result.json``; None where it holds none."""
-    from trainer.report import json_of
+    from trainer.run_dir import read_json
 
     try:
-        return (json_of(folder / "result.json") or {}).get("status")
+        return (read_json(folder / "result.json") or {}).get("status")
     except ValueError:
         return None
 
