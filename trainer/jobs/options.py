@@ -97,7 +97,9 @@ class Predict(Job):
     needs_checkpoint: ClassVar[bool] = True
     images: Annotated[
         tuple[str, ...] | str | None,
-        Field(description="file, directory, glob, list [a,b] of these, or - for paths from standard input; must be given"),
+        Field(
+            description="file, directory, glob, list [a,b] of these, or - for paths from standard input; must be given"
+        ),
     ] = None
     format: Annotated[Literal["csv", "jsonl"], Field(description="jsonl = one JSON object per line")] = "csv"
     top: Annotated[PositiveInt, Field(description="number of most probable classes per image")] = 1

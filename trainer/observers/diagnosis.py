@@ -33,7 +33,7 @@ class Diagnosis(Observer):
             write_json(run.folder / "facts.json", run.facts)
 
     def on_step_end(self, run: Run) -> None:
-        if run.clock.step % self.every or "not a number" in self.said or run.loss is None or bool(run.loss.isfinite()):
+        if run.clock.step % self.every or "NaN or Inf loss" in self.said or run.loss is None or bool(run.loss.isfinite()):
             return
         from trainer.observers.nonfinite import first_nonfinite
 
