@@ -167,7 +167,7 @@ def test_the_floor_of_cycles_is_left_to_a_range_test_too(train, tmp_path):
     assert "by a range test" in out
     code, _, err = train(*SMALL, "schedule=clr", "schedule.clr.floor=auto", "optimizer.lr=1e-9", "epochs=1")
     assert code == 2
-    assert "which is not below optimizer.lr = 1e-09" in err
+    assert "is not below optimizer.lr = 1e-09" in err
 
 
 WITH_NORM = (*SMALL, "architecture.norm=batch", "precision=float32")

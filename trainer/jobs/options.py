@@ -258,4 +258,4 @@ class Doctor(Job):
         int, Field(ge=20, le=10_000, description="number of steps within which a learning rate has to reduce the loss")
     ] = 100
 
-    __call__ = implemented_by("trainer.jobs.doctor:doctor")
+    __call__ = implemented_by("trainer.jobs.doctor.run:doctor")
