@@ -11,11 +11,10 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from trainer.config.compose import compose
 from trainer.config.constraints import check_config
 from trainer.config.instantiate import External, locate
-from trainer.config.options import CONF, LISTS, headline, options
-from trainer.config.schema import SINGLE, resolve
+from trainer.config.load import load_config
+from trainer.config.options import CONF, LISTS, SINGLE, headline, options
 from trainer.errors import ConfigError
 
 OPTIONS = [(group, name) for group, files in options([CONF]).items() for name in files if group != "experiment"]
@@ -47,7 +46,7 @@ def test_every_group_of_the_grammar_has_options():
 def test_an_option_resolves_to_an_object_of_its_class(group, name):
     choice = f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
     try:
-        config = resolve(compose([choice, *BESIDE.get((group, name), [])]))
+        config = load_config([choice, *BESIDE.get((group, name), [])])
     except ConfigError as error:
         pytest.fail(str(error))
     node = config.lists[group] if group in LISTS else {name: config.single[group]}
@@ -111,7 +110,7 @@ def test_an_experiment_carries_its_header_and_resolves(name):
         assert f"# {word}: " in text
     assert f"experiment={name}" in text
     yours = [f"{key}=yours" for key in OmegaConf.missing_keys(compose([f"experiment={name}"]))]
-    config = resolve(compose([f"experiment={name}", *yours]))
+    config = load_config([f"experiment={name}", *yours])
     assert not check_config(config)
 
 

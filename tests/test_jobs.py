@@ -66,12 +66,12 @@ def calibration_error(p, labels, bins=15):
 def test_evaluate_gives_the_scores_computed_by_hand(train, run):
     images, labels = run
     assert train("job=evaluate", "checkpoint=run", "job.top=3", "output=e")[0] == 0
-    p, found = probabilities("run", images), result_of("e")["test"]
-    assert found["accuracy"] == pytest.approx((p.argmax(1) == labels).mean())
-    assert found["loss"] == pytest.approx(-np.log(p[np.arange(len(p)), labels]).mean(), rel=1e-4)
+    p, scores = probabilities("run", images), result_of("e")["test"]
+    assert scores["accuracy"] == pytest.approx((p.argmax(1) == labels).mean())
+    assert scores["loss"] == pytest.approx(-np.log(p[np.arange(len(p)), labels]).mean(), rel=1e-4)
     ranks = (-p).argsort(1)[:, :3]
-    assert found["top3"] == pytest.approx(np.mean([y in row for y, row in zip(labels, ranks, strict=True)]))
-    assert found["ece"] == pytest.approx(calibration_error(p, labels), abs=1e-4)
+    assert scores["top3"] == pytest.approx(np.mean([y in row for y, row in zip(labels, ranks, strict=True)]))
+    assert scores["ece"] == pytest.approx(calibration_error(p, labels), abs=1e-4)
     worst = result_of("e")["mistakes"][0]
     losses = -np.log(p[np.arange(len(p)), labels]) * (p.argmax(1) != labels)
     assert worst["index"] == losses.argmax()
@@ -96,9 +96,9 @@ def test_evaluate_accepts_the_keys_of_the_checkpoints_data(train, run):
 ])  # fmt: skip
 def test_a_file_that_is_no_checkpoint_and_impossible_data_are_errors(arguments, message, train, run):
     Path("notes.txt").write_text("nothing\n")
-    code, _, err = train("job=evaluate", *words)
+    code, _, err = train("job=evaluate", *arguments)
     assert code == 2
-    assert told in err
+    assert message in err
 
 
 def test_all_splits_can_be_evaluated_together(train, run):
@@ -214,14 +214,16 @@ def test_an_ensemble_of_seeds_averages_the_probabilities_of_its_members(train, r
     images, labels = run
     assert train("job=ensemble", *SMALL, "job.models=3", "output=e")[0] == 0
     each = [probabilities(f"e/member_{i}", images) for i in range(3)]
-    whole, found = np.mean(each, 0), result_of("e")
-    assert [m["accuracy"] for m in found["members"]] == pytest.approx([(p.argmax(1) == labels).mean() for p in each])
-    assert found["test"]["accuracy"] == pytest.approx((whole.argmax(1) == labels).mean())
-    assert found["test"]["loss"] == pytest.approx(-np.log(whole[np.arange(len(whole)), labels]).mean(), rel=1e-4)
-    assert found["test"]["ece"] == pytest.approx(calibration_error(whole, labels), abs=1e-4)
-    mean = np.mean([m["accuracy"] for m in found["members"]])
-    assert found["gain"] == pytest.approx(found["test"]["accuracy"] - mean)
-    assert found["seconds"] == pytest.approx(sum(m["seconds"] for m in found["members"]))
+    averaged_p, result = np.mean(each, 0), result_of("e")
+    assert [m["accuracy"] for m in result["members"]] == pytest.approx([(p.argmax(1) == labels).mean() for p in each])
+    assert result["test"]["accuracy"] == pytest.approx((averaged_p.argmax(1) == labels).mean())
+    assert result["test"]["loss"] == pytest.approx(
+        -np.log(averaged_p[np.arange(len(averaged_p)), labels]).mean(), rel=1e-4
+    )
+    assert result["test"]["ece"] == pytest.approx(calibration_error(averaged_p, labels), abs=1e-4)
+    mean = np.mean([m["accuracy"] for m in result["members"]])
+    assert result["gain"] == pytest.approx(result["test"]["accuracy"] - mean)
+    assert result["seconds"] == pytest.approx(sum(m["seconds"] for m in result["members"]))
     seed_one = ("seed=1", "output=alone")
     assert train(*SMALL, *seed_one)[0] == 0
     assert probabilities("alone", images) == pytest.approx(each[1])
@@ -262,10 +264,10 @@ def test_each_image_is_in_the_validation_split_of_exactly_one_fold():
 def test_the_best_folds_are_selected(train):
     assert train("job=ensemble", "job.kind=folds", *SMALL, "job.models=3", "job.top=2", "output=e")[0] == 0
     scores = {f"fold {i}": result_of(f"e/member_{i}")["validation"]["accuracy"] for i in range(3)}
-    kept = [m["name"] for m in result_of("e")["members"]]
-    assert len(kept) == 2
-    assert min(scores[name] for name in kept) >= min(scores.values())
-    assert max(scores, key=scores.get) in kept or sorted(scores.values())[-1] == scores[kept[0]]
+    selected = [m["name"] for m in result_of("e")["members"]]
+    assert len(selected) == 2
+    assert min(scores[name] for name in selected) >= min(scores.values())
+    assert max(scores, key=scores.get) in selected or sorted(scores.values())[-1] == scores[selected[0]]
 
 
 def test_snapshots_are_the_weights_at_the_ends_of_the_cycles(train):
@@ -294,10 +296,10 @@ def test_snapshots_cost_one_training_and_seeds_one_each():
 def test_neither_an_ensemble_nor_a_damaged_file_can_initialize_a_network(train, run):
     assert train("job=ensemble", *SMALL, "job.models=2", "epochs=1", "output=e")[0] == 0
     Path("text.pt").write_text("no checkpoint")
-    for path, said in (("e", "is an ensemble"), ("text.pt", "is cut short or damaged")):
+    for path, message in (("e", "is an ensemble"), ("text.pt", "is cut short or damaged")):
         code, _, err = train(*SMALL, "recipe=transfer", "initialization=pretrained", f"initialization.path={path}")
         assert code == 2
-        assert f"initialization.path = '{path}': {said}" in err
+        assert f"initialization.path = '{path}': {message}" in err
 
 
 def test_images_of_another_size_than_in_training_are_reported(train, run):
@@ -434,9 +436,9 @@ def test_jobs_can_be_swept(train, run):
     code, out, err = train("-m", "job=range_test", *SMALL[:-2], "optimizer=momentum,adam", "job.steps=40", "output=s")
     assert code in (0, 1), err
     assert len(list(Path("s").rglob("range_test.json"))) == 2
-    table, found = out[out.rindex("overrides") :], [result_of(p) for p in sorted(Path("s").glob("[01]_*"))]
+    table, results = out[out.rindex("overrides") :], [result_of(p) for p in sorted(Path("s").glob("[01]_*"))]
     assert "best epoch" not in table
-    for result in found:
+    for result in results:
         if result["range_test"]:
             assert f"{result['range_test']['suggested_lr']:.3g}" in table
     code, _out, err = train("-m", "job=evaluate", "checkpoint=run", "job.split=test,validation", "output=t")

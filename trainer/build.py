@@ -41,7 +41,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     device = resolve_device(config.device, config.engine.kind)
     precision = resolve_precision(device, config.precision, config.engine.channels_last)
     notes = config.engine.apply(precision)
-    notes += [*config.notes, *(f"{key} = {value:g}, by a range test" for key, value in config.chosen.items())]
+    notes += [*config.notes, *(f"{key} = {value:g}, by a range test" for key, value in config.range_test.items())]
     splits = splits or load_splits(config)
     loaders = build_loaders(config, splits, precision, notes)
     torch.manual_seed(config.seed)
@@ -235,7 +235,7 @@ def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Modul
         except RuntimeError:
             (h, w), (own_h, own_w) = splits.shape[1:], info.shape[1:]
             text = f"pictures are {h} x {w}; this network takes {own_h} x {own_w} only"
-            raise ConfigError(Problem("data", config.name_of("data"), text)) from None
+            raise ConfigError(Problem("data", config.name("data"), text)) from None
     pictures = getattr(splits, split)
     kind, common = loader_class(config, splits, precision, isinstance(pictures, ImageArray))
     return kind(pictures, **common, batch_size=256, shuffle=False)

@@ -12,7 +12,8 @@ from torch import nn
 from trainer.architectures.ensemble import Ensemble, Renormalized
 from trainer.architectures.fusion import fuse
 from trainer.build import compute, network, place
-from trainer.config.schema import Config, resolve
+from trainer.config.load import config_from_tree
+from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
 from trainer.engine import checkpoint
 from trainer.engine.run import Info, Precision
@@ -60,7 +61,7 @@ def loaded(config: Config, content: dict[str, Any], weights: Weights = "auto") -
 def member_of(info: Info, member: dict[str, Any]) -> nn.Module:
     """A member of an ensemble, fed with pictures that are normalised as ``info`` says."""
     own = checkpoint.info_of(member)
-    model = network(resolve(own.config), own)
+    model = network(config_from_tree(own.config), own)
     model.load_state_dict(member["model"])
     if (own.mean, own.std) == (info.mean, info.std):
         return model
@@ -90,7 +91,7 @@ def use_averaged(content: dict[str, Any], weights: Weights) -> bool:
 
 def splits_for_checkpoint(config: Config, info: Info) -> Splits:
     """The config's data, normalised as the checkpoint's was; ConfigError where its classes or channels are others."""
-    data, name = config.data, config.name_of("data")
+    data, name = config.data, config.name("data")
     if data.normalize == "pretrained":  # the checkpoint knows the numbers; no need to ask the architecture
         crop = {"crop_pct": data.crop} if isinstance(data, FileDataset) else {}
         data = dataclasses.replace(data, normalize="none", **crop)

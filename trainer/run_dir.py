@@ -202,5 +202,5 @@ def terminal(**options: Any) -> Console:
     return Terminal(highlight=False, **options)
 
 
-# Names that the front end and the observers still import.
-run_folder, write = new_run_dir, write_text
+# The name that the observers still import.
+write = write_text

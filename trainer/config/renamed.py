@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from trainer.config.options import LISTS
+from trainer.config.overrides import Override, override
+
 # Keys, as typed on the command line.
 KEYS: dict[str, str] = {
     "job.pictures": "job.images",
@@ -35,3 +41,66 @@ TARGETS: dict[str, str] = {
     "trainer.jobs.range_test.RangeTest": "trainer.jobs.RangeTest",
     "trainer.jobs.report.Report": "trainer.jobs.Report",
 }
+
+
+def overrides(typed: list[Override]) -> tuple[list[Override], list[str]]:
+    """Return the overrides with today's names, and a notice for each earlier name."""
+    result, notices = [], []
+    for item in typed:
+        new = _override(item)
+        if new is not item:
+            notices.append(f"{item.text} is now {new.text}; the old name is accepted for one release")
+        result.append(new)
+    return result, notices
+
+
+def _override(item: Override) -> Override:
+    key = KEYS.get(item.key, item.key)
+    if not any(item.group == name.partition(".")[0] for name in (*KEYS, *VALUES, *OPTIONS)) and key == item.key:
+        return item
+    group, _, rest = key.partition(".")
+    option, dot, parameter = rest.partition(".")
+    if group in LISTS and option in OPTIONS.get(group, {}):
+        key = f"{group}.{OPTIONS[group][option]}{dot}{parameter}"
+        key = KEYS.get(key, key)
+    values = VALUES.get(key, {}) | OPTIONS.get(key, {})
+    value = _value(item.value, values)
+    if key == item.key and value == item.value:
+        return item
+    if item.kind == "~":
+        return replace(item, key=key, text=f"~{key}")
+    if item.sweep:
+        text = item.text.partition("=")[2] if value == item.value else ",".join(map(str, value))
+        return replace(item, key=key, value=value, text=f"{item.kind}{key}={text}")
+    return replace(override(key, value, item.kind), source=item.source)
+
+
+def _value(value: Any, new: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_value(item, new) for item in value]
+    return new.get(value, value) if isinstance(value, str) else value
+
+
+def tree(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved config with today's keys, values, options and classes."""
+    result: dict[str, Any] = {}
+    for group, node in config.items():
+        if not isinstance(node, dict):
+            result[group] = node
+        elif group in LISTS:
+            options = {OPTIONS.get(group, {}).get(name, name): value for name, value in node.items()}
+            result[group] = {name: _node(f"{group}.{name}", value) for name, value in options.items()}
+        else:
+            result[group] = _node(group, node)
+    return result
+
+
+def _node(place: str, node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    new: dict[str, Any] = {}
+    for name, value in node.items():
+        key = KEYS.get(f"{place}.{name}", f"{place}.{name}")
+        value = TARGETS.get(value, value) if name == "_target_" else _value(value, VALUES.get(key, {}))
+        new[key.removeprefix(f"{place}.")] = value
+    return new

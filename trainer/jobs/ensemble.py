@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.architectures.ensemble import averaged
 from trainer.build import build, compute, load_splits, place
-from trainer.config.schema import placed, resolve
+from trainer.config.load import config_from_tree, with_value
 from trainer.data import Splits
 from trainer.data.folds import fold
 from trainer.engine import checkpoint
@@ -80,7 +80,7 @@ def train_seeds(option: Ensemble, config: Config, splits: Splits, run_dir: Path)
     """Train members that differ in the seed; None if interrupted."""
 
     def member(i: int) -> tuple[dict[str, Any], Splits]:
-        return placed(config.tree, ["seed"], config.seed + i), splits
+        return with_value(config.tree, "seed", config.seed + i), splits
 
     return train_members(option.models, member, lambda i: f"seed {config.seed + i}", run_dir)
 
@@ -156,7 +156,7 @@ def train(
     tree: dict[str, Any], splits: Splits, run_dir: Path, observers: list[Observer] | None = None
 ) -> tuple[Run, dict[str, Any]]:
     """Train one member; return its run and result."""
-    config = resolve(placed(tree, ["job"], {"_target_": "trainer.jobs.Fit"}))
+    config = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.Fit"}))
     run = build(config, run_dir, splits)
     create_run_dir(run_dir, config.tree, [], run.notes[0])
     return run, train_and_evaluate(run, [*config.observer.values(), *(observers or [])])

@@ -36,10 +36,12 @@ class Job:
     Attributes:
         trains: Whether the job may run in several processes that train together (torchrun).
         needs_checkpoint: Whether the job reads ``checkpoint=``; its ``prefer`` says which one of a run directory.
+        keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
     """
 
     trains: ClassVar[bool] = False
     needs_checkpoint: ClassVar[bool] = False
+    keeps_auto_keys: ClassVar[bool] = False
 
     def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
         """Do the job and return the exit code."""
@@ -214,6 +216,7 @@ class RangeTest(Job):
     ``optimizer.lr=auto`` and ``schedule.clr.floor=auto`` run the same test.
     """
 
+    keeps_auto_keys: ClassVar[bool] = True
     start: Annotated[PositiveFloat, Field(description="lowest learning rate")] = 1e-6
     stop: Annotated[
         PositiveFloat, Field(description="highest learning rate, > start; the test ends earlier if the loss explodes")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainer.analysis.lr_range import NoDescent, Suggestion, lr_sequence, rounded, smooth, suggest_lr
 from trainer.build import build
-from trainer.config.schema import Config, placed, resolve
+from trainer.config.load import config_from_tree, with_value
+from trainer.config.schema import Config
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.run import Run
 from trainer.errors import ConfigError, Problem
@@ -133,7 +134,7 @@ def chart(lrs: list[float], losses: list[float], rows: int = 14, width: int = 40
     return lines
 
 
-def resolve_auto(config: Config) -> Config:
+def resolve_auto_keys(config: Config) -> Config:
     """Return the config with numbers for its ``auto`` keys, from a range test that runs here.
 
     ``optimizer.lr`` becomes max_lr if the schedule reaches its peak only for a part of the time (warmup, cycles, decay),
@@ -143,22 +144,21 @@ def resolve_auto(config: Config) -> Config:
     curve = measure(RangeTest(), run)
     suggestion = curve.suggestion
     if suggestion is None:
-        raise ConfigError(Problem(config.open[0], "auto", f"the LR range test failed: {curve.reason}", "give a number"))
+        raise ConfigError(
+            Problem(config.auto_keys[0], "auto", f"the LR range test failed: {curve.reason}", "give a number")
+        )
     chosen: dict[str, float] = {}
     schedule = Product(tuple(config.schedule.values())).over(config.epochs)
     brief_peak = min(schedule(0.0), schedule(config.epochs)) < 0.5
     lr: float = run.optimizer_option.lr
-    if "optimizer.lr" in config.open:
+    if "optimizer.lr" in config.auto_keys:
         lr = chosen["optimizer.lr"] = rounded(suggestion.max_lr if brief_peak else suggestion.suggested_lr)
-    if "schedule.clr.floor" in config.open:
+    if "schedule.clr.floor" in config.auto_keys:
         if suggestion.min_lr >= lr:
             text = f"the range test's min_lr, {suggestion.min_lr:.3g}, is not below optimizer.lr = {lr:g}"
             raise ConfigError(Problem("schedule.clr.floor", "auto", text, "optimizer.lr=auto"))
         chosen["schedule.clr.floor"] = clr_floor(suggestion, lr)
     tree = config.tree
     for key, value in chosen.items():
-        tree = placed(tree, key.split("."), value)
-    return dataclasses.replace(resolve(tree), chosen=chosen)
-
-
-settle = resolve_auto  # the name that the command line still imports
+        tree = with_value(tree, key, value)
+    return dataclasses.replace(config_from_tree(tree), notes=config.notes, range_test=chosen)

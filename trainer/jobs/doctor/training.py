@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from trainer.build import build
-from trainer.config.schema import resolve
+from trainer.config.load import config_from_tree
 from trainer.data.splits import stratified
 from trainer.engine.evaluation import evaluate
 from trainer.engine.lr_range_test import lr_range_curve
@@ -35,7 +35,7 @@ def without_regularization(config: Config) -> Config:
     tree["metric"] = "train_loss"
     if "weight_decay" in tree["optimizer"]:
         tree["optimizer"] = {**tree["optimizer"], "weight_decay": 0.0}
-    return resolve(tree)
+    return config_from_tree(tree)
 
 
 def overfit_batches(option: Doctor, config: Config, splits: Splits) -> Check:
