@@ -96,8 +96,8 @@ def test_the_job_compares_a_sweep_and_single_run_directories(train, tmp_path):
     assert {row["optimizer.lr"] for row in rows} == {"0.05", "0.0001"}
     assert cv2.imread("comparison/compare.png").std() > 10
     runs = sorted(str(p.parent) for p in Path("sweep").glob("*/config.yaml"))
-    code, out, _ = train("job=compare", f"runs=[{runs[0]},{runs[3]}]", "job.score=last.validation.loss", "output=two")
-    assert code == 0
+    code, out, err = train("job=compare", f"runs=['{runs[0]}','{runs[3]}']", "job.score=last.validation.loss", "output=two")
+    assert code == 0, err
     assert "unknown: single run" in out
     assert train("job=compare", "runs=sweep/*seed=0*", "output=three")[0] == 0
     assert Path("three/compare.md").read_text().startswith("# 2 runs compared")

@@ -17,8 +17,7 @@ from sklearn.datasets import load_digits
 from trainer.analysis.diagnosis import CHECKS, Record, diagnose, imbalanced_classes, urgent
 from trainer.analysis.intervals import difference, interval, proportion_half_width
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.observers.diagnosis import Diagnosis
 from trainer.observers.histograms import Histograms
@@ -78,7 +77,7 @@ def record_of(words: tuple[str, ...]) -> Record:
     words = ("regularizer=[]", "device=cpu", "precision=float32", *words)
     if not any(word.startswith("data=") for word in words):
         words = ("data=digits", *words)
-    run = build(resolve(compose(list(words))))
+    run = build(load_config(list(words)))
     observers = [Histograms(every=10, budget=1.0), Diagnosis(every=10)]
     fit(run, observers)
     for observer in observers:
@@ -136,7 +135,7 @@ def test_an_urgent_finding_is_reported_during_the_run(train, tmp_path):
 
 
 def test_the_first_layer_with_a_nonfinite_value_is_named(tmp_path):
-    run = build(resolve(compose(["data=digits", *MLP, "precision=float32", "epochs=1"])))
+    run = build(load_config(["data=digits", *MLP, "precision=float32", "epochs=1"]))
     fit(run)
     from trainer.observers.nonfinite import first_nonfinite
 

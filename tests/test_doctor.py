@@ -41,12 +41,11 @@ def test_batches_are_overfitted_without_regularizers_and_augmentation(train):
 
 def test_the_initial_loss_is_that_of_the_network_before_training(train):
     from trainer.build import build
-    from trainer.config.compose import compose
-    from trainer.config.schema import resolve
+        from trainer.config.load import load_config
 
     words = ("initialization=normal", "initialization.std=2.0")
     _, checks, _ = examine(train, *words)
-    run = build(resolve(compose([*SMALL[:-1], *words])))
+    run = build(load_config([*SMALL[:-1], *words]))
     losses = []
     for (x, y), _ in zip(run.train.batches(0), range(10), strict=False):
         losses.append(-(run.model(x).log_softmax(1) * y).sum(1).mean().item())

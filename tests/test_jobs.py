@@ -17,8 +17,7 @@ from conftest import QUIET, load, result_of
 
 from trainer.architectures.ensemble import Ensemble, averaged
 from trainer.build import load_splits
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.data.folds import fold
 from trainer.engine.metrics import calibration, top_accuracy
 
@@ -34,7 +33,7 @@ def run(train):
     """Train into the directory ``run``; return its test images (N, H, W, C) and labels."""
     code, _, err = train(*SMALL, "output=run")
     assert code == 0, err
-    splits = load_splits(resolve(compose(list(SMALL[:4]))))
+    splits = load_splits(load_config(list(SMALL[:4])))
     return splits.test.images, splits.test.labels
 
 
@@ -81,7 +80,7 @@ def test_evaluate_gives_the_scores_computed_by_hand(train, run):
 
 def test_evaluate_accepts_the_keys_of_the_checkpoints_data(train, run):
     """And not those of the default data set, which this run does not use."""
-    assert "count" not in compose([]).data
+    assert "count" not in load_config([]).tree["data"]
     code, _, err = train("job=evaluate", "checkpoint=run", "data.count=400", "output=evaluated")
     assert code == 0, err
     code, _, err = train("job=evaluate", "checkpoint=run", "data.cuont=40")
@@ -247,7 +246,7 @@ def test_evaluate_predict_and_export_work_on_an_ensemble_as_on_a_single_network(
 
 
 def test_each_image_is_in_the_validation_split_of_exactly_one_fold():
-    splits = load_splits(resolve(compose(list(SMALL[:4]))))
+    splits = load_splits(load_config(list(SMALL[:4])))
     splits.train.images[:, 0, 0, 0] = np.arange(len(splits.train)) % 256
     parts = fold(splits, 4, seed=0)
     whole = len(splits.train) + len(splits.validation)
@@ -359,7 +358,7 @@ def test_an_exported_network_gives_the_same_probabilities_with_onnxruntime_alone
     meta = session.get_modelmeta().custom_metadata_map
     assert json.loads(meta["classes"]) == list("012345")
     assert (json.loads(meta["shape"]), meta["colours"]) == ([3, 12, 12], "RGB")
-    images = load_splits(resolve(compose(list(SMALL[:4])))).test.images
+    images = load_splits(load_config(list(SMALL[:4]))).test.images
     for count in (1, 7):
         x = images[:count].transpose(0, 3, 1, 2).copy()
         (answer,) = session.run(None, {"pictures": x})
