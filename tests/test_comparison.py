@@ -20,6 +20,9 @@ from trainer.analysis.comparison import (
     varied_keys,
 )
 from trainer.analysis.intervals import difference
+from trainer.errors import ConfigError
+from trainer.jobs.compare import group_rows
+from trainer.run_dir import find_run_dir, read_config, read_jsonl, read_result, write_json
 
 SMALL = ("data=fake", "data.size=8", "data.count=300", "architecture.widths=[4]", "epochs=2", "observer=[jsonl]")
 
@@ -96,7 +99,9 @@ def test_the_job_compares_a_sweep_and_single_run_directories(train, tmp_path):
     assert {row["optimizer.lr"] for row in rows} == {"0.05", "0.0001"}
     assert cv2.imread("comparison/compare.png").std() > 10
     runs = sorted(str(p.parent) for p in Path("sweep").glob("*/config.yaml"))
-    code, out, err = train("job=compare", f"runs=['{runs[0]}','{runs[3]}']", "job.score=last.validation.loss", "output=two")
+    code, out, err = train(
+        "job=compare", f"runs=['{runs[0]}','{runs[3]}']", "job.score=last.validation.loss", "output=two"
+    )
     assert code == 0, err
     assert "unknown: single run" in out
     assert train("job=compare", "runs=sweep/*seed=0*", "output=three")[0] == 0
@@ -165,3 +170,35 @@ def test_a_report_without_a_run_is_an_error_with_a_hint(words, parts, train, tmp
     code, _, err = train("job=report", *words)
     assert code == 2
     assert all(part in err for part in parts), err
+
+
+def test_results_of_earlier_releases_are_read_with_todays_names(train, tmp_path):
+    old = {"status": "finished", "stop_reason": "tested", "range_test": {"floor": 0.01, "fixed": 0.05, "peak": 0.2}}
+    for name, factor in (("a", 1.0), ("b", 2.0)):
+        scaled = {k: v * factor for k, v in old["range_test"].items()}
+        write_json(tmp_path / name / "result.json", old | {"range_test": scaled})
+        (tmp_path / name / "config.yaml").write_text(f"seed: 0\nepochs: {factor}\n")
+    assert read_result(tmp_path / "a")["range_test"] == {"min_lr": 0.01, "suggested_lr": 0.05, "max_lr": 0.2}
+    assert read_result(tmp_path) == {}
+    code, out, err = train("job=compare", "runs=[a,b]", "job.score=range_test.suggested_lr", "output=comparison")
+    assert code == 0, err
+    assert "0.0500" in out
+
+
+@pytest.mark.parametrize("text", ["- a list", "seed: [", "\t:"])
+def test_a_damaged_config_of_a_run_is_an_error_with_its_key(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"runs = .*config\.yaml"):
+        read_config(find_run_dir("runs", str(tmp_path)), "runs")
+
+
+def test_a_row_that_a_killed_run_left_incomplete_is_not_read(tmp_path):
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"ep')
+    assert read_jsonl(tmp_path / "history.jsonl") == [{"epoch": 1}, {"epoch": 2}]
+    assert read_jsonl(tmp_path / "missing.jsonl") == []
+
+
+def test_a_table_row_shows_whether_a_higher_score_is_better():
+    groups = group_runs([outcome(s + 0.01 * i, seed=i, width=w) for w, s in ((1, 0.2), (2, 0.8)) for i in range(3)])
+    assert [row[0] for row in group_rows("test.accuracy", groups, 0.95)] == ["2", "1"]
+    assert [row[0] for row in group_rows("test.loss", groups, 0.95)] == ["1", "2"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import torch
 from conftest import QUIET, load, result_of
 
+from trainer import jobs
 from trainer.architectures.ensemble import Ensemble, averaged
 from trainer.build import load_splits
 from trainer.config.load import load_config
@@ -90,7 +93,8 @@ def test_evaluate_accepts_the_keys_of_the_checkpoints_data(train, run):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("checkpoint=notes.txt",), "checkpoint = 'notes.txt': "), (("checkpoint=run", "~data"), "cannot be removed from the saved config"),
+    (("checkpoint=notes.txt",), "checkpoint = 'notes.txt': "),
+    (("checkpoint=run", "~data"), "cannot be removed from the saved config"),
     (("checkpoint=run", "data._target_=3"), "data._target_ = 3: "),
 ])  # fmt: skip
 def test_a_file_that_is_no_checkpoint_and_impossible_data_are_errors(arguments, message, train, run):
@@ -443,3 +447,29 @@ def test_jobs_can_be_swept(train, run):
     code, _out, err = train("-m", "job=evaluate", "checkpoint=run", "job.split=test,validation", "output=t")
     assert code == 0, err
     assert sorted(result_of(p.parent)["split"] for p in Path("t").rglob("result.json")) == ["test", "validation"]
+
+
+def test_jobs_declare_what_the_front_end_asks_about():
+    classes = [getattr(jobs, name) for name in jobs.__all__ if name != "Job"]
+    assert {c for c in classes if c.trains} == {jobs.Fit}
+    assert {c for c in classes if c.needs_checkpoint} == {jobs.Evaluate, jobs.Predict, jobs.Export}
+    assert all(hasattr(c, "prefer") == c.needs_checkpoint for c in classes)
+    assert {c for c in classes if c.keeps_auto_keys} == {jobs.RangeTest}
+
+
+def test_the_parameters_of_jobs_are_read_without_torch_and_every_class_has_an_implementation():
+    code = "import sys, trainer.jobs; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    source = (Path(jobs.__file__).parent / "options.py").read_text()
+    for module, name in re.findall(r'implemented_by\("([\w.]+):(\w+)"\)', source):
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize(("job", "parameter", "value"), [
+    ("RangeTest", "steps", 19), ("RangeTest", "stop", 1e-7), ("RangeTest", "smoothing", 0.3), ("Ensemble", "models", 1),
+    ("Ensemble", "top", 1), ("Compare", "confidence", 1.0), ("Doctor", "steps", 10_001), ("Evaluate", "worst", -1),
+    ("Export", "tolerance", 0.0), ("Plan", "images", 0), ("Predict", "top", 0),
+])  # fmt: skip
+def test_parameters_out_of_range_are_errors(job, parameter, value):
+    with pytest.raises(ValueError, match=parameter):
+        getattr(jobs, job)(**{parameter: value})

@@ -26,11 +26,12 @@ def lr_range_figure(
     axes = figure.subplots()
     axes.plot(lrs, losses, ".", color="tab:gray", markersize=4, alpha=0.6, label="loss of a batch")
     axes.plot(lrs, smoothed, color="tab:blue", label="smoothed")
-    for name, color in COLORS.items() if suggestion else ():
-        lr = getattr(suggestion, name)
-        low, high = suggestion.ranges.get(name, (lr, lr))
-        axes.axvspan(low, high, color=color, alpha=0.12, linewidth=0)
-        axes.axvline(lr, color=color, linestyle="--", label=f"{name} {lr:.3g} ({low:.2g} to {high:.2g})")
+    if suggestion is not None:
+        for name, color in COLORS.items():
+            lr = getattr(suggestion, name)
+            low, high = suggestion.ranges.get(name, (lr, lr))
+            axes.axvspan(low, high, color=color, alpha=0.12, linewidth=0)
+            axes.axvline(lr, color=color, linestyle="--", label=f"{name} {lr:.3g} ({low:.2g} to {high:.2g})")
     top = max(losses[: max(3, len(losses) // 10)])
     axes.set(
         xlabel="learning rate",
