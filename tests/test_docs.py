@@ -48,3 +48,9 @@ def test_the_optimizers_paths_go_down(tmp_path):
         assert all(np.isfinite(points).all() for points in paths.values())
     draw(SURFACES[0], paths, tmp_path, gif=False)
     assert (tmp_path / "ravine.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_option_files_list_every_parameter_as_declared():
+    command = [sys.executable, str(ROOT / "scripts" / "option_files.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
