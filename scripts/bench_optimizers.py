@@ -1,4 +1,4 @@
-"""Times one step of every optimizer on the parameters of a ResNet-20, in turns with torch's own multi-tensor Adam.
+"""Time one step of every optimizer on the parameters of a ResNet-20, interleaved with torch's multi-tensor Adam.
 
 python scripts/bench_optimizers.py [--rounds 200] [--device cpu]
 """
@@ -43,15 +43,15 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(options.rounds):
         for name, step in steps.items():
-            begin = time.perf_counter()
+            start = time.perf_counter()
             step()
             if options.device != "cpu":
                 torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.perf_counter() - start)
     low = {name: float(np.percentile(t, 10)) for name, t in times.items()}
     base = low["torch Adam foreach"]
     for name in sorted(low, key=low.__getitem__):
-        print(f"{name:24}{1e6 * low[name]:9.0f} us   {low[name] / base:5.2f} of torch's Adam, foreach")
+        print(f"{name:24}{1e6 * low[name]:9.0f} us   {low[name] / base:5.2f} x torch's foreach Adam")
 
 
 if __name__ == "__main__":
