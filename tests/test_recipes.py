@@ -14,8 +14,7 @@ from torch import nn
 
 from trainer.analysis.lr_range import NoDescent, geometric, read
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.observer import Observer
@@ -28,7 +27,7 @@ SMALL = (
 
 
 def run_of(*overrides):
-    return build(resolve(compose([*overrides])))
+    return build(load_config([*overrides]))
 
 
 def curve(middle, noise=0.02, steps=150, seed=0):
@@ -131,7 +130,7 @@ def test_the_job_draws_the_curve_and_suggests_overrides_that_compose(train, tmp_
     assert len(lines) == 3
     for line in lines:
         words = [word for word in line.split() if "=" in word]
-        resolve(compose(words))
+        load_config(words)
 
 
 def test_if_the_loss_never_falls_the_job_fails_with_the_reason_and_keeps_the_plot(train, tmp_path):
@@ -150,7 +149,7 @@ def test_if_the_loss_never_falls_the_job_fails_with_the_reason_and_keeps_the_plo
 def test_a_run_with_an_automatic_learning_rate_equals_the_run_with_the_suggested_one(train, tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     assert train(*SMALL, QUIET, "epochs=1", "optimizer.lr=auto", f"output={a}")[0] == 0
-    chosen = resolve(compose([])).tree  # only to know the key exists
+    chosen = load_config([]).tree  # only to know the key exists
     assert "lr" in chosen["optimizer"]
     import yaml
 

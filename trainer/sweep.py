@@ -17,12 +17,12 @@ from trainer.config.load import load_config, prepare
 from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import render
 from trainer.errors import ConfigError, Problem
+from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.run_dir import read_result, slug, terminal, write_json
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
 
-FAILED, INTERRUPTED = 1, 130
 Run = Callable[["Config", Sequence[str], Path], int]
 
 
