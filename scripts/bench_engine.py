@@ -81,6 +81,7 @@ def run_of(case: str, device: str, folder: str) -> tuple[Any, list[Any]]:
     from trainer.build import build
     from trainer.config.compose import compose
     from trainer.config.schema import resolve
+    from trainer.observers.context import Context, build_observers
     from trainer.run_dir import create_run_dir
 
     words = overrides(case, device, folder)
@@ -88,7 +89,7 @@ def run_of(case: str, device: str, folder: str) -> tuple[Any, list[Any]]:
     place = Path(folder) / "run"
     run = build(config, place)
     create_run_dir(place, config.tree, words, run.notes[0])
-    return run, list(config.observer.values())
+    return run, build_observers(config.observer.values(), Context(run))
 
 
 def hand_written(run: Any, case: str, best: bool) -> Step:

@@ -56,9 +56,9 @@ def measured(words: list[str], seed: int, epochs: float) -> dict[str, float]:
     fit(run)
     model = run.model
     if run.averaged is not None:
-        from trainer.engine.evaluation import renew
+        from trainer.engine.evaluation import update_averaged_bn
 
-        renew(run)
+        update_averaged_bn(run)
         model = run.averaged
     assert run.test is not None
     pictures: Any = run.train

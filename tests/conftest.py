@@ -1,4 +1,4 @@
-"""What many tests use: a command in this process or in one of its own, small runs, and the configs they come from."""
+"""Shared helpers: a command in this process or in one of its own, and what is read back from run directories."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-# Small, and with all that has a state: batch norm, dropout, momentum, warm-up, averaging, augmentation.
+# Small, with everything that has a state: batch norm, dropout, momentum, warm-up, averaging, augmentation.
 STATEFUL = (
     "data=fake", "data.size=12", "data.count=150", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16",
     "regularizer=[dropout,mixup]", "schedule=[warmup,cosine]", "averaging=ema", "augmentation=[crop,flip]", "epochs=3",
 )  # fmt: skip
-QUIET = "observer=[checkpoint,jsonl]"
+QUIET = "observer=[checkpoint,history_file]"
 
 
 @pytest.fixture(autouse=True)
 def _few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread, because tests run side by side; and nothing is written into the checkout."""
+    """One thread, because tests run in parallel; nothing is written into the checkout."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("TRAINER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TRAINER_CACHE", str(tmp_path / "cache"))
@@ -45,7 +45,7 @@ def train(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
-    """``train`` as a process of its own, in the folder ``cwd``."""
+    """Start ``train`` as a process of its own in the directory ``cwd``."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, "-m", "trainer", *arguments]
     return subprocess.Popen(
@@ -66,12 +66,12 @@ def load(folder: Path | str, name: str = "last") -> dict[str, Any]:
 
 
 def without_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """History rows without what the clock on the wall says."""
+    """History rows without wall-clock times."""
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality bit for bit, through nested containers."""
+    """Whether two values are equal bit for bit, through nested containers."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):
@@ -82,8 +82,8 @@ def same(a: Any, b: Any) -> bool:
 
 
 def same_run(a: Path | str, b: Path | str) -> bool:
-    """Whether two runs ended in the same weights, averages, optimizer, generators and history, bit for bit."""
-    one, other = load(a)["state"], load(b)["state"]
-    one["history"], other["history"] = without_clock(one["history"]), without_clock(other["history"])
-    written = without_clock(history_of(a)) == without_clock(history_of(b))
-    return written and same(one, other) and same(load(a, "best")["model"], load(b, "best")["model"])
+    """Whether two runs ended with equal weights, averages, optimizer, generators and history, bit for bit."""
+    first, second = load(a)["state"], load(b)["state"]
+    first["history"], second["history"] = without_clock(first["history"]), without_clock(second["history"])
+    same_file = without_clock(history_of(a)) == without_clock(history_of(b))
+    return same_file and same(first, second) and same(load(a, "best")["model"], load(b, "best")["model"])

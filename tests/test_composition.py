@@ -1,4 +1,4 @@
-"""Every technique with every other: two real steps, a checkpoint, and an exact resume from it."""
+"""Every technique with every other: training to the end, and an exact resume from a checkpoint within it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from trainer.config.compose import compose
 from trainer.config.constraints import check_config
 from trainer.config.options import CONF, options
 from trainer.config.schema import resolve
+from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
+from trainer.engine.observer import Observer
 from trainer.errors import ConfigError
 
 GROUPS = {group: sorted(files) for group, files in options([CONF]).items()}
@@ -22,7 +24,7 @@ SMALL = (
     "data=fake", "data.size=16", "data.count=60", "data.num_classes=3", "batch_size=20", "epochs=2", "device=cpu",
     "architecture.widths=[4]", "data.test=0", "regularizer=[]",
 )  # fmt: skip
-# Networks for which the data above is too small, or that are made small to save time.
+# Architectures for which the data above is too small, or that are made small to save time.
 ARCHITECTURES = {
     "airbench": ["architecture.widths=[4,8]"],
     "cnn": [], "mlp": [], "resnet20": ["architecture.depth=8"], "resnet56": ["architecture.depth=8"],
@@ -34,40 +36,40 @@ ARCHITECTURES = {
 HEAVY = ("resnet18_cifar", "torchvision", "timm")
 
 
-def words_for(architecture: str) -> list[str]:
-    kept = [w for w in SMALL if not w.startswith("architecture.") or architecture in ("cnn", "mlp")]
-    return [*kept, f"architecture={architecture}", *ARCHITECTURES[architecture]]
+def overrides_for(architecture: str) -> list[str]:
+    small = [o for o in SMALL if not o.startswith("architecture.") or architecture in ("cnn", "mlp")]
+    return [*small, f"architecture={architecture}", *ARCHITECTURES[architecture]]
 
 
 def resumes_exactly(*words: str) -> None:
-    """Train on, and train to half, save, load into a run made anew, go on: the same to the bit."""
+    """Check that an interrupted run, saved and loaded into a new one, ends as the unbroken run does, bit for bit."""
     config = resolve(compose(list(words)))
     if problems := check_config(config):
         raise ConfigError(*problems)
-    whole = build(config)
-    fit(whole)
-    assert math.isfinite(whole.history[-1]["train_loss"])
+    unbroken = build(config)
+    fit(unbroken)
+    assert math.isfinite(unbroken.history[-1]["train_loss"])
+    interrupt = Interrupt()
 
-    class Half:
-        """Stops after the first epoch, with the state as a checkpoint holds it."""
-
-        def on_step_end(self, run):
-            run.interrupted = run.clock.step == 2
-
-        on_fit_start = on_epoch_end = on_fit_end = lambda self, run, row=None: None
+    class AskAfterFirstStep(Observer):
+        def on_step_end(self, view):
+            if view.step == 1:
+                interrupt.ask()
 
     first = build(config)
-    fit(first, [Half()])
+    fit(first, [AskAfterFirstStep()], interrupt)
+    assert first.interrupted
+    assert first.clock.step == 2
     file = io.BytesIO()
     torch.save(first.state(), file)
     file.seek(0)
     second = build(config)
-    torch.manual_seed(12345)  # what a new process has drawn by then is another state
+    torch.manual_seed(12345)  # a new process would have drawn other numbers by then
     second.load(torch.load(file, weights_only=True))
     fit(second)
-    one, other = whole.state(), second.state()
-    one["history"], other["history"] = without_clock(one["history"]), without_clock(other["history"])
-    assert same(one, other)
+    expected, resumed = unbroken.state(), second.state()
+    expected["history"], resumed["history"] = without_clock(expected["history"]), without_clock(resumed["history"])
+    assert same(expected, resumed)
 
 
 @pytest.mark.parametrize("optimizer", GROUPS["optimizer"])
@@ -75,7 +77,7 @@ def resumes_exactly(*words: str) -> None:
 def test_every_optimizer_goes_with_every_schedule(optimizer, schedule):
     words = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
     if schedule == "one_cycle" and resolve(compose([f"optimizer={optimizer}"])).optimizer.momentum_key is None:
-        with pytest.raises(ConfigError, match="one_cycle moves the momentum"):
+        with pytest.raises(ConfigError, match="OneCycle moves the momentum"):
             resumes_exactly(*words)
     else:
         resumes_exactly(*words)
@@ -83,27 +85,27 @@ def test_every_optimizer_goes_with_every_schedule(optimizer, schedule):
 
 @pytest.mark.parametrize("regularizer", GROUPS["regularizer"])
 def test_every_regularizer_resumes_exactly(regularizer):
-    resumes_exactly(*words_for("resnet20"), f"regularizer=[{regularizer}]", "averaging=ema")
+    resumes_exactly(*overrides_for("resnet20"), f"regularizer=[{regularizer}]", "averaging=ema")
 
 
 @pytest.mark.parametrize("averaging", GROUPS["averaging"])
 def test_all_regularizers_at_once_resume_exactly(averaging):
     everything = ",".join(GROUPS["regularizer"])
     resumes_exactly(
-        *words_for("resnet20"), f"regularizer=[{everything}]", f"averaging={averaging}", "schedule=[warmup,plateau]"
+        *overrides_for("resnet20"), f"regularizer=[{everything}]", f"averaging={averaging}", "schedule=[warmup,plateau]"
     )
 
 
 @pytest.mark.parametrize("activation", GROUPS["activation"])
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in HEAVY])
 def test_every_activation_works_in_every_architecture(architecture, activation):
-    resumes_exactly(*words_for(architecture), f"activation={activation}", "epochs=1.5")
+    resumes_exactly(*overrides_for(architecture), f"activation={activation}", "epochs=1.5")
 
 
 @pytest.mark.parametrize("initialization", [i for i in GROUPS["initialization"] if i != "pretrained"])
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in HEAVY])
 def test_every_initialization_works_in_every_architecture(architecture, initialization):
-    resumes_exactly(*words_for(architecture), f"initialization={initialization}", "epochs=1.5")
+    resumes_exactly(*overrides_for(architecture), f"initialization={initialization}", "epochs=1.5")
 
 
 @pytest.mark.slow
@@ -112,7 +114,7 @@ def test_every_initialization_works_in_every_architecture(architecture, initiali
 def test_large_architectures_take_every_activation_and_initialization(architecture, group):
     for name in GROUPS[group]:
         if name != "pretrained":  # needs another run
-            resumes_exactly(*words_for(architecture), f"{group}={name}", "epochs=1.5")
+            resumes_exactly(*overrides_for(architecture), f"{group}={name}", "epochs=1.5")
 
 
 def test_every_architecture_is_tried():
@@ -122,7 +124,7 @@ def test_every_architecture_is_tried():
 @pytest.mark.parametrize("augmentation", GROUPS["augmentation"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [15, 16])
-def test_every_augmentation_works_in_both_ways_on_grey_and_colour(augmentation, channels, size):
+def test_every_augmentation_works_in_memory_and_streaming_on_grayscale_and_color(augmentation, channels, size):
     words = [*SMALL, f"data.channels={channels}", f"data.size={size}", f"augmentation=[{augmentation}]", "epochs=1.5"]
     words = [w for w in words if w not in ("data.size=16",) or size == 16]
     if augmentation == "none":

@@ -1,4 +1,4 @@
-"""The option files: each composes, resolves, explains itself, and says all that its class can be told."""
+"""The option files: each composes and instantiates, documents itself, and lists every parameter of its class."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from trainer.config.compose import compose
-from trainer.config.constraints import check_config
 from trainer.config.instantiate import External, locate
-from trainer.config.options import CONF, LISTS, headline, options
-from trainer.config.schema import SINGLE, resolve
+from trainer.config.load import load_config, prepare
+from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, headline
+from trainer.config.schema import Settings
 from trainer.errors import ConfigError
+from trainer.parameters import parameters
 
-OPTIONS = [(group, name) for group, files in options([CONF]).items() for name in files if group != "experiment"]
-EXPERIMENTS = list(options([CONF])["experiment"])
-# What an option cannot do without.
-BESIDE = {
+FILES = OptionFiles()
+OPTIONS = [(group, name) for group, files in FILES.groups.items() for name in files if group != "experiment"]
+EXPERIMENTS = list(FILES.groups["experiment"])
+# Overrides that an option requires.
+REQUIRED = {
     ("data", "folder"): ["data.root=x"],
     ("data", "arrays"): ["data.path=x.npz"],
     ("initialization", "pretrained"): ["initialization.path=x"],
@@ -31,11 +32,11 @@ BESIDE = {
 }
 
 
-def file_of(group: str, name: str) -> Path:
+def option_file(group: str, name: str) -> Path:
     return CONF / group / f"{name}.yaml"
 
 
-def lines_of(file: Path) -> list[str]:
+def content_lines(file: Path) -> list[str]:
     return [line for line in file.read_text().splitlines() if line.strip()]
 
 
@@ -44,20 +45,21 @@ def test_every_group_of_the_grammar_has_options():
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_an_option_resolves_to_an_object_of_its_class(group, name):
+def test_an_option_becomes_an_object_of_its_class(group, name):
     choice = f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
     try:
-        config = resolve(compose([choice, *BESIDE.get((group, name), [])]))
+        config = load_config([choice, *REQUIRED.get((group, name), [])])
     except ConfigError as error:
         pytest.fail(str(error))
-    node = config.lists[group] if group in LISTS else {name: config.single[group]}
+    value = getattr(config, group)
+    node = value if group in LISTS else {name: value}
     for option in node.values():
         assert isinstance(option, External) or dataclasses.is_dataclass(option) or option is None
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_an_option_file_gives_every_parameter_with_a_comment(group, name):
-    file = file_of(group, name)
+    file = option_file(group, name)
     tree = yaml.safe_load(file.read_text())
     nodes = [tree] if "_target_" in tree else [v for v in tree.values() if isinstance(v, dict) and "_target_" in v]
     if "defaults" in tree:
@@ -72,14 +74,14 @@ def test_an_option_file_gives_every_parameter_with_a_comment(group, name):
         assert given <= names, "keys the class does not take"
         if dataclasses.is_dataclass(target):
             assert names <= given, "parameters the file does not show"
-    for line in lines_of(file):
+    for line in content_lines(file):
         if re.match(r"\s*\w+:\s*\S", line) and "_target_" not in line and not line.startswith("defaults"):
             assert re.search(r"\s{2}# \S", line), f"{file.name}: {line!r} has no comment"
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_the_first_line_of_an_option_file_is_a_sentence(group, name):
-    text = headline(file_of(group, name))
+    text = headline(option_file(group, name))
     assert 15 <= len(text) <= 130
     assert text.endswith(".")
 
@@ -87,7 +89,7 @@ def test_the_first_line_of_an_option_file_is_a_sentence(group, name):
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_the_values_of_an_option_file_are_those_of_its_class(group, name):
     """Where a file's value differs from the class's own, the option is a variant and is named otherwise."""
-    tree = yaml.safe_load(file_of(group, name).read_text())
+    tree = yaml.safe_load(option_file(group, name).read_text())
     if "_target_" not in tree:
         return
     target = locate(tree["_target_"])
@@ -104,19 +106,16 @@ def test_the_values_of_an_option_file_are_those_of_its_class(group, name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_carries_its_header_and_resolves(name):
-    text = file_of("experiment", name).read_text()
+def test_an_experiment_has_its_header_and_loads(name):
+    text = option_file("experiment", name).read_text()
     assert text.startswith("# @package _global_\n")
     for word in ("source", "claim", "expected", "command", "cost"):
         assert f"# {word}: " in text
     assert f"experiment={name}" in text
-    yours = [f"{key}=yours" for key in OmegaConf.missing_keys(compose([f"experiment={name}"]))]
-    config = resolve(compose([f"experiment={name}", *yours]))
-    assert not check_config(config)
+    tree, _ = prepare([f"experiment={name}"], FILES).compose()
+    load_config([f"experiment={name}", *(f"{key}=given" for key in OmegaConf.missing_keys(tree))])
 
 
-def test_every_setting_of_train_yaml_is_known_to_the_settings_class():
-    tree = yaml.safe_load((CONF / "train.yaml").read_text())
-    from trainer.config.schema import Settings
-
-    assert set(tree) - {"defaults", "hydra"} == {f.name for f in dataclasses.fields(Settings)}
+def test_every_setting_of_train_yaml_is_a_parameter_of_settings():
+    assert list(FILES.settings) == [parameter.name for parameter in parameters(Settings)]
+    assert FILES.settings == {p.name: p.default for p in parameters(Settings)}

@@ -18,8 +18,9 @@ from trainer.build import build
 from trainer.config.compose import compose
 from trainer.config.schema import resolve
 from trainer.engine.loop import fit
-from trainer.observers.diagnosis import Diagnosis
-from trainer.observers.histograms import Histograms
+from trainer.engine.view import RunView
+from trainer.observers import Diagnosis, Histograms
+from trainer.observers.context import Context, build_observers
 
 MLP = ("architecture=mlp", "architecture.widths=[64,64]", "architecture.norm=none")
 DEEP = ("architecture=mlp", "architecture.norm=none")
@@ -77,11 +78,12 @@ def record_of(words: tuple[str, ...]) -> Record:
     if not any(word.startswith("data=") for word in words):
         words = ("data=digits", *words)
     run = build(resolve(compose(list(words))))
-    observers = [Histograms(every=10, budget=1.0), Diagnosis(every=10)]
-    fit(run, observers)
-    for observer in observers:
-        observer.on_fit_end(run, {"status": "finished"})
-    return Record(run.history.rows, run.snapshots, run.facts)
+    context = Context(run)
+    histograms, diagnosis = build_observers([Histograms(every=10, budget=1.0), Diagnosis(every=10)], context)
+    fit(run, [histograms, diagnosis])
+    for observer in (histograms, diagnosis):
+        observer.on_fit_end(RunView(run), {"status": "finished"})
+    return Record(run.history.rows, diagnosis.snapshots(), diagnosis.dataset_info)
 
 
 def names(record: Record) -> list[str]:
@@ -124,13 +126,12 @@ def test_what_cannot_wait_is_said_during_the_run(train, tmp_path):
         "output=run",
         "observer.diagnosis.every=5",
     )
-    code, out, _ = train(*words)
+    code, _, err = train(*words)
     assert code == 0
-    line = next(line for line in out.splitlines() if line.startswith("not a number"))
+    line = next(line for line in err.splitlines() if line.startswith("not a number"))
     assert "step 5 " in line
     assert "in its weights" in line
     assert "optimizer.lr=" in line
-    assert out.index(line) < out.index("finished, after")
 
 
 def test_a_first_layer_that_overflows_is_named(tmp_path):
@@ -138,9 +139,9 @@ def test_a_first_layer_that_overflows_is_named(tmp_path):
     fit(run)
     from trainer.observers.nonfinite import first_nonfinite
 
-    assert first_nonfinite(run) is None
+    assert first_nonfinite(RunView(run)) is None
     run.model[4].weight.data[0, 0] = math.inf
-    assert first_nonfinite(run) == "4 (Linear, in its weights)"
+    assert first_nonfinite(RunView(run)) == "4 (Linear, in its weights)"
 
 
 def test_nothing_is_found_where_nothing_was_recorded():

@@ -1,4 +1,4 @@
-"""Several processes that torchrun starts train one network: equal to one process, exact on resume, one folder."""
+"""Distributed training: equal to one process, exact on resume, one run directory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import torch
 
 SMALL = (
     "data=fake", "data.size=8", "data.count=103", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",
-    "regularizer=[]", "device=cpu", "precision=float32", "optimizer.lr=0.01", "observer=[console,checkpoint,jsonl]",
+    "regularizer=[]", "device=cpu", "precision=float32", "optimizer.lr=0.01", "observer=[console,checkpoint,history_file]",
 )  # fmt: skip
 
 
 def command(processes: int, *words: str) -> list[str]:
-    """What torchrun is told; with one process, the program alone."""
+    """The command for torchrun; for one process, the program alone."""
     if processes == 1:
         return [sys.executable, "-m", "trainer", *words]
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     run = [sys.executable, "-m", "torch.distributed.run", "--master-addr", "127.0.0.1", "--master-port", str(port)]
     return [*run, "--nproc-per-node", str(processes), "-m", "trainer", *words]
 
@@ -52,7 +52,7 @@ def history(folder: Path) -> list[dict]:
 
 
 def assert_near(one: Path, many: Path) -> None:
-    """Equal but for the order of additions; the history, too, counts every picture once."""
+    """Equal up to the order of additions; the history, too, counts every image once."""
     for (name, a), b in zip(weights(one).items(), weights(many).values(), strict=True):
         assert torch.allclose(a.float(), b.float(), atol=2e-5), name
     for a, b in zip(history(one), history(many), strict=True):
@@ -60,20 +60,20 @@ def assert_near(one: Path, many: Path) -> None:
             assert a[column] == pytest.approx(b[column], abs=1e-5), column
 
 
-def test_three_processes_equal_one_where_the_last_batch_leaves_two_without_pictures(tmp_path):
-    """65 training pictures in batches of 16: the fifth holds one, and validation's last of 18 does not divide by three."""
+def test_three_processes_equal_one_even_if_the_last_batch_has_no_images_for_two_of_them(tmp_path):
+    """65 training images in batches of 16: the fifth has one, and the 18 validation images are not divisible by three."""
     words = ("architecture.norm=none", "data.test=20", "data.validation=18", "averaging=ema", "optimizer.clip_norm=0.5")
-    said = train(3, tmp_path / "three", *words)
+    output = train(3, tmp_path / "three", *words)
     train(1, tmp_path / "one", *words)
-    assert "65 training, 18 validation, 20 test" in said
-    assert "3 processes" in said
-    assert said.count("finished, after") == 1  # process 0 alone speaks
+    assert "65 training, 18 validation, 20 test" in output
+    assert "3 processes" in output
+    assert output.count("finished, after") == 1  # rank 0 alone prints
     assert_near(tmp_path / "one", tmp_path / "three")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "three"]
 
 
 @pytest.mark.slow
-def test_synchronised_batch_norm_and_parts_of_a_batch_equal_one_process(tmp_path):
+def test_synchronized_batch_norm_and_micro_batches_equal_one_process(tmp_path):
     train(2, tmp_path / "two", engine=("engine=ddp", "engine.sync_batch_norm=true"))
     train(1, tmp_path / "one")
     assert_near(tmp_path / "one", tmp_path / "two")
@@ -88,7 +88,7 @@ HARD = ("epochs=60", "regularizer=[dropout,mixup]", "augmentation=[crop]", "aver
 
 @pytest.mark.slow
 def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
-    """Batch norm by shares, dropout, mixup and crops, each process with random numbers of its own."""
+    """Batch norm per rank, dropout, mixup and crops, each rank with random numbers of its own."""
     train(3, tmp_path / "unbroken", *HARD)
     cut = [*SMALL, *HARD, "engine=ddp", f"output={tmp_path / 'cut'}"]
     process = subprocess.Popen(command(3, *cut), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ALONE)
@@ -111,12 +111,12 @@ def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
         assert a["train_loss"] == b["train_loss"]
 
 
-def test_another_number_of_processes_goes_on_and_says_what_is_not_the_same(tmp_path):
+def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_path):
     train(2, tmp_path / "run")
     words = ("epochs=3", f"resume={tmp_path / 'run'}", "engine=auto")
     done = subprocess.run(command(1, *words), capture_output=True, text=True, timeout=120, env=ALONE)
     assert done.returncode == 0, done.stderr
-    assert "begun by 2 processes, goes on with 1" in re.sub(r"\s+", " ", done.stdout)
+    assert "started by 2 processes, resumed by 1" in re.sub(r"\s+", " ", done.stdout)
     assert len(history(tmp_path / "run")) == 3
 
 
@@ -132,7 +132,7 @@ def test_another_number_of_processes_goes_on_and_says_what_is_not_the_same(tmp_p
         (2, ("engine=ddp", "-m", "seed=1,2"), "torchrun started several"),
     ],
 )
-def test_wrong_starts_are_told_once_in_words(processes, words, text, tmp_path):
+def test_wrong_starts_are_reported_once(processes, words, text, tmp_path):
     given = command(processes, *SMALL, f"output={tmp_path / 'run'}", *words)
     done = subprocess.run(given, capture_output=True, text=True, timeout=120, env=ALONE)
     assert done.returncode != 0
@@ -141,7 +141,7 @@ def test_wrong_starts_are_told_once_in_words(processes, words, text, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_broken_picture_that_another_process_meets_is_named_and_ends_all(tmp_path):
+def test_a_broken_image_on_another_rank_is_named_and_ends_all_ranks(tmp_path):
     from PIL import Image
 
     for name in ("a", "b"):
@@ -156,3 +156,30 @@ def test_a_broken_picture_that_another_process_meets_is_named_and_ends_all(tmp_p
     assert done.returncode != 0
     assert "is not an image that can be decoded" in done.stderr
     assert "Traceback" not in done.stderr.split("ChildFailedError")[0].split("elastic")[0]
+
+
+def test_converting_to_synchronized_batch_norm_keeps_names_parameters_statistics_and_subclasses():
+    from trainer.engine.distributed import SyncBatchNorm, convert_sync_batch_norm
+
+    class Special(torch.nn.BatchNorm2d):
+        pass
+
+    shared = torch.nn.BatchNorm2d(3, affine=False)
+    inner = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3, momentum=0.3), shared)
+    model = torch.nn.Sequential(inner, Special(3), shared, torch.nn.Flatten(), torch.nn.BatchNorm1d(12)).eval()
+    x = torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    state, parameters, before = model.state_dict(), dict(model.named_parameters()), model(x)
+    converted = convert_sync_batch_norm(model, torch.device("cpu"))
+    assert list(converted.state_dict()) == list(state)
+    assert all(converted.state_dict()[name].data_ptr() == value.data_ptr() for name, value in state.items())
+    assert [(name, id(p)) for name, p in converted.named_parameters()] == [
+        (name, id(p)) for name, p in parameters.items()
+    ]
+    assert [type(m) for m in converted.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)].count(
+        Special
+    ) == 1
+    assert isinstance(converted[0][1], SyncBatchNorm)
+    assert converted[0][1].momentum == 0.3
+    assert not converted[0][1].training
+    assert torch.equal(converted(x), before)
+    assert isinstance(convert_sync_batch_norm(torch.nn.BatchNorm2d(3), torch.device("cpu")), SyncBatchNorm)

@@ -1,4 +1,4 @@
-"""The engine against a loop written by hand, and each thing it does to a step."""
+"""The engine compared with a hand-written loop, and each part of a step."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainer.config.schema import resolve
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit
+from trainer.engine.observer import Observer
 from trainer.engine.step import gradients, train_step, update
 from trainer.errors import ConfigError
 
@@ -31,8 +32,8 @@ def run_of(*words: str, drop: tuple[str, ...] | list[str] = ()):
     return build(resolve(compose([*small, *(word for word in words if word[0] != "~")])))
 
 
-def test_the_engine_equals_a_loop_written_by_hand_bit_for_bit():
-    """Adam, a cosine, weight decay and batch norm, over the same pictures in the order of (seed, epoch)."""
+def test_the_engine_equals_a_hand_written_loop_bit_for_bit():
+    """Adam, cosine schedule, weight decay and batch norm, on the same images in the order of (seed, epoch)."""
     words = ("optimizer=adam", "optimizer.weight_decay=0.01", "schedule=[cosine]")
     run, other = run_of(*words), run_of(*words)
     model, data = other.model.train(), other.train
@@ -60,7 +61,7 @@ def test_the_engine_equals_a_loop_written_by_hand_bit_for_bit():
         assert torch.equal(ours, theirs), name
 
 
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
+def test_micro_batches_give_the_gradient_of_the_whole_batch():
     gradients = {}
     for part in ("null", "16", "5", "1"):
         run = run_of(
@@ -77,7 +78,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
             assert torch.allclose(whole, summed, atol=1e-6)
 
 
-def test_the_gradients_norm_is_clipped():
+def test_the_gradient_norm_is_clipped():
     run = run_of("optimizer=sgd", "optimizer.lr=1", "optimizer.clip_norm=0.01", "schedule=constant", "epochs=0.1")
     before = [p.detach().clone() for p in run.model.parameters()]
     x, y = next(iter(run.train.batches(0)))
@@ -94,14 +95,14 @@ def test_a_full_batch_is_one_step_an_epoch():
 
 @pytest.mark.parametrize(("epochs", "rows", "steps"), [(0.6, 1, 3), (1.6, 2, 8), (2, 2, 10)])
 def test_a_fraction_of_an_epoch_is_trained_and_evaluated(epochs, rows, steps):
-    run = run_of(f"epochs={epochs}")  # 72 training pictures: 5 batches
+    run = run_of(f"epochs={epochs}")  # 72 training images: 5 batches
     fit(run)
     assert len(run.history) == rows
     assert run.clock.step == steps
     assert run.history[-1]["validation_loss"] > 0
 
 
-def test_evaluation_is_the_mean_over_all_pictures_and_leaves_the_mode():
+def test_evaluation_is_the_mean_over_all_images_and_keeps_the_mode():
     run = run_of()
     run.model.train()
     found = evaluate(run.model, run.test, run.precision)
@@ -115,33 +116,32 @@ def test_evaluation_is_the_mean_over_all_pictures_and_leaves_the_mode():
     assert found["accuracy"] == pytest.approx((out.argmax(1) == y).float().mean().item())
 
 
-def test_the_rate_is_the_schedules_at_the_beginning_of_each_step():
+def test_learning_rate_and_momentum_are_the_schedules_at_the_beginning_of_each_step():
     run = run_of("schedule=[warmup,one_cycle]", "optimizer=adam")
-    rates, momenta = [], []
+    lrs, momenta = [], []
 
-    class Watch:
-        def on_fit_start(self, run):
-            pass
+    class Record(Observer):
+        def on_step_end(self, view):
+            assert (view.lr, view.momentum) == (
+                run.optimizer.param_groups[0]["lr"],
+                run.optimizer.param_groups[0]["betas"][0],
+            )
+            lrs.append(view.lr)
+            momenta.append(view.momentum)
 
-        def on_step_end(self, run):
-            rates.append(run.optimizer.param_groups[0]["lr"])
-            momenta.append(run.optimizer.param_groups[0]["betas"][0])
-
-        on_epoch_end = on_fit_end = lambda self, run, row: None
-
-    fit(run, [Watch()])
+    fit(run, [Record()])
     schedule = run.phases[0].schedule
-    assert rates == [0.001 * schedule(i / 5) for i in range(10)]
+    assert lrs == [0.001 * schedule(i / 5) for i in range(10)]
     assert momenta == [schedule.momentum_at(i / 5) for i in range(10)]
 
 
-def test_layer_decay_gives_the_stem_the_smallest_rate():
+def test_layer_decay_gives_the_first_layer_the_lowest_learning_rate():
     run = run_of("optimizer.layer_decay=0.5", "schedule=constant")
     fit(run)
-    stem = next(iter(run.model.parameters()))
-    rates = {id(p): group["lr"] for group in run.optimizer.param_groups for p in group["params"]}
+    first = next(iter(run.model.parameters()))
+    lrs = {id(p): group["lr"] for group in run.optimizer.param_groups for p in group["params"]}
     head = run.model[-1].weight
-    assert rates[id(stem)] == pytest.approx(rates[id(head)] * 0.25)
+    assert lrs[id(first)] == pytest.approx(lrs[id(head)] * 0.25)
 
 
 def test_bf16_trains_float32_weights():
@@ -152,7 +152,7 @@ def test_bf16_trains_float32_weights():
     assert math.isfinite(run.history[-1]["train_loss"])
 
 
-def test_a_loss_that_is_no_number_is_reported_and_does_not_become_the_best():
+def test_a_nan_loss_does_not_become_the_best():
     run = run_of("optimizer=sgd", "optimizer.lr=1e20", "architecture.norm=none", "schedule=constant", "epochs=3")
     fit(run)
     assert run.best is None or math.isfinite(run.history[run.best["row"]]["validation_loss"]) or run.best["row"] == 0
@@ -169,7 +169,7 @@ def test_the_gpu_learns_as_the_cpu_does():
     assert found["cuda"] == pytest.approx(found["cpu"], abs=0.15)
 
 
-def test_swa_estimates_the_batch_norms_statistics_anew():
+def test_swa_estimates_the_batch_norm_statistics_again():
     run = run_of("averaging=swa", "averaging.start=0", "batch_size=full", "schedule=constant")
     fit(run)
     averaged = run.averaged.module
@@ -192,14 +192,14 @@ def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
 
 
 def recorded(run) -> GraphOnCPU:
-    """Let the run record its steps as on a GPU."""
+    """Make the run record its steps as on a GPU."""
     recorder = GraphOnCPU()
     run.capture = CUDAGraphStep(gradients, update, run.notes.append, recorder)
     return recorder
 
 
 def both(*words: str, drop: list[str] | None = None):
-    """Two equal runs that have been trained, the first with recorded steps, and its recorder."""
+    """Two equal trained runs, the first with recorded steps, and its recorder."""
     run, other = (run_of(*words, drop=drop or []) for _ in range(2))
     recorder = recorded(run)
     for one in (run, other):
@@ -221,12 +221,12 @@ def assert_same(run, other, tolerance: float = 0.0) -> None:
 
 
 WHOLE = "a step is one CUDA graph"
-# Rates that float32 holds exactly: a recorded step reads them from the device as float32.
+# Learning rates that float32 represents exactly: a recorded step reads them from the device as float32.
 EXACT = ("optimizer.lr=0.0078125", "schedule=[step]", "schedule.step.every=1", "schedule.step.factor=0.5")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
-def test_a_recorded_step_equals_the_ordinary_one_bit_for_bit_while_the_rate_falls(optimizer):
+def test_a_recorded_step_equals_an_eager_one_bit_for_bit_while_the_learning_rate_falls(optimizer):
     words = (
         "data.test=12",
         f"optimizer={optimizer}",
@@ -236,7 +236,7 @@ def test_a_recorded_step_equals_the_ordinary_one_bit_for_bit_while_the_rate_fall
     )
     run, other, recorder = both(*words, *EXACT)
     assert run.notes[-1] == WHOLE
-    assert recorder.replays == run.clock.step - 3 - 2  # three warm up, two batches are short
+    assert recorder.replays == run.clock.step - 3 - 2  # three for warm-up, two batches are short
     assert_same(run, other)
 
 
@@ -254,7 +254,7 @@ def test_a_recorded_step_equals_the_ordinary_one_bit_for_bit_while_the_rate_fall
     ids=" ".join,
 )
 def test_every_regularizer_and_network_can_be_recorded(words):
-    """That is, nothing in their steps asks the device for a number, and what they draw is drawn anew."""
+    """Nothing in their steps reads a number from the device, and random numbers are drawn at every replay."""
     run, other, recorder = both(*words, *EXACT, "data.drop_last=true", drop=[w[1:] for w in words if w[0] == "~"])
     assert run.notes[-1] == WHOLE
     assert recorder.replays == run.clock.step - 3
@@ -262,7 +262,7 @@ def test_every_regularizer_and_network_can_be_recorded(words):
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop", "adam_uncorrected", "muon"])
-def test_our_own_rules_read_a_rate_from_the_device_as_they_read_a_number(optimizer):
+def test_our_own_optimizers_read_a_learning_rate_from_the_device_as_they_read_a_number(optimizer):
     run, other, recorder = both(f"optimizer={optimizer}", "optimizer.weight_decay=0.01", "schedule=[cosine]")
     assert run.notes[-1] == WHOLE
     assert recorder.replays > 3
@@ -277,19 +277,19 @@ def test_our_own_rules_read_a_rate_from_the_device_as_they_read_a_number(optimiz
         ("optimizer=momentum", "schedule=[one_cycle]"),  # moves the momentum
     ],
 )
-def test_what_cannot_be_read_from_the_device_stays_outside_of_the_graph(words):
+def test_an_update_that_needs_python_numbers_stays_outside_of_the_graph(words):
     run, other, recorder = both(*words, "data.test=12")
-    assert run.notes[-1] == WHOLE + " but for the optimizer"
+    assert run.notes[-1] == WHOLE + ", except for the optimizer"
     assert recorder.replays >= run.clock.step - 3 - 2 - 2
     assert_same(run, other)
 
 
-def test_where_recording_fails_the_run_goes_on_the_ordinary_way_and_says_why():
+def test_if_recording_fails_the_run_continues_eagerly_and_notes_why():
     words = ("optimizer=adam", "regularizer=[l2]")
     run, other = run_of(*words), run_of(*words)
     recorder = recorded(run)
     forward = run.model.forward
-    run.model.forward = lambda x: forward(x * max(float(x.max()), 0) / float(x.max()))  # Python asks for a number
+    run.model.forward = lambda x: forward(x * max(float(x.max()), 0) / float(x.max()))  # reads a number
     for one in (run, other):
         fit(one)
     assert [n for n in run.notes if "CUDA" in n] == ["no CUDA graph: operation not permitted when stream is capturing"]
@@ -297,11 +297,11 @@ def test_where_recording_fails_the_run_goes_on_the_ordinary_way_and_says_why():
     assert_same(run, other, 1e-6)
 
 
-def test_recorded_steps_go_on_rightly_after_a_range_test_a_checkpoint_and_a_change_of_phase():
+def test_recorded_steps_continue_correctly_after_an_lr_range_test_a_checkpoint_and_a_change_of_phase():
     words = ("recipe=gradual", "recipe.stages=2", "recipe.lr=auto", "epochs=4", "optimizer=adam", "data.test=12")
     run, other, recorder = both(*words)
-    assert run.rates == other.rates
-    assert len(run.rates) == 2
+    assert run.suggested_lrs == other.suggested_lrs
+    assert len(run.suggested_lrs) == 2
     assert recorder.records == 3 + 2  # three phases, two range tests
     assert_same(run, other, 1e-5)
     run, other = run_of("optimizer=adam", "epochs=4", *EXACT), run_of("optimizer=adam", "epochs=4", *EXACT)
@@ -318,8 +318,8 @@ def test_recorded_steps_go_on_rightly_after_a_range_test_a_checkpoint_and_a_chan
     assert_same(run, other)
 
 
-def test_a_graph_is_refused_where_there_is_no_gpu_and_compiling_keeps_every_name(monkeypatch):
-    with pytest.raises(ConfigError, match="is for a GPU"):
+def test_a_graph_without_a_gpu_is_an_error_and_compiling_keeps_every_name(monkeypatch):
+    with pytest.raises(ConfigError, match="needs a GPU"):
         run_of("engine.graph=on")
     asked = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: asked.append(options))
@@ -329,8 +329,8 @@ def test_a_graph_is_refused_where_there_is_no_gpu_and_compiling_keeps_every_name
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # torch.compile warns of itself
-def test_a_compiled_network_learns_as_the_plain_one_does():
+@pytest.mark.filterwarnings("ignore")  # torch.compile itself emits warnings
+def test_a_compiled_model_learns_as_an_eager_one_does():
     words = ("architecture.norm=none", "data.test=12", "data.drop_last=true")
     run, other = run_of("engine.compile=default", *words), run_of(*words)
     fit(run)
@@ -340,7 +340,7 @@ def test_a_compiled_network_learns_as_the_plain_one_does():
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_a_step_is_recorded_and_equals_the_ordinary_one():
+def test_on_a_gpu_a_step_is_recorded_and_equals_an_eager_one():
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     words = ("device=cuda", "engine.deterministic=true", "data.test=12", "optimizer=adam", "regularizer=[l2]")

@@ -1,159 +1,192 @@
-"""Keys of an experiment are for the options it names: another option on the command line goes by its own file."""
+"""Experiments are overrides in front of the user's: keys of an option that the user replaced are left out and reported."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from trainer.config.compose import compose, fit_experiment
-from trainer.config.options import CONF, composed
-from trainer.config.validation import misread
+from trainer.config.load import load_config, plain, prepare
+from trainer.config.options import OptionFiles
 from trainer.errors import ConfigError
 
-FOLDERS = [CONF]
+
+def compose(*overrides: str, directory: Path | None = None, defaults: tuple[str, ...] = ()) -> Any:
+    """The config that would run, its values accessible as attributes."""
+    files = OptionFiles([directory] if directory else [])
+    return OmegaConf.create(plain(prepare(overrides, files, defaults).compose()[0]))
 
 
-def notes_of(*overrides: str, folders: list[Path] = FOLDERS) -> list[str]:
-    cfg, choices = composed(list(overrides), folders)
-    return fit_experiment(cfg, choices, list(overrides), folders)
+def notes(*overrides: str, directory: Path | None = None, defaults: tuple[str, ...] = ()) -> list[str]:
+    return prepare(overrides, OptionFiles([directory] if directory else []), defaults).notes
 
 
-def own(group: str, option: str) -> dict:
-    return OmegaConf.to_container(compose([f"{group}={option}"])[group])  # pyright: ignore[reportReturnType]
+def option(group: str, name: str) -> dict[str, Any]:
+    """The keys of an option as its file has them."""
+    return OptionFiles().keys(group, [name])
 
 
-def test_an_experiment_as_it_is_keeps_every_key_and_says_nothing():
-    words = ["experiment=cifar10_fast"]
-    plain, _ = composed(words, FOLDERS)
-    assert compose(words) == plain
-    assert notes_of(*words) == []
-    assert compose(words).optimizer.lr == 1.5
-    assert compose(words).job.tta == "mirror_shift"
+def experiments(directory: Path, **files: str) -> Path:
+    """A config directory with these experiments."""
+    (directory / "experiment").mkdir()
+    for name, text in files.items():
+        (directory / "experiment" / f"{name}.yaml").write_text("# @package _global_\n# A test.\n" + text)
+    return directory
 
 
-def test_another_optimizer_has_its_own_rate_and_not_the_experiments():
-    assert OmegaConf.to_container(compose(["experiment=cifar10_fast", "optimizer=adam"]).optimizer) == own(
-        "optimizer", "adam"
-    )
-    (note,) = notes_of("experiment=cifar10_fast", "optimizer=adam")
-    assert note.startswith("experiment=cifar10_fast: optimizer.lr, ")
-    assert note.endswith("are for nesterov, not for adam")
+def test_an_experiment_sets_its_options_and_keys_without_a_note():
+    config = compose("experiment=cifar10_fast")
+    assert notes("experiment=cifar10_fast") == []
+    assert config.optimizer == option("optimizer", "nesterov") | {
+        "lr": 1.5, "momentum": 0.85, "weight_decay": 0.0013, "bias_lr_mult": 64.0,
+    }  # fmt: skip
+    assert config.job.tta == "mirror_shift"
+    assert list(config.augmentation) == ["crop", "flip"]
+    assert (config.epochs, config.batch_size, config.metric) == (15, 1024, "train_accuracy")
 
 
-def test_the_same_option_named_again_changes_nothing():
-    assert compose(["experiment=cifar10_fast", "optimizer=nesterov"]) == compose(["experiment=cifar10_fast"])
+def test_an_experiment_composes_to_what_hydra_itself_makes_of_its_file():
+    """Hydra merges the file natively; overrides in front give the same, for every experiment of the package."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from trainer.config.options import CONF
+
+    for name in OptionFiles().groups["experiment"]:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            native = hydra_compose("train", overrides=[f"experiment={name}"])
+        ours, _ = prepare([f"experiment={name}"], OptionFiles()).compose()
+        native, ours = (OmegaConf.to_container(tree, resolve=False) for tree in (native, ours))
+        assert ours == native
 
 
-def test_what_the_command_says_of_another_option_holds():
-    cfg = compose(["experiment=cifar10_fast", "optimizer=adam", "optimizer.lr=0.02", "~optimizer.weight_decay"])
-    assert OmegaConf.to_container(cfg.optimizer) == {
-        k: 0.02 if k == "lr" else v for k, v in own("optimizer", "adam").items() if k != "weight_decay"
-    }
-
-
-def test_what_the_command_says_of_another_option_in_braces_holds():
-    cfg = compose(["experiment=cifar10_fast", "optimizer=adam", "optimizer={lr:0.3}"])
-    assert cfg.optimizer == own("optimizer", "adam") | {"lr": 0.3}
-
-
-def test_a_key_that_only_the_experiments_option_has_is_gone_with_it():
-    assert dict(compose(["experiment=finetune", "recipe=transfer"]).recipe) == own("recipe", "transfer")
-    assert notes_of("experiment=finetune", "recipe=transfer") == [
-        "experiment=finetune: recipe.head_epochs is for finetune, not for transfer"
+def test_another_optimizer_has_its_own_learning_rate_and_not_that_of_the_experiment():
+    assert compose("experiment=cifar10_fast", "optimizer=adam").optimizer == option("optimizer", "adam")
+    assert notes("experiment=cifar10_fast", "optimizer=adam") == [
+        "experiment=cifar10_fast: optimizer.lr, optimizer.momentum, optimizer.weight_decay, optimizer.bias_lr_mult "
+        "not used: set for optimizer=nesterov"
     ]
 
 
-def test_keys_of_data_stay_where_the_other_data_set_has_them():
-    """They mean the same everywhere: pretrained layers see pictures of 224 whichever these are."""
-    cfg = compose(["experiment=finetune", "data=flowers102"])
-    assert (cfg.data.size, cfg.data.normalize) == (224, "pretrained")
-    assert cfg.data._target_ == own("data", "flowers102")["_target_"]
-    assert set(cfg.data) == set(own("data", "flowers102")), "the folder's own keys are gone"
-    assert compose(["experiment=finetune", "data=flowers102", "data.size=64"]).data.size == 64
+def test_naming_the_option_of_the_experiment_again_changes_nothing():
+    assert compose("experiment=cifar10_fast", "optimizer=nesterov") == compose("experiment=cifar10_fast")
 
 
-def test_another_job_leaves_what_only_training_has():
-    assert dict(compose(["experiment=cifar10_fast", "job=plan"]).job) == own("job", "plan")
-    assert compose(["experiment=cifar10_fast", "job=evaluate"]).job.tta == "mirror_shift"
+def test_overrides_of_the_user_apply_to_the_option_of_the_user():
+    words = ("experiment=cifar10_fast", "optimizer=adam", "optimizer.lr=0.02", "~optimizer.weight_decay")
+    expected = {k: 0.02 if k == "lr" else v for k, v in option("optimizer", "adam").items() if k != "weight_decay"}
+    assert compose(*words).optimizer == expected
+    table = compose("experiment=cifar10_fast", "optimizer=adam", "optimizer={lr:0.3}")
+    assert table.optimizer == option("optimizer", "adam") | {"lr": 0.3}
 
 
-def test_options_of_a_list_that_are_not_taken_leave_no_keys():
-    cfg = compose(["experiment=cifar10_fast", "augmentation=[flip]"])
-    assert list(cfg.augmentation) == ["flip"]
-    assert notes_of("experiment=cifar10_fast", "augmentation=[flip]") == [
-        "experiment=cifar10_fast: augmentation.crop is not in use"
+def test_a_key_that_only_the_option_of_the_experiment_has_is_left_out_with_it():
+    assert compose("experiment=finetune", "recipe=transfer", "data.root=x").recipe == option("recipe", "transfer")
+    assert notes("experiment=finetune", "recipe=transfer") == [
+        "experiment=finetune: recipe.head_epochs not used: set for recipe=finetune"
     ]
-    assert list(compose(["experiment=cifar10_fast", "augmentation=flip"]).augmentation) == ["flip"]
 
 
-def test_options_of_a_list_that_are_taken_keep_the_experiments_keys():
-    assert compose(["experiment=cifar10_fast", "augmentation=[crop,rotation]"]).augmentation.crop.padding == 2
+def test_keys_of_data_stay_where_another_data_set_has_them():
+    """They mean the same everywhere: pretrained layers expect images of 224 pixels whichever these are."""
+    config = compose("experiment=finetune", "data=flowers102")
+    assert (config.data.size, config.data.normalize) == (224, "pretrained")
+    assert config.data._target_ == option("data", "flowers102")["_target_"]
+    assert set(config.data) == set(option("data", "flowers102")), "the keys of the folder are gone"
+    assert compose("experiment=finetune", "data=flowers102", "data.size=64").data.size == 64
+
+
+def test_another_job_leaves_out_what_only_training_has():
+    assert compose("experiment=cifar10_fast", "job=plan").job == option("job", "plan")
+    assert compose("experiment=cifar10_fast", "job=evaluate").job.tta == "mirror_shift"
+
+
+def test_options_of_a_list_that_are_not_enabled_leave_no_keys():
+    assert list(compose("experiment=cifar10_fast", "augmentation=[flip]").augmentation) == ["flip"]
+    assert list(compose("experiment=cifar10_fast", "augmentation=flip").augmentation) == ["flip"]
+    assert notes("experiment=cifar10_fast", "augmentation=[flip]") == [
+        "experiment=cifar10_fast: augmentation.crop.padding, augmentation.crop.fill not used: crop is not enabled"
+    ]
+
+
+def test_options_of_a_list_that_are_enabled_keep_the_keys_of_the_experiment():
+    assert compose("experiment=cifar10_fast", "augmentation=[crop,rotation]").augmentation.crop.padding == 2
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("overrides", "message"),
     [
-        (
-            ["experiment=finetune", "recipe=transfer", "recipe.head_epochs=3"],
-            "recipe.head_epochs = '3': there is no such key",
-        ),
+        (["experiment=finetune", "recipe=transfer", "recipe.head_epochs=3"], "recipe.head_epochs = 3: unknown key"),
         (
             ["experiment=cifar10_fast", "augmentation=[flip]", "augmentation.crop.padding=3"],
-            "augmentation.crop.padding = '3': crop is not in use here",
+            "augmentation.crop.padding = 3: crop is not enabled",
         ),
     ],
     ids=["an option", "an option of a list"],
 )
-def test_a_key_typed_for_an_option_that_is_not_taken_is_still_a_mistake(words, told):
-    with pytest.raises(ConfigError, match=r"there|use") as caught:
-        compose(words)
-    assert told in str(caught.value)
+def test_a_key_typed_for_an_option_that_is_not_chosen_is_an_error(overrides, message):
+    with pytest.raises(ConfigError) as raised:
+        compose(*overrides)
+    assert message in str(raised.value)
 
 
-def test_a_users_experiment_that_inherits_one_is_understood(tmp_path):
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text(
-        "# @package _global_\n# Mine.\ndefaults:\n  - finetune\n  - override /optimizer: momentum\n"
-        "optimizer:\n  lr: 0.3\nrecipe:\n  span: 5\n"
+def test_an_experiment_of_the_user_inherits_from_one_of_the_package(tmp_path):
+    text = "defaults:\n  - finetune\n  - override /optimizer: momentum\noptimizer:\n  lr: 0.3\nrecipe:\n  head_epochs: 5\n"
+    directory = experiments(tmp_path, mine=text)
+    assert compose("experiment=mine", "data.root=x", directory=directory).optimizer.lr == 0.3
+    config = compose("experiment=mine", "optimizer=adam", "recipe=gradual", "data.root=x", directory=directory)
+    assert config.optimizer == option("optimizer", "adam")
+    assert config.recipe == option("recipe", "gradual")
+
+
+def test_an_experiment_that_replaces_an_option_of_its_parent_leaves_out_the_keys_of_that(tmp_path):
+    text = (
+        "defaults:\n  - cifar10_fast\n  - override /optimizer: adam\n  - override /schedule: [clr]\n"
+        "optimizer:\n  lr: 0.005\n"
     )
-    folders = [CONF, tmp_path]
-    assert compose(["experiment=mine"], folders).optimizer.lr == 0.3
-    cfg = compose(["experiment=mine", "optimizer=adam", "recipe=gradual"], folders)
-    assert OmegaConf.to_container(cfg.optimizer) == own("optimizer", "adam")
-    assert OmegaConf.to_container(cfg.recipe) == own("recipe", "gradual")
+    directory = experiments(tmp_path, mine=text)
+    config = compose("experiment=mine", directory=directory)
+    assert config.optimizer == option("optimizer", "adam") | {"lr": 0.005}
+    assert list(config.schedule) == ["clr"]
+    first, second = notes("experiment=mine", directory=directory)
+    assert first.startswith("experiment=cifar10_fast: optimizer.lr, ")
+    assert second.startswith("experiment=cifar10_fast: schedule.one_cycle.rise, ")
+    parent = compose("experiment=mine", "optimizer=nesterov", directory=directory)
+    assert parent.optimizer == compose("experiment=cifar10_fast").optimizer, "the keys of the parent are for this one"
+    assert compose("experiment=mine", "optimizer=adam", "optimizer.lr=0.1", directory=directory).optimizer.lr == 0.1
 
 
-def experiments_of(folder: Path, **files: str) -> list[Path]:
-    (folder / "experiment").mkdir()
-    for name, text in files.items():
-        (folder / "experiment" / f"{name}.yaml").write_text("# @package _global_\n# Mine.\n" + text)
-    return [CONF, folder]
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer:\n  lrr: 0.1\n", "optimizer.lrr = 0.1: unknown key\n  did you mean 'lr'?"),
+        ("optimizer:\n  extra:\n    a: 1\n", "optimizer.extra = {'a': 1}: unknown key"),
+        ("defaults:\n  - override /optimizer: adm\n", "optimizer must be one of adadelta"),
+        ("defaults:\n  - mine\n", "inherits from itself: mine -> mine"),
+        ("epochs: [\n", "cannot be read"),
+    ],
+)
+def test_errors_in_the_file_of_an_experiment_name_the_experiment(text, message, tmp_path):
+    directory = experiments(tmp_path, mine=text)
+    with pytest.raises(ConfigError) as raised:
+        compose("experiment=mine", directory=directory)
+    assert message in str(raised.value)
+    assert "mine" in str(raised.value)
 
 
-def test_an_experiment_that_takes_another_option_than_the_one_it_builds_on_leaves_that_ones_keys(tmp_path):
-    folders = experiments_of(
-        tmp_path,
-        mine="defaults:\n  - cifar10_fast\n  - override /optimizer: adam\n  - override /schedule: [clr]\n"
-        "optimizer:\n  lr: 0.005\n",
-    )
-    cfg = compose(["experiment=mine"], folders)
-    assert OmegaConf.to_container(cfg.optimizer) == own("optimizer", "adam") | {"lr": 0.005}
-    assert list(cfg.schedule) == ["clr"]
-    assert notes_of("experiment=mine", folders=folders) == [
-        "experiment=cifar10_fast: optimizer.lr, momentum, weight_decay, bias_lr_mult are for nesterov, not for adam",
-        "experiment=mine: schedule.one_cycle is not in use",
-    ]
-    back = compose(["experiment=mine", "optimizer=nesterov"], folders)
-    assert back.optimizer == compose(["experiment=cifar10_fast"]).optimizer, "the elder's keys are for this one"
-    assert compose(["experiment=mine", "optimizer=adam", "optimizer.lr=0.1"], folders).optimizer.lr == 0.1
+def test_a_file_that_does_not_begin_as_an_experiment_is_an_error(tmp_path):
+    directory = experiments(tmp_path, mine="epochs: 3\n")
+    assert compose("experiment=mine", directory=directory).epochs == 3
+    (directory / "experiment/mine.yaml").write_text("# A test.\nepochs: 3\n")
+    with pytest.raises(ConfigError, match="'# @package _global_'"):
+        compose("experiment=mine", directory=directory)
 
 
-def test_a_key_that_is_a_table_is_a_key_and_no_option_left_over(tmp_path):
-    folders = experiments_of(tmp_path, mine="optimizer:\n  extra:\n    a: 1\n")
-    assert compose(["experiment=mine"], folders).optimizer.extra == {"a": 1}
-    assert notes_of("experiment=mine", folders=folders) == []
+def test_interpolations_of_an_experiment_see_the_config_that_runs(tmp_path):
+    directory = experiments(tmp_path, mine="optimizer:\n  weight_decay: ${optimizer.lr}\n")
+    assert compose("experiment=mine", "optimizer.lr=0.25", directory=directory).optimizer.weight_decay == 0.25
 
 
 def test_an_interpolation_on_the_command_line_sees_the_config_that_runs(train):
@@ -164,20 +197,34 @@ def test_an_interpolation_on_the_command_line_sees_the_config_that_runs(train):
     assert "optimizer.weight_decay=${optimizer.lr}" in Path("plan/overrides.txt").read_text()
 
 
-def test_an_experiment_whose_file_hydra_would_put_elsewhere_is_told(tmp_path):
-    (file,) = experiments_of(tmp_path, mine="epochs: 3\n")[1].glob("*/*.yaml")
-    assert compose(["experiment=mine"], [CONF, tmp_path]).epochs == 3
-    file.write_text("# Mine.\nepochs: 3\n")
-    for words in (["experiment=mine"], ["experiment=cifar10_fast,mine"]):
-        assert [p.allowed for p in misread(words, [CONF, tmp_path])] == [
-            "its file has to begin with the line '# @package _global_'"
-        ]
-    with pytest.raises(ConfigError, match="'# @package _global_'"):
-        compose(["experiment=mine"], [CONF, tmp_path])
-
-
-def test_a_run_says_which_keys_it_left_out(train):
+def test_a_run_reports_which_keys_of_its_experiment_are_not_used(train):
     words = ["experiment=cifar10_fast", "optimizer=adam", "data=fake", "data.count=2000", "job=plan", "output=plan"]
     code, out, err = train(*words)
     assert code == 0, err
     assert "experiment=cifar10_fast: optimizer.lr" in out
+
+
+def test_cfg_job_prints_the_config_that_runs(train):
+    words = ["experiment=cifar10_fast", "optimizer=adam", "data=fake", "data.count=2000"]
+    code, printed, err = train("--cfg", "job", *words)
+    assert (code, err) == (0, "")
+    assert train(*words, "job=plan", "output=plan")[0] == 0
+    ran = OmegaConf.to_container(OmegaConf.load("plan/config.yaml"))
+    shown = OmegaConf.to_container(OmegaConf.create(printed), resolve=True)
+    differing = {key for key in {*ran, *shown} if ran.get(key) != shown.get(key)}
+    assert differing <= {"job", "output", "experiment"}
+
+
+def test_default_overrides_are_stronger_than_an_experiment_and_weaker_than_the_command(monkeypatch, train):
+    defaults = ("epochs=2", "data.limit=64", "observer=[checkpoint]")
+    assert compose("experiment=mnist5k_augmented", defaults=defaults).epochs == 2
+    config = compose("experiment=mnist5k_augmented", "epochs=3", defaults=defaults)
+    assert (config.epochs, config.data.limit, list(config.observer)) == (3, 64, ["checkpoint"])
+    assert config.batch_size == compose("experiment=mnist5k_augmented").batch_size
+    monkeypatch.setenv("TRAINER_OVERRIDES", "epochs=4 data=fake")
+    assert "epochs: 4" in train("--cfg", "job")[1]
+
+
+def test_default_overrides_that_do_not_apply_are_left_out():
+    config = load_config(["optimizer=adam"], defaults=["optimizer.momentum=0.5", "optimizer.nonsense=3"])
+    assert config.optimizer.lr == 0.001

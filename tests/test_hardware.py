@@ -1,4 +1,4 @@
-"""The number of processors: what this process is bound to, a container's quota, and what it shares."""
+"""The number of usable cores: CPU affinity, a container's quota, and other processes of the same run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer import hardware
 
 
 def machine(root: Path, groups: str, **files: str) -> Path:
-    """A root folder with ``/proc/self/cgroup`` and files under ``/sys/fs/cgroup`` (``a__b`` is a/b)."""
+    """A root directory with ``/proc/self/cgroup`` and files under ``/sys/fs/cgroup`` (``a__b`` is a/b)."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(groups)
     for name, text in files.items():
@@ -34,21 +34,21 @@ def machine(root: Path, groups: str, **files: str) -> Path:
         ("2:cpu:/\n", {"cpu__cpu.cfs_quota_us": "-1\n", "cpu__cpu.cfs_period_us": "100000\n"}, math.inf),
         ("0::/\n", {"cpu.max": "nonsense"}, math.inf),
     ],
-    ids=["version 2", "no limit", "nothing said", "the group around it", "version 1", "version 1, no limit", "unreadable"],
+    ids=["version 2", "no limit", "no file", "parent group", "version 1", "version 1, no limit", "unreadable"],
 )  # fmt: skip
 def test_the_quota_is_that_of_the_control_groups(groups, files, expected, tmp_path):
     assert hardware.quota(machine(tmp_path, groups, **files)) == expected
 
 
-def test_there_is_no_quota_where_there_are_no_control_groups(tmp_path):
+def test_without_control_groups_there_is_no_quota(tmp_path):
     assert hardware.quota(tmp_path) == math.inf
 
 
-@pytest.mark.parametrize(("bound", "quota", "beside", "expected"), [
+@pytest.mark.parametrize(("bound", "quota", "processes", "expected"), [
     (8, math.inf, 1, 8), (8, 2.5, 1, 3), (8, 0.5, 1, 1), (2, 64.0, 1, 2), (8, math.inf, 4, 2), (2, math.inf, 3, 1),
 ])  # fmt: skip
-def test_a_process_has_its_share_of_what_it_may_use(bound, quota, beside, expected, monkeypatch):
+def test_the_processes_of_a_run_divide_the_usable_cores(bound, quota, processes, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)), raising=False)
     monkeypatch.setattr(hardware, "quota", lambda: quota)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(beside))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert hardware.usable_cores() == expected

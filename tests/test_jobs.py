@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import QUIET, load, result_of
 
-from trainer.architectures.ensemble import Ensemble, averaged
+from trainer.architectures.ensemble import Ensemble, average_logits
 from trainer.build import load_splits
 from trainer.config.compose import compose
 from trainer.config.schema import resolve
@@ -148,7 +148,7 @@ def test_other_classes_of_the_same_number_are_told_of(train, run, tmp_path):
     assert train(*data, "data.root=one", "output=named")[0] == 0
     code, _, err = train("job=evaluate", "checkpoint=named", "data=folder", "data.root=two", "data.size=12")
     assert code == 2
-    assert "has the classes u, v, w, x, y, z; the checkpoint knows a, b, c, d, e, f" in err
+    assert "has the classes u, v, w, x, y, z; the checkpoint has a, b, c, d, e, f" in err
 
 
 def test_predict_says_what_the_network_says_and_skips_what_is_no_picture(train, run, tmp_path):
@@ -339,7 +339,7 @@ def test_members_normalised_otherwise_see_their_own_normalisation(train, run):
 def test_averaging_is_between_the_members():
     logits = [torch.randn(3, 4) for _ in range(3)]
     p = torch.stack([each.softmax(1) for each in logits]).mean(0)
-    assert torch.allclose(averaged(logits, "probabilities").softmax(1), p, atol=1e-6)
+    assert torch.allclose(average_logits(logits, "probabilities").softmax(1), p, atol=1e-6)
     model = Ensemble([torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)], "logits")
     x = torch.randn(5, 2)
     assert torch.allclose(model(x), (model.members[0](x) + model.members[1](x)) / 2, atol=1e-6)

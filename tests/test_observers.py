@@ -1,4 +1,4 @@
-"""What observers write: TensorBoard's events as they are read back, the console's lines, the report."""
+"""What observers write: TensorBoard's events as read back, the console's lines, the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with all observers, whose output was no terminal."""
+    """A run with the default observers, whose output was not a terminal."""
     folder = tmp_path_factory.mktemp("run")
     process = start(*STATEFUL, "output=run", "observer.tensorboard.every=1", cwd=folder)
     out, err = process.communicate()
@@ -40,25 +40,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_train_validation_and_averaged_curves_share_their_tags(run):
     rows = history_of(run)
-    for part, column in (("train", "train"), ("validation", "validation"), ("averaged", "averaged")):
-        found = scalars(run / part)
+    for split, column in (("train", "train"), ("validation", "validation"), ("averaged", "averaged")):
+        curves = scalars(run / split)
         for name in ("loss", "accuracy"):
-            assert [step for step, _ in found[name]] == [row["step"] for row in rows]
-            assert [v for _, v in found[name]] == pytest.approx([row[f"{column}_{name}"] for row in rows], rel=1e-6)
+            assert [step for step, _ in curves[name]] == [row["step"] for row in rows]
+            assert [v for _, v in curves[name]] == pytest.approx([row[f"{column}_{name}"] for row in rows], rel=1e-6)
 
 
-def test_the_rate_of_every_step_is_written(run):
-    found = scalars(run / "train")
+def test_the_learning_rate_of_every_step_is_written(run):
+    curves = scalars(run / "train")
     steps = history_of(run)[-1]["step"]
-    assert [step for step, _ in found["batch/lr"]] == list(range(1, steps + 1))
+    assert [step for step, _ in curves["batch/lr"]] == list(range(1, steps + 1))
     from trainer.schedules import Cosine, Product, Warmup
 
     schedule = Product((Warmup(), Cosine(total=3)))
     expected = [0.05 * schedule(i / (steps / 3)) for i in range(steps)]
-    assert [rate for _, rate in found["batch/lr"]] == pytest.approx(expected, rel=1e-5)
+    assert [lr for _, lr in curves["batch/lr"]] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_config_is_a_text_and_the_run_a_line_of_the_hparams_tab(run):
+def test_the_config_is_a_text_and_the_run_is_a_line_of_the_hparams_tab(run):
     events = EventAccumulator(str(run / "train"))
     events.Reload()
     assert "config/text_summary" in events.Tags()["tensors"]
@@ -68,9 +68,9 @@ def test_the_config_is_a_text_and_the_run_a_line_of_the_hparams_tab(run):
     assert found["test/accuracy"][-1][1] == pytest.approx(result["test"]["accuracy"], rel=1e-6)
 
 
-def test_events_after_a_checkpoint_are_not_doubled_on_resume(run, train, tmp_path):
+def test_events_after_a_checkpoint_are_not_duplicated_on_resume(run, train, tmp_path):
     folder = tmp_path / "run"
-    small = [*STATEFUL, f"output={folder}", "epochs=2", "observer=[tensorboard,checkpoint,jsonl]"]
+    small = [*STATEFUL, f"output={folder}", "epochs=2", "observer=[tensorboard,checkpoint,history_file]"]
     assert train(*small)[0] == 0
     assert train(f"resume={folder}", "epochs=3")[0] == 0
     # Both files are of the same second here, so that their order is that of their names, not of time.
@@ -78,7 +78,7 @@ def test_events_after_a_checkpoint_are_not_doubled_on_resume(run, train, tmp_pat
     assert steps == [row["step"] for row in history_of(folder)]
 
 
-def test_lines_are_plain_where_the_output_is_no_terminal(run):
+def test_lines_are_plain_if_the_output_is_not_a_terminal(run):
     text = (run / "out.txt").read_text()
     assert "\x1b" not in text
     lines = [line for line in text.splitlines() if re.match(r"\s+\d\s", line)]
@@ -88,8 +88,8 @@ def test_lines_are_plain_where_the_output_is_no_terminal(run):
         assert f"{100 * row['validation_accuracy']:.2f} %" in line
 
 
-def on_a_terminal(folder: Path, columns: str, *words: str, **more: str) -> str:
-    """All that ``train`` writes to a terminal of so many columns, with ``more`` in its environment."""
+def on_a_terminal(folder: Path, columns: str, *overrides: str, **variables: str) -> str:
+    """All that ``train`` writes to a terminal with the given number of columns."""
     master, slave = pty.openpty()
     environment = {
         **os.environ,
@@ -97,9 +97,9 @@ def on_a_terminal(folder: Path, columns: str, *words: str, **more: str) -> str:
         "COLUMNS": columns,
         "LINES": "40",
         "OMP_NUM_THREADS": "1",
-    } | more
+    } | variables
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *words], cwd=folder, env=environment, stdout=slave, stderr=slave
+        [sys.executable, "-m", "trainer", *overrides], cwd=folder, env=environment, stdout=slave, stderr=slave
     )
     os.close(slave)
     shown = b""
@@ -115,7 +115,7 @@ def on_a_terminal(folder: Path, columns: str, *words: str, **more: str) -> str:
     return shown.decode()
 
 
-def test_a_terminal_sees_bars_loss_accuracy_rate_speed_and_time_left(tmp_path):
+def test_a_terminal_shows_bars_loss_accuracy_learning_rate_speed_and_time_left(tmp_path):
     words = [
         *STATEFUL,
         "data.count=3000",
@@ -125,11 +125,11 @@ def test_a_terminal_sees_bars_loss_accuracy_rate_speed_and_time_left(tmp_path):
         "observer.console.every=0.02",
     ]
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(tmp_path, "140", *words))
-    assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc 0\.\d{4}  rate \d\.\d\de-\d\d  [\d,]+ images/s", text)
+    assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc 0\.\d{4}  lr \d\.\d\de-\d\d  [\d,]+ images/s", text)
     assert re.search(r"step \d+\s+\d+:\d\d", text)
 
 
-def test_a_command_that_a_notebook_starts_prints_plain_lines_and_draws_without_the_notebooks_backend(tmp_path):
+def test_a_command_started_by_a_notebook_prints_plain_lines_and_draws_without_the_notebooks_backend(tmp_path):
     words = [*STATEFUL, "output=run", "epochs=2"]
     notebook = {"JPY_PARENT_PID": "1", "MPLBACKEND": "module://a_backend.of_another_environment"}
     text = on_a_terminal(tmp_path, "140", *words, **notebook)
@@ -138,11 +138,11 @@ def test_a_command_that_a_notebook_starts_prints_plain_lines_and_draws_without_t
     assert (tmp_path / "run" / "report" / "batch.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_report_tells_the_result_and_shows_the_curves(run):
+def test_the_report_contains_the_result_and_the_curves(run):
     text, result = (run / "report.md").read_text(), result_of(run)
     assert f"{result['test']['accuracy']:.4g}" in text
-    for picture in re.findall(r"\]\(([^)]+\.png)\)", text):
-        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+    for image in re.findall(r"\]\(([^)]+\.png)\)", text):
+        assert (run / image).read_bytes().startswith(b"\x89PNG")
     assert "resume" not in text.splitlines()[0]
 
 
@@ -191,7 +191,7 @@ def test_every_run_of_a_sweep_has_one_line_of_hparams_with_its_scores_and_no_str
         )
 
 
-def test_a_run_that_is_killed_or_fails_has_its_line_of_hparams_too(tmp_path):
+def test_a_killed_run_has_a_line_of_hparams_too(tmp_path):
     words = ["data=digits", "architecture.widths=[4]", "epochs=500", "output=run", "regularizer=[]"]
     process = start(*words, cwd=tmp_path)
     while not list((tmp_path / "run").glob("checkpoints/best.pt")):
@@ -209,13 +209,13 @@ def test_an_interrupted_run_ends_as_a_failure_in_hparams(tmp_path):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from torch.utils.tensorboard import SummaryWriter
 
-    from trainer.observers.tensorboard import hparams_begin, hparams_end
+    from trainer.observers.tensorboard import end_hparams, start_hparams
 
     for finished in (True, False):
-        board = SummaryWriter(str(tmp_path / str(finished)))
-        hparams_begin(board, {"seed": 0})
-        hparams_end(board, finished=finished)
-        board.close()
+        writer = SummaryWriter(str(tmp_path / str(finished)))
+        start_hparams(writer, {"seed": 0})
+        end_hparams(writer, finished=finished)
+        writer.close()
         events = EventAccumulator(str(tmp_path / str(finished)))
         events.Reload()
         content = events.summary_metadata["_hparams_/session_end_info"].plugin_data.content
@@ -223,15 +223,15 @@ def test_an_interrupted_run_ends_as_a_failure_in_hparams(tmp_path):
         assert status == (1 if finished else 2)
 
 
-def test_tensorboard_holds_pictures_texts_and_a_layout(run, sweep):
+def test_tensorboard_holds_images_texts_and_a_layout(run, sweep):
     folder = next(p.parent for p in sweep.glob("*/config.yaml"))
     events = EventAccumulator(str(folder / "train"), {"images": 0, "tensors": 0})
     events.Reload()
     assert {"filters", "batch", "schedule", "confusion", "mistakes"} <= set(events.Tags()["images"])
     assert [e.step for e in events.Images("filters")] == [0, *(row["step"] for row in history_of(folder))]
     for name in ("filters", "batch", "schedule", "confusion", "mistakes"):
-        picture = cv2.imdecode(np.frombuffer(events.Images(name)[-1].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
-        assert picture.std() > 5, name
+        image = cv2.imdecode(np.frombuffer(events.Images(name)[-1].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+        assert image.std() > 5, name
     assert {"config/text_summary", "notes/text_summary", "diagnosis/text_summary", "custom_scalars__config__"} <= set(
         events.Tags()["tensors"]
     )
@@ -246,34 +246,34 @@ def test_the_graph_of_the_network_is_written_on_request(train, tmp_path):
     assert b"Conv2d" in events.Graph().SerializeToString()
 
 
-def test_the_confusion_and_the_mistakes_are_those_of_the_best_weights(train, tmp_path):
+def test_the_confusion_matrix_and_the_errors_are_those_of_the_best_weights(train, tmp_path):
     assert train("data=digits", "architecture.widths=[4]", "epochs=3", "output=run")[0] == 0
-    found, result = json.loads((tmp_path / "run" / "predictions.json").read_text()), result_of(tmp_path / "run")
-    confusion = np.array(found["confusion"])
+    predictions, result = json.loads((tmp_path / "run" / "predictions.json").read_text()), result_of(tmp_path / "run")
+    confusion = np.array(predictions["confusion"])
     assert np.trace(confusion) / confusion.sum() == pytest.approx(result["validation"]["accuracy"])
-    losses = [m["loss"] for m in found["mistakes"]]
+    losses = [m["loss"] for m in predictions["mistakes"]]
     assert losses == sorted(losses, reverse=True)
-    assert all(m["class"] != m["predicted"] for m in found["mistakes"])
+    assert all(m["class"] != m["predicted"] for m in predictions["mistakes"])
     assert len(losses) == min(24, confusion.sum() - np.trace(confusion))
 
 
-def test_filters_are_drawn_of_kernels_and_of_units_that_see_the_picture():
-    from trainer.observers.images import filters_of
+def test_filters_are_drawn_of_kernels_and_of_units_that_see_the_whole_image():
+    from trainer.observers.images import first_filters
 
     for layer, shape, expected in (
         (nn.Conv2d(3, 5, 3), (3, 8, 8), (5, 3, 3, 3)),
         (nn.Conv2d(4, 5, 3), (4, 8, 8), (5, 3, 3, 1)),
         (nn.Linear(64, 7), (1, 8, 8), (7, 8, 8, 1)),
     ):
-        found = filters_of(nn.Sequential(nn.Flatten(0, 0), layer), shape)
-        assert found.shape == expected
-        assert found.min() == 0
-        assert found.max() == 1
-    assert filters_of(nn.Linear(10, 2), (1, 8, 8)) is None
-    assert filters_of(nn.Conv2d(3, 2, 1), (3, 8, 8)) is None
+        filters = first_filters(nn.Sequential(nn.Flatten(0, 0), layer), shape)
+        assert filters.shape == expected
+        assert filters.min() == 0
+        assert filters.max() == 1
+    assert first_filters(nn.Linear(10, 2), (1, 8, 8)) is None
+    assert first_filters(nn.Conv2d(3, 2, 1), (3, 8, 8)) is None
 
 
-def test_a_sparkline_follows_the_values_and_keeps_to_its_width():
+def test_a_sparkline_follows_the_values_and_fits_its_width():
     from trainer.observers.console import sparkline
 
     assert sparkline([1.0, 2.0, 3.0], 10) == "▁▅█"
@@ -293,7 +293,7 @@ def test_no_line_of_the_bars_is_wider_than_the_terminal(columns, tmp_path):
     assert max(map(len, bars)) <= int(columns)
 
 
-def test_a_pipe_that_knows_ascii_only_gets_no_sparkline(tmp_path):
+def test_a_pipe_that_supports_only_ascii_gets_no_sparkline(tmp_path):
     words = ("data=digits", "architecture.widths=[4]", "epochs=3", "observer=[console]", "output=run")
     process = start(*words, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     out, err = process.communicate()
@@ -326,14 +326,14 @@ def test_a_browser_shows_charts_histograms_pictures_and_the_hparams_of_a_sweep(s
             assert cv2.imread(str(tmp_path / f"{page}.png")).std() > 10
 
 
-def test_the_end_says_what_the_observers_took(train, tmp_path):
-    """An observer that sleeps: its time is counted, and is no part of the pictures' time alone."""
+def test_the_time_that_observers_take_is_reported_at_the_end(train, tmp_path):
+    """With a user's own observer, which sleeps."""
     (tmp_path / "mine" / "observer").mkdir(parents=True)
-    (tmp_path / "mine" / "slow_watcher.py").write_text(
-        "import time\nfrom dataclasses import dataclass\nfrom trainer.observers import Watcher\n\n"
-        "@dataclass\nclass Slow(Watcher):\n    def on_epoch_end(self, run, row):\n        time.sleep(0.25)\n"
+    (tmp_path / "mine" / "slow_observer.py").write_text(
+        "import time\nfrom dataclasses import dataclass\nfrom trainer.observers import Observer\n\n"
+        "@dataclass\nclass Slow(Observer):\n    def on_epoch_end(self, view, row):\n        time.sleep(0.25)\n"
     )
-    (tmp_path / "mine" / "observer" / "slow.yaml").write_text("# Sleeps.\nslow:\n  _target_: slow_watcher.Slow\n")
+    (tmp_path / "mine" / "observer" / "slow.yaml").write_text("# Sleeps.\nslow:\n  _target_: slow_observer.Slow\n")
     words = ("data=digits", "epochs=2", "observer=[console,slow]", "output=run")
     code, out, err = train("--config-dir", str(tmp_path / "mine"), *words)
     assert code == 0, err

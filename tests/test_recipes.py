@@ -1,4 +1,4 @@
-"""Range tests and the phases of recipes: what they find, what they leave as it was, what each phase trains."""
+"""LR range tests and the phases of recipes: what they suggest, what they leave unchanged, what each phase trains."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trainer.config.compose import compose
 from trainer.config.schema import resolve
 from trainer.engine.loop import fit
 from trainer.engine.lr_range_test import lr_range_curve
+from trainer.engine.observer import Observer
 from trainer.engine.run import snapshot
 
 SMALL = (
@@ -58,43 +59,43 @@ def test_the_ranges_widen_with_the_noise_and_hold_the_suggestion():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_where_only_noise_moves_the_loss_no_rate_is_suggested(seed):
+def test_no_learning_rate_is_suggested_if_only_noise_changes_the_loss(seed):
     losses = 2.3 + np.random.default_rng(seed).normal(0, 0.05, 150)
     with pytest.raises(NoDescent, match="falls at no rate from 1e-06 to 10"):
         read(geometric(1e-6, 10.0, 150), losses.tolist())
 
 
-def test_a_curve_that_still_falls_at_its_end_is_told_of():
+def test_a_curve_that_still_falls_at_its_end_is_reported():
     rates, losses = curve(0.5)
     assert any("may lie above" in note for note in read(rates[:140], losses[:140]).notes)
 
 
 @pytest.mark.parametrize("extra", [(), ("optimizer=adam",), ("micro_batch=8", "optimizer.clip_norm=1.0")])
-def test_training_after_a_range_test_equals_training_without_it_bit_for_bit(extra):
-    class BeforeAndWithin:
-        def on_fit_start(self, run):
-            lr_range_curve(run, geometric(1e-5, 5.0, 30))
+def test_training_after_an_lr_range_test_equals_training_without_it_bit_for_bit(extra):
+    class BeforeAndWithin(Observer):
+        def __init__(self, run):
+            self.run = run
 
-        def on_step_end(self, run):
-            if run.clock.step == 12:
-                assert len(lr_range_curve(run, geometric(1e-5, 5.0, 30))[1]) > 10
+        def on_fit_start(self, view):
+            lr_range_curve(self.run, geometric(1e-5, 5.0, 30))
 
-        def on_epoch_end(self, run, row):
-            pass
+        def on_step_end(self, view):
+            if view.step == 12:
+                assert len(lr_range_curve(self.run, geometric(1e-5, 5.0, 30))[1]) > 10
 
-    def trained(*observers):
-        run = run_of(*STATEFUL, *extra)
-        fit(run, observers)
+    def final_state(*observers):
+        run = run_of(*STATEFUL, *extra)  # seeds the generators
+        fit(run, [observer(run) for observer in observers])
         return run.state()
 
-    a, b = trained(), trained(BeforeAndWithin())
+    a, b = final_state(), final_state(BeforeAndWithin)
     for state in (a, b):
         for row in state["history"]:
             del row["seconds"], row["images_per_second"]
     assert same(a, b)
 
 
-def test_a_range_test_keeps_the_ratios_between_parameter_groups():
+def test_an_lr_range_test_keeps_the_ratios_between_parameter_groups():
     run, seen = run_of(*SMALL, "optimizer.layer_decay=0.5"), []
     run.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append([g["lr"] for g in optimizer.param_groups]))
     rates, _ = lr_range_curve(run, geometric(1e-4, 1e-1, 20))
@@ -133,7 +134,7 @@ def test_the_job_draws_the_curve_and_suggests_overrides_that_compose(train, tmp_
         resolve(compose(words))
 
 
-def test_where_nothing_descends_the_job_refuses_with_the_reason_and_keeps_the_picture(train, tmp_path):
+def test_if_the_loss_never_falls_the_job_fails_with_the_reason_and_keeps_the_plot(train, tmp_path):
     tiny = ("job.start=1e-9", "job.stop=1e-8")
     code, out, err = train("job=range_test", *SMALL, *tiny, f"output={tmp_path / 'r'}")
     assert code == 1
@@ -146,7 +147,7 @@ def test_where_nothing_descends_the_job_refuses_with_the_reason_and_keeps_the_pi
     )
 
 
-def test_a_rate_left_to_a_range_test_is_the_run_with_the_rate_it_chose(train, tmp_path):
+def test_a_run_with_an_automatic_learning_rate_equals_the_run_with_the_suggested_one(train, tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     assert train(*SMALL, QUIET, "epochs=1", "optimizer.lr=auto", f"output={a}")[0] == 0
     chosen = resolve(compose([])).tree  # only to know the key exists
@@ -159,12 +160,12 @@ def test_a_rate_left_to_a_range_test_is_the_run_with_the_rate_it_chose(train, tm
     assert same(load(a)["state"]["model"], load(b)["state"]["model"])
 
 
-def test_the_floor_of_cycles_is_left_to_a_range_test_too(train, tmp_path):
+def test_the_minimum_learning_rate_of_cycles_can_be_automatic_too(train, tmp_path):
     words = ("schedule=clr", "schedule.clr.floor=auto", "optimizer.lr=auto", "epochs=1")
     code, out, _ = train(*SMALL, *words, "observer=[console]", f"output={tmp_path / 'a'}")
     assert code == 0
     assert "schedule.clr.floor = " in out
-    assert "by a range test" in out
+    assert "by an LR range test" in out
     code, _, err = train(*SMALL, "schedule=clr", "schedule.clr.floor=auto", "optimizer.lr=1e-9", "epochs=1")
     assert code == 2
     assert "which is not below optimizer.lr = 1e-09" in err
@@ -173,7 +174,7 @@ def test_the_floor_of_cycles_is_left_to_a_range_test_too(train, tmp_path):
 WITH_NORM = (*SMALL, "architecture.norm=batch", "precision=float32")
 
 
-def test_transfer_trains_the_head_alone_and_leaves_the_statistics_of_frozen_norms():
+def test_transfer_trains_the_head_only_and_keeps_the_statistics_of_frozen_norms():
     run = run_of(*WITH_NORM, "recipe=transfer", "epochs=2")
     before = snapshot(run.model)
     fit(run)
@@ -182,22 +183,16 @@ def test_transfer_trains_the_head_alone_and_leaves_the_statistics_of_frozen_norm
     assert sorted(changed) == sorted(head)
 
 
-def test_finetuning_trains_the_head_then_all_with_rates_rising_by_equal_factors():
-    run = run_of(*WITH_NORM, "recipe=finetune", "recipe.head_epochs=1", "epochs=2", "recipe.lr=0.01", "recipe.span=100",
+def test_finetuning_trains_the_head_then_all_layers_with_learning_rates_that_grow_by_equal_factors():
+    run = run_of(*WITH_NORM, "recipe=finetune", "recipe.head_epochs=1", "epochs=2", "recipe.lr=0.01", "recipe.lr_ratio=100",
                  "schedule=constant")  # fmt: skip
     seen = []
 
-    class Rates:
-        def on_fit_start(self, run):
-            pass
-
-        def on_step_end(self, run):
+    class LearningRates(Observer):
+        def on_step_end(self, view):
             seen.append((run.phase.name, {id(p): g["lr"] for g in run.optimizer.param_groups for p in g["params"]}))
 
-        def on_epoch_end(self, run, row):
-            pass
-
-    fit(run, [Rates()])
+    fit(run, [LearningRates()])
     layers = [m for m in run.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     first, last = dict(seen[0][1]), dict(seen[-1][1])
     assert (seen[0][0], seen[-1][0]) == ("head", "all")
@@ -206,20 +201,14 @@ def test_finetuning_trains_the_head_then_all_with_rates_rising_by_equal_factors(
     assert [row["phase"] for row in run.history.rows] == ["head", "all"]
 
 
-def test_gradual_unfreezes_from_the_head_to_the_stem():
+def test_gradual_unfreezes_from_the_last_to_the_first_layer():
     run = run_of(*WITH_NORM, "recipe=gradual", "epochs=5", "recipe.lr=0.01")
     seen = {}
 
-    class Trainable:
-        def on_fit_start(self, run):
-            pass
-
-        def on_step_end(self, run):
+    class Trainable(Observer):
+        def on_step_end(self, view):
             layers = [m for m in run.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
             seen[run.phase.name] = [layer.weight.requires_grad for layer in layers]
-
-        def on_epoch_end(self, run, row):
-            pass
 
     fit(run, [Trainable()])
     assert list(seen) == ["head", "last 1 of 3", "last 2 of 3", "all"]
@@ -234,18 +223,15 @@ def test_resume_in_any_phase_equals_the_unbroken_run_bit_for_bit(recipe):
     words += [f"recipe={recipe[0]}", recipe[1], "epochs=4", "architecture.norm=batch"]
     unbroken, states = run_of(*words), []
 
-    class Keep:
-        def on_fit_start(self, run):
-            pass
+    class SaveStates(Observer):
+        def on_step_end(self, view):
+            if view.step % 7 == 0:
+                states.append(copy.deepcopy(view.state()))
 
-        def on_step_end(self, run):
-            if run.clock.step % 7 == 0:
-                states.append(copy.deepcopy(run.state()))
+        def on_epoch_end(self, view, row):
+            states.append(copy.deepcopy(view.state()))
 
-        def on_epoch_end(self, run, row):
-            states.append(copy.deepcopy(run.state()))
-
-    fit(unbroken, [Keep()])
+    fit(unbroken, [SaveStates()])
     assert len({state["clock"]["phase"] for state in states}) == len(unbroken.phases)
     for state in states[:-1]:
         resumed = run_of(*words)
@@ -253,13 +239,13 @@ def test_resume_in_any_phase_equals_the_unbroken_run_bit_for_bit(recipe):
         fit(resumed)
         assert same(unbroken.state()["model"], resumed.state()["model"]), state["clock"]
         assert same(unbroken.state()["averaged"], resumed.state()["averaged"])
-        assert unbroken.rates == resumed.rates
+        assert unbroken.suggested_lrs == resumed.suggested_lrs
 
 
-def test_epochs_that_leave_none_to_the_last_phase_are_told_of(train):
+def test_epochs_that_leave_none_to_the_last_phase_are_an_error(train):
     code, _, err = train(*SMALL, "recipe=finetune", "epochs=3")
     assert code == 2
-    assert "epochs = 3.0: must be more than the 3 of recipe.head_epochs" in err
+    assert "epochs = 3.0: must be > 3 (recipe.head_epochs)" in err
 
 
 @pytest.fixture(scope="module")
@@ -279,8 +265,8 @@ def fives(tmp_path_factory):
     return folder
 
 
-def test_what_a_network_learned_of_five_digits_serves_the_other_five(train, tmp_path, fives):
-    """Against the same head on layers that have learned nothing; fine-tuned, it serves better still."""
+def test_features_learned_from_five_digits_help_with_the_other_five(train, tmp_path, fives):
+    """Compared with the same head on untrained layers; fine-tuning helps further."""
     common = ("data=arrays", "data.validation=0", "regularizer=[]", QUIET, "architecture.norm=batch", "device=cpu")
     low, high = f"data.path={fives / 'low.npz'}", f"data.path={fives / 'high.npz'}"
     code, _, err = train(*common, low, "epochs=5", f"output={tmp_path / 'low'}")
@@ -298,7 +284,7 @@ def test_what_a_network_learned_of_five_digits_serves_the_other_five(train, tmp_
     assert scores["finetune"] > scores["transfer"] + 0.01, scores
 
 
-def test_weights_of_another_network_are_told_of(train, tmp_path):
+def test_weights_of_another_network_are_an_error(train, tmp_path):
     assert train(*SMALL, QUIET, "epochs=1", f"output={tmp_path / 'a'}")[0] == 0
     words = ("initialization=pretrained", f"initialization.path={tmp_path / 'a'}", "architecture.widths=[4,9]")
     code, _, err = train(*SMALL[:4], "batch_size=16", *words)

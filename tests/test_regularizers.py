@@ -1,6 +1,8 @@
-"""Regularizers against their equations, computed another way, and against what torch has of them."""
+"""Regularizers: equal to their equations computed differently, and to torch where torch has them."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ from trainer.regularizers.functional import (
     cutout_batch,
     draw_beta,
     draw_box,
-    draw_centres,
+    draw_centers,
     mixup_batch,
     smooth_labels,
 )  # fmt: skip
@@ -44,7 +46,7 @@ def batch(n: int = 6, k: int = 4, side: int = 5) -> tuple[torch.Tensor, torch.Te
 
 @given(st.floats(0.01, 0.9), st.integers(2, 10))
 def test_label_smoothing_gives_torchs_loss(eps, k):
-    """Form ``all`` is torch's; form ``others`` is torch's with eps·k/(k − 1)."""
+    """Form ``all`` is torch's; form ``others`` equals torch's with eps·k/(k − 1)."""
     logits = torch.randn(8, k, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(8) % k
     y = torch.eye(k)[labels]
@@ -55,7 +57,7 @@ def test_label_smoothing_gives_torchs_loss(eps, k):
     assert smoothed.sum(1).tolist() == pytest.approx([1.0] * 8, abs=1e-5)
 
 
-def test_mixup_mixes_pictures_and_targets_by_one_weight():
+def test_mixup_mixes_images_and_targets_with_one_weight():
     x, y = batch()
     order = torch.tensor([3, 4, 5, 0, 1, 2])
     mixed, targets = mixup_batch(x, y, 0.3, order)
@@ -66,7 +68,7 @@ def test_mixup_mixes_pictures_and_targets_by_one_weight():
 
 @pytest.mark.parametrize("n", [2, 3, 7])
 @pytest.mark.parametrize("kind", [Mixup, Cutmix])
-def test_mixing_keeps_targets_probabilities_for_any_batch_size(kind, n):
+def test_mixed_targets_are_probabilities_for_any_batch_size(kind, n):
     x, y = batch(n)
     for seed in range(20):
         torch.manual_seed(seed)
@@ -77,7 +79,7 @@ def test_mixing_keeps_targets_probabilities_for_any_batch_size(kind, n):
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
-def test_the_weight_is_drawn_from_beta(alpha):
+def test_the_mixing_weight_follows_the_beta_distribution(alpha):
     torch.manual_seed(0)
     draws = np.array([draw_beta(alpha) for _ in range(4000)])
     reference = torch.distributions.Beta(alpha, alpha)
@@ -98,7 +100,7 @@ def test_cutmix_replaces_a_box_and_mixes_targets_by_its_area():
 
 
 @given(st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
-def test_a_cutmix_box_lies_in_the_picture(weight, height, width):
+def test_a_cutmix_box_lies_within_the_image(weight, height, width):
     top, bottom, left, right = draw_box(weight, height, width)
     assert 0 <= top <= bottom <= height
     assert 0 <= left <= right <= width
@@ -106,32 +108,32 @@ def test_a_cutmix_box_lies_in_the_picture(weight, height, width):
 
 def test_cutout_blanks_a_square_clipped_at_the_border():
     x = torch.ones(2, 1, 6, 6)
-    centres = torch.tensor([[3, 3], [0, 5]])
-    blank = cutout_batch(x, centres, 4, -1.0) == -1.0
+    centers = torch.tensor([[3, 3], [0, 5]])
+    blank = cutout_batch(x, centers, 4, -1.0) == -1.0
     expected = torch.zeros(2, 1, 6, 6, dtype=torch.bool)
     expected[0, :, 1:5, 1:5] = True
     expected[1, :, 0:2, 3:6] = True
     assert torch.equal(blank, expected)
 
 
-def test_cutouts_centres_are_uniform_over_the_picture():
+def test_the_centers_of_cutout_are_uniformly_distributed_over_the_image():
     torch.manual_seed(0)
-    centres = draw_centres(torch.zeros(6000, 1, 4, 3))
+    centers = draw_centers(torch.zeros(6000, 1, 4, 3))
     for column, size in enumerate((4, 3)):
-        counts = torch.bincount(centres[:, column], minlength=size)
+        counts = torch.bincount(centers[:, column], minlength=size)
         assert len(counts) == size
         assert bool(((counts - 6000 / size).abs() < 5 * (6000 / size) ** 0.5).all())
 
 
 @pytest.mark.parametrize("option", [L2(strength=0.01), L1(strength=0.01)])
-def test_a_penalty_sums_weights_but_no_biases_and_norms(option):
+def test_a_penalty_sums_over_weights_but_not_over_biases_and_norms(option):
     model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
     weights = np.concatenate([model[0].weight.detach().numpy().ravel(), model[3].weight.detach().numpy().ravel()])
     expected = 0.01 * ((weights**2).sum() if isinstance(option, L2) and type(option) is L2 else np.abs(weights).sum())
     assert option.penalty(model, torch.zeros(1)).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_l2_does_to_sgd_what_twice_the_weight_decay_does():
+def test_l2_equals_twice_the_weight_decay_for_sgd():
     torch.manual_seed(0)
     one, other = nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)
     other.load_state_dict(one.state_dict())
@@ -149,33 +151,33 @@ def test_l2_does_to_sgd_what_twice_the_weight_decay_does():
 
 
 @pytest.mark.parametrize("where", ["head", "all"])
-def test_dropout_acts_in_training_only_and_keeps_the_expectation(where):
+def test_dropout_acts_only_in_training_and_preserves_the_expectation(where):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 5))
     names = list(model.state_dict())
     x = torch.rand(1, 200)
-    plain = model.eval()(x).detach()
+    without = model.eval()(x).detach()
     model = Dropout(p=0.3, where=where).model(model)
     assert list(model.state_dict()) == names
-    assert torch.equal(model.eval()(x), plain)
+    assert torch.equal(model.eval()(x), without)
     model.train()
     with torch.no_grad():
         draws = torch.stack([model(x)[0] for _ in range(4000)])
     assert draws.std(0).min() > 0
-    assert torch.allclose(draws.mean(0), plain[0], atol=5 * float(draws.std(0).max()) / 4000**0.5)
+    assert torch.allclose(draws.mean(0), without[0], atol=5 * float(draws.std(0).max()) / 4000**0.5)
 
 
-def test_dropout_zeroes_the_share_it_says_before_the_head():
+def test_dropout_zeroes_the_given_fraction_before_the_head():
     model = nn.Sequential(nn.Flatten(), nn.Linear(1000, 1))
     nn.init.ones_(model[1].weight)
     nn.init.zeros_(model[1].bias)
     model = Dropout(p=0.25).model(model).train()
     torch.manual_seed(0)
-    kept = model(torch.ones(400, 1000)) * 0.75 / 1000
-    assert kept.mean().item() == pytest.approx(0.75, abs=0.005)
+    nonzero = model(torch.ones(400, 1000)) * 0.75 / 1000
+    assert nonzero.mean().item() == pytest.approx(0.75, abs=0.005)
 
 
-def test_early_stopping_waits_for_its_patience_and_says_why():
+def test_early_stopping_waits_for_its_patience_and_gives_the_reason():
     option = EarlyStopping(patience=2)
     rows = [{"epoch": float(i + 1), "validation_accuracy": a} for i, a in enumerate((0.5, 0.7, 0.7, 0.6))]
     assert [option.stop(History(rows[:n])) is not None for n in range(5)] == [False, False, False, False, True]
@@ -185,7 +187,7 @@ def test_early_stopping_waits_for_its_patience_and_says_why():
     )
 
 
-def test_a_chain_acts_in_the_order_given():
+def test_a_chain_acts_in_the_given_order():
     class Add(Regularizer):
         def batch(self, x, y):
             return x + 1, y
@@ -197,53 +199,57 @@ def test_a_chain_acts_in_the_order_given():
     x, y = torch.ones(1), torch.ones(1)
     assert Chain({"a": Add(), "b": Double()}).batch(x, y)[0].item() == 4
     assert Chain({"b": Double(), "a": Add()}).batch(x, y)[0].item() == 3
-    nothing = Chain({})
-    assert nothing.batch(x, y) == (x, y)
-    assert nothing.penalty(nn.Linear(1, 1), x) is None
-    assert nothing.stop(History()) is None
+    empty = Chain({})
+    assert empty.batch(x, y) == (x, y)
+    assert empty.penalty(nn.Linear(1, 1), x) is None
+    assert empty.stop(History()) is None
+    assert not empty.acts_on_batch
+    assert not empty.acts_on_loss
     both = Chain({"l1": L1(strength=0.1), "l2": L2(strength=0.1)})
+    assert both.acts_on_loss
+    assert not both.acts_on_batch
     layer = nn.Linear(1, 1)
     nn.init.constant_(layer.weight, 2.0)
     assert both.penalty(layer, x).item() == pytest.approx(0.1 * 2 + 0.1 * 4)
 
 
-def test_sums_give_the_means_over_all_pictures_whatever_the_batches():
+def test_running_metrics_are_means_over_all_images_independently_of_the_batches():
     torch.manual_seed(0)
     logits, labels = torch.randn(23, 5), torch.randint(0, 5, (23,))
     y = torch.eye(5)[labels]
-    sums = RunningMetrics()
+    metrics = RunningMetrics()
     for part in torch.arange(23).split(7):
-        sums.add(soft_cross_entropy(logits[part], y[part]), logits[part], y[part])
-    assert sums.means()["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
-    assert sums.means()["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
-    again = RunningMetrics()
-    again.load_state_dict(sums.state_dict())
-    assert again.means() == sums.means()
-    sums.reset()
-    assert sums.means() == {"loss": 0.0, "accuracy": 0.0}
+        metrics.add(soft_cross_entropy(logits[part], y[part]), logits[part], y[part])
+    assert metrics.means()["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
+    assert metrics.means()["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    restored = RunningMetrics()
+    restored.load_state_dict(metrics.state_dict())
+    assert restored.means() == metrics.means()
+    metrics.reset()
+    assert metrics.means() == {"loss": 0.0, "accuracy": 0.0}
 
 
 @pytest.mark.parametrize(
-    ("kind", "wrong"),
+    ("kind", "invalid"),
     [
         (Dropout, {"p": 0.0}), (Dropout, {"p": 1.0}), (LabelSmoothing, {"eps": 1.0}), (Mixup, {"alpha": 0.0}),
         (Cutout, {"length": 0}), (L2, {"strength": 0.0}), (EarlyStopping, {"patience": 0}), (EarlyStopping, {"min_delta": -1.0}),
     ],
 )  # fmt: skip
-def test_a_value_out_of_range_is_refused_by_name(kind, wrong):
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        kind(**wrong)
+def test_a_value_out_of_range_is_rejected_with_the_name_of_its_parameter(kind, invalid):
+    with pytest.raises(ValueError, match=next(iter(invalid))):
+        kind(**invalid)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_batched_forms_equal_a_slow_loop_over_pictures(dtype):
+def test_batched_functions_equal_a_loop_over_images(dtype):
     torch.manual_seed(0)
     x = (torch.rand(5, 3, 9, 7) * 255).to(dtype)
     y, order = torch.eye(5), torch.tensor([4, 0, 1, 3, 2])
-    centres = torch.tensor([[0, 0], [8, 6], [4, 3], [2, 6], [7, 0]])
+    centers = torch.tensor([[0, 0], [8, 6], [4, 3], [2, 6], [7, 0]])
     mixed, targets = mixup_batch(x, y, 0.3, order)
-    pasted, shares = cutmix_batch(x, y, (2, 5, 1, 6), order)
-    blanked = cutout_batch(x, centres, 3, 7.0)
+    pasted, mixed_labels = cutmix_batch(x, y, (2, 5, 1, 6), order)
+    blanked = cutout_batch(x, centers, 3, 7.0)
     for i in range(5):
         other = x[order[i]]
         assert torch.allclose(mixed[i], 0.3 * x[i].float() + 0.7 * other.float(), atol=1e-4)
@@ -252,14 +258,14 @@ def test_batched_forms_equal_a_slow_loop_over_pictures(dtype):
             for column in range(7):
                 inside = 2 <= row < 5 and 1 <= column < 6
                 assert torch.equal(pasted[i, :, row, column], (other if inside else x[i])[:, row, column])
-                near = abs(row - centres[i, 0]) <= 1 and abs(column - centres[i, 1]) <= 1
+                near = abs(row - centers[i, 0]) <= 1 and abs(column - centers[i, 1]) <= 1
                 expected = torch.full((3,), 7, dtype=dtype) if near else x[i, :, row, column]
                 assert torch.equal(blanked[i, :, row, column], expected)
-        assert torch.allclose(shares[i], y[i] * (48 / 63) + y[order[i]] * (15 / 63))
+        assert torch.allclose(mixed_labels[i], y[i] * (48 / 63) + y[order[i]] * (15 / 63))
 
 
 @pytest.mark.parametrize("option", [L2(strength=0.1), L1(strength=0.1)])
-def test_a_penaltys_gradient_is_that_of_the_equation(option):
+def test_the_gradient_of_a_penalty_equals_that_of_its_equation(option):
     layer = nn.Linear(3, 2)
     option.penalty(layer, torch.zeros(1)).backward()
     weight = layer.weight.detach()
@@ -268,7 +274,7 @@ def test_a_penaltys_gradient_is_that_of_the_equation(option):
     assert layer.bias.grad is None
 
 
-def test_soft_sharing_is_the_squared_distance_to_another_networks_weights(tmp_path):
+def test_soft_sharing_penalizes_the_squared_distance_to_the_weights_of_a_checkpoint(tmp_path):
     torch.manual_seed(0)
     model, other = (nn.Sequential(nn.Linear(4, 3), nn.Linear(3, k)) for k in (2, 5))
     torch.save({"state": {"model": other.state_dict()}}, tmp_path / "a.pt")
@@ -278,20 +284,41 @@ def test_soft_sharing_is_the_squared_distance_to_another_networks_weights(tmp_pa
     assert list(shared.state_dict()) == names
     expected = 0.1 * (model[0].weight - other[0].weight).square().sum()
     penalty = option.penalty(shared, torch.zeros(1))
-    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5), "the last layer's shape differs: it is free"
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5), (
+        "the last layer, whose shape differs, is not penalized"
+    )
     penalty.backward()
     assert torch.allclose(model[0].weight.grad, 0.2 * (model[0].weight - other[0].weight))
     assert model[0].bias.grad is None
 
 
-def test_soft_sharing_begins_at_zero_and_pulls_back_to_the_beginning(tmp_path):
+def test_soft_sharing_penalizes_the_distance_to_the_initial_weights_by_default():
     model = SoftSharing().model(nn.Sequential(nn.Linear(4, 3)))
     assert SoftSharing().penalty(model, torch.zeros(1)).item() == 0
     with torch.no_grad():
         model[0].weight += 1.0
     assert SoftSharing(strength=0.5).penalty(model, torch.zeros(1)).item() == pytest.approx(6.0)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        SoftSharing(reference="nope.pt").model(nn.Sequential(nn.Linear(4, 3)))
-    torch.save(nn.Linear(9, 9).state_dict(), tmp_path / "b.pt")
-    with pytest.raises(ConfigError, match="no weights of this architecture"):
-        SoftSharing(reference=str(tmp_path / "b.pt")).model(nn.Sequential(nn.Linear(4, 3)))
+
+
+def test_soft_sharing_rejects_a_file_that_cannot_be_read_or_holds_other_weights(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 3))
+    for name, content in {"empty.pt": b"", "text.pt": b"not a checkpoint", "truncated.pt": b"PK\x03\x04"}.items():
+        (tmp_path / name).write_bytes(content)
+    for name in ("missing.pt", ".", "empty.pt", "text.pt", "truncated.pt"):
+        with pytest.raises(ConfigError, match=r"regularizer\.soft_sharing\.reference = .* cannot be read"):
+            SoftSharing(reference=str(tmp_path / name)).model(model)
+    torch.save(nn.Linear(9, 9).state_dict(), tmp_path / "other.pt")
+    torch.save([torch.zeros(3)], tmp_path / "list.pt")
+    torch.save({"model": 3}, tmp_path / "number.pt")
+    for name in ("other.pt", "list.pt", "number.pt"):
+        with pytest.raises(ConfigError, match="no weights of this architecture"):
+            SoftSharing(reference=str(tmp_path / name)).model(model)
+
+
+def test_regularizers_report_requirements_that_are_not_met():
+    setup = SimpleNamespace(batch_size=1, validation=False, shape=(3, 8, 8))
+    assert "data.validation=0.1" in EarlyStopping().needs(setup)[0]
+    assert "batch_size must be >= 2" in Mixup().needs(setup)[0]
+    assert Cutmix().needs(setup) == Mixup().needs(setup)
+    assert "length 16" in Cutout(length=16).needs(setup)[0]
+    assert Cutout(length=15).needs(setup) == Dropout().needs(setup) == []

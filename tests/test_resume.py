@@ -1,4 +1,4 @@
-"""The promise: kill the process at any instant, resume, and the result is that of the unbroken run, bit for bit."""
+"""Kill the process at any instant and resume: the result is that of the unbroken run, bit for bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAYS = {
 
 
 def dies_at(moment: str, tmp_path: Path) -> str:
-    """A module, imported by the child at start (through ``sitecustomize``), that kills it with SIGKILL at a moment."""
+    """A script that runs ``train`` and kills its process with SIGKILL at a moment."""
     kill = "os.kill(os.getpid(), signal.SIGKILL)"
     body = {
         # the second epoch's fourth step
@@ -35,7 +35,7 @@ def step(run, *batch, real=loop.train_step):
     if run.clock.epoch == 1 and run.clock.batch == 3: {kill}
     real(run, *batch)
 loop.train_step = step""",
-        # half of the second last.pt is in its temporary file
+        # half of the second last.pt has been written to its temporary file
         "during a checkpoint write": f"""
 import trainer.engine.checkpoint as checkpoint, torch
 count = [0]
@@ -47,7 +47,7 @@ def save(content, file, real=torch.save):
         file.write(whole.getvalue()[: len(whole.getvalue()) // 2]); file.flush(); {kill}
     real(content, file)
 checkpoint.torch.save = save""",
-        # best.pt is of the new epoch, last.pt of the one before
+        # best.pt is of the new epoch, last.pt of the previous one
         "between best and last": f"""
 import trainer.engine.checkpoint as checkpoint
 count = [0]
@@ -57,11 +57,11 @@ def contents(run, real=checkpoint.contents):
     return real(run)
 checkpoint.contents = contents""",
         "between epochs": f"""
-import trainer.observers.history_file as jsonl
-def line(row, real=jsonl._line):
+import trainer.observers.history_file as history_file
+def line(row, real=history_file.json_line):
     if row["epoch"] == 2: {kill}
     return real(row)
-jsonl._line = line""",
+history_file.json_line = line""",
         "before the first checkpoint": f"""
 import trainer.engine.loop as loop
 def step(run, *batch, real=loop.train_step):
@@ -82,10 +82,10 @@ def killed(moment: str, folder: Path, *overrides: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-WATCHED = "observer=[checkpoint,diagnosis,filters,histograms,jsonl,predictions,profile,report,tensorboard]"
+WATCHED = "observer=[checkpoint,diagnosis,filters,histograms,history_file,predictions,profile,report,tensorboard]"
 
 MOMENTS = ["mid-epoch", "during a checkpoint write", "between best and last", "between epochs"]
-# All pairs are run by CI; each moment and each way once by default, because every kill costs a new process.
+# CI runs all pairs; by default each moment and each way of loading runs once, because every kill costs a process.
 PAIRS = [
     pytest.param(moment, way, marks=[] if moment == "mid-epoch" or way == "resident" else pytest.mark.slow)
     for moment in MOMENTS
@@ -100,10 +100,12 @@ def test_resume_after_sigkill_equals_the_unbroken_run_bit_for_bit(moment, way, t
     assert not (tmp_path / "broken" / "result.json").exists()
     assert train(f"resume={tmp_path / 'broken'}")[0] == 0
     assert same_run(tmp_path / "whole", tmp_path / "broken")
-    assert not list((tmp_path / "broken" / "checkpoints").glob(".*.tmp")), "what the killed process left is gone"
+    assert not list((tmp_path / "broken" / "checkpoints").glob(".*.tmp")), (
+        "temporary files of the killed process are removed"
+    )
 
 
-def test_a_run_killed_while_its_first_checkpoint_is_on_its_way_begins_again(tmp_path, train):
+def test_a_run_killed_while_its_first_checkpoint_is_written_restarts_from_scratch(tmp_path, train):
     """The history is written at once, the checkpoint by a thread that waits for the disk."""
     assert train(*STATEFUL, QUIET, f"output={tmp_path / 'whole'}")[0] == 0
     killed("mid-epoch", tmp_path / "broken")
@@ -114,7 +116,7 @@ def test_a_run_killed_while_its_first_checkpoint_is_on_its_way_begins_again(tmp_
     assert same_run(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, train):
+def test_a_run_killed_before_its_first_checkpoint_restarts_from_scratch(tmp_path, train):
     assert train(*STATEFUL, QUIET, f"output={tmp_path / 'whole'}")[0] == 0
     killed("before the first checkpoint", tmp_path / "broken")
     assert train(f"resume={tmp_path / 'broken'}")[0] == 0
@@ -133,7 +135,7 @@ def test_resume_from_the_middle_of_an_epoch_is_exact_with_every_steps(tmp_path, 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_interrupt_saves_evaluates_and_exits_130_and_resume_is_exact(number, tmp_path, train):
-    long = [*STATEFUL, "epochs=40", "data.count=400", "observer=[checkpoint,jsonl,console]"]
+    long = [*STATEFUL, "epochs=40", "data.count=400", "observer=[checkpoint,history_file,console]"]
     assert train(*long, f"output={tmp_path / 'whole'}")[0] == 0
     process = start(*long, f"output={tmp_path / 'broken'}", cwd=tmp_path)
     wait_for(tmp_path / "broken/checkpoints/last.pt")
@@ -141,10 +143,10 @@ def test_the_first_interrupt_saves_evaluates_and_exits_130_and_resume_is_exact(n
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    found = result_of(tmp_path / "broken")
-    assert found["status"] == "interrupted"
-    assert 0 <= found["validation"]["accuracy"] <= 1
-    assert 0 <= found["test"]["accuracy"] <= 1
+    result = result_of(tmp_path / "broken")
+    assert result["status"] == "interrupted"
+    assert 0 <= result["validation"]["accuracy"] <= 1
+    assert 0 <= result["test"]["accuracy"] <= 1
     assert f"train resume={tmp_path / 'broken'}" in out
     assert len(history_of(tmp_path / "broken")) < 40
     assert train(f"resume={tmp_path / 'broken'}")[0] == 0
@@ -157,15 +159,15 @@ def test_the_first_interrupt_saves_evaluates_and_exits_130_and_resume_is_exact(n
 @pytest.mark.parametrize(
     "watch", [QUIET, pytest.param(WATCHED, marks=pytest.mark.slow)], ids=["quiet", "all observers"]
 )
-def test_resume_is_exact_wherever_in_an_epoch_the_interrupt_came(watch, phases, tmp_path, train, monkeypatch):
-    """Behind an epoch's last step too, where what is left of the epoch is its row and its evaluation, and no step."""
+def test_resume_is_exact_wherever_in_an_epoch_the_interrupt_comes(watch, phases, tmp_path, train, monkeypatch):
+    """Also after the last step of an epoch, when only its evaluation and its row are left."""
     words = [*STATEFUL, "epochs=2", watch, *phases]
     assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
     rows = history_of(tmp_path / "whole")
     per_epoch, steps = rows[0]["step"], rows[-1]["step"]
-    behind_an_epoch = (per_epoch, steps)
-    anywhere = (1, per_epoch - 1, *behind_an_epoch, per_epoch + 1, steps - 1)
-    for at in anywhere if watch == QUIET else behind_an_epoch:
+    after_an_epoch = (per_epoch, steps)
+    anywhere = (1, per_epoch - 1, *after_an_epoch, per_epoch + 1, steps - 1)
+    for at in anywhere if watch == QUIET else after_an_epoch:
         folder = tmp_path / f"at_{at}"
         assert stopped_at(at, monkeypatch, train, *words, f"output={folder}")[0] == 130
         assert load(folder)["state"]["clock"]["step"] == at
@@ -174,17 +176,17 @@ def test_resume_is_exact_wherever_in_an_epoch_the_interrupt_came(watch, phases, 
 
 
 def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, train: Any, *words: str) -> Any:
-    """``train`` with somebody who asks it to stop while step number ``step`` runs."""
+    """``train`` with a stop requested during step number ``step``."""
     with monkeypatch.context() as patch:
-        patch.setattr(Interrupt, "asked", AskedAt(step), raising=False)
+        patch.setattr(Interrupt, "requested", RequestedAt(step), raising=False)
         return train(*words)
 
 
-class AskedAt:
-    """In the place of ``Interrupt.asked``: somebody asks to stop while step number ``at`` runs."""
+class RequestedAt:
+    """Replaces ``Interrupt.requested``: a stop is requested during step number ``step``."""
 
-    def __init__(self, at: int) -> None:
-        self.left = at
+    def __init__(self, step: int) -> None:
+        self.left = step
 
     def __get__(self, instance: object, owner: type) -> bool:
         self.left -= 1
@@ -198,7 +200,7 @@ class AskedAt:
     ("epochs=1.4",), ("epochs=0.3",), ("epochs=2", "recipe=finetune", "recipe.head_epochs=0.5", "recipe.lr=0.01"),
     ("epochs=2.5", "recipe=gradual", "recipe.stages=2", "recipe.stage_epochs=0.5", "recipe.lr=0.01"),
 ], ids=["one phase", "less than an epoch", "two phases", "four phases"])  # fmt: skip
-def test_resume_is_exact_behind_an_epoch_that_a_phase_cuts_short(more, tmp_path, train, monkeypatch):
+def test_resume_is_exact_after_an_incomplete_epoch_at_the_end_of_a_phase(more, tmp_path, train, monkeypatch):
     words = [*STATEFUL, QUIET, *more]
     assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
     for at in {row["step"] for row in history_of(tmp_path / "whole")}:
@@ -210,8 +212,8 @@ def test_resume_is_exact_behind_an_epoch_that_a_phase_cuts_short(more, tmp_path,
 
 @pytest.mark.parametrize("stop", [(), ("regularizer=[early_stopping]", "regularizer.early_stopping.patience=1")])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("the disk is full"), SystemExit])
-def test_what_broke_behind_the_last_epoch_is_made_by_resuming(error, stop, tmp_path, train, monkeypatch):
-    """The weights are those of the end, and all that is missing is the result."""
+def test_resuming_makes_the_result_that_is_missing_after_the_last_epoch(error, stop, tmp_path, train, monkeypatch):
+    """The weights are the final ones; only the result is missing."""
     words = [*STATEFUL, QUIET, "epochs=8", *stop]
     assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
     broken = tmp_path / "broken"
@@ -227,12 +229,12 @@ def test_what_broke_behind_the_last_epoch_is_made_by_resuming(error, stop, tmp_p
     assert result_of(broken)["stop_reason"] == result_of(tmp_path / "whole")["stop_reason"]
     code, _, err = train(f"resume={broken}")
     assert code == 2
-    assert "nothing to go on with" in err
+    assert "nothing to resume" in err
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed"])
-def test_a_run_that_ended_before_its_first_checkpoint_begins_again(status, tmp_path, train, monkeypatch):
-    """As by a second Ctrl-C in the first epoch: its result.json tells of nothing that was done."""
+def test_a_run_that_ended_before_its_first_checkpoint_restarts_from_scratch(status, tmp_path, train, monkeypatch):
+    """As by a second Ctrl-C in the first epoch: its result.json has no metrics."""
     words = [*STATEFUL, QUIET]
     assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
     error = KeyboardInterrupt if status == "interrupted" else RuntimeError("out of memory")
@@ -245,28 +247,29 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again(status, tmp_p
     assert same_run(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_a_result_is_written_when_the_checkpoints_are_on_the_disk(tmp_path, train, monkeypatch):
-    from trainer.engine import checkpoint
+def test_the_result_is_written_after_the_checkpoints(tmp_path, train, monkeypatch):
+    from trainer import files
     from trainer.jobs import fit
 
-    def commit(*arguments, real=checkpoint.commit):
-        time.sleep(0.3)
-        real(*arguments)
+    def slow_sync(path, real=files.sync):
+        if ".pt." in path.name:
+            time.sleep(0.3)
+        real(path)
 
-    there = []
+    checkpoints = []
 
-    def written(path, content, real=fit.write_json):
-        there.append(sorted(file.name for file in (path.parent / "checkpoints").iterdir()))
+    def write_json(path, content, real=fit.write_json):
+        checkpoints.append(sorted(file.name for file in (path.parent / "checkpoints").iterdir()))
         real(path, content)
 
-    monkeypatch.setattr(checkpoint, "settle", commit)
-    monkeypatch.setattr(fit, "write_json", written)
+    monkeypatch.setattr(files, "sync", slow_sync)
+    monkeypatch.setattr(fit, "write_json", write_json)
     assert train(*STATEFUL, QUIET, "epochs=0.6", f"output={tmp_path / 'run'}")[0] == 0
-    assert there == [["best.pt", "last.pt"]]
+    assert checkpoints == [["best.pt", "last.pt"]]
 
 
-def test_an_interrupt_while_a_checkpoint_is_written_is_no_fault_of_the_file(tmp_path, monkeypatch):
-    """torch's writer closes its file on the way out, and complains of what is missing in it."""
+def test_an_interrupt_while_a_checkpoint_is_written_is_reported_as_an_interrupt(tmp_path, monkeypatch):
+    """When interrupted, torch's writer raises an error about the incomplete file."""
     from trainer.engine import checkpoint
 
     def save(content, file):
@@ -288,7 +291,7 @@ def raising(error: BaseException | type[BaseException]) -> Any:
     return call
 
 
-def test_an_interrupt_in_the_last_evaluation_waits_for_it_and_stops_what_was_to_follow(tmp_path, train, monkeypatch):
+def test_an_interrupt_in_the_last_evaluation_waits_for_it_and_ends_the_sweep(tmp_path, train, monkeypatch):
     import trainer.jobs.fit as fit
 
     def summary(*arguments, real=fit.summary):
@@ -313,7 +316,7 @@ def test_the_second_interrupt_stops_at_once(tmp_path):
     assert "Traceback" not in err
 
 
-def test_a_longer_run_goes_on_from_a_finished_one(tmp_path, train):
+def test_a_longer_run_continues_a_finished_one(tmp_path, train):
     constant = [o for o in STATEFUL if not o.startswith("schedule")] + ["schedule=constant"]
     assert train(*constant, QUIET, f"output={tmp_path / 'short'}")[0] == 0
     assert train(*constant, QUIET, "epochs=5", f"output={tmp_path / 'long'}")[0] == 0
@@ -322,7 +325,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(tmp_path, train):
     assert result_of(tmp_path / "short")["last_epoch"] == 5
 
 
-def test_an_epoch_cut_short_goes_on_where_it_was(tmp_path, train):
+def test_an_incomplete_epoch_is_continued(tmp_path, train):
     constant = [o for o in STATEFUL if not o.startswith("schedule")] + ["schedule=constant"]
     assert train(*constant, QUIET, "epochs=1.5", f"output={tmp_path / 'short'}")[0] == 0
     assert train(*constant, QUIET, "epochs=2", f"output={tmp_path / 'long'}")[0] == 0
@@ -336,5 +339,5 @@ def test_an_epoch_cut_short_goes_on_where_it_was(tmp_path, train):
 def wait_for(file: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not file.exists():
-        assert time.monotonic() < end, f"{file} never came"
+        assert time.monotonic() < end, f"{file} was not created"
         time.sleep(0.02)

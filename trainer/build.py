@@ -1,4 +1,4 @@
-"""The one place where options become objects: Config -> Run."""
+"""The one place where options become objects: from a ``Config`` to a ``Run``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.architectures.layers import find_head, weight_layers
-from trainer.architectures.networks import forward_once
+from trainer.architectures.layers import find_head, forward_once, weight_layers
 from trainer.augmentation.batched import BatchedPipeline, unsupported
 from trainer.augmentation.per_image import PerImagePipeline
 from trainer.config.constraints import check_against_data, optimizer_and_schedule
@@ -23,10 +22,10 @@ from trainer.data.streaming import StreamingLoader
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.evaluation import has_batch_norm
-from trainer.engine.run import Info, Loader, Precision, Run
+from trainer.engine.run import Info, Loader, Run
 from trainer.engine.step import gradients, update
 from trainer.errors import ConfigError, Problem
-from trainer.hardware import resolve_device, resolve_precision
+from trainer.hardware import Precision, resolve_device, resolve_precision
 from trainer.initialization import Initialization, Pretrained
 from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
@@ -37,17 +36,21 @@ IN_MEMORY_LIMIT = 4 * 2**30  # bytes of uint8 images up to which data.loading=au
 
 
 def build(config: Config, folder: Path | None = None, splits: Splits | None = None) -> Run:
-    """Construct everything a run is made of; ConfigError where the parts do not fit the data or each other."""
+    """Build a run and everything it consists of.
+
+    Raises:
+        ConfigError: The options do not fit the data or each other.
+    """
     device = resolve_device(config.device, config.engine.kind)
     precision = resolve_precision(device, config.precision, config.engine.channels_last)
     notes = config.engine.apply(precision)
-    notes += [*config.notes, *(f"{key} = {value:g}, by a range test" for key, value in config.chosen.items())]
+    notes += [*config.notes, *(f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items())]
     splits = splits or load_splits(config)
     loaders = build_loaders(config, splits, precision, notes)
     torch.manual_seed(config.seed)
     regularizer = Chain(config.regularizer)
     model = build_model(config, splits, loaders["train"], precision)
-    model = place(regularizer.model(model), precision)
+    model = to_device(regularizer.model(model), precision)
     if config.engine.sync_batch_norm and distributed.world_size() > 1:
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
@@ -57,7 +60,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     if problems:
         raise ConfigError(*problems)
     if splits.validation is None:
-        notes.append("no validation pictures: the last weights are taken for the best")
+        notes.append("no validation images: the last weights count as the best")
     run = Run(
         model=model,
         optimizer=option.build(parameter_groups(weight_layers(model), option)),
@@ -79,29 +82,29 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
 
 
 def enable_fast_path(run: Run, config: Config) -> None:
-    """Compile and record the training step where the engine option asks for it and the device can.
+    """Compile the model and record the training step as a CUDA graph, as far as the engine option and the device allow.
 
-    The network is compiled in place, so that names and checkpoints stay.
+    The model is compiled in place, so that names and checkpoints do not change.
     """
     engine, on_gpu = config.engine, run.precision.device.type == "cuda"
     if engine.compile != "off":
         run.model.compile(mode=None if engine.compile == "default" else engine.compile, dynamic=False)
-        run.notes.append(f"the network is compiled ({engine.compile}): the first step takes long")
+        run.notes.append(f"the model is compiled ({engine.compile}): the first step takes up to a minute")
     if engine.graph == "on" and not on_gpu:
-        raise ConfigError(Problem("engine.graph", "on", "is for a GPU", "engine.graph=auto"))
-    plain = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
-    if engine.graph != "off" and on_gpu and plain:
+        raise ConfigError(Problem("engine.graph", "on", "needs a GPU", "engine.graph=auto"))
+    recordable = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
+    if engine.graph != "off" and on_gpu and recordable:
         run.capture = CUDAGraphStep(gradients, update, run.notes.append)
 
 
 def load_splits(config: Config) -> Splits:
-    """The data, with the pretrained weights' normalisation where the config asks for it."""
+    """The data, normalized as the pretrained weights need it if ``data.normalize=pretrained``."""
     data = config.data
     if data.normalize == "pretrained":
         normalization = getattr(config.architecture, "normalization", lambda: None)()
         if isinstance(config.initialization, Pretrained):
-            found = checkpoint.load_network(config.initialization.path, "best", "initialization.path")
-            normalization = (tuple(found["info"]["mean"]), tuple(found["info"]["std"]))
+            info = checkpoint.load_network(config.initialization.path, "best", "initialization.path")["info"]
+            normalization = (tuple(info["mean"]), tuple(info["std"]))
         if normalization is None:
             raise ConfigError(
                 Problem("data.normalize", "pretrained", "needs an architecture with pretrained weights",
@@ -112,33 +115,36 @@ def load_splits(config: Config) -> Splits:
 
 
 def build_model(config: Config, splits: Splits, train: Loader, precision: Precision) -> nn.Module:
-    """The network, initialised."""
+    """The model with initialized weights."""
     option = config.architecture
     model = build_architecture(option, splits.shape, splits.classes, config.activation)
     prior = splits.prior
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
-    start = config.initialization
-    if isinstance(start, Pretrained):
+    initialization = config.initialization
+    if isinstance(initialization, Pretrained):
         Initialization().apply(model, config.activation, prior=prior, head_only=True)
-        load_pretrained_weights(model, start)
+        load_pretrained_weights(model, initialization)
         return model
-    start.apply(model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False))
+    initialization.apply(
+        model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False)
+    )
     return model
 
 
 def load_pretrained_weights(model: nn.Module, option: Pretrained) -> None:
-    """Put another run's weights into the network, all but the head's where these are to be new."""
+    """Load another run's weights into the model, except those of the head if ``head=new``."""
     content = checkpoint.load_network(option.path, option.prefer, "initialization.path")
-    weights, mine = checkpoint.weights_of(content), model.state_dict()
+    weights, own = checkpoint.weights_of(content), model.state_dict()
     if option.head == "new":
         head = find_head(model)[0]
         weights = {k: v for k, v in weights.items() if not k.startswith(f"{head}.")}
-        mine = {k: v for k, v in mine.items() if not k.startswith(f"{head}.")}
-    wrong = sorted(set(mine) ^ set(weights)) or [k for k in mine if mine[k].shape != weights[k].shape]
-    if wrong:
-        there, here = (f"{tuple(d[wrong[0]].shape)}" if wrong[0] in d else "none" for d in (weights, mine))
-        text = f"holds another network: {wrong[0]} is {there} there, {here} here"
-        hint = "the same architecture, regularizers that are layers included"
+        own = {k: v for k, v in own.items() if not k.startswith(f"{head}.")}
+    different = sorted(set(own) ^ set(weights)) or [k for k in own if own[k].shape != weights[k].shape]
+    if different:
+        name = different[0]
+        theirs, ours = (f"{tuple(d[name].shape)}" if name in d else "missing" for d in (weights, own))
+        text = f"holds another network: {name} is {theirs} in the checkpoint, {ours} in this model"
+        hint = "use the same architecture, and the same regularizers that add layers"
         raise ConfigError(Problem("initialization.path", option.path, text, hint))
     model.load_state_dict(weights, strict=False)
 
@@ -146,29 +152,29 @@ def load_pretrained_weights(model: nn.Module, option: Pretrained) -> None:
 def build_architecture(
     option: Any, shape: tuple[int, int, int], classes: tuple[str, ...], activation: Any
 ) -> nn.Module:
-    """The network as its class builds it; a foreign class gets what of num_classes, in_channels, shape it takes."""
+    """The model with its first weights; an external class gets those of num_classes, in_channels and shape that it accepts."""
     num_classes = len(classes)
     if not isinstance(option, External):
         return option.build(shape, num_classes, activation)
-    known = {"num_classes": num_classes, "in_channels": shape[0], "shape": shape}
-    return option.target(**{k: v for k, v in known.items() if option.accepts(k)} | option.arguments)
+    arguments = {"num_classes": num_classes, "in_channels": shape[0], "shape": shape}
+    return option.target(**{k: v for k, v in arguments.items() if option.accepts(k)} | option.arguments)
 
 
-def place(model: nn.Module, precision: Precision) -> nn.Module:
-    """The model on its device, its convolutions' weights in the memory format that is fastest."""
+def to_device(model: nn.Module, precision: Precision) -> nn.Module:
+    """The model on its device and in its memory format."""
     if precision.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return model.to(precision.device)
 
 
 def optimizer_option(config: Config) -> Optimizer:
-    """The optimizer option; a class of ``torch.optim`` or the user's is wrapped so that it looks like ours."""
+    """The optimizer option; an external class, such as one of ``torch.optim``, is wrapped in one."""
     option = config.optimizer
     return ExternalOptimizer.wrap(option.target, option.arguments) if isinstance(option, External) else option
 
 
 def build_loaders(config: Config, splits: Splits, precision: Precision, notes: list[str]) -> dict[str, Any]:
-    """The three sets on their way to the model, as ``train``, ``validation`` and ``test``; None where there is none."""
+    """The loaders ``train``, ``validation`` and ``test``; None for a split without images."""
     transforms = [t for t in config.augmentation.values() if t is not None]
     in_memory = choose_loading(config, splits, transforms, notes)
     size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
@@ -177,16 +183,18 @@ def build_loaders(config: Config, splits: Splits, precision: Precision, notes: l
     train = kind(
         splits.train, **common, batch_size=size, seed=config.seed, pipeline=pipeline, drop_last=config.data.drop_last
     )
-    at_once = min(max(config.micro_batch or size, 64), 512)
-    rest = {
-        name: kind(part, **common, batch_size=at_once, shuffle=False) if part is not None and len(part) else None
-        for name, part in (("validation", splits.validation), ("test", splits.test))
+    evaluation_size = min(max(config.micro_batch or size, 64), 512)
+    others = {
+        name: kind(split, **common, batch_size=evaluation_size, shuffle=False)
+        if split is not None and len(split)
+        else None
+        for name, split in (("validation", splits.validation), ("test", splits.test))
     }
-    return {"train": train, **rest}
+    return {"train": train, **others}
 
 
 def loader_class(config: Config, splits: Splits, precision: Precision, in_memory: bool) -> tuple[Any, dict[str, Any]]:
-    """The class of loader and what all loaders of a run are told."""
+    """The class of the loaders of a run, and the arguments that they have in common."""
     common: dict[str, Any] = {
         "num_classes": len(splits.classes),
         "mean": splits.mean,
@@ -207,7 +215,7 @@ def loader_class(config: Config, splits: Splits, precision: Precision, in_memory
 
 
 def compute(config: Config) -> Precision:
-    """Where and in which type a trained network computes."""
+    """The precision in which a trained model computes; configures the process for it."""
     device = resolve_device(config.device, config.engine.kind)
     precision = resolve_precision(device, config.precision, config.engine.channels_last)
     config.engine.apply(precision)
@@ -215,30 +223,27 @@ def compute(config: Config) -> Precision:
 
 
 def network(config: Config, info: Info) -> nn.Module:
-    """The network of a checkpoint, its weights still to be loaded."""
+    """The model of a checkpoint, before its weights are loaded."""
     option = config.architecture
     if getattr(option, "weights", None) is not None:
-        option = dataclasses.replace(option, weights=None)  # the checkpoint has its own
-    # What is only compared with in training need not be there any more.
-    regularizers = {
-        name: dataclasses.replace(part, reference=None) if getattr(part, "reference", None) else part
-        for name, part in config.regularizer.items()
-    }
+        option = dataclasses.replace(option, weights=None)  # they come from the checkpoint
+    # A reference that regularizers compare with during training is not needed, and may no longer exist.
+    regularizers = {name: regularizer.for_inference() for name, regularizer in config.regularizer.items()}
     return Chain(regularizers).model(build_architecture(option, info.shape, info.classes, config.activation))
 
 
 def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Module, precision: Precision) -> Loader:
-    """One part of the data to put before a trained network, whose size it has to fit."""
+    """A loader of one split for a trained model; ConfigError if the model cannot take images of this size."""
     if splits.shape != info.shape:
         try:
             forward_once(model, splits.shape)
         except RuntimeError:
             (h, w), (own_h, own_w) = splits.shape[1:], info.shape[1:]
-            text = f"pictures are {h} x {w}; this network takes {own_h} x {own_w} only"
-            raise ConfigError(Problem("data", config.name_of("data"), text)) from None
-    pictures = getattr(splits, split)
-    kind, common = loader_class(config, splits, precision, isinstance(pictures, ImageArray))
-    return kind(pictures, **common, batch_size=256, shuffle=False)
+            text = f"has images of {h} x {w} pixels; this model accepts only {own_h} x {own_w}"
+            raise ConfigError(Problem("data", config.name("data"), text)) from None
+    images = getattr(splits, split)
+    kind, common = loader_class(config, splits, precision, isinstance(images, ImageArray))
+    return kind(images, **common, batch_size=256, shuffle=False)
 
 
 def choose_loading(config: Config, splits: Splits, transforms: list[Any], notes: list[str]) -> bool:

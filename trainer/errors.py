@@ -1,7 +1,8 @@
-"""Errors that a user can act on: which key, which value, what is allowed."""
+"""Errors that a user can act on: which key, which value, what is allowed, what to type."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -9,16 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a config: the key, what it was, what is allowed, and where that is written."""
+    """One error in a command or a config."""
 
-    key: str  # dotted, as typed on the command line; empty where no one key is to blame
+    key: str  # dotted, as typed on the command line; empty where no single key is at fault
     value: Any
-    allowed: str  # completes "allowed: ..."; a whole sentence where ``key`` is empty
-    hint: str = ""  # the nearest name, the way out
+    text: str  # what is allowed; a whole sentence where `key` is empty
+    hint: str = ""  # the nearest name, or what to type instead
     where: str = ""  # the option file that defines the key
 
     def __str__(self) -> str:
-        lines = [f"{self.key} = {self.value!r}: {self.allowed}" if self.key else self.allowed]
+        lines = [f"{self.key} = {self.value!r}: {self.text}" if self.key else self.text]
         if self.hint:
             lines.append(f"  {self.hint}")
         if self.where:
@@ -27,9 +28,10 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """Everything that is wrong with a config, gathered; printed without a traceback, exit code 2.
+    """All errors of a command or a config; printed without a traceback, exit code 2.
 
-    Of several processes that train together all find the same wrong, so one tells it; ``of_one_process`` is what one alone met.
+    Of several processes that train together each finds the same errors, and rank 0 prints them; set
+    ``of_one_process`` for an error that only one process has met.
     """
 
     of_one_process = False
@@ -40,31 +42,42 @@ class ConfigError(ValueError):
 
 
 def check(option: object, **rules: tuple[bool, str]) -> None:
-    """Raise one ``ConfigError`` for every rule of an option that does not hold.
+    """Raise a ``ConfigError`` with one problem for each rule that does not hold.
 
-    Call it in ``__post_init__``: ``check(self, lr=(self.lr > 0, "must be > 0"))``. ``resolve`` puts the option's
-    place in the config before the bare key.
+    For rules that involve several parameters; the range of a single one is part of its declaration. Call it in
+    ``__post_init__``. The place of the option in the config is put in front of the key later.
 
     >>> from types import SimpleNamespace
-    >>> check(SimpleNamespace(lr=-1.0), lr=(False, "must be > 0"))
+    >>> check(SimpleNamespace(low=2.0, high=1.0), low=(False, "must be less than high"))
     Traceback (most recent call last):
-    trainer.errors.ConfigError: lr = -1.0: must be > 0
+    trainer.errors.ConfigError: low = 2.0: must be less than high
     """
-    wrong = [Problem(key, getattr(option, key), allowed) for key, (holds, allowed) in rules.items() if not holds]
-    if wrong:
-        raise ConfigError(*wrong)
+    problems = [Problem(key, getattr(option, key), text) for key, (holds, text) in rules.items() if not holds]
+    if problems:
+        raise ConfigError(*problems)
 
 
-def nearest(name: str, names: list[str] | tuple[str, ...]) -> str:
-    """The nearest allowed name as a question, or the empty string.
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return the most similar of the allowed names as a question, or the empty string.
 
     >>> nearest("optimzer", ["optimizer", "schedule"])
     "did you mean 'optimizer'?"
     >>> nearest("learning_rate", ["lr", "momentum"])
     "did you mean 'lr'?"
     """
-    close = get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if _initials(name) == n]
-    return f"did you mean {close[0]!r}?" if close else ""
+    match = most_similar(name, names)
+    return f"did you mean {match!r}?" if match else ""
+
+
+def most_similar(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Return the most similar of the allowed names, by its letters or as an abbreviation; None where none is similar.
+
+    >>> most_similar("adm", ["adam", "sgd"]), most_similar("xyzzy", ["adam", "sgd"])
+    ('adam', None)
+    """
+    names = list(names)
+    matches = get_close_matches(name, names, n=1, cutoff=cutoff) or [n for n in names if _initials(name) == n]
+    return matches[0] if matches else None
 
 
 def _initials(name: str) -> str:

@@ -15,37 +15,45 @@ import torch
 from trainer.errors import ConfigError, Problem
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-NEVER, LARGEST = -1, 2**30  # bytes; glibc takes an int
+NEVER, LARGEST = -1, 2**30  # bytes, as the int that glibc expects
 
 
 @dataclass
 class Precision:
-    """Where the arithmetic happens, and in which type: float32 weights, and bf16 products where ``dtype`` is bf16."""
+    """Device, dtype and memory format of the computation. Weights are float32; with bf16, products are computed in bf16."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
 
     def autocast(self) -> torch.autocast:
+        """Context manager in which torch computes in this precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16)
 
     @property
     def name(self) -> str:
+        """``bf16`` or ``float32``."""
         return "bf16" if self.dtype is torch.bfloat16 else "float32"
 
 
 def usable_cores() -> int:
-    """The processors this process may use, at least 1: those it is bound to (as by taskset or Slurm), no more than a container's
-    quota of time, shared evenly with the processes torchrun started beside it on this machine.
+    """Number of CPU cores that this process may use, at least 1.
+
+    These are the cores it is bound to (by taskset or Slurm, for example), at most a container's CPU quota, divided by
+    the number of processes that torchrun started on this machine.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, math.ceil(min(quota(), bound)) // beside)
+    return max(1, math.ceil(min(quota(), bound)) // local_processes())
+
+
+def local_processes() -> int:
+    """Number of processes that torchrun started on this machine; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def quota(root: Path = Path("/")) -> float:
-    """Processors' worth of time that control groups (Linux, version 1 or 2) let this process have; infinite where none says."""
-    found = [math.inf]
+    """CPU quota of this process's control groups (Linux, version 1 or 2), in cores; infinite without a limit."""
+    quotas = [math.inf]
     for folder in _groups(root):
         try:
             if (folder / "cpu.max").is_file():
@@ -53,14 +61,14 @@ def quota(root: Path = Path("/")) -> float:
             else:
                 allowed, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
             if allowed not in ("max", "-1"):
-                found.append(int(allowed) / int(period))
+                quotas.append(int(allowed) / int(period))
         except (OSError, ValueError, ZeroDivisionError):
             continue
-    return min(found)
+    return min(quotas)
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups and of those around them."""
+    """The directories of this process's control groups and of their parents."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -76,53 +84,54 @@ def _groups(root: Path) -> Iterator[Path]:
 
 def world_size() -> int:
     """Number of processes that train together; 1 for a single process."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    started = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if started else 1
 
 
 def resolve_device(name: str, kind: str) -> torch.device:
-    """The device meant by ``device`` and the engine option; ConfigError where it is not there."""
+    """The device that ``device`` and the engine option name; ConfigError if this machine does not have it."""
     if name == "auto":
         name = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "cpu": "cpu", "gpu": "cuda"}[kind]
     device = torch.device(name)
     if device.type == "cuda" and device.index is None and world_size() > 1:
-        device = torch.device("cuda", torch.cuda.current_device())  # each process has its own
+        device = torch.device("cuda", torch.cuda.current_device())  # each rank has its own
     if kind != "auto" and (kind == "gpu") != (device.type == "cuda"):
         raise ConfigError(Problem("device", name, f"contradicts engine={kind}", "leave out one of the two"))
     if device.type == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if not found or (device.index or 0) >= found:
-            there = f"there are {found} GPUs" if found else "torch sees no GPU here"
-            raise ConfigError(Problem("device", name, there, "device=cpu, or device=auto"))
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= gpus:
+            text = f"there are {gpus} GPUs" if gpus else "torch sees no GPU here"
+            raise ConfigError(Problem("device", name, text, "device=cpu, or device=auto"))
     return device
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies in bf16 itself, so that bf16 is faster than float32."""
+    """Whether the device supports bf16 products in hardware, so that bf16 is faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False
 
 
-def resolve_precision(device: torch.device, wanted: str, channels_last: bool) -> Precision:
-    """The number format for ``precision``; ``auto`` takes bf16 where the processor computes in it."""
-    bf16 = wanted == "bf16" or (wanted == "auto" and computes_bf16(device))
+def resolve_precision(device: torch.device, name: str, channels_last: bool) -> Precision:
+    """The precision that ``precision`` names; ``auto`` is bf16 if the device supports it in hardware, else float32."""
+    bf16 = name == "bf16" or (name == "auto" and computes_bf16(device))
     return Precision(device, torch.bfloat16 if bf16 else torch.float32, channels_last)
 
 
 def default_threads() -> int:
-    """What OMP_NUM_THREADS asks for, else the processors this process may use."""
-    asked, beside = os.environ.get("OMP_NUM_THREADS", ""), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if asked.isdigit() and int(asked) > 0 and not (beside > 1 and asked == "1"):  # 1 is what torchrun sets unasked
-        return int(asked)
+    """Number of CPU threads: OMP_NUM_THREADS if it is set, else the cores that this process may use."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    set_by_torchrun = local_processes() > 1 and setting == "1"  # its default
+    if setting.isdigit() and int(setting) > 0 and not set_by_torchrun:
+        return int(setting)
     return usable_cores()
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks for the next step instead of giving them back to the kernel and faulting them in
-    again; returns whether it listened. Elsewhere than on Linux with glibc there is nothing to tell.
+    """Make glibc keep freed memory for the next step instead of returning it to the kernel, and return whether it does.
 
-    torch is told to ask for pages of 2 MiB for its large tensors (it looks at its first one): what is faulted in nevertheless,
-    because the blocks kept do not fit, then costs a hundredth.
+    torch is made to use pages of 2 MiB for large tensors (it reads the setting at its first one): page faults for memory
+    that could not be reused then cost a hundredth. Without glibc, nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False

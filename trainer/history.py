@@ -1,15 +1,16 @@
-"""What a run has done so far: one flat row per epoch, in order."""
+"""The history of a run: one flat row per epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 Mode = Literal["min", "max"]
 
 
 def better_is(metric: str) -> Mode:
-    """Whether a metric improves by falling or by rising; only losses, errors and durations fall.
+    """Whether the best value of a metric is its minimum or its maximum: the minimum of losses, errors and durations.
 
     >>> better_is("validation_loss"), better_is("validation_accuracy")
     ('min', 'max')
@@ -18,34 +19,34 @@ def better_is(metric: str) -> Mode:
 
 
 class History:
-    """An append-only list of rows; schedules, stopping rules and reports read it, the loop alone writes it.
+    """An append-only list of rows. Schedules, stopping rules and reports read it; only the loop writes it.
 
-    A row is a flat dict of JSON values: ``phase``, ``epoch`` (time at its end, in epochs of its phase, float), ``step``
+    A row is a flat dict of JSON values: ``phase``, ``epoch`` (at its end, in epochs of its phase, float), ``step``
     (optimizer steps so far, over all phases), ``lr``, ``momentum``, ``train_loss``, ``train_accuracy``,
-    ``validation_loss``, ``validation_accuracy``, with averaging on ``averaged_loss`` and ``averaged_accuracy`` (also on
-    the validation set), ``seconds``, ``images_per_second``.
+    ``validation_loss``, ``validation_accuracy``, with averaging also ``averaged_loss`` and ``averaged_accuracy`` (on the
+    validation images), ``seconds``, ``images_per_second``.
 
     >>> history = History([{"epoch": 1.0, "validation_loss": 0.5}, {"epoch": 2.0, "validation_loss": 0.7}])
     >>> history.column("validation_loss"), history.best("validation_loss")
     ([0.5, 0.7], 0)
     """
 
-    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.rows = [dict(row) for row in rows]
 
     def append(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
 
     def column(self, name: str) -> list[Any]:
-        """The values of one column, rows without it left out."""
+        """The values of one column, without the rows that have none."""
         return [row[name] for row in self.rows if row.get(name) is not None]
 
     def best(self, metric: str) -> int | None:
-        """The index of the first row with the best value of ``metric``; None where no row has a finite one."""
+        """The index of the first row with the best value of ``metric``; None if no row has a value other than NaN."""
         sign = 1.0 if better_is(metric) == "min" else -1.0
-        found = [(sign * row[metric], i) for i, row in enumerate(self.rows) if row.get(metric) is not None]
-        found = [pair for pair in found if pair[0] == pair[0]]  # NaN is never best
-        return min(found)[1] if found else None
+        scores = [(sign * row[metric], i) for i, row in enumerate(self.rows) if row.get(metric) is not None]
+        scores = [(score, i) for score, i in scores if not math.isnan(score)]
+        return min(scores)[1] if scores else None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,4 +1,4 @@
-"""A network or an ensemble as a checkpoint holds it, ready for pictures."""
+"""A model or an ensemble from a checkpoint, ready for images."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from torch import nn
 
 from trainer.architectures.ensemble import Ensemble, Renormalized
 from trainer.architectures.fusion import fuse
-from trainer.build import compute, network, place
-from trainer.config.schema import Config, resolve
+from trainer.build import compute, network, to_device
+from trainer.config.load import config_from_tree
+from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
 from trainer.engine import checkpoint
-from trainer.engine.run import Info, Precision
+from trainer.engine.run import Info
 from trainer.errors import ConfigError, Problem
+from trainer.hardware import Precision
 
 Weights = Literal["auto", "model", "averaged"]
 
 
 @dataclass
 class TrainedModel:
-    """A trained network in evaluation mode, where it computes, what it knows, and where it came from."""
+    """A trained model in evaluation mode, its precision, its classes and normalization, and its checkpoint."""
 
     model: nn.Module
     precision: Precision
@@ -33,18 +35,18 @@ class TrainedModel:
 
 
 def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool = False) -> TrainedModel:
-    """What ``checkpoint=`` names; ConfigError where that holds none."""
-    assert config.checkpoint is not None  # together.before_data has asked for it
+    """The model of ``checkpoint=``; ConfigError if that has none."""
+    assert config.checkpoint is not None  # check_config has made sure
     path = checkpoint.find(config.checkpoint, prefer)
     content = checkpoint.load(path)
     info, precision = checkpoint.info_of(content), compute(config)
     model, kind = loaded(config, content, weights)
-    model = place((fuse(model) if fused else model).eval(), precision)
+    model = to_device((fuse(model) if fused else model).eval(), precision)
     return TrainedModel(model, precision, info, path, kind)
 
 
 def loaded(config: Config, content: dict[str, Any], weights: Weights = "auto") -> tuple[nn.Module, str]:
-    """The network of a checkpoint's content with its weights, on the CPU, and which weights these are."""
+    """The model of a checkpoint on the CPU with its weights, and which weights these are."""
     if "members" in content:
         if weights == "averaged":
             raise ConfigError(Problem("job.weights", weights, "the checkpoint holds an ensemble", "job.weights=auto"))
@@ -58,9 +60,9 @@ def loaded(config: Config, content: dict[str, Any], weights: Weights = "auto") -
 
 
 def member_of(info: Info, member: dict[str, Any]) -> nn.Module:
-    """A member of an ensemble, fed with pictures that are normalised as ``info`` says."""
+    """A member of an ensemble, which takes images with the normalization of the ensemble, ``info``."""
     own = checkpoint.info_of(member)
-    model = network(resolve(own.config), own)
+    model = network(config_from_tree(own.config), own)
     model.load_state_dict(member["model"])
     if (own.mean, own.std) == (info.mean, info.std):
         return model
@@ -70,7 +72,7 @@ def member_of(info: Info, member: dict[str, Any]) -> nn.Module:
 
 
 def plain_weights(content: dict[str, Any], average: bool) -> dict[str, Any]:
-    """A checkpoint's weights under the network's own names: torch's AveragedModel counts, and calls the model "module"."""
+    """A checkpoint's weights under the model's own names: torch's AveragedModel adds a counter and the prefix "module."."""
     weights = checkpoint.weights_of(content, average)
     if average:
         weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
@@ -78,29 +80,29 @@ def plain_weights(content: dict[str, Any], average: bool) -> dict[str, Any]:
 
 
 def use_averaged(content: dict[str, Any], weights: Weights) -> bool:
-    """Whether to take the averaged weights; ``auto`` takes them where they were as good on the validation pictures."""
-    there = checkpoint.weights_of(content, averaged=True) is not None
-    if weights == "averaged" and not there:
+    """Whether to take the averaged weights; ``auto`` takes them if they were at least as accurate on the validation images."""
+    available = checkpoint.weights_of(content, averaged=True) is not None
+    if weights == "averaged" and not available:
         text = "the checkpoint holds no averaged weights"
         raise ConfigError(Problem("job.weights", "averaged", text, "job.weights=model"))
     row = content.get("row") or {}
     as_good = row.get("averaged_accuracy", 1.0) >= row.get("validation_accuracy", 0.0)
-    return there and (weights == "averaged" or (weights == "auto" and as_good))
+    return available and (weights == "averaged" or (weights == "auto" and as_good))
 
 
 def splits_for_checkpoint(config: Config, info: Info) -> Splits:
-    """The config's data, normalised as the checkpoint's was; ConfigError where its classes or channels are others."""
-    data, name = config.data, config.name_of("data")
-    if data.normalize == "pretrained":  # the checkpoint knows the numbers; no need to ask the architecture
+    """The config's data, normalized as in the training of the checkpoint; ConfigError if classes or channels differ."""
+    data, name = config.data, config.name("data")
+    if data.normalize == "pretrained":  # the checkpoint holds the constants
         crop = {"crop_pct": data.crop} if isinstance(data, FileDataset) else {}
         data = dataclasses.replace(data, normalize="none", **crop)
     splits = data.load()
     if len(splits.classes) != len(info.classes):
-        text = f"has {len(splits.classes)} classes, the checkpoint {len(info.classes)}: {', '.join(info.classes)}"
+        text = f"has {len(splits.classes)} classes, the checkpoint has {len(info.classes)}: {', '.join(info.classes)}"
         raise ConfigError(Problem("data", name, text))
-    numbers = tuple(map(str, range(len(info.classes))))  # arrays have no names: theirs say nothing
+    numbers = tuple(map(str, range(len(info.classes))))  # the classes of arrays have no names
     if splits.classes != info.classes and numbers not in (splits.classes, info.classes):
-        text = f"has the classes {', '.join(splits.classes)}; the checkpoint knows {', '.join(info.classes)}"
+        text = f"has the classes {', '.join(splits.classes)}; the checkpoint has {', '.join(info.classes)}"
         raise ConfigError(Problem("data", name, text))
     if splits.shape[0] != info.shape[0]:
         text = f"has {splits.shape[0]} channels, the checkpoint takes {info.shape[0]}"

@@ -158,12 +158,16 @@ def _unwrap(annotation: Any) -> tuple[Any, str]:
 def _interval(limits: dict[str, Any]) -> str:
     low, high = limits.get("gt", limits.get("ge")), limits.get("lt", limits.get("le"))
     if low is not None and high is not None:
-        return f"in {'(' if 'gt' in limits else '['}{low:g}, {high:g}{')' if 'lt' in limits else ']'}"
+        return f"in {'(' if 'gt' in limits else '['}{_number(low)}, {_number(high)}{')' if 'lt' in limits else ']'}"
     if low is not None:
-        return f"{'>' if 'gt' in limits else '>='} {low:g}"
+        return f"{'>' if 'gt' in limits else '>='} {_number(low)}"
     if high is not None:
-        return f"{'<' if 'lt' in limits else '<='} {high:g}"
+        return f"{'<' if 'lt' in limits else '<='} {_number(high)}"
     return ""
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 __all__ = [

@@ -36,7 +36,7 @@ def slug(overrides: list[str], longest: int = 100) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "~"
 
 
-def run_folder(overrides: list[str], now: datetime | None = None) -> Path:
+def new_run_dir(overrides: list[str], now: datetime | None = None) -> Path:
     """A new folder's path, ``outputs/<date>/<time>_<overrides>``; a number is added where it exists already."""
     now = now or datetime.now()
     name = "_".join(filter(None, [now.strftime("%H-%M-%S"), slug(overrides)]))

@@ -1,50 +1,124 @@
-"""Sweeps: what a job of many says when it begins, fails and ends; the closing table is read from the run folders."""
+"""Sweeps (``-m``): Hydra enumerates the jobs, each takes the same path as a single command, a table closes the sweep."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from hydra.experimental.callback import Callback
+from trainer.config.compose import hydra_problem, search_path
+from trainer.config.constraints import launched_processes
+from trainer.config.load import load_config, prepare
+from trainer.config.options import CONF, OptionFiles
+from trainer.config.overrides import render
+from trainer.errors import ConfigError, Problem
+from trainer.run_dir import slug, terminal
 
-from trainer.errors import ConfigError
-from trainer.run_dir import terminal
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
 
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130
+Run = Callable[["Config", Sequence[str], Path], int]
 
 
-def guard(cfg: Any, job: Callable[[Any], int]) -> int:
-    """Run one job of a sweep; a failure is told at once and recorded, and the next job goes on."""
+def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[str], run: Run) -> int:
+    """Run every combination of the values; return the worst exit code.
+
+    Args:
+        overrides: As typed.
+        files: The option files.
+        defaults: Overrides that stand in front of the user's.
+        run: What runs one job, given its config, overrides and run directory.
+    """
+    if launched_processes() > 1:
+        hint = "torchrun ... -m trainer engine=ddp for each run, without -m"
+        raise ConfigError(Problem("", None, "a sweep needs a single process, and torchrun started several", hint))
+    command = prepare(overrides, files, defaults, multirun=True)
+    if any(o.key == "resume" and o.value is not None for o in command.typed):
+        command.problems.append(Problem("resume", None, "cannot be combined with -m: resume one run at a time"))
+    if command.problems:
+        command.compose()  # raises, with the errors of the values
+    output = next((str(o.value) for o in command.typed if o.key == "output"), None)
+    directory = Path(output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S_sweep"))
+    codes: list[int] = []
+
+    def job(_: Any) -> None:
+        codes.append(_run_job(run, files, defaults))
+        if codes[-1] == INTERRUPTED:
+            raise KeyboardInterrupt  # the remaining jobs do not start
+
+    from omegaconf import OmegaConf
+
+    varied = tuple(f"{o.key}=" for o in command.typed if o.sweep)
+    OmegaConf.register_new_resolver("job_directory", partial(_job_directory, varied), replace=True)
+    # Hydra checks keys against the options without the sweep over them. Each job has its config composed and checked
+    # by `load_config`, so here every key is added.
+    texts = [
+        o.text if o.kind or o.key.startswith("hydra") or o.key in files.groups else f"++{o.text}" for o in command.typed
+    ]
+    places = [f"hydra.sweep.dir={render(str(directory))}", "hydra.sweep.subdir='${job_directory:}'"]
+    typed = {o.key for o in command.typed}
+    run_hydra(["--multirun"], [*(p for p in places if p.partition("=")[0] not in typed), *texts], files, job)
+    return max([*codes, min(print_table(directory), FAILED)])
+
+
+def run_hydra(
+    flags: Sequence[str], overrides: Sequence[str], files: OptionFiles, task: Callable[[Any], None] = lambda _: None
+) -> None:
+    """Let Hydra do what only Hydra can: ``--multirun``, ``--info``, ``--cfg hydra``."""
+    from hydra._internal.utils import _run_hydra, get_args_parser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing
+    parser = get_args_parser()
+    # hydra.main() reads sys.argv; this is what it calls then.
+    arguments = parser.parse_args([*flags, *search_path(files), *overrides])
+    try:
+        _run_hydra(arguments, parser, task, config_path=str(CONF), config_name="train")
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(hydra_problem(error)) from None
+
+
+def _run_job(run: Run, files: OptionFiles, defaults: Sequence[str]) -> int:
+    """Run one job of a sweep; report and record a failure, so that the next one can start."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
-    print(f"\n#{hydra.job.num} {' '.join(hydra.overrides.task) or 'no override'}", flush=True)
+    task: list[str] = [str(text) for text in hydra.overrides.task]
+    overrides = [text.removeprefix("++") for text in task]
+    number, directory = hydra.job.num, Path(hydra.runtime.output_dir)
+    print(f"\n#{number} {' '.join(overrides) or 'no override'}", flush=True)
     try:
-        return job(cfg)
+        config = load_config(overrides, files.directories[1:], defaults)
+        return run(config, overrides, directory)
     except ConfigError as error:
         reason = str(error)
-        print(f"#{hydra.job.num} failed: {reason}", file=sys.stderr, flush=True)
-    except Exception as error:  # a fault of ours or of a class of the user's: it needs its traceback
+    except Exception as error:  # a bug, of ours or in a class of the user: the traceback is needed
         reason = f"{type(error).__name__}: {error}"
         traceback.print_exc()
-        print(f"#{hydra.job.num} failed: {reason}", file=sys.stderr, flush=True)
-    folder = Path(hydra.runtime.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps({"status": "failed", "stop_reason": reason}, indent=1) + "\n")
+    print(f"#{number} failed: {reason}", file=sys.stderr, flush=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "result.json").write_text(json.dumps({"status": "failed", "stop_reason": reason}, indent=1) + "\n")
     return FAILED
 
 
-class SweepTable(Callback):
-    """Prints the table that closes a sweep (a Hydra callback, named in ``conf/train.yaml``)."""
+def _job_directory(varied: tuple[str, ...]) -> str:
+    """The directory of a job inside that of the sweep, as a resolver of Hydra's config.
 
-    failed: ClassVar[int] = 0  # jobs of the last sweep; they may have run in other processes, so the folders are asked
+    What varies comes first, so that a long name that is cut still tells the jobs apart.
+    """
+    from hydra.core.hydra_config import HydraConfig
 
-    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        SweepTable.failed = print_table(Path(config.hydra.sweep.dir))
+    hydra = HydraConfig.get()
+    overrides = [str(text).removeprefix("++") for text in hydra.overrides.task]
+    return "_".join(filter(None, [str(hydra.job.num), slug(sorted(overrides, key=lambda o: not o.startswith(varied)))]))
 
 
 def outcomes(folder: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -1,9 +1,5 @@
 """Activations."""
 
-from trainer.activations.options import (
-    Activation,
-)
+from trainer.activations.options import Activation
 
-__all__ = [
-    "Activation",
-]
+__all__ = ["Activation"]

@@ -1,61 +1,54 @@
-"""Activations: one switch for the non-linearity of the whole network."""
+"""The option of the activation, one for the whole network."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from trainer.errors import check
+from trainer.parameters import implemented_by, option
 
-if TYPE_CHECKING:
-    from torch import nn
+RELU_LIKE = ("relu", "leaky_relu", "elu", "gelu", "silu")
 
 
-@dataclass(frozen=True)
+@option(kw_only=False)
 class Activation:
-    """A non-linearity by ``name``; ``slope`` is the negative side's of leaky_relu, 0 elsewhere."""
+    """An activation function, applied to each element."""
 
-    name: Literal["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "identity"] = "relu"
-    slope: float = 0.0
+    name: Annotated[
+        Literal["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "silu", "identity"],
+        Field(description="the function"),
+    ] = "relu"
+    slope: Annotated[float, Field(description="slope below zero, in (0, 1) for leaky_relu and 0 for all others")] = 0.0
 
     def __post_init__(self) -> None:
-        fits = 0 < self.slope < 1 if self.name == "leaky_relu" else self.slope == 0
-        check(self, slope=(fits, "must be in (0, 1) for leaky_relu, and 0 for all others"))
+        valid = 0 < self.slope < 1 if self.name == "leaky_relu" else self.slope == 0
+        check(self, slope=(valid, "must be in (0, 1) for leaky_relu, and 0 for all others"))
 
-    def build(self) -> nn.Module:
-        from torch import nn
-
-        if self.name == "leaky_relu":
-            return nn.LeakyReLU(self.slope)
-        kinds = {
-            "relu": nn.ReLU,
-            "elu": nn.ELU,
-            "tanh": nn.Tanh,
-            "sigmoid": nn.Sigmoid,
-            "gelu": nn.GELU,
-            "silu": nn.SiLU,
-        }
-        return kinds.get(self.name, nn.Identity)()
+    build = implemented_by("trainer.activations.modules:activation_module")
 
     @property
     def gain(self) -> float:
-        """What keeps the variance from layer to layer: √(2/(1 + slope²)) for the ReLU-like, 5/3 for tanh, else 1.
+        """The gain that preserves the variance from layer to layer: √(2/(1 + slope²)) if ReLU-like, 5/3 for tanh, else 1.
 
         >>> round(Activation("relu").gain, 4), Activation("identity").gain
         (1.4142, 1.0)
         """
-        if self.name in ("relu", "leaky_relu", "elu", "gelu", "silu"):
+        if self.relu_like:
             return math.sqrt(2 / (1 + self.slope**2))
         return 5 / 3 if self.name == "tanh" else 1.0
 
     @property
-    def keeps_order(self) -> bool:
-        """Whether the largest of its values is the value of the largest, to the last bit, and their gradients alike. Not so for
-        leaky_relu, whose rounding makes equals of what was not.
+    def commutes_with_max(self) -> bool:
+        """Whether max(f(x)) and f(max(x)), and their gradients, are equal bit for bit.
+
+        This is not the case for leaky_relu, because rounding makes different values equal.
         """
         return self.name in ("relu", "identity")
 
     @property
     def relu_like(self) -> bool:
-        return self.name in ("relu", "leaky_relu", "elu", "gelu", "silu")
+        """Whether the function is close to 0 (or ``slope``·x) below zero and to x above."""
+        return self.name in RELU_LIKE

@@ -1,4 +1,4 @@
-"""Architectures."""
+"""Architectures: options that build networks, and the networks."""
 
 from trainer.architectures.options import (
     CNN,
@@ -13,7 +13,6 @@ from trainer.architectures.options import (
     Timm,
     Torchvision,
     WideResNet,
-    unknown_name,
 )
 
 __all__ = [
@@ -29,5 +28,4 @@ __all__ = [
     "Timm",
     "Torchvision",
     "WideResNet",
-    "unknown_name",
 ]

@@ -1,4 +1,4 @@
-"""Several networks as one, so that whatever takes a model takes an ensemble."""
+"""Several networks as a single one, so that an ensemble can be used wherever a model can."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Average = Literal["probabilities", "logits"]
 
 
 class Ensemble(nn.Module):
-    """Logits (N, K) whose softmax is the mean of the members' ``probabilities``, or the mean of their ``logits``."""
+    """Logits (N, K) whose softmax is the mean of the members' ``probabilities``, or the mean of the members' ``logits``."""
 
     def __init__(self, members: Sequence[nn.Module], average: Average = "probabilities") -> None:
         super().__init__()
@@ -20,11 +20,11 @@ class Ensemble(nn.Module):
         self.average: Average = average
 
     def forward(self, x: Tensor) -> Tensor:
-        return averaged([member(x) for member in self.members], self.average)
+        return average_logits([member(x) for member in self.members], self.average)
 
 
 class Renormalized(nn.Module):
-    """A member whose pictures were normalised otherwise: x·scale + shift makes its input of the ensemble's."""
+    """A member that was trained with another normalization: x·scale + shift converts the ensemble's input into its own."""
 
     scale: Tensor
     shift: Tensor
@@ -39,13 +39,13 @@ class Renormalized(nn.Module):
         return self.member(x * self.scale + self.shift)
 
 
-def averaged(logits: Sequence[Tensor], average: Average) -> Tensor:
-    """One set of logits (N, K) for several: of a mean of probabilities it is the logarithm.
+def average_logits(logits: Sequence[Tensor], average: Average) -> Tensor:
+    """Combine several sets of logits (N, K); a mean of probabilities is returned as its logarithm.
 
     >>> two = [torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])]
-    >>> averaged(two, "logits").tolist()
+    >>> average_logits(two, "logits").tolist()
     [[1.0, 0.0]]
-    >>> [round(p, 3) for p in averaged(two, "probabilities").exp()[0].tolist()]
+    >>> [round(p, 3) for p in average_logits(two, "probabilities").exp()[0].tolist()]
     [0.69, 0.31]
     """
     stacked = torch.stack([each.float() for each in logits])

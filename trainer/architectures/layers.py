@@ -1,11 +1,17 @@
-"""Pieces that networks share, and questions to a network: its head, its layers from stem to head, its size."""
+"""Layers shared by the architectures, and functions that find, count, and replace the layers of a network."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from trainer.activations import Activation
+    from trainer.architectures.options import NormalizedArchitecture
 
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Hardswish
@@ -13,7 +19,7 @@ ACTIVATIONS = (
 
 
 def norm_2d(kind: str, channels: int) -> nn.Module:
-    """Normalisation of (N, C, H, W): batch, group (8 channels or fewer a group), layer (one group), or none."""
+    """Normalization of (N, C, H, W): batch, group (at most about 8 channels per group), layer (a single group), or none."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "none":
@@ -22,36 +28,62 @@ def norm_2d(kind: str, channels: int) -> nn.Module:
     return nn.GroupNorm(groups, channels)
 
 
-def norm_1d(kind: str, width: int) -> nn.Module:
-    """Normalisation of (N, C)."""
+def norm_1d(kind: str, features: int) -> nn.Module:
+    """Normalization of (N, C)."""
     if kind == "batch":
-        return nn.BatchNorm1d(width)
+        return nn.BatchNorm1d(features)
     if kind == "none":
         return nn.Identity()
-    return nn.LayerNorm(width) if kind == "layer" else norm_2d("group", width)
+    return nn.LayerNorm(features) if kind == "layer" else norm_2d("group", features)
 
 
-def ordered(norm: nn.Module, activation: nn.Module, position: str) -> list[nn.Module]:
-    """Norm and non-linearity, in the order that ``norm_position`` says."""
-    return [norm, activation] if position == "before" else [activation, norm]
+def in_order(option: NormalizedArchitecture, norm: nn.Module, activation: nn.Module) -> list[nn.Module]:
+    """Return the normalization and the activation in the order given by ``norm_position``."""
+    return [norm, activation] if option.norm_position == "before" else [activation, norm]
 
 
-def find_head(model: nn.Module) -> tuple[str, nn.Module]:
-    """The last linear or convolutional layer and its name, in order of definition.
+def norm_activation(option: NormalizedArchitecture, channels: int, activation: Activation) -> list[nn.Module]:
+    """Return the option's normalization of (N, C, H, W) and the activation, in the order given by ``norm_position``."""
+    return in_order(option, norm_2d(option.norm, channels), activation.build())
 
-    >>> head_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))[0]
+
+def conv_2d(option: NormalizedArchitecture, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size of the image (over ``stride``), with a bias only if nothing is normalized."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=option.norm == "none")
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over height and width, (N, C, H, W) to (N, C, 1, 1), whose gradient has the memory format of its input.
+
+    ``AdaptiveAvgPool2d(1)`` returns a contiguous gradient to a channels-last network, whose layers then copy whole activations
+    to convert them. A mean in the order of memory avoids these copies.
+
+    >>> GlobalAveragePool()(torch.arange(8.0).reshape(1, 2, 2, 2)).flatten().tolist()
+    [1.5, 5.5]
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_contiguous(memory_format=torch.channels_last):
+            return x.permute(0, 2, 3, 1).mean((1, 2), keepdim=True).permute(0, 3, 1, 2)
+        return x.mean((2, 3), keepdim=True)
+
+
+def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """Return the name of the last linear or convolutional layer, in the order of definition, and the layer.
+
+    >>> find_head(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))[0]
     '2'
     """
-    found = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if not found:
-        raise ValueError("the network has no linear or convolutional layer to call its head")
-    return found[-1]
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if not layers:
+        raise ValueError("the network has no linear or convolutional layer that could be its head")
+    return layers[-1]
 
 
 def weight_layers(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
-    """All parameters, each once, in layers from stem to head: a weight matrix or kernel with what follows it.
+    """Return all parameters, each once, by layer from first to last: a weight matrix or kernel and the vectors after it.
 
-    >>> [len(layer) for layer in layers_of(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))]
+    >>> [len(layer) for layer in weight_layers(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))]
     [4, 2]
     """
     layers: list[list[tuple[str, nn.Parameter]]] = []
@@ -62,23 +94,23 @@ def weight_layers(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
     return layers
 
 
-def trained(model: nn.Module, part: str | float) -> set[str]:
-    """Names of the parameters of ``all`` the network, of its ``head``, or of a share of its layers, those next to the head.
+def trainable_names(model: nn.Module, part: str | float) -> set[str]:
+    """Return the names of the parameters in ``part``: ``all``, the ``head``, or a fraction of the layers, counted from the last.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
-    >>> sorted(trained(net, "head")), len(trained(net, 0.5)), len(trained(net, "all"))
+    >>> sorted(trainable_names(net, "head")), len(trainable_names(net, 0.5)), len(trainable_names(net, "all"))
     (['3.bias', '3.weight'], 4, 8)
     """
     layers = weight_layers(model)
     if part == "head":
-        name, head = find_head(model)
-        return {f"{name}.{own}" for own, _ in head.named_parameters()}
+        head_name, head = find_head(model)
+        return {f"{head_name}.{name}" for name, _ in head.named_parameters()}
     count = len(layers) if part == "all" else max(1, math.ceil(float(part) * len(layers) - 1e-9))
     return {name for layer in layers[-count:] for name, _ in layer}
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers are trained.
+    """Return the number of trainable values.
 
     >>> count_parameters(nn.Linear(4, 3))
     15
@@ -86,23 +118,17 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def replace(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put another module in the place of a dotted name."""
+def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Replace the submodule with a dotted name."""
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, new)
 
 
-class GlobalAveragePool(nn.Module):
-    """Mean over height and width, (N, C, H, W) to (N, C, 1, 1), whose gradient keeps the layout of its input.
-
-    ``AdaptiveAvgPool2d(1)`` hands a contiguous gradient back to a channels-last network, where the layers before it then
-    copy whole activations to match; a mean taken in the order of the memory leaves them nothing to copy.
-
-    >>> GlobalAveragePool()(torch.arange(8.0).reshape(1, 2, 2, 2)).flatten().tolist()
-    [1.5, 5.5]
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.is_contiguous(memory_format=torch.channels_last):
-            return x.permute(0, 2, 3, 1).mean((1, 2), keepdim=True).permute(0, 3, 1, 2)
-        return x.mean((2, 3), keepdim=True)
+@torch.no_grad()
+def forward_once(model: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Return the output for one black image of ``shape`` in evaluation mode, which tests whether the shapes fit."""
+    training = model.training
+    try:
+        return model.eval()(torch.zeros(1, *shape))
+    finally:
+        model.train(training)

@@ -1,74 +1,85 @@
-"""Networks of torchvision: by name, with weights from an enum or a local file, fitted to the data's pictures and classes."""
+"""Networks of torchvision and timm: by name, with or without pretrained weights, adapted to the images and classes."""
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
-from trainer.architectures.layers import ACTIVATIONS, find_head, replace
-from trainer.architectures.networks import forward_once
-from trainer.architectures.options import Timm, Torchvision, unknown_name
+from trainer.architectures.layers import ACTIVATIONS, find_head, forward_once, replace_module
+from trainer.architectures.options import IMAGENET, Normalization
 from trainer.errors import ConfigError, Problem, nearest
 
 if TYPE_CHECKING:
     from trainer.activations import Activation
+    from trainer.architectures.options import PublishedArchitecture, Shape, Timm, Torchvision
+
+# What torch.load and load_state_dict raise for a damaged file, a file of another format, and other weights.
+UNUSABLE_WEIGHTS = (
+    OSError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError
+)  # fmt: skip
 
 
-def torchvision_model(
-    option: Torchvision, shape: tuple[int, int, int], num_classes: int, activation: Activation
-) -> nn.Module:
-    """The network of ``option`` for pictures of ``shape`` and ``num_classes``."""
+def torchvision_model(option: Torchvision, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+    """Return the network of torchvision for images of ``shape`` and ``num_classes`` classes.
+
+    Raises:
+        ConfigError: The name is unknown, the weights are unknown or do not fit, or the images are too small.
+    """
     names = torchvision.models.list_models(module=torchvision.models)
     if option.name not in names:
-        raise unknown_name(option.name, names)
+        raise _unknown_name(option, names)
     extra = {"aux_logits": False} if option.name in ("googlenet", "inception_v3") and option.weights is None else {}
     model = torchvision.models.get_model(option.name, weights=None, **extra)
     if option.weights is not None:
-        model.load_state_dict(_weights(option))
-    _fit_head(model, num_classes)
-    return _fitted(model, option, shape, activation)
+        model.load_state_dict(_torchvision_weights(option))
+    _replace_head(model, num_classes)
+    return _adapt(model, option, shape, activation)
 
 
-def timm_model(option: Timm, shape: tuple[int, int, int], num_classes: int, activation: Activation) -> nn.Module:
-    """timm's network of ``option`` for pictures of ``shape`` and ``num_classes``."""
-    timm = _timm()
+def timm_model(option: Timm, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+    """Return the network of timm for images of ``shape`` and ``num_classes`` classes.
+
+    Raises:
+        ConfigError: timm is not installed, or as for :func:`torchvision_model`.
+    """
+    timm = _import_timm()
     if not timm.is_model(option.name):
-        raise unknown_name(option.name, timm.list_models())
-    local = Path(option.weights).expanduser() if option.weights not in (None, "pretrained") else None
-    if local is not None and not local.is_file():
-        text = "is no file; pretrained downloads timm's"
+        raise _unknown_name(option, timm.list_models())
+    file = None if option.weights in (None, "pretrained") else Path(option.weights).expanduser()
+    if file is not None and not file.is_file():
+        text = "is not a file, nor pretrained (the weights that timm downloads)"
         raise ConfigError(Problem("architecture.weights", option.weights, text))
-    size = {"img_size": shape[1:]} if shape[1] == shape[2] else {}
-    try:
-        try:
-            model = timm.create_model(option.name, pretrained=option.weights == "pretrained", **size)
-        except TypeError:  # most convolutional networks take pictures of any size and are told none
-            model = timm.create_model(option.name, pretrained=option.weights == "pretrained")
-    except (OSError, RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise ConfigError(Problem("architecture.name", option.name, f"cannot be made: {reason}")) from None
-    if local is not None:
-        try:
-            timm.models.load_checkpoint(model, str(local), weights_only=True)
-        except Exception as error:
-            reason = (str(error).splitlines() or [""])[0]
-            problem = Problem("architecture.weights", option.weights, f"does not fit {option.name}: {reason}")
-            raise ConfigError(problem) from None
+    model = _create_timm_model(timm, option, shape)
+    if file is not None:
+        from safetensors import SafetensorError  # a dependency of timm
+
+        with _weights_must_fit(option, SafetensorError):
+            timm.models.load_checkpoint(model, str(file), weights_only=True)
     model.reset_classifier(num_classes)
-    return _fitted(model, option, shape, activation)
+    return _adapt(model, option, shape, activation)
 
 
-def timm_normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of a timm model's pretrained weights."""
-    found = _timm().get_pretrained_cfg(name)
-    return (tuple(found.mean), tuple(found.std)) if found else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+def timm_normalization(option: Timm) -> Normalization | None:
+    """Return the mean and standard deviation of the images that the pretrained weights were trained with, or None."""
+    if not option.pretrained:
+        return None
+    config = _import_timm().get_pretrained_cfg(option.name)
+    return (tuple(config.mean), tuple(config.std)) if config else IMAGENET
 
 
-def _timm() -> Any:
+def _unknown_name(option: PublishedArchitecture, names: list[str]) -> ConfigError:
+    hint = nearest(option.name, names) or f"there are: {', '.join(names[:12])}, ..."
+    return ConfigError(Problem("architecture.name", option.name, "is not the name of a model", hint))
+
+
+def _import_timm() -> Any:
     try:
         import timm
     except ImportError:
@@ -76,70 +87,86 @@ def _timm() -> Any:
     return timm
 
 
-def _fitted(
-    model: nn.Module, option: Torchvision | Timm, shape: tuple[int, int, int], activation: Activation
-) -> nn.Module:
-    """The network with a stem for the pictures' channels and, where asked, the config's activation; tried once."""
-    if shape[0] != 3:
-        _fit_stem(model, shape[0], option.pretrained)
-    if not option.keep_activation:
-        for name, module in list(model.named_modules()):
-            if isinstance(module, ACTIVATIONS):
-                replace(model, name, activation.build())
+def _create_timm_model(timm: Any, option: Timm, shape: Shape) -> Any:
+    pretrained = option.weights == "pretrained"
+    size = {"img_size": shape[1:]} if shape[1] == shape[2] else {}
     try:
-        forward_once(model, shape)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        text = f"cannot take pictures of {shape[1]} x {shape[2]}: {reason}"
-        raise ConfigError(
-            Problem("architecture.name", option.name, text, "larger pictures, or architecture=cnn")
-        ) from None
-    return model
+        try:
+            return timm.create_model(option.name, pretrained=pretrained, **size)
+        except TypeError:  # most convolutional networks accept images of any size and have no such argument
+            return timm.create_model(option.name, pretrained=pretrained)
+    except (OSError, RuntimeError, AssertionError) as error:
+        problem = Problem("architecture.name", option.name, f"cannot be created: {_reason(error)}")
+        raise ConfigError(problem) from None
 
 
-def _weights(option: Torchvision) -> dict[str, torch.Tensor]:
+def _torchvision_weights(option: Torchvision) -> dict[str, Tensor]:
+    """Return the state dict of a local file or of published weights."""
     assert option.weights is not None
     path = Path(option.weights).expanduser()
     if path.is_file():
-        try:
+        with _weights_must_fit(option):
             state = torch.load(path, map_location="cpu", weights_only=True)
-            probe = torchvision.models.get_model(option.name, weights=None)
-            probe.load_state_dict(state)
+            # The network that receives the weights is not needed here; but creating one draws random numbers, and without
+            # them a seed would no longer give the results of earlier releases.
+            torchvision.models.get_model(option.name, weights=None).load_state_dict(state)
             return state
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            problem = Problem("architecture.weights", option.weights, f"does not fit {option.name}: {reason}")
-            raise ConfigError(problem) from None
-    enum = torchvision.models.get_model_weights(option.name)
-    known = [*enum.__members__, "DEFAULT"]
-    if option.weights not in known:
-        text = f"is no file, and no weights of {option.name}"
-        hint = nearest(option.weights, known) or f"there are: {', '.join(known)}"
+    published = torchvision.models.get_model_weights(option.name)
+    names = [*published.__members__, "DEFAULT"]
+    if option.weights not in names:
+        text = f"is neither a file nor the name of weights of {option.name}"
+        hint = nearest(option.weights, names) or f"there are: {', '.join(names)}"
         raise ConfigError(Problem("architecture.weights", option.weights, text, hint))
     try:
-        return enum[option.weights].get_state_dict(progress=True, check_hash=True)
+        return published[option.weights].get_state_dict(progress=True, check_hash=True)
     except OSError as error:
         text = f"cannot be downloaded: {error}"
         raise ConfigError(Problem("architecture.weights", option.weights, text, "give a local file")) from None
 
 
-def _fit_head(model: nn.Module, num_classes: int) -> None:
-    """A new head; a non-linearity behind it goes (SqueezeNet's ReLU), because logits it cuts off learn nothing any more."""
+@contextmanager
+def _weights_must_fit(option: PublishedArchitecture, *others: type[Exception]) -> Iterator[None]:
+    """Turn ``UNUSABLE_WEIGHTS`` and ``others``, raised while a local file is read and loaded, into a ConfigError."""
+    try:
+        yield
+    except (*UNUSABLE_WEIGHTS, *others) as error:
+        text = f"does not fit {option.name}: {_reason(error)}"
+        raise ConfigError(Problem("architecture.weights", option.weights, text)) from None
+
+
+def _adapt(model: nn.Module, option: PublishedArchitecture, shape: Shape, activation: Activation) -> nn.Module:
+    """Adapt the stem to the channels of the images and, if requested, replace the activations; check that images fit."""
+    if shape[0] != 3:
+        _replace_stem(model, shape[0], option.pretrained)
+    if not option.keep_activation:
+        for name, module in list(model.named_modules()):
+            if isinstance(module, ACTIVATIONS):
+                replace_module(model, name, activation.build())
+    try:
+        forward_once(model, shape)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        text = f"does not accept images of {shape[1]} x {shape[2]}: {_reason(error)}"
+        hint = "larger images, or architecture=cnn"
+        raise ConfigError(Problem("architecture.name", option.name, text, hint)) from None
+    return model
+
+
+def _replace_head(model: nn.Module, num_classes: int) -> None:
+    """Replace the last layer. An activation after it (SqueezeNet's ReLU) is removed: logits it clips receive no gradient."""
     name, head = find_head(model)
     leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
     after = leaves[[n for n, _ in leaves].index(name) + 1 :]
     if after and isinstance(after[0][1], ACTIVATIONS):
-        replace(model, after[0][0], nn.Identity())
+        replace_module(model, after[0][0], nn.Identity())
     if isinstance(head, nn.Conv2d):
         new: nn.Module = nn.Conv2d(head.in_channels, num_classes, head.kernel_size, bias=head.bias is not None)  # pyright: ignore
     else:
-        assert isinstance(head, nn.Linear)
         new = nn.Linear(head.in_features, num_classes)
-    replace(model, name, new)
+    replace_module(model, name, new)
 
 
-def _fit_stem(model: nn.Module, channels: int, pretrained: bool) -> None:
-    """A first convolution for other than three channels; pretrained kernels are summed over the colours."""
+def _replace_stem(model: nn.Module, channels: int, pretrained: bool) -> None:
+    """Replace the first convolution by one for ``channels`` channels; pretrained kernels are summed over red, green, blue."""
     name, stem = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
         channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, stem.dilation,  # pyright: ignore
@@ -150,4 +177,8 @@ def _fit_stem(model: nn.Module, channels: int, pretrained: bool) -> None:
             new.weight.copy_(stem.weight.sum(1, keepdim=True).expand_as(new.weight) / channels)
             if stem.bias is not None and new.bias is not None:
                 new.bias.copy_(stem.bias)
-    replace(model, name, new)
+    replace_module(model, name, new)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,13 +1,5 @@
-"""Averaging of the weights along training."""
+"""Averaging of the weights during training."""
 
-from trainer.averaging.options import (
-    EMA,
-    SWA,
-    Averaging,
-)
+from trainer.averaging.options import EMA, SWA, Averaging
 
-__all__ = [
-    "EMA",
-    "SWA",
-    "Averaging",
-]
+__all__ = ["EMA", "SWA", "Averaging"]

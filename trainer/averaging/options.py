@@ -1,76 +1,70 @@
-"""Averaging of the weights along training: the option decides when, torch's ``AveragedModel`` does the arithmetic."""
+"""Options of weight averaging: which weights are averaged, and when."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from trainer.errors import check
+from pydantic import Field
+
+from trainer.parameters import NonNegativeFloat, implemented_by, option
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.optim.swa_utils import AveragedModel
+
+Start = Annotated[
+    NonNegativeFloat, Field(description="time in epochs at which averaging starts; until then the average is the model")
+]
 
 
-@dataclass(frozen=True)
+@option
 class Averaging:
-    """No averaging: the model as trained."""
+    """No averaging, and the interface of the kinds of averaging."""
 
-    renew: ClassVar[bool] = False  # whether batch-norm statistics are estimated anew before evaluation
+    enabled: ClassVar[bool] = False  # whether there is an averaged model
+    updates_batch_norm: ClassVar[bool] = False  # whether batch-norm statistics are re-estimated before evaluation
 
-    def build(self, model: nn.Module) -> Any:
+    def build(self, model: nn.Module) -> AveragedModel | None:
+        """Return the averaged model, which is a copy of ``model`` at first; None without averaging."""
         return None
 
-    def update(self, averaged: Any, model: nn.Module, t: float, end_of_epoch: bool) -> None:
-        pass
+    def update(self, averaged: AveragedModel, model: nn.Module, t: float, end_of_epoch: bool) -> None:
+        """Update the averaged model after a training step that ended at time ``t`` (epochs since the start of the phase)."""
 
 
-@dataclass(frozen=True)
+@option
 class EMA(Averaging):
-    """w̄ ← decay·w̄ + (1 − decay)·w after every step from epoch ``start`` on; before it w̄ is w. Batch-norm statistics
-    are averaged likewise. 1/(1 − decay) is the memory in steps.
+    """Exponential moving average: w̄ ← decay·w̄ + (1 − decay)·w after every step from ``start`` on; before, w̄ = w.
+
+    The average extends over about 1/(1 − decay) steps. Batch-norm statistics are averaged in the same way.
     """
 
-    decay: float = 0.99
-    start: float = 0.0
+    decay: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="fraction of the average kept at each step; memory of 1/(1 - decay) steps",
+        ),
+    ] = 0.99
+    start: Start = 0.0
+    enabled: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check(
-            self,
-            decay=(0 < self.decay < 1, "must be in (0, 1); averaging=none has none"),
-            start=(self.start >= 0, "must be >= 0 epochs"),
-        )
-
-    def build(self, model: nn.Module) -> Any:
-        from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
-
-    def update(self, averaged: Any, model: nn.Module, t: float, end_of_epoch: bool) -> None:
-        if t < self.start:
-            averaged.n_averaged.zero_()  # the next update copies
-        averaged.update_parameters(model)
+    build = implemented_by("trainer.averaging.averaged_model:build_ema")
+    update = implemented_by("trainer.averaging.averaged_model:update_ema")
 
 
-@dataclass(frozen=True)
+@option
 class SWA(Averaging):
-    """The mean of the weights at the ends of the epochs from ``start`` on (Izmailov et al. 2018, arXiv:1803.05407).
-    Before ``start`` the average is the model. Batch-norm statistics are estimated anew before evaluation.
+    """Stochastic weight averaging: the mean of the weights at the ends of the epochs from ``start`` on; before, w̄ = w.
+
+    Batch-norm statistics are re-estimated from the training images before evaluation. Source: Izmailov et al. 2018,
+    arXiv:1803.05407.
     """
 
-    start: float = 10.0
-    renew: ClassVar[bool] = True
+    start: Start = 10.0
+    enabled: ClassVar[bool] = True
+    updates_batch_norm: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check(self, start=(self.start >= 0, "must be >= 0 epochs"))
-
-    def build(self, model: nn.Module) -> Any:
-        from torch.optim.swa_utils import AveragedModel
-
-        return AveragedModel(model)
-
-    def update(self, averaged: Any, model: nn.Module, t: float, end_of_epoch: bool) -> None:
-        if not end_of_epoch:
-            return
-        if t <= self.start:
-            averaged.n_averaged.zero_()
-        averaged.update_parameters(model)
+    build = implemented_by("trainer.averaging.averaged_model:build_swa")
+    update = implemented_by("trainer.averaging.averaged_model:update_swa")

@@ -1,74 +1,56 @@
-"""Composing the config from ``conf/`` and the command line."""
+"""The one call of Hydra that turns overrides into a config."""
 
 from __future__ import annotations
 
-import sys
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+import re
+from typing import TYPE_CHECKING
 
-from trainer.config import experiments
-from trainer.config.options import CONF, composed, hydras_errors, options
-from trainer.config.overrides import parse
-from trainer.config.validation import explain, misread
-from trainer.errors import ConfigError
-from trainer.run_dir import slug
+from trainer.config.options import CONF, OptionFiles
+from trainer.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Launchers of Hydra, and the extra that installs each.
+LAUNCHERS = {"joblib": "parallel", "submitit": "slurm"}
 
 
-def compose(overrides: list[str], folders: list[Path] | None = None) -> Any:
-    """The composed config, as ``train`` composes it; errors of composition come out as ConfigError.
+def compose(overrides: list[str], files: OptionFiles, base: str = "train") -> tuple[DictConfig, dict[str, str]]:
+    """Return the composed config, and the option of each group.
 
-    >>> compose(["optimizer=adam", "seed=3"]).seed
-    3
+    Args:
+        overrides: In Hydra's grammar, validated.
+        files: The option files.
+        base: The primary config: ``train``, or ``saved``, which is empty.
     """
-    folders = folders or [CONF]
-    register_resolvers()
-    if problems := misread(overrides, folders):
-        raise ConfigError(*problems)
-    try:
-        cfg, choices = composed(overrides, folders)
-    except hydras_errors() as error:
-        raise ConfigError(*explain(overrides, folders, error)) from None
-    fit_experiment(cfg, choices, overrides, folders)
-    return cfg
-
-
-def fit_experiment(cfg: Any, choices: Any, overrides: list[str], folders: list[Path]) -> list[str]:
-    """Take out of the config what its experiment says of options that the command did not take; a note on each."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    def checked(words: list[str]) -> Any:
-        try:
-            return composed(words, folders)
-        except hydras_errors() as error:  # a key typed for an option that is not taken, which the experiment alone has
-            raise ConfigError(*explain(words, folders, error)) from None
-
-    try:
-        return experiments.fit(cfg, choices, parse(overrides)[0], options(folders).get("experiment", {}), checked)
-    except OmegaConfBaseException:  # ${...} of nothing: resolving the config tells which
-        return []
-
-
-def register_resolvers() -> None:
-    """Make the resolvers known which ``conf/train.yaml`` uses for the folders of a sweep."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+            config = hydra_compose(base, overrides=[*search_path(files), *overrides], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(hydra_problem(error)) from None
+    tree = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    choices = {k: v for k, v in config.hydra.runtime.choices.items() if isinstance(v, str)}
+    return tree, choices
 
 
-def sweep_folder(output: str | None) -> str:
-    """The folder of a whole sweep (a resolver for ``conf/train.yaml``)."""
-    return output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S_sweep")
+def search_path(files: OptionFiles) -> list[str]:
+    """Return the override that makes Hydra look into the user's directories."""
+    own = files.directories[1:]
+    return [f"hydra.searchpath=[{','.join(f'file://{d.resolve()}' for d in own)}]"] if own else []
 
 
-def job_folder() -> str:
-    """The folder of one job of a sweep, inside the sweep's (a resolver for ``conf/train.yaml``)."""
-    from hydra.core.hydra_config import HydraConfig
-
-    hydra = HydraConfig.get()
-    typed = parse([word for word in sys.argv[1:] if "=" in word and not word.startswith("-")])[0]
-    varied = tuple(f"{o.key_or_group}=" for o in typed if o.is_sweep_override())
-    # What is varied comes first, so that a long name that is cut short still tells the jobs apart.
-    words = sorted(hydra.overrides.task, key=lambda word: not word.startswith(varied))
-    return "_".join(filter(None, [str(hydra.job.num), slug(words)]))
+def hydra_problem(error: Exception) -> Problem:
+    """Return Hydra's error without its pointers to itself; of a launcher that is missing, with the extra to install."""
+    lines = f"{error} {error.__cause__ or ''}".splitlines()
+    text = " ".join(" ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line).split())
+    extra = next((e for name, e in LAUNCHERS.items() if re.search(rf"hydra/launcher/{name}(_\w+)?'", text)), None)
+    return Problem("", None, text, f"pip install 'trainer[{extra}]' installs it" if extra else "")

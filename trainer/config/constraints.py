@@ -1,7 +1,8 @@
-"""What options demand of each other: told before training, and, where no data is needed for it, before torch is imported."""
+"""Cross-option checks: what options require of each other, of the data, and of the way the program was started."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,19 @@ from trainer.schedules import Product
 if TYPE_CHECKING:
     from trainer.data import Splits
 
-MEASURES = ("loss", "accuracy")
+SCORES = ("loss", "accuracy")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What an option's ``needs`` may ask about: pictures a step, epochs, whether there are validation pictures, (C, H, W)."""
+    """What the ``needs`` method of an option may ask about.
+
+    Attributes:
+        batch_size: Images per step.
+        epochs: Length of the run.
+        validation: Whether there is a validation split.
+        shape: Of an image, (C, H, W).
+    """
 
     batch_size: int
     epochs: float
@@ -29,10 +37,10 @@ class Setup:
 
 
 def check_config(config: Config) -> list[Problem]:
-    """What is wrong with the options together, as far as the config alone tells."""
-    problems = [*_flips(config), *_cache(config), *_metrics(config)]
-    if hasattr(config.job, "prefer") and config.checkpoint is None:
-        text = "must be given: checkpoint=<run folder or file>"
+    """Return what is wrong with the options together, as far as the config alone tells; torch is not imported."""
+    problems = [*_flips(config), *_cache(config), *_metrics(config), *_processes(config)]
+    if getattr(config.job, "needs_checkpoint", False) and config.checkpoint is None:
+        text = "must be given: checkpoint=<run directory or file>"
         problems.append(Problem("checkpoint", None, text, "the job reads one"))
     if isinstance(config.optimizer, Optimizer):
         problems += optimizer_and_schedule(config, config.optimizer)
@@ -40,37 +48,56 @@ def check_config(config: Config) -> list[Problem]:
     if config.micro_batch and size != "full" and config.micro_batch > size:
         problems.append(Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {size}"))
     if config.engine.graph == "on" and config.micro_batch:
-        text = "records a whole step, and micro_batch parts it"
+        text = "records a whole step, which micro_batch splits"
         problems.append(Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto"))
     return problems
 
 
 def optimizer_and_schedule(config: Config, optimizer: Optimizer) -> list[Problem]:
-    """Why the schedules cannot go with the optimizer."""
-    why = schedule_fits(Product(tuple(config.schedule.values())).over(config.epochs), optimizer)
-    return [Problem("schedule", list(config.schedule), why)] if why else []
+    """Return why the schedules cannot be combined with the optimizer."""
+    reason = schedule_fits(Product(tuple(config.schedule.values())).over(config.epochs), optimizer)
+    return [Problem("schedule", list(config.schedule), reason)] if reason else []
+
+
+def launched_processes() -> int:
+    """Return how many processes torchrun, or a launcher that sets its variables, has started; 0 without one."""
+    return int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 0
+
+
+def _processes(config: Config) -> list[Problem]:
+    """Why ``engine.distributed`` and the job do not go together with the processes started."""
+    count, mode = launched_processes(), config.engine.distributed
+    if mode == "ddp" and not count:
+        text = "needs several processes: torchrun --nproc-per-node 2 -m trainer engine=ddp ..."
+        return [Problem("engine.distributed", mode, text)]
+    if mode == "none" and count > 1:
+        text = f"torchrun started {count} processes, each of which would do the same"
+        return [Problem("engine.distributed", mode, text, "engine=ddp makes them train together")]
+    if count > 1 and not getattr(config.job, "trains", False):
+        return [Problem("job", config.name("job"), "runs in one process: start it without torchrun and engine=ddp")]
+    return []
 
 
 def _cache(config: Config) -> list[Problem]:
-    """A cache of resized pictures under an augmentation that cuts its windows out of the whole ones."""
-    first = next((n for n, option in config.augmentation.items() if option is not None), None)
+    """A cache of resized images under an augmentation that crops the original ones."""
+    first = next((name for name, option in config.augmentation.items() if option is not None), None)
     if config.data.cache == "none" or first is None or not getattr(config.augmentation[first], "resizes", False):
         return []
-    text = f"keeps pictures of size {config.data.size}, and augmentation.{first} cuts its windows out of the whole ones"
+    size = getattr(config.data, "size", None)
+    text = f"stores images resized to {size}, but augmentation.{first} crops the original images"
     return [Problem("data.cache", config.data.cache, text, "data.cache=none, or augmentation=[crop,flip]")]
 
 
 def _flips(config: Config) -> list[Problem]:
-    data = config.data
-    if not (getattr(data, "flips_change_classes", False) or getattr(data, "digits", False)):
+    if not config.data.flips_change_classes:
         return []
-    text = f"a flip changes the class of these pictures (data: {config.name_of('data')})"
+    text = f"a flip changes the class of these images (data: {config.name('data')})"
     tta = getattr(config.job, "tta", "none")
     mirrored = [Problem("job.tta", tta, text, "job.tta=none")] if tta != "none" else []
     if config.checkpoint is not None:  # its training is over
         return mirrored
     return mirrored + [
-        Problem(f"augmentation.{name}", "on", text, f"leave it out, or say augmentation.{name}.force=true")
+        Problem(f"augmentation.{name}", "on", text, f"leave it out, or set augmentation.{name}.force=true")
         for name, option in config.augmentation.items()
         if getattr(option, "changes_classes", False) and not option.force
     ]
@@ -78,47 +105,49 @@ def _flips(config: Config) -> list[Problem]:
 
 def _metrics(config: Config) -> list[Problem]:
     """Metrics that no column of the history will have."""
-    parts = ["train", "validation"] + (["averaged"] if type(config.averaging).__name__ != "Averaging" else [])
-    known = [f"{part}_{measure}" for part in parts for measure in MEASURES]
-    asked = {"metric": config.metric}
-    for place, option in every_option(config):
+    splits = ["train", "validation"] + (["averaged"] if type(config.averaging).__name__ != "Averaging" else [])
+    columns = [f"{split}_{score}" for split in splits for score in SCORES]
+    metrics = {"metric": config.metric}
+    for key, option in config.options():
         if hasattr(option, "metric"):
-            asked[f"{place}.metric"] = option.metric
+            metrics[f"{key}.metric"] = option.metric
     return [
-        Problem(key, value, f"must be a column of the history: {', '.join(known)}", nearest(value, known))
-        for key, value in asked.items()
-        if value not in known
+        Problem(key, value, f"must be a column of the history: {', '.join(columns)}", nearest(value, columns))
+        for key, value in metrics.items()
+        if value not in columns
     ]
 
 
 def check_against_data(
     config: Config, splits: Splits, last_batch: int, batch_norm: bool, processes: int = 1
 ) -> list[Problem]:
-    """What only shows when the data is there; ``last_batch`` counts the pictures of an epoch's last batch."""
+    """Return what only shows once the data is loaded.
+
+    Args:
+        config: The config.
+        splits: The data.
+        last_batch: Number of images in the last batch of an epoch.
+        batch_norm: Whether the model has batch normalization.
+        processes: Number of processes that share each batch.
+    """
     problems: list[Problem] = []
     count = len(splits.train)
     size = count if config.batch_size == "full" else config.batch_size
     if size > count:
-        problems.append(Problem("batch_size", size, f"is more than the {count} training pictures", "batch_size=full"))
+        problems.append(Problem("batch_size", size, f"is more than the {count} training images", "batch_size=full"))
     if size < processes:
         problems.append(Problem("batch_size", size, f"must be >= {processes}, the number of processes that share it"))
     part = config.micro_batch or size
     if processes > 1 and not config.engine.sync_batch_norm:
-        # Each normalises by its own share, the smallest of which counts.
+        # Each process normalizes by its own part, the smallest of which counts.
         size, last_batch = max(1, size // processes), max(1, last_batch // processes)
         part = min(part, size)
     if batch_norm and 1 in (last_batch, size, part, last_batch % part):
-        text = "leaves a batch of one picture, whose deviation is zero: batch normalisation cannot train on it"
-        way = "data.drop_last=true, another batch_size, or architecture.norm=group"
-        problems.append(Problem("batch_size", config.batch_size, text, way))
+        text = "leaves a batch of one image, whose standard deviation is zero: batch normalization cannot train on it"
+        hint = "data.drop_last=true, another batch_size, or architecture.norm=group"
+        problems.append(Problem("batch_size", config.batch_size, text, hint))
     validation = splits.validation is not None
     setup = Setup(size, config.epochs, validation, splits.shape, config.architecture, config.activation)
-    for place, option in every_option(config):
-        problems += [Problem(place, "on", text) for text in getattr(option, "needs", lambda _: [])(setup)]
+    for key, option in config.options():
+        problems += [Problem(key, "on", text) for text in getattr(option, "needs", lambda _: [])(setup)]
     return problems
-
-
-def every_option(config: Config) -> list[tuple[str, Any]]:
-    """Each option with its dotted place in the config."""
-    single = list(config.single.items())
-    return single + [(f"{group}.{name}", o) for group, options in config.lists.items() for name, o in options.items()]

@@ -1,65 +1,114 @@
-"""The option files, and Hydra's composition of them."""
+"""The option files: where they are, what they are called, and which keys they define."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import ConfigError, Problem
+
+SINGLE = ("job", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe")
 LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
-HERE = Path(__file__).resolve().parents[1]
-CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, or checkout
+PACKAGE = Path(__file__).resolve().parents[1]
+CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, checkout
 
 
-def options(folders: list[Path]) -> dict[str, dict[str, Path]]:
-    """Every group with its options and their files; later folders (``--config-dir``) override earlier ones."""
-    found: dict[str, dict[str, Path]] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("*/*.yaml")):
-            found.setdefault(file.parent.name, {})[file.stem] = file
-    return {group: dict(sorted(files.items())) for group, files in sorted(found.items())}
+class OptionFiles:
+    """The option files of the package and of the directories given by ``--config-dir``, which take precedence.
+
+    Args:
+        config_dirs: Directories of the user, each with ``<group>/<option>.yaml``.
+    """
+
+    def __init__(self, config_dirs: tuple[Path, ...] | list[Path] = ()) -> None:
+        self.directories = [CONF, *config_dirs]
+        self._loaded: dict[Path, dict[str, Any]] = {}
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, Path]]:
+        """The option files of each group, both sorted by name."""
+        groups: dict[str, dict[str, Path]] = {}
+        for directory in self.directories:
+            for file in sorted(directory.glob("*/*.yaml")):
+                groups.setdefault(file.parent.name, {})[file.stem] = file
+        return {group: dict(sorted(files.items())) for group, files in sorted(groups.items())}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The scalars of ``conf/train.yaml``."""
+        return {k: v for k, v in self.load(CONF / "train.yaml").items() if k not in ("defaults", "hydra")}
+
+    @cached_property
+    def defaults(self) -> dict[str, list[str]]:
+        """The options that each group starts with."""
+        entries = self.load(CONF / "train.yaml")["defaults"]
+        chosen = {k: v for entry in entries if isinstance(entry, dict) for k, v in entry.items()}
+        return {group: names(chosen[group]) for group in (*SINGLE, *LISTS)}
+
+    def load(self, file: Path) -> dict[str, Any]:
+        """Return the content of a YAML file, interpolations unresolved; ConfigError where it cannot be read."""
+        if file not in self._loaded:
+            self._loaded[file] = read_yaml(file)
+        return self._loaded[file]
+
+    def keys(self, group: str, options: list[str]) -> dict[str, Any]:
+        """Return the keys below a group with these options: those of the option, or one table for each in a list group."""
+        keys: dict[str, Any] = {}
+        for option in options:
+            content = self.load(self.groups[group][option])
+            parents = [name for name in content.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+            keys |= self.keys(group, [name for name in parents if name in self.groups[group]])
+            for key, value in content.items():
+                if key != "defaults":
+                    both_tables = isinstance(value, dict) and isinstance(keys.get(key), dict)
+                    keys[key] = keys[key] | value if both_tables else value
+        return keys
+
+
+def option_files(config_dirs: Sequence[Path | str]) -> OptionFiles:
+    """Return the option files; the directories are importable from now on, so that their classes can be named."""
+    directories = [Path(d).expanduser() for d in config_dirs]
+    for directory in directories:
+        if not directory.is_dir():
+            raise ConfigError(Problem("--config-dir", str(directory), "no such directory"))
+        if str(directory.resolve()) not in sys.path:
+            sys.path.insert(0, str(directory.resolve()))
+    return OptionFiles(directories)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Return the content of a YAML file as plain values, as Hydra reads it (``1e-4`` is a number)."""
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise ConfigError(Problem(str(file), None, f"cannot be read: {' '.join(str(error).split())}")) from None
+    if not isinstance(content, dict):
+        raise ConfigError(Problem(str(file), None, "must hold keys and values"))
+    return {str(key): value for key, value in content.items()}
+
+
+def names(value: Any) -> list[str]:
+    """Return the options that the value of a group names.
+
+    >>> names("adam"), names(["warmup", "cosine"]), names(None)
+    (['adam'], ['warmup', 'cosine'], [])
+    """
+    if value is None or isinstance(value, dict):
+        return []
+    if isinstance(value, list):
+        return [name for item in value for name in names(item)]
+    return [str(value)]
 
 
 def headline(file: Path) -> str:
-    """The first line of an option file, which is its description."""
+    """Return the first line of an option file, which is its description."""
     for line in file.read_text().splitlines():
         if not line.startswith("# @package"):
             return line.removeprefix("#").strip() if line.startswith("#") else ""
     return ""
-
-
-def config_dirs(arguments: list[str]) -> list[Path]:
-    """The shipped ``conf/`` and what ``--config-dir`` names."""
-    folders = [CONF]
-    for i, here in enumerate(arguments):
-        after = arguments[i + 1] if i + 1 < len(arguments) else ""
-        if here in ("--config-dir", "-cd"):
-            folders.append(Path(after))
-        elif here.startswith("--config-dir="):
-            folders.append(Path(here.partition("=")[2]))
-    return folders
-
-
-def hydras_errors() -> tuple[type[Exception], ...]:
-    """What Hydra's composition raises where a command is wrong; the last two escape it where a list holds what is no option.
-
-    A function, because ``except hydras_errors()`` imports Hydra only once there is something to catch.
-    """
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    return HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError
-
-
-def composed(overrides: list[str], folders: list[Path]) -> tuple[Any, dict[str, Any]]:
-    """What Hydra composes, and which option of each group; its errors are raised as they are."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
-
-    extra = [f"hydra.searchpath=[{','.join(f'file://{f.resolve()}' for f in folders[1:])}]"] if folders[1:] else []
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-        cfg = hydra_compose("train", overrides=[*extra, *overrides], return_hydra_config=True)
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), dict(cfg.hydra.runtime.choices)

@@ -1,70 +1,143 @@
-"""The words of a command, ``key=value``, as Hydra reads them."""
+"""The overrides of a command, ``key=value``, parsed once by Hydra's grammar."""
 
 from __future__ import annotations
 
+import math
 import re
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from trainer.config.options import CONF, options
 from trainer.errors import Problem
 
+# Keys whose value is one path, taken literally: directories of runs may be called `optimizer=adam,seed=1`.
+PATHS = ("output", "resume", "run", "checkpoint", "data.root", "data.path", "initialization.path", "job.images")
 
-def parse(overrides: list[str]) -> tuple[list[Any], list[Problem]]:
-    """The overrides as Hydra's parser reads them, and a problem for each that it cannot read."""
+
+@dataclass(frozen=True)
+class Override:
+    """One override.
+
+    Attributes:
+        key: Dotted key or group.
+        value: Plain value; of a sweep, the list of its values where these are enumerated.
+        text: The override in Hydra's grammar, prefix included.
+        kind: ``""`` sets a key, ``"+"`` adds one, ``"++"`` does either, ``"~"`` removes it.
+        sweep: Whether it stands for several values.
+        source: Where it comes from; empty for the command line.
+    """
+
+    key: str
+    value: Any
+    text: str
+    kind: str = ""
+    sweep: bool = False
+    source: str = ""
+
+    @property
+    def group(self) -> str:
+        """The first part of the key."""
+        return self.key.partition(".")[0]
+
+    @property
+    def shown(self) -> Any:
+        """The value as error messages show it: a sweep as typed."""
+        return self.text.partition("=")[2] if self.sweep else self.value
+
+
+def override(key: str, value: Any, kind: str = "", source: str = "") -> Override:
+    """Return an override that sets ``key`` to a plain value.
+
+    >>> override("optimizer.betas", [0.9, 0.99]).text, override("output", "it's").text
+    ('optimizer.betas=[0.9,0.99]', "output='it\\\\'s'")
+    """
+    return Override(key, value, f"{kind}{key}={render(value)}", kind, source=source)
+
+
+def render(value: Any) -> str:
+    """Return a plain value in Hydra's grammar.
+
+    >>> render({"lr": 1e-05, "betas": [0.9, None], "name": "a b"})
+    "{lr:1e-05,betas:[0.9,null],name:'a b'}"
+    """
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{render(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(render, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return repr(value) if isinstance(value, int | float) else _quote(str(value))
+
+
+def _quote(text: str) -> str:
+    """A string in quotes: of backslashes Hydra's grammar reads only those before a quote as escapes."""
+    text = re.sub(r"(\\*)'", lambda m: m[1] * 2 + r"\'", text)
+    return "'" + re.sub(r"(\\+)$", lambda m: m[1] * 2, text) + "'"
+
+
+def parse(arguments: Sequence[str], multirun: bool = False) -> tuple[list[Override], list[Problem]]:
+    """Return the overrides, and a problem for each argument that is not one.
+
+    Args:
+        arguments: As typed, without flags.
+        multirun: Whether commas separate the values of a sweep even in keys that hold a path.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser, parsed, problems = OverridesParser.create(), [], []
-    for text in map(quoted, overrides):
+    parser, overrides, problems = OverridesParser.create(), [], []
+    for argument in arguments:
+        text = _prepared(argument, multirun)
         try:
-            parsed += parser.parse_overrides([text])
+            overrides.append(_plain(parser.parse_overrides([text])[0]))
         except HydraException as error:
-            if "=" not in text:
-                hint = "write key=value, such as optimizer=adam or optimizer.lr=0.1"
-                problems.append(Problem("", None, f"{text!r} is no override: {hint}", _as_option(text)))
+            if "=" not in argument:
+                text = f"{argument!r} is not an override: write key=value, such as optimizer=adam or optimizer.lr=0.1"
+                problems.append(Problem("", None, text))
             else:
                 reason = str(error.__cause__ or error).splitlines()[0]
-                way = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
-                problems.append(Problem("", None, f"{text!r} cannot be read: {reason}", way))
-    return parsed, problems
+                hint = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
+                problems.append(Problem("", None, f"{argument!r} cannot be read: {reason}", hint))
+    return overrides, problems
 
 
-def quoted(override: str) -> str:
-    """An override whose value has characters that Hydra's grammar lacks, as names of folders do, with the value in quotes.
-
-    >>> quoted("data.root=my pictures/é"), quoted("optimizer.lr=0.1"), quoted("schedule=[warmup, cosine]")
-    ('data.root="my pictures/é"', 'optimizer.lr=0.1', 'schedule=[warmup, cosine]')
-    """
-    key, sign, value = override.partition("=")
-    if key in ("run", "runs", "resume", "checkpoint") and "," in value and '"' not in value:
-        return f"{key}={_folders(value)}"
-    plain = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
-    if not sign or plain or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():
-        return override
-    return f'{key}="{value}"'
-
-
-def _folders(value: str) -> str:
-    """A folder, or a list of folders in brackets, whose names may hold commas as those of a sweep's jobs do, in quotes: what is
-    there decides where a name ends.
-    """
-    if Path(value).expanduser().exists():
-        return f'"{value}"'
-    if not (value.startswith("[") and value.endswith("]")):
-        return value
-    pieces, names = value[1:-1].split(","), []
-    while pieces:
-        lengths = [n for n in range(1, len(pieces) + 1) if Path(",".join(pieces[:n]).strip()).expanduser().exists()]
-        n = lengths[0] if lengths else 1
-        names.append(",".join(pieces[:n]).strip())
-        pieces = pieces[n:]
-    return "[" + ",".join(f'"{name}"' for name in names) + "]"
+def _prepared(argument: str, multirun: bool) -> str:
+    """An argument with its value in quotes where that is a path, or has characters that Hydra's grammar lacks."""
+    key, sign, value = argument.partition("=")
+    bare = key.lstrip("+")
+    if not sign or value.strip() == "" or value[0] in "'\"":
+        return argument
+    if bare in PATHS and not multirun and value not in ("null", "???") and "${" not in value:
+        return f"{key}={_quote(value)}"
+    within_grammar = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
+    if within_grammar or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():
+        return argument
+    return f"{key}={_quote(value)}"
 
 
-def _as_option(word: str) -> str:
-    """The option a lone word may have meant."""
-    known = {option: group for group, files in options([CONF]).items() for option in files}
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean {known[close[0]]}={close[0]}?" if close else ""
+def _plain(parsed: Any) -> Override:
+    """Hydra's parsed override with plain values."""
+    kind = "~" if parsed.is_delete() else "++" if parsed.is_force_add() else "+" if parsed.is_add() else ""
+    sweep = parsed.is_sweep_override()
+    value = _value(parsed.value())
+    return Override(parsed.key_or_group, value, parsed.input_line, kind, sweep)
+
+
+def _value(value: Any) -> Any:
+    """Hydra's value as plain Python; the enumerated values of a sweep as a list, others (a range, a glob) as they are."""
+    if isinstance(value, dict):
+        return {str(getattr(k, "text", k)): _value(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_value(item) for item in value]
+    if hasattr(value, "list"):  # choice(a,b), or a,b
+        return [_value(item) for item in value.list]
+    return value.text if hasattr(value, "text") else value
+
+
+def first_values(overrides: list[Override]) -> list[Override]:
+    """Return the overrides with the first value of each sweep in its place, as the first job of the sweep has them."""
+    single = [o for o in overrides if not o.sweep]
+    swept = [o for o in overrides if o.sweep and isinstance(o.value, list) and o.value]
+    return [*single, *(replace(override(o.key, o.value[0], o.kind), source=o.source) for o in swept)]

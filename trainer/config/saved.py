@@ -1,137 +1,110 @@
-"""Going on from what was saved: the config of a run folder or of a checkpoint, with the overrides that may change it."""
+"""Saved configs, of a run directory or a checkpoint, as overrides: what ``resume=`` and ``checkpoint=`` start from."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from trainer.config import renamed
+from trainer.config.instantiate import locate
+from trainer.config.options import LISTS, SINGLE, OptionFiles, names, read_yaml
+from trainer.config.overrides import Override, override
+from trainer.errors import ConfigError, Problem
 
-from trainer.config.compose import compose
-from trainer.config.instantiate import instantiate
-from trainer.config.options import options
-from trainer.config.overrides import parse
-from trainer.config.schema import plain
-from trainer.errors import ConfigError, Problem, nearest
-
-FREE = ("engine", "observer")  # groups that change how a run goes, not what it computes
-ON_CHECKPOINT = ("job", "data", *FREE)
-NOT_SAVED = ("resume", "output", "checkpoint")
+FREE = ("engine", "observer")  # groups that change how a run proceeds, not what it computes
+FREE_ON_CHECKPOINT = ("job", "data", *FREE)
+SETTINGS_ON_CHECKPOINT = ("device", "precision", "output", "checkpoint")
 
 
-def resumed(overrides: list[str], folders: list[Path]) -> tuple[DictConfig, Path]:
-    """The config of ``resume=<run folder>`` with the other overrides in it, and the folder.
+@dataclass
+class Saved:
+    """A saved config.
 
-    Values may change (``epochs=20``); of groups only ``engine`` and ``observer`` may, because the checkpoint holds the
-    state of what the others built.
+    Attributes:
+        key: ``resume`` or ``checkpoint``.
+        path: The run directory or checkpoint.
+        tree: The config, keys renamed since then already replaced.
+        free: Groups of which another option may be chosen.
     """
-    parsed, problems = parse(overrides)
-    if problems:
-        raise ConfigError(*problems)
-    given = {o.key_or_group: o for o in parsed}
-    folder = Path(str(given.pop("resume").value())).expanduser()
-    tree = saved_config(folder)
-    if "output" in given:
-        raise ConfigError(
-            Problem("output", str(given["output"].value()), "a resumed run goes on in its own folder: leave it out")
+
+    key: str
+    path: Path
+    tree: dict[str, Any]
+    free: tuple[str, ...]
+
+    def overrides(self, typed: list[Override]) -> list[Override]:
+        """Return the saved config as overrides of an empty one, without the groups of which another option is chosen."""
+        chosen = {o.key for o in typed if o.key in self.free and not isinstance(o.value, dict)}
+        tree = self.tree | {"resume": None, "checkpoint": None, "output": None, self.key: str(self.path)}
+        kept = {k: v for k, v in tree.items() if k not in chosen and k != "experiment"}
+        # A group without options is an empty table: null would be read as an option.
+        return [override(k, {} if v is None and k in LISTS else v, "+", source="saved") for k, v in kept.items()]
+
+    def problems(self, typed: list[Override]) -> list[Problem]:
+        """Return what cannot be changed about a saved config."""
+        problems = []
+        for item in typed:
+            problem = self._problem(item)
+            if problem:
+                problems.append(problem)
+        return problems
+
+    def _problem(self, item: Override) -> Problem | None:
+        if item.kind == "~":
+            return Problem(item.key, None, f"cannot be removed from the saved config of {self.key}={self.path}")
+        if self.key == "resume" and item.key == "output":
+            return Problem("output", item.value, "a resumed run continues in its own directory: leave it out")
+        if self.key == "resume" and item.sweep:
+            return Problem(item.key, item.shown, "resume=... takes one value at a time, without -m")
+        if item.key in (*SINGLE, *LISTS) and item.key not in self.free and not isinstance(item.value, dict):
+            text = f"cannot be replaced when the weights come from {self.key}=...; {', '.join(self.free)} can"
+            return Problem(item.key, item.shown, text, "the values of its keys can be changed")
+        if self.key == "checkpoint" and item.group not in (*self.free, *SETTINGS_ON_CHECKPOINT):
+            text = "has no effect on a trained model: job, data, engine, observer, device, precision can be given"
+            return Problem(item.key, item.shown, text, "leave it out")
+        return None
+
+
+def load_resumed(typed: list[Override]) -> Saved | None:
+    """Return the config of the run that ``resume=`` names; None without that override."""
+    value = _last(typed, "resume")
+    if value is None:
+        return None
+    directory = Path(str(value)).expanduser()
+    if not directory.exists():
+        raise ConfigError(Problem("resume", str(value), "no such directory"))
+    if not (directory / "config.yaml").is_file():
+        runs = sorted(p.parent.name for p in directory.glob("*/config.yaml")) if directory.is_dir() else []
+        hint = (
+            f"it contains the runs {', '.join(runs)}" if runs else "a run directory holds config.yaml and checkpoints/"
         )
-    apply(tree, list(given.values()), folders, FREE, "resume")
-    tree.resume, tree.output = str(folder), None
-    return tree, folder
+        raise ConfigError(Problem("resume", str(value), "is not a run directory", hint))
+    return Saved("resume", directory, renamed.tree(read_yaml(directory / "config.yaml")), FREE)
 
 
-def saved_config(folder: Path) -> DictConfig:
-    """The config a run folder holds; ConfigError where the folder is none."""
-    if not folder.exists():
-        raise ConfigError(Problem("resume", str(folder), "there is no such folder"))
-    if not (folder / "config.yaml").is_file():
-        inside = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
-        hint = f"it holds the runs {', '.join(inside)}" if inside else "a run folder holds config.yaml and checkpoints/"
-        raise ConfigError(Problem("resume", str(folder), "is no run folder", hint))
-    try:
-        loaded = OmegaConf.load(folder / "config.yaml")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(Problem("resume", str(folder), f"its config.yaml cannot be read: {reason}")) from None
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError(Problem("resume", str(folder), "its config.yaml is no config"))
-    return loaded
-
-
-def on_checkpoint(cfg: DictConfig, overrides: list[str], folders: list[Path]) -> DictConfig:
-    """The config inside a checkpoint, its job replaced by the one asked for, with the other overrides in it."""
-    values = plain(cfg)  # tells what cannot be resolved
-    place = Path(str(values["checkpoint"])).expanduser()
-    wrong = instantiate(values["job"], "job", "")[1]
-    if not place.exists():
-        wrong.append(Problem("checkpoint", str(place), "there is no such file or folder"))
-    if wrong:
-        raise ConfigError(*wrong)
-    if "prefer" not in cfg.job:
+def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
+    """Return the config inside the checkpoint that ``checkpoint=`` names; None without that override."""
+    value = _last(typed, "checkpoint")
+    if value is None or "${" in str(value):
+        return None
+    path = Path(str(value)).expanduser()
+    if not path.exists():
+        raise ConfigError(Problem("checkpoint", str(value), "no such file or directory"))
+    option = (names(_last(typed, "job")) or files.defaults["job"])[-1]
+    if option not in files.groups["job"]:
+        return None  # the unknown job is reported
+    keys = files.keys("job", [option])
+    if not getattr(locate(keys["_target_"]), "needs_checkpoint", "prefer" in keys):
         text = "is for jobs that start from one: job=evaluate checkpoint=..."
-        raise ConfigError(Problem("checkpoint", str(place), text, "to go on training: resume=<run folder>"))
-    from trainer.engine import checkpoint  # imports torch: only once there is something to read
+        raise ConfigError(Problem("checkpoint", str(value), text, "to continue training: resume=<run directory>"))
+    from trainer.engine import checkpoint  # imports torch, once there is something to read
 
-    content = checkpoint.load(checkpoint.find(place, cfg.job.prefer))
-    tree = DictConfig(content["info"]["config"])
-    tree.job, tree.resume, tree.output = cfg.job, None, None
-    given = [o for o in parse(overrides)[0] if o.key_or_group not in ("job", "checkpoint")]
-    given = [o for o in given if not o.key_or_group.startswith("job.")]
-    for override in given:
-        if override.key_or_group.split(".")[0] not in (*ON_CHECKPOINT, "device", "precision", "output"):
-            text = "has no effect on a trained network: job, data, engine, observer, device, precision can be given"
-            raise ConfigError(Problem(override.key_or_group, override.get_value_element_as_str(), text, "leave it out"))
-    apply(tree, given, folders, ON_CHECKPOINT, "checkpoint")
-    tree.checkpoint = str(place)
-    return tree
+    prefer = _last(typed, "job.prefer") or keys.get("prefer", "best")
+    content = checkpoint.load(checkpoint.find(path, str(prefer)))
+    tree = {k: v for k, v in content["info"]["config"].items() if k != "job"}
+    return Saved("checkpoint", path, renamed.tree(tree), FREE_ON_CHECKPOINT)
 
 
-def apply(tree: DictConfig, given: list[Any], folders: list[Path], free: tuple[str, ...], source: str) -> None:
-    """Put overrides into a saved config: values where the key is there, groups where they are ``free``."""
-    groups = options(folders)
-    problems = [
-        Problem(o.key_or_group, None, f"cannot be taken out of what the {source} holds") for o in given if o.is_delete()
-    ]
-    if problems:
-        raise ConfigError(*problems)
-    chosen = [o for o in given if o.key_or_group in groups]
-    for override in chosen:
-        if override.key_or_group not in free:
-            text = f"cannot be another one than what the {source} holds; {', '.join(free)} can"
-            problems.append(
-                Problem(override.key_or_group, override.get_value_element_as_str(), text, "values of it can change")
-            )
-    if problems:
-        raise ConfigError(*problems)
-    if chosen:
-        # Their values come along, so that data=folder data.root=... is complete.
-        mine = [o.input_line for o in given if o.key_or_group.split(".")[0] in {c.key_or_group for c in chosen}]
-        fresh = compose(mine, folders)
-        for override in chosen:
-            tree[override.key_or_group] = fresh[override.key_or_group]
-    for override in given:
-        key = override.key_or_group
-        if key in groups:
-            continue
-        if override.is_sweep_override():
-            raise ConfigError(Problem(key, override.input_line, f"one value at a time goes with {source}=..."))
-        problem = _set(tree, key, override)
-        if problem:
-            problems.append(problem)
-    if problems:
-        raise ConfigError(*problems)
-
-
-def _set(tree: DictConfig, key: str, override: Any) -> Problem | None:
-    """Set one dotted key, or say why it cannot be."""
-    node: Any = tree
-    *path, last = key.split(".")
-    for part in path:
-        node = node.get(part) if isinstance(node, DictConfig) and part in node else None
-    if not isinstance(node, DictConfig) or last not in node:
-        names = [str(k) for k in node if k != "_target_"] if isinstance(node, DictConfig) else []
-        hint = nearest(last, names) or f"there are: {', '.join(names) or 'none'}"
-        return Problem(key, override.get_value_element_as_str(), "there is no such key in the saved config", hint)
-    node[last] = override.value()
-    return None
+def _last(typed: list[Override], key: str) -> Any:
+    return next((o.value for o in reversed(typed) if o.key == key and not o.sweep), None)

@@ -1,155 +1,111 @@
-"""From the composed config to typed options: every problem is found, and all are told at once."""
+"""The typed config: settings, one option of each single-choice group, named options of each list group."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
 
-from trainer.config.instantiate import instantiate
-from trainer.config.options import LISTS
-from trainer.errors import ConfigError, Problem, check
+from trainer.config.options import LISTS, SINGLE
+from trainer.errors import check
+from trainer.parameters import PositiveFloat, PositiveInt, option
 
-SINGLE = ("job", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe")
+if TYPE_CHECKING:
+    from trainer.activations import Activation
+    from trainer.averaging import Averaging
+    from trainer.data import Dataset
+    from trainer.engine.options import Engine
+    from trainer.regularizers import Regularizer
+    from trainer.schedules import Schedule
+
+BatchSize = Annotated[
+    PositiveInt | Literal["full"], Field(description="images per step; full = batch gradient descent")
+]
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Settings:
-    """The scalars of ``conf/train.yaml``; their comments there say what each means."""
+    """The scalars of ``conf/train.yaml``."""
 
-    epochs: float = 15.0
-    batch_size: int | Literal["full"] = 64
-    micro_batch: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["auto", "bf16", "float32"] = "auto"
-    metric: str = "validation_accuracy"
-    output: str | None = None
-    resume: str | None = None
-    checkpoint: str | None = None
-    run: str | None = None
-    runs: tuple[str, ...] | str | None = None
+    epochs: Annotated[PositiveFloat, Field(description="passes over the training images; fractions are allowed")] = 15.0
+    batch_size: BatchSize = 64
+    micro_batch: Annotated[
+        PositiveInt | None,
+        Field(description="images per forward pass, gradients are accumulated; null = the whole batch"),
+    ] = None
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, data order, augmentation, and dropout")] = 0
+    device: Annotated[str, Field(description="auto (a GPU if there is one) | cpu | cuda | cuda:N")] = "auto"
+    precision: Annotated[
+        Literal["auto", "bf16", "float32"],
+        Field(description="dtype of matrix products; auto = bf16 where the hardware computes in it"),
+    ] = "auto"
+    metric: Annotated[str, Field(description="column of the history that decides which epoch is best")] = (
+        "validation_accuracy"
+    )
+    output: Annotated[str | None, Field(description="run directory; null = outputs/<date>/<time>_<overrides>")] = None
+    resume: Annotated[str | None, Field(description="run directory to continue")] = None
+    checkpoint: Annotated[
+        str | None, Field(description="run directory or checkpoint file, for job=evaluate, predict, export")
+    ] = None
+    run: Annotated[str | None, Field(description="run directory, for job=report")] = None
+    runs: Annotated[
+        tuple[str, ...] | str | None,
+        Field(description="run directories [a,b], or a directory of them, for job=compare and ensemble"),
+    ] = None
 
     def __post_init__(self) -> None:
         kind, _, index = self.device.partition(":")
-        known = self.device in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
-        check(
-            self,
-            epochs=(0 < self.epochs < float("inf"), "must be > 0 (epochs; fractions are allowed)"),
-            batch_size=(self.batch_size == "full" or self.batch_size >= 1, "must be >= 1, or full"),
-            micro_batch=(
-                self.micro_batch is None or self.micro_batch >= 1,
-                "must be >= 1, or null for the whole batch",
-            ),
-            seed=(0 <= self.seed < 2**32, "must be from 0 to 4294967295"),
-            device=(known, "must be auto, cpu, cuda or cuda:N"),
-        )
+        valid = self.device in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
+        check(self, device=(valid, "must be auto, cpu, cuda or cuda:N"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """What ``resolve`` returns: the settings, one option per single group, named options in order per list group."""
+    """What ``load_config`` returns: every option constructed and checked."""
 
-    settings: Settings
-    single: dict[str, Any]
-    lists: dict[str, dict[str, Any]]
-    tree: dict[str, Any]  # the resolved config as plain values, as written to the run folder
-    open: tuple[str, ...] = ()  # keys left to a range test
-    chosen: dict[str, float] = field(default_factory=dict)  # what one chose for them
-    notes: tuple[str, ...] = ()  # what composing decided for the user
+    epochs: float
+    batch_size: int | Literal["full"]
+    micro_batch: int | None
+    seed: int
+    device: str
+    precision: Literal["auto", "bf16", "float32"]
+    metric: str
+    output: str | None
+    resume: str | None
+    checkpoint: str | None
+    run: str | None
+    runs: tuple[str, ...] | str | None
+    job: Any
+    architecture: Any  # ours, or a third-party class as External
+    activation: Activation
+    initialization: Any
+    optimizer: Any  # ours, or a third-party class as External
+    averaging: Averaging
+    data: Dataset
+    engine: Engine
+    recipe: Any
+    schedule: dict[str, Schedule]
+    regularizer: dict[str, Regularizer]
+    augmentation: dict[str, Any]
+    observer: dict[str, Any]
+    tree: dict[str, Any]  # the config as plain values, as written to the run directory
+    config_dirs: tuple[Path, ...] = ()
+    auto_keys: tuple[str, ...] = ()  # keys whose value an LR range test finds
+    range_test: dict[str, float] = field(default_factory=dict)  # the values found by it
+    notes: tuple[str, ...] = ()  # what was decided for the user
 
-    def name_of(self, group: str) -> str:
-        """What to call the option of a single group, whose file a saved config does not tell: its ``name``, else its class."""
+    def name(self, group: str) -> str:
+        """Return what to call the option of a single-choice group: its ``name``, else its class."""
         node = self.tree[group]
         return str(node.get("name") or node["_target_"].rpartition(".")[2])
 
-    def __getattr__(self, name: str) -> Any:
-        for place in ("single", "lists"):
-            if name in self.__dict__[place]:
-                return self.__dict__[place][name]
-        return getattr(self.__dict__["settings"], name)
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain values, interpolations resolved; ``???`` stays, for ``resolve`` to complain of."""
-    try:
-        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise ConfigError(
-            Problem(str(error.full_key or ""), str(error.msg).split("\n")[0], "cannot be resolved")
-        ) from None
-    assert isinstance(tree, dict)
-    return {str(key): value for key, value in tree.items()}
-
-
-# Keys that may be ``auto``, with the numbers they have until a range test has been made.
-AUTO = {("optimizer", "lr"): 1e-3, ("schedule", "clr", "floor"): 0.1}
-
-
-def opened(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The config with numbers for what is left to a range test, and the keys that are.
-
-    >>> opened({"optimizer": {"lr": "auto"}, "seed": 0})
-    ({'optimizer': {'lr': 0.001}, 'seed': 0}, ('optimizer.lr',))
-    """
-    found = []
-    for path, number in AUTO.items():
-        node: Any = tree
-        for part in path[:-1]:
-            node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, dict) and node.get(path[-1]) == "auto":
-            found.append(".".join(path))
-            tree = placed(tree, path, number)
-    return tree, tuple(found)
-
-
-def placed(tree: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """A copy of the config with another value at a place.
-
-    >>> placed({"optimizer": {"lr": 1.0}, "seed": 0}, ["optimizer", "lr"], 2.0)
-    {'optimizer': {'lr': 2.0}, 'seed': 0}
-    """
-    key, *rest = path
-    return {**tree, key: placed(tree[key], rest, value) if rest else value}
-
-
-def resolve(
-    cfg: DictConfig | dict[str, Any], choices: dict[str, str] | None = None, notes: Sequence[str] = ()
-) -> Config:
-    """The config with every option constructed; ConfigError with all problems where there are any.
-
-    ``choices`` says which option each group took (Hydra knows), to name the file that defines a key; ``notes`` are kept.
-    """
-    tree = plain(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
-    choices = choices or {}
-    whole, (tree, left) = tree, opened(tree)
-    problems: list[Problem] = []
-    single: dict[str, Any] = {}
-    lists: dict[str, dict[str, Any]] = {group: {} for group in LISTS}
-    for group in SINGLE:
-        node = tree.get(group)
-        if not isinstance(node, dict):
-            problems.append(Problem(group, node, f"must name one option of conf/{group}", f"see: train {group}=?"))
-            continue
-        single[group], wrong = instantiate(node, group, f"conf/{group}/{choices.get(group, '*')}.yaml")
-        problems += wrong
-    for group in LISTS:
-        for name, node in (tree.get(group) or {}).items():
-            where = f"conf/{group}/{name}.yaml"
-            if not isinstance(node, dict):
-                hint = f"options in use: {', '.join(tree[group]) or 'none'}"
-                if name == "_target_":
-                    hint = f"an option file of {group} holds its keys under its own name, as in conf/{group}"
-                problems.append(Problem(f"{group}.{name}", node, "is no option with a _target_", hint))
-                continue
-            lists[group][name], wrong = instantiate(node, f"{group}.{name}", where)
-            problems += wrong
-    scalars = {k: v for k, v in tree.items() if k not in SINGLE + LISTS + ("experiment",)}
-    settings, wrong = instantiate({"_target_": f"{__name__}.Settings", **scalars}, "", "conf/train.yaml")
-    problems += wrong
-    if problems:
-        raise ConfigError(*problems)
-    return Config(settings, single, lists, whole, left, notes=tuple(notes))
+    def options(self) -> Iterator[tuple[str, Any]]:
+        """Yield each option with its dotted place in the config."""
+        for group in SINGLE:
+            yield group, getattr(self, group)
+        for group in LISTS:
+            for name, value in getattr(self, group).items():
+                yield f"{group}.{name}", value

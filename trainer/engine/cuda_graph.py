@@ -1,4 +1,4 @@
-"""A step as one CUDA graph: where a network is small, launching its kernels costs more than they do."""
+"""A training step as one CUDA graph: launching the kernels of a small network takes longer than running them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from trainer.optimizers.param_groups import can_be_recorded
+from trainer.optimizers.param_groups import can_be_captured
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
 
-WARMUP_STEPS = 3  # eager steps before the capture: cuDNN chooses algorithms, workspaces and optimizer states come to be
+WARMUP_STEPS = 3  # eager steps before the capture, which choose cuDNN algorithms and create the optimizer's state
 
 
 class Recorder:
-    """What records and replays on a GPU; a test puts another in its place."""
+    """Records and replays on a GPU. Tests substitute a recorder for the CPU."""
 
     def record(self, work: Callable[[], Any]) -> Callable[[], None]:
-        """Record ``work`` without doing it; return what does it."""
+        """Record ``work`` without running it; return the function that runs it."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        # thread_local: threads that bring pictures may call CUDA meanwhile.
+        # thread_local: data loading threads may call CUDA in the meantime.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
 
 class CUDAGraphStep:
-    """A step that is recorded once and then replayed, for batches of the one shape that was recorded.
+    """A training step that is recorded once and then replayed for batches of the recorded shape.
 
-    Recorded are ``gradients`` (forward, backward, sums) and ``update`` (clipping, the optimizer), which reads its rates from the
-    device; or ``gradients`` alone where an optimizer computes with numbers that Python has, or a schedule moves the momentum.
-    Mixing and averaging stay outside. Batches of another shape (an epoch's last) and the first ``WARM`` steps go the ordinary
-    way. Where recording fails, the run goes on the ordinary way and ``note`` says why. The graph writes the gradients anew at
-    every replay, always into the same places.
+    Recorded are ``gradients`` (forward and backward pass, running metrics) and ``update`` (clipping, optimizer), which
+    reads the learning rates from the device; or ``gradients`` only, if the optimizer computes with Python numbers or a
+    schedule moves the momentum. Mixing and averaging are not recorded. Batches of another shape (the last of an epoch)
+    and the first ``WARMUP_STEPS`` steps run eagerly. If recording fails, all steps run eagerly and ``note`` gets the
+    reason. Every replay writes the gradients to the same memory.
     """
 
     def __init__(
@@ -47,20 +47,20 @@ class CUDAGraphStep:
         recorder: Recorder | None = None,
     ) -> None:
         self.gradients, self.update, self.note, self.recorder = gradients, update, note, recorder or Recorder()
-        self.failed = self.partial = False
-        self.said: set[str] = set()
-        self.seen = 0
+        self.failed = self.update_is_eager = False
+        self.noted: set[str] = set()
+        self.steps = 0
         self.replay: Callable[[], None] | None = None
 
     def __call__(self, run: Run, x: Tensor, y: Tensor) -> None:
-        """A step on the batch x (N, C, H, W), y (N, K), replayed where that is possible."""
-        if self.replay is not None and self.all_reduced and self.fixed != fixed(run.optimizer):
-            self.partial = True  # somebody moves what was recorded as a number
-            self.forget()
-            self.seen = WARMUP_STEPS
+        """Train on images x (N, C, H, W) and targets y (N, K), by a replay if possible."""
+        if self.replay is not None and self.includes_update and self.constants != constants(run.optimizer):
+            self.update_is_eager = True  # a number that was recorded has changed, such as the momentum
+            self.reset()
+            self.steps = WARMUP_STEPS
         if self.replay is None and not self.failed:
-            self.seen += 1
-            if self.seen > WARMUP_STEPS:
+            self.steps += 1
+            if self.steps > WARMUP_STEPS:
                 self._record(run, x, y)
         if self.replay is None or x.shape != self.x.shape or y.shape != self.y.shape:
             self.gradients(run, x, y)
@@ -71,64 +71,62 @@ class CUDAGraphStep:
         self.replay()
         run.sums.count += len(x)
         for parameter, gradient in self.grads:
-            parameter.grad = gradient  # an eager step between may have put another there
-        # What the graph writes is overwritten at its next replay; whoever keeps a loss keeps a copy.
+            parameter.grad = gradient  # an eager step in between may have replaced it
+        # The next replay overwrites the loss, which observers may keep: they get a copy.
         loss, run.outputs, run.grad_norm = self.results
         run.loss = None if loss is None else loss.clone()
-        if not self.all_reduced:
+        if not self.includes_update:
             self.update(run)
 
-    def forget(self) -> None:
-        """Record anew: another part of the network is trained from now on, or the optimizer's state lies elsewhere."""
-        self.seen, self.failed, self.replay = 0, False, None
+    def reset(self) -> None:
+        """Record again after the next warm-up: other parameters are trained, or the optimizer's state is in other memory."""
+        self.steps, self.failed, self.replay = 0, False, None
 
-    def _say(self, text: str) -> None:
-        """Note it once, though each phase records anew."""
-        if text not in self.said:
-            self.said.add(text)
+    def _note(self, text: str) -> None:
+        """Note a text once, although each phase records again."""
+        if text not in self.noted:
+            self.noted.add(text)
             self.note(text)
 
     def _record(self, run: Run, x: Tensor, y: Tensor) -> None:
         self.x, self.y = torch.empty_like(x).copy_(x), torch.empty_like(y).copy_(y)
-        self.all_reduced = not self.partial and can_be_recorded(run.optimizer)
+        self.includes_update = not self.update_is_eager and can_be_captured(run.optimizer)
         before = run.sums.count, run.loss, run.outputs, run.grad_norm
-        if self.all_reduced:
-            rates_on_device(run.optimizer, x.device)
+        if self.includes_update:
+            move_lrs_to_device(run.optimizer, x.device)
 
         def work() -> None:
             self.gradients(run, self.x, self.y)
-            if self.all_reduced:
+            if self.includes_update:
                 self.update(run)
 
-        run.optimizer.zero_grad(set_to_none=True)  # the gradients are made inside, at places that stay
+        run.optimizer.zero_grad(set_to_none=True)  # the graph allocates the gradients
         try:
             self.replay = self.recorder.record(work)
             self.results = run.loss, run.outputs, run.grad_norm
             self.grads = [(p, p.grad) for p in run.model.parameters() if p.grad is not None]
-            self.fixed = fixed(run.optimizer)
-            self._say(
-                "a step is one CUDA graph" if self.all_reduced else "a step is one CUDA graph but for the optimizer"
-            )
+            self.constants = constants(run.optimizer)
+            self._note("a step is one CUDA graph" + ("" if self.includes_update else ", except for the optimizer"))
         except (RuntimeError, NotImplementedError) as error:
             self.failed = True
-            self._say(f"no CUDA graph: {str(error).splitlines()[0]}")
+            self._note(f"no CUDA graph: {str(error).splitlines()[0]}")
             run.optimizer.zero_grad(set_to_none=True)
         run.sums.count, run.loss, run.outputs, run.grad_norm = before
 
 
-def rates_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Let the optimizer read its rates from the device, where each step writes them, and count its steps there."""
+def move_lrs_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Make the optimizer read its learning rates from the device, and count its steps there."""
     for group in optimizer.param_groups:
         if not isinstance(group["lr"], Tensor):
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:
             group["capturable"] = True
-    # Steps of another shape are not recorded, on purpose: torch would warn of them.
+    # Batches of another shape are not recorded on purpose: torch would warn about them.
     optimizer._warned_capturable_if_run_uncaptured = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def fixed(optimizer: torch.optim.Optimizer) -> list[Any]:
-    """What a recorded update keeps as it was: all numbers of the groups, and where their rates lie."""
+def constants(optimizer: torch.optim.Optimizer) -> list[Any]:
+    """What a recorded update cannot change: the numbers of the parameter groups, and the memory of their learning rates."""
     return [
         id(value) if isinstance(value, Tensor) else value
         for group in optimizer.param_groups

@@ -1,41 +1,38 @@
-"""Several processes that train one network: who they are, what they agree on, and how their shares become one batch.
+"""Distributed training: ranks, collective operations, and batch normalization over all ranks.
 
-``torchrun --nproc-per-node 2 -m trainer engine=ddp`` starts the processes. Each takes its share of every batch, torch's
-DistributedDataParallel averages the gradients, and process 0 alone writes and speaks.
+``torchrun --nproc-per-node 2 -m trainer engine=ddp`` starts the processes. Each trains on its part of every batch, torch's
+DistributedDataParallel averages the gradients, and rank 0 alone writes and prints.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.nn.functional import all_reduce
 
+from trainer.architectures.layers import replace_module
+from trainer.engine.interrupt import Interrupt
 from trainer.engine.metrics import RunningMetrics
-
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
+from trainer.hardware import world_size
 
 
 def rank() -> int:
-    """This process's number among those that train together; 0 where it is alone."""
+    """Rank of this process; 0 without distributed training."""
     return dist.get_rank() if is_initialized() else 0
 
 
-def world_size() -> int:
-    """How many processes train together; 1 where this one is alone."""
-    return dist.get_world_size() if is_initialized() else 1
-
-
 def is_initialized() -> bool:
+    """Whether this process is part of distributed training."""
     return dist.is_available() and dist.is_initialized()
 
 
 def start() -> None:
-    """Meet the other processes: over gloo for what lies on the CPU, over nccl for what lies on a GPU."""
+    """Join the process group: gloo for tensors on the CPU, NCCL for tensors on a GPU. Ranks > 0 print nothing."""
     if is_initialized():
         return
     gpus = torch.cuda.is_available() and torch.cuda.device_count() > 0
@@ -47,13 +44,13 @@ def start() -> None:
 
 
 def end() -> None:
-    """Take leave of the others, so that none waits for this one."""
+    """Leave the process group, so that no other rank waits for this one."""
     if is_initialized():
         dist.destroy_process_group()
 
 
 def broadcast(value: Any) -> Any:
-    """Process 0's value, for all: folders, rows, and whatever else a clock or a disk decides."""
+    """Rank 0's value, on all ranks: for whatever depends on a clock or a disk."""
     if world_size() == 1:
         return value
     box = [value]
@@ -62,66 +59,72 @@ def broadcast(value: Any) -> Any:
 
 
 def all_reduced(sums: RunningMetrics) -> dict[str, Any]:
-    """The state of running sums over all processes, as if one had counted everything. All must ask for it together."""
+    """The state of the running metrics, summed over all ranks. All ranks must call it together."""
     state = sums.state_dict()
     if world_size() > 1:
         count = torch.tensor([state["count"]], dtype=torch.float64, device=sums.totals.device)
-        found = torch.cat((sums.totals, count))
-        dist.all_reduce(found)
-        state = {"totals": found[:-1], "count": int(found[-1])}
+        values = torch.cat((sums.totals, count))
+        dist.all_reduce(values)
+        state = {"totals": values[:-1], "count": int(values[-1])}
     return state
 
 
 def means(sums: RunningMetrics) -> dict[str, float]:
-    """The mean ``loss`` and ``accuracy`` over all processes."""
+    """Mean ``loss`` and ``accuracy`` over all ranks."""
     if world_size() == 1:
         return sums.means()
-    everything = RunningMetrics(sums.totals.device)
-    everything.load_state_dict(all_reduced(sums))
-    return everything.means()
+    total = RunningMetrics(sums.totals.device)
+    total.load_state_dict(all_reduced(sums))
+    return total.means()
 
 
 class StopFlag:
-    """Whether any process was asked to stop, known to all at the same step: each step's answer is read at the next, so that
-    nobody waits for it."""
+    """Whether a stop was requested on any rank; all ranks get the same answer at the same step.
 
-    def __init__(self) -> None:
+    With several ranks the answer is that of the step before, so that no rank waits for the others.
+    """
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self.interrupt = interrupt
         self.group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
-        self.asked: tuple[Any, Tensor] | None = None
+        self.pending: tuple[Any, Tensor] | None = None
 
-    def __call__(self, mine: bool) -> bool:
+    def __call__(self) -> bool:
+        requested = self.interrupt.requested
         if self.group is None:
-            return mine
-        before, flag = self.asked, torch.tensor(int(mine))
-        self.asked = (dist.all_reduce(flag, group=self.group, async_op=True), flag)
-        if before is None:
+            return requested
+        previous, flag = self.pending, torch.tensor(int(requested))
+        self.pending = (dist.all_reduce(flag, group=self.group, async_op=True), flag)
+        if previous is None:
             return False
-        before[0].wait()
-        return bool(before[1])
+        previous[0].wait()
+        return bool(previous[1])
 
 
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network as all processes train it: gradients are averaged while they are computed.
+    """The model with gradients that are averaged over all ranks while they are computed.
 
-    Without unused parameters to look for, torch lays its buckets out anew after the first step, which changes the order of
-    additions: a resumed run would differ in its last bits. On the CPU, where resuming is exact, the layout is therefore kept.
+    Unless it looks for unused parameters, torch rebuilds its buckets after the first step, which changes the order of
+    additions: a resumed run would differ in its last bits. On the CPU, where resuming is exact, the buckets are kept.
     """
     ids = [device.index or torch.cuda.current_device()] if device.type == "cuda" else None
-    keep = device.type == "cpu"
-    return nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=keep)
+    keep_buckets = device.type == "cpu"
+    return nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=keep_buckets)
 
 
-def reseed(run: Run) -> None:
-    """Dropout and mixing draw from a generator that is seeded at every step by (seed, step, process): no state of another
-    process has to be in the checkpoint."""
-    key = torch.tensor([run.train.seed, run.clock.step, rank()], dtype=torch.int64)
+def reseed(seed: int, step: int) -> None:
+    """Seed the generator of dropout and mixing by (seed, step, rank).
+
+    Called before every step, so that a checkpoint need not hold the generator states of all ranks.
+    """
+    key = torch.tensor([seed, step, rank()], dtype=torch.int64)
     mixed = int((key * torch.tensor([6364136223846793005, 1442695040888963407, 2685821657736338717])).sum())
     torch.manual_seed(mixed & 0x7FFF_FFFF_FFFF_FFFF)
 
 
 @torch.no_grad()
 def sync_buffers(model: nn.Module, average: bool = False) -> None:
-    """Give all processes the running statistics of process 0, or their mean."""
+    """Set the buffers on all ranks to those of rank 0, or to their mean over all ranks."""
     if world_size() == 1:
         return
     for buffer in model.buffers():
@@ -133,8 +136,9 @@ def sync_buffers(model: nn.Module, average: bool = False) -> None:
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation whose mean and variance are those of the whole batch, over all processes; torch's own, which is
-    for GPUs only, where that can be used. In evaluation it is ordinary batch normalisation.
+    """Batch normalization over the batches of all ranks, for the CPU, which ``torch.nn.SyncBatchNorm`` does not support.
+
+    In evaluation mode it is ordinary batch normalization.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -143,8 +147,6 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(input)
-        from torch.distributed.nn.functional import all_reduce
-
         x = input.float()
         axes = [0, *range(2, x.ndim)]
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
@@ -168,10 +170,22 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def convert_sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with every batch normalisation taken over all processes; names, weights and statistics stay."""
+    """The model with batch normalization over all ranks. Names, parameters and statistics are kept."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    for module in model.modules():
-        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            module.__class__ = SyncBatchNorm
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        is_subclass = type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d)  # may compute something else as well
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or is_subclass:
+            continue
+        if not name:
+            return synchronized(module)
+        replace_module(model, name, synchronized(module))
     return model
+
+
+def synchronized(norm: nn.modules.batchnorm._BatchNorm) -> SyncBatchNorm:
+    """A ``SyncBatchNorm`` with the parameters and the running statistics of ``norm``."""
+    new = SyncBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(new, name, getattr(norm, name))
+    return new.train(norm.training)

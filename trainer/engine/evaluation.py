@@ -1,7 +1,9 @@
-"""Evaluation: loss and accuracy of a model over a set, in the same precision and manner as training."""
+"""Evaluation: loss and accuracy of a model on a split, in the same precision as training."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -11,32 +13,33 @@ from torch.optim.swa_utils import update_bn
 
 from trainer.engine.distributed import means, sync_buffers
 from trainer.engine.metrics import RunningMetrics, soft_cross_entropy
-from trainer.engine.run import Loader, Precision, Run
+from trainer.engine.run import Loader, Run, snapshot
+from trainer.hardware import Precision
 
 TTA = Literal["none", "mirror", "mirror_shift"]
 
 
 def views(x: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
-    """The views of pictures (N, C, H, W) whose logits are averaged at the test, each with its weight; the weights sum to 1.
+    """Views of images (N, C, H, W) for test-time augmentation, each with its weight; the weights sum to 1.
 
-    ``mirror``: the picture and its mirror image; ``mirror_shift``: half the weight on these, half on the two moved by one
-    pixel up and left and down and right, the edge reflected (Jordan 2024, arXiv:2404.00498, section 3.5).
+    ``mirror``: the image and its mirror image; ``mirror_shift``: half the weight on these, half on the two shifted by one
+    pixel up and left and down and right with reflected edges (Jordan 2024, arXiv:2404.00498, section 3.5).
 
     >>> [(w, v.flatten().tolist()) for w, v in views(torch.tensor([[[[1.0, 2.0]]]]), "mirror")]
     [(0.5, [1.0, 2.0]), (0.5, [2.0, 1.0])]
     """
     if tta == "none":
         return [(1.0, x)]
-    pictures = [(1.0, x)]
+    images = [(1.0, x)]
     if tta == "mirror_shift":
         h, w = x.shape[2:]
         padded = F.pad(x, (1, 1, 1, 1), "reflect")
-        pictures = [(0.5, x), (0.25, padded[:, :, :h, :w]), (0.25, padded[:, :, 2:, 2:])]
-    return [(weight / 2, v) for weight, picture in pictures for v in (picture, picture.flip(-1))]
+        images = [(0.5, x), (0.25, padded[:, :, :h, :w]), (0.25, padded[:, :, 2:, 2:])]
+    return [(weight / 2, v) for weight, image in images for v in (image, image.flip(-1))]
 
 
 def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none") -> Tensor:
-    """Logits (N, K) of pictures (N, C, H, W), averaged over the views that ``tta`` names."""
+    """Logits (N, K) of images (N, C, H, W), averaged over the views of test-time augmentation ``tta``."""
     with precision.autocast():
         if tta == "none":
             return model(x)
@@ -45,12 +48,12 @@ def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none")
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Loader, precision: Precision, tta: TTA = "none") -> dict[str, float]:
-    """Mean ``loss`` (cross-entropy, nats) and ``accuracy`` (share) over all pictures; the model's mode is put back."""
+def evaluate(model: nn.Module, loader: Loader, precision: Precision, tta: TTA = "none") -> dict[str, float]:
+    """Mean ``loss`` (cross-entropy, nats) and ``accuracy`` in [0, 1] over all images; the model's mode is restored."""
     was_training = model.training
     model.eval()
     sums = RunningMetrics(precision.device)
-    for x, y in batches.batches(0):
+    for x, y in loader.batches(0):
         outputs = logits(model, x, precision, tta)
         sums.add(soft_cross_entropy(outputs, y), outputs, y)
     model.train(was_training)
@@ -58,30 +61,81 @@ def evaluate(model: nn.Module, batches: Loader, precision: Precision, tta: TTA =
 
 
 def evaluate_run(run: Run) -> dict[str, Any]:
-    """The validation columns of a history row: the model's, and the averaged model's where there is one."""
+    """The validation columns of a history row: of the model, and of the averaged model if there is one."""
     if run.validation is None:
         return {}
     sync_buffers(run.model)
-
     row = {f"validation_{k}": v for k, v in evaluate(run.model, run.validation, run.precision).items()}
     if run.averaged is not None:
         sync_buffers(run.averaged)
-        renew(run)
-
+        update_averaged_bn(run)
         row |= {f"averaged_{k}": v for k, v in evaluate(run.averaged, run.validation, run.precision).items()}
     return row
 
 
-def renew(run: Run) -> None:
-    """Estimate the averaged model's batch-norm statistics anew from the training pictures, where its kind needs it."""
-    if run.averaged is None or not run.averaging.renew or not has_batch_norm(run.averaged):
+def update_averaged_bn(run: Run) -> None:
+    """Estimate the averaged model's batch-norm statistics from the training images, if its kind of averaging needs it."""
+    if run.averaged is None or not run.averaging.updates_batch_norm or not has_batch_norm(run.averaged):
         return
     device = run.precision.device
-    # Dropout draws in this pass, which is no part of training: the generators are put back.
+    # Dropout draws random numbers in this pass, which is not part of training: the generators are restored.
     with torch.random.fork_rng([device] if device.type == "cuda" else []), run.precision.autocast():
         update_bn((x for x, _ in run.train.batches(0)), run.averaged)
     sync_buffers(run.averaged, average=True)
 
 
 def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a model has batch normalization, in whatever number of dimensions."""
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+
+
+@contextlib.contextmanager
+def best_weights(run: Run) -> Iterator[None]:
+    """Put the weights of the best epoch into the model and the averaged model; afterwards, the last ones again.
+
+    Before the end of the first epoch there are no best weights, and nothing changes.
+    """
+    if run.best is None:
+        yield
+        return
+    models = {"model": run.model, "averaged": run.averaged}
+    last = {name: snapshot(model) for name, model in models.items()}
+    try:
+        load_weights(models, run.best)
+        yield
+    finally:
+        load_weights(models, last)
+
+
+def load_weights(models: dict[str, nn.Module | None], weights: dict[str, Any]) -> None:
+    """Load the weights of the same name into each model."""
+    for name, model in models.items():
+        if model is not None:
+            model.load_state_dict(weights[name])
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode; afterwards, each of its modules is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def no_side_effects(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """Evaluation mode without gradients in the run's precision; random number generators are restored, nothing is compiled."""
+    device = precision.device
+    is_compiled = getattr(model, "_compiled_call_impl", None) is not None  # set by torch's Module.compile
+    with (
+        eval_mode(model),
+        torch.no_grad(),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext(),
+        precision.autocast(),
+    ):
+        yield

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to stop after this batch, the second stops at once."""
+"""Ctrl-C and SIGTERM: the first requests a stop after the current step, the second takes effect at once."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from typing import Any
 
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM only sets ``asked``; then the signals mean what they meant before."""
+    """Context manager in which the first SIGINT or SIGTERM only sets ``requested``; a second one acts as usual."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self.before: dict[int, Any] = {}
+        self.requested = False
+        self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+        if threading.current_thread() is threading.main_thread():  # no other thread can handle signals in Python
             for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self.ask)
+                self.previous[number] = signal.signal(number, self.ask)
         return self
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def ask(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
+        """Request a stop. This is the signal handler; a program can call it, too."""
+        self.requested = True
         self.restore()
 
     def restore(self) -> None:
-        for number, handler in self.before.items():
+        """Put back the signal handlers of before."""
+        for number, handler in self.previous.items():
             signal.signal(number, handler)
-        self.before = {}
+        self.previous = {}
 
     def __exit__(self, *error: object) -> None:
         self.restore()

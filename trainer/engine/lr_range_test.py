@@ -1,4 +1,4 @@
-"""Trying steps that leave no trace: a range test before or within a run."""
+"""The LR range test, before or within a run, which it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from trainer.engine.run import Run
 from trainer.engine.step import train_step
 from trainer.optimizers.param_groups import set_lr
 
-DIVERGED = 4.0  # times the first loss, or that of guessing where this is more: beyond that there is nothing to see
-GENTLE = 0.1  # of the peak: what steps over layers that have learned something may take without undoing it
+DIVERGED = (
+    4.0  # the test ends when the loss exceeds this multiple of the first loss, or of chance level if that is higher
+)
+GENTLE = 0.1  # fraction of the maximum learning rate that does not destroy what the layers have learned
 
 
 @contextlib.contextmanager
 def restored(run: Run) -> Iterator[None]:
-    """Whatever is trained inside, afterwards the run is as before: weights, buffers, optimizer, generators, clock, history."""
+    """Restore the run afterwards: weights, buffers, optimizer, random number generators, clock, history."""
     state = copy.deepcopy(run.state())
     modes = [(module, module.training) for module in run.model.modules()]
-    seen = run.loss, run.outputs, run.batch, run.grad_norm
+    last_step = run.loss, run.outputs, run.batch, run.grad_norm
     try:
         yield
     finally:
@@ -33,12 +35,12 @@ def restored(run: Run) -> Iterator[None]:
         run.load(state)
         for module, training in modes:
             module.training = training
-        run.loss, run.outputs, run.batch, run.grad_norm = seen
+        run.loss, run.outputs, run.batch, run.grad_norm = last_step
 
 
-def endless(run: Run) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """The batches that come next in the run, epoch after epoch."""
-    epoch, batch = run.passes, run.clock.batch
+def endless_batches(run: Run) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """The next batches of the run, epoch after epoch."""
+    epoch, batch = run.data_epoch, run.clock.batch
     while True:
         batches = run.train.batches(epoch, batch)
         with contextlib.closing(batches):
@@ -46,19 +48,22 @@ def endless(run: Run) -> Generator[tuple[Tensor, Tensor], None, None]:
         epoch, batch = epoch + 1, 0
 
 
-def lr_range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[float]]:
-    """Rates and the loss of the batch met at each, one step a rate, until the loss is no number or has exploded (``DIVERGED``).
+def lr_range_curve(run: Run, lrs: list[float]) -> tuple[list[float], list[float]]:
+    """Train one step at each learning rate until the loss is not finite or diverges (``DIVERGED``); restore the run.
 
-    The ratios between parameter groups stay, and so does the momentum; afterwards the run is as before.
+    The ratios between parameter groups are kept, and so is the momentum.
+
+    Returns:
+        The learning rates of the steps, and the loss of the batch of each step before its update.
     """
     losses: list[float] = []
-    guessing = math.log(
+    chance = math.log(
         len(run.info.classes)
-    )  # a network that has learned begins so low that noise is four times its loss
-    with restored(run), contextlib.closing(endless(run)) as batches:
+    )  # a trained network's first loss is so low that noise is four times as much
+    with restored(run), contextlib.closing(endless_batches(run)) as batches:
         run.train_mode()
-        for rate, (x, y) in zip(rates, batches, strict=False):
-            set_lr(run.optimizer, rate)
+        for lr, (x, y) in zip(lrs, batches, strict=False):
+            set_lr(run.optimizer, lr)
             train_step(run, x, y)
             assert run.loss is not None
             loss = float(run.loss)
@@ -66,28 +71,26 @@ def lr_range_curve(run: Run, rates: list[float]) -> tuple[list[float], list[floa
             if not math.isfinite(loss):
                 break
             losses.append(loss)
-            if len(losses) > 10 and median(losses[-3:]) > DIVERGED * max(median(losses[:5]), guessing):
+            if len(losses) > 10 and median(losses[-3:]) > DIVERGED * max(median(losses[:5]), chance):
                 break
-    return rates[: len(losses)], losses
+    return lrs[: len(losses)], losses
 
 
-def run_lr_range_test(run: Run, steps: int = 100) -> None:
-    """At the beginning of a phase whose rate is left to a range test: make it, and keep what it found in the run's state.
+def maybe_run_lr_range_test(run: Run, steps: int = 100) -> None:
+    """Run the LR range test of the current phase if the phase leaves its learning rate to one that has not been run.
 
-    The rate is a tenth of the peak, as fastai takes a tenth of the rate at the lowest loss: at the peak itself, trained layers
-    are about to be undone. Where nothing descends by more than noise, as is so after a head has been trained well, it is a tenth
-    of the optimizer's.
+    The phase gets a tenth of the test's maximum learning rate, as fastai takes a tenth of the learning rate at the
+    lowest loss: the maximum itself would destroy what the layers have learned. If no learning rate lowers the loss by
+    more than noise, as after the head has been trained well, it gets a tenth of the optimizer's learning rate.
     """
     phase = run.phase
-    if phase.lr != "auto" or phase.name in run.rates:
+    if phase.lr != "auto" or phase.name in run.suggested_lrs:
         return
-    rates, losses = lr_range_curve(run, geometric(1e-6, 10.0, steps))
+    lrs, losses = lr_range_curve(run, geometric(1e-6, 10.0, steps))
     try:
-        found = read(rates, losses)
-        rate = GENTLE * found.peak
-        text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of the peak of a range test ({found.sure('peak')})"
+        reading = read(lrs, losses)
+        lr, reason = GENTLE * reading.peak, f"a tenth of the LR range test's maximum ({reading.sure('peak')})"
     except NoDescent as error:
-        rate = GENTLE * run.optimizer_option.lr
-        text = f"phase {phase.name}: rate {rounded(rate):g}, a tenth of optimizer.lr, because {error}"
-    run.rates[phase.name] = rounded(rate)
-    run.news.append(text)
+        lr, reason = GENTLE * run.optimizer_option.lr, f"a tenth of optimizer.lr, because {error}"
+    run.suggested_lrs[phase.name] = rounded(lr)
+    run.alert(f"phase {phase.name}: peak learning rate {rounded(lr):g}, {reason}")

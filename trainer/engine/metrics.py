@@ -1,4 +1,4 @@
-"""The loss, and running sums on the device that are read only when somebody asks."""
+"""The loss, and metrics that are summed on the device and read only on request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def top_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Share of pictures whose label (N,) is among the ``k`` largest of its logits (N, K).
+    """Fraction of images whose label (N,) is among the ``k`` largest of its logits (N, K).
 
     >>> top_accuracy(torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), torch.tensor([1, 2]), 2)
     0.5
@@ -26,21 +26,23 @@ def top_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
 
 
 def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, list[dict[str, float]]]:
-    """Expected calibration error: Σ share·|accuracy − confidence| over ``bins`` equal intervals of the confidence, that is,
-    the largest probability (Guo et al. 2017, arXiv:1706.04599); and the intervals that hold pictures. 0 is honest.
+    """Expected calibration error Σ n/N·|accuracy − confidence| over ``bins`` equal intervals of the confidence, that is,
+    the largest probability (Guo et al. 2017, arXiv:1706.04599); and the intervals that are not empty. 0 = calibrated.
 
-    >>> error, found = calibration(torch.tensor([[9.0, -9.0], [9.0, -9.0]]), torch.tensor([0, 1]))
-    >>> round(error, 3), found[0]["pictures"], found[0]["accuracy"]
+    >>> error, intervals = calibration(torch.tensor([[9.0, -9.0], [9.0, -9.0]]), torch.tensor([0, 1]))
+    >>> round(error, 3), intervals[0]["pictures"], intervals[0]["accuracy"]
     (0.5, 2, 0.5)
     """
-    confidence, guess = logits.double().softmax(1).max(1)
-    hit = (guess == labels).double()
+    confidence, predicted = logits.double().softmax(1).max(1)
+    correct = (predicted == labels).double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     counts = torch.bincount(index, minlength=bins).double()
-    sure, right = (torch.bincount(index, v, minlength=bins) / counts.clamp_min(1) for v in (confidence, hit))
-    error = float((counts * (right - sure).abs()).sum() / len(labels))
+    mean_confidence, accuracy = (
+        torch.bincount(index, v, minlength=bins) / counts.clamp_min(1) for v in (confidence, correct)
+    )
+    error = float((counts * (accuracy - mean_confidence).abs()).sum() / len(labels))
     rows = [
-        {"confidence": float(sure[i]), "accuracy": float(right[i]), "pictures": int(counts[i])}
+        {"confidence": float(mean_confidence[i]), "accuracy": float(accuracy[i]), "pictures": int(counts[i])}
         for i in range(bins)
         if counts[i]
     ]
@@ -48,23 +50,23 @@ def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, 
 
 
 class RunningMetrics:
-    """Loss, hits and pictures summed where they are computed; a class is hit where the largest logit meets it."""
+    """Sums of loss and correct predictions, on the device that computes them."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss, hits
+        self.totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss, correct predictions
         self.count = 0
 
     def add(self, loss: Tensor, outputs: Tensor, y: Tensor) -> None:
-        """Count a batch: its mean loss, logits (N, K), targets (N, K)."""
+        """Add a batch: its mean loss, logits (N, K), and targets (N, K)."""
         n = len(y)
         self.totals[0].add_(loss, alpha=n)
         self.totals[1].add_((outputs.argmax(1) == y.argmax(1)).sum())
         self.count += n
 
     def means(self) -> dict[str, float]:
-        """The mean ``loss`` and ``accuracy`` so far; this is the one place that waits for the device."""
-        loss, hits = (self.totals / max(self.count, 1)).tolist()
-        return {"loss": loss, "accuracy": hits}
+        """The mean ``loss`` and ``accuracy`` so far. This is the only place that waits for the device."""
+        loss, accuracy = (self.totals / max(self.count, 1)).tolist()
+        return {"loss": loss, "accuracy": accuracy}
 
     def reset(self) -> None:
         self.totals.zero_()

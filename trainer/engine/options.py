@@ -1,75 +1,66 @@
-"""The options of the groups ``engine`` and ``recipe``: how fast, and in which phases."""
+"""The options of the group ``engine``: how the arithmetic is done."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
 from trainer.errors import check
-
-if TYPE_CHECKING:
-    from trainer.hardware import Precision
+from trainer.parameters import Field, PositiveInt, implemented_by, option
 
 
-@dataclass(frozen=True)
+@option
 class Engine:
-    """How the arithmetic is done. ``auto`` suits the device; nothing here changes what is computed but in its last bits.
+    """How the arithmetic is done. ``auto`` suits the device; results change in their last bits at most.
 
-    ``threads`` counts those that compute on the CPU (``auto``: the processors this process may use). ``keep_memory`` keeps
-    freed memory in the process instead of giving it back at every step, and asks for pages of 2 MiB for large tensors.
-    ``deterministic`` makes cuDNN choose algorithms that repeat bit for bit (the CPU always does). ``compile`` is the mode of
-    torch.compile, which takes up to a minute at the first step, off by default: on a CPU it was slower than channels-last and
-    bf16 (0.7 to 1.0 of their speed). ``graph`` records a step as one CUDA graph: forward, backward, sums, clipping and the
-    optimizer, but not the latter where it is adadelta, has ``epsilon_inside_root`` false, or a schedule moves its momentum; auto
-    does so on a GPU. ``distributed`` ddp averages the gradients of all processes that torchrun started; ``sync_batch_norm`` then
-    normalises by the whole batch instead of by each one's share.
+    ``compile`` takes up to a minute at the first step and is off by default: on a CPU it was slower than channels-last
+    and bf16 (0.7 to 1.0 of their speed). ``graph`` records forward and backward pass, running metrics, clipping and the
+    optimizer's update as one CUDA graph; the update is left out for adadelta, with ``epsilon_inside_root=false``, and
+    if a schedule moves the momentum.
     """
 
-    kind: Literal["auto", "cpu", "gpu"] = "auto"
-    channels_last: bool = True
-    threads: int | Literal["auto"] = "auto"
-    keep_memory: bool = True
-    tf32: bool = True
-    deterministic: bool = False
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
-    graph: Literal["auto", "on", "off"] = "auto"
-    distributed: Literal["none", "ddp"] = "none"
-    sync_batch_norm: bool = False
+    kind: Annotated[
+        Literal["auto", "cpu", "gpu"], Field(description="where to compute; auto = on a GPU if there is one")
+    ] = "auto"
+    channels_last: Annotated[
+        bool, Field(description="memory format of images and convolutions; false = contiguous (NCHW)")
+    ] = True
+    threads: Annotated[
+        PositiveInt | Literal["auto"],
+        Field(description="CPU threads for computation; auto = the cores that this process may use"),
+    ] = "auto"
+    keep_memory: Annotated[
+        bool,
+        Field(description="keep freed memory in the process (glibc), and use 2 MiB pages for large tensors"),
+    ] = True
+    tf32: Annotated[bool, Field(description="multiply float32 in TF32 on a GPU")] = True
+    deterministic: Annotated[
+        bool, Field(description="only deterministic cuDNN algorithms, which are slower; a CPU is always deterministic")
+    ] = False
+    compile: Annotated[
+        Literal["off", "default", "reduce-overhead", "max-autotune"],
+        Field(description="mode of torch.compile, with which the first step takes up to a minute"),
+    ] = "off"
+    graph: Annotated[
+        Literal["auto", "on", "off"], Field(description="record a step as one CUDA graph; auto = on a GPU")
+    ] = "auto"
+    distributed: Annotated[
+        Literal["none", "ddp"],
+        Field(description="ddp = train with all processes that torchrun started"),
+    ] = "none"
+    sync_batch_norm: Annotated[
+        bool, Field(description="batch normalization over the whole batch of all ranks, not over each rank's part")
+    ] = False
 
     def __post_init__(self) -> None:
+        one_process = self.distributed == "none"
+        recordable = self.kind != "cpu" and one_process and self.compile in ("off", "default")
         check(
             self,
-            threads=(self.threads == "auto" or self.threads >= 1, "must be >= 1, or auto"),
             graph=(
-                self.graph != "on"
-                or (self.kind != "cpu" and self.distributed == "none" and self.compile in ("off", "default")),
-                "is for one process on a GPU, and goes with compile off or default: graph=auto",
+                self.graph != "on" or recordable,
+                "needs a GPU, one process, and compile=off or default: engine.graph=auto",
             ),
-            sync_batch_norm=(
-                not self.sync_batch_norm or self.distributed == "ddp",
-                "has no effect on one process: engine=ddp",
-            ),
+            sync_batch_norm=(not self.sync_batch_norm or not one_process, "has no effect on one process: engine=ddp"),
         )
 
-    def apply(self, precision: Precision) -> list[str]:
-        """Set what is set once per process; return a description of what was chosen."""
-        import torch
-
-        from trainer.hardware import default_threads, keep_freed_memory, world_size
-
-        threads = default_threads() if self.threads == "auto" else self.threads
-        torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32 = self.tf32
-        torch.backends.cudnn.allow_tf32 = self.tf32
-        torch.backends.cudnn.benchmark = not self.deterministic
-        torch.backends.cudnn.deterministic = self.deterministic
-        if self.keep_memory:
-            keep_freed_memory()
-        where = (
-            torch.cuda.get_device_name(precision.device)
-            if precision.device.type == "cuda"
-            else f"cpu, {threads} threads"
-        )
-        layout = "channels-last" if precision.channels_last else "contiguous"
-        several = f", {world_size()} processes" if world_size() > 1 else ""
-        return [f"{where}, {precision.name}, {layout}{several}"]
+    apply = implemented_by("trainer.engine.process:apply_engine")

@@ -2,106 +2,108 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from trainer.errors import ConfigError, Problem, check
+from trainer.engine.phases import Phase
+from trainer.errors import ConfigError, Problem
+from trainer.parameters import Field, PositiveFloat, PositiveInt, option
 
 if TYPE_CHECKING:
-    from trainer.engine.run import Phase
     from trainer.schedules import Product
 
+LrRatio = Annotated[float, Field(ge=1, description="last layer's learning rate / first layer's; 1 = equal")]
 
-@dataclass(frozen=True)
-class Scratch:
-    """One phase: everything is trained from the beginning to the end."""
+
+class Recipe:
+    """Base class of the recipes."""
 
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
-        from trainer.engine.run import Phase
+        """The phases of a run of ``epochs`` epochs, each with the schedule stretched over its own length.
 
+        Raises:
+            ConfigError: ``epochs`` leaves none to the last phase.
+        """
+        raise NotImplementedError
+
+
+@option
+class Scratch(Recipe):
+    """One phase that trains all layers."""
+
+    def phases(self, epochs: float, schedule: Product) -> list[Phase]:
         return [Phase("train", epochs, schedule.over(epochs))]
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """One phase in which the head alone is trained; frozen batch norms keep the statistics they came with."""
+@option
+class Transfer(Recipe):
+    """One phase that trains the head only; frozen batch norms keep their running statistics."""
 
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
-        from trainer.engine.run import Phase
-
         return [Phase("head", epochs, schedule.over(epochs), "head")]
 
 
-@dataclass(frozen=True)
-class Finetune:
-    """The head alone for ``head_epochs`` at the optimizer's rate, then all layers for the rest of ``epochs``.
+@option
+class Finetune(Recipe):
+    """The head only for ``head_epochs`` epochs at the optimizer's learning rate, then all layers for the rest of ``epochs``.
 
-    In the second phase the head's peak rate is ``lr`` (``auto``: a range test's as the phase begins, or a tenth of the
-    optimizer's where that sees nothing but noise) and the stem's is
-    lr/span, the layers between rising by equal factors (fastai's slice(3e-5, 3e-4) is lr 3e-4, span 10). Each phase goes
-    through the whole schedule. Frozen batch norms keep their statistics.
+    In the second phase the peak learning rate is ``lr`` in the head and lr/lr_ratio in the first layer (fastai's
+    ``slice(3e-5, 3e-4)`` is lr 3e-4, lr_ratio 10). Each phase goes through the whole schedule. Frozen batch norms keep
+    their running statistics.
     """
 
-    head_epochs: float = 3.0
-    lr: float | Literal["auto"] = "auto"
-    span: float = 10.0
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            head_epochs=(self.head_epochs > 0, "must be > 0 epochs; recipe=scratch trains all layers at once"),
-            lr=(self.lr == "auto" or self.lr > 0, "must be > 0, or auto"),
-            span=(self.span >= 1, "must be >= 1; 1 = all layers at one rate"),
-        )
+    head_epochs: Annotated[PositiveFloat, Field(description="epochs that train the head only, fewer than epochs")] = 3.0
+    lr: Annotated[
+        PositiveFloat | Literal["auto"],
+        Field(description="peak learning rate of the head in the second phase; auto = by an LR range test"),
+    ] = "auto"
+    lr_ratio: LrRatio = 10.0
 
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
-        from trainer.engine.run import Phase
-
-        rest = left(epochs, self.head_epochs, "recipe.head_epochs")
+        rest = remaining_epochs(epochs, self.head_epochs, "recipe.head_epochs")
         return [
             Phase("head", self.head_epochs, schedule.over(self.head_epochs), "head"),
-            Phase("all", rest, schedule.over(rest), lr=self.lr, span=self.span),
+            Phase("all", rest, schedule.over(rest), lr=self.lr, lr_ratio=self.lr_ratio),
         ]
 
 
-@dataclass(frozen=True)
-class Gradual:
-    """The head alone, then ever more layers from the head to the stem, then all (Howard & Ruder 2018, arXiv:1801.06146).
+@option
+class Gradual(Recipe):
+    """The head only, then stage by stage more of the last layers, then all (Howard & Ruder 2018, arXiv:1801.06146).
 
-    ``stages`` phases of ``stage_epochs`` each train the head, then 1/stages, 2/stages ... of the layers; all layers train for
-    the rest of ``epochs``. From the second phase on the head's peak rate is ``lr``, the stem's lr/span.
+    ``stages`` phases of ``stage_epochs`` epochs each train the head, then 1/stages, 2/stages ... of the layers; all
+    layers are trained for the rest of ``epochs``. From the second phase on the peak learning rate is ``lr`` in the head
+    and lr/lr_ratio in the first layer.
     """
 
-    stages: int = 3
-    stage_epochs: float = 1.0
-    lr: float | Literal["auto"] = "auto"
-    span: float = 10.0
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            stages=(self.stages >= 1, "must be >= 1"),
-            stage_epochs=(self.stage_epochs > 0, "must be > 0 epochs"),
-            lr=(self.lr == "auto" or self.lr > 0, "must be > 0, or auto"),
-            span=(self.span >= 1, "must be >= 1; 1 = all layers at one rate"),
-        )
+    stages: Annotated[
+        PositiveInt,
+        Field(description="phases before all layers are trained: the head, then 1/stages, 2/stages ... of the layers"),
+    ] = 3
+    stage_epochs: Annotated[PositiveFloat, Field(description="epochs of each of these phases")] = 1.0
+    lr: Annotated[
+        PositiveFloat | Literal["auto"],
+        Field(description="peak learning rate of the head from the second phase on; auto = by an LR range test"),
+    ] = "auto"
+    lr_ratio: LrRatio = 10.0
 
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
-        from trainer.engine.run import Phase
-
-        rest = left(epochs, self.stages * self.stage_epochs, "recipe.stages x recipe.stage_epochs")
+        rest = remaining_epochs(epochs, self.stages * self.stage_epochs, "recipe.stages x recipe.stage_epochs")
         short = schedule.over(self.stage_epochs)
         head = Phase("head", self.stage_epochs, short, "head")
         between = [
-            Phase(f"last {i} of {self.stages}", self.stage_epochs, short, i / self.stages, self.lr, self.span)
+            Phase(f"last {i} of {self.stages}", self.stage_epochs, short, i / self.stages, self.lr, self.lr_ratio)
             for i in range(1, self.stages)
         ]
-        return [head, *between, Phase("all", rest, schedule.over(rest), lr=self.lr, span=self.span)]
+        return [head, *between, Phase("all", rest, schedule.over(rest), lr=self.lr, lr_ratio=self.lr_ratio)]
 
 
-def left(epochs: float, taken: float, by: str) -> float:
-    """The epochs that the phases before the last leave to it; ConfigError where none are left."""
-    if epochs <= taken:
-        text = f"must be more than the {taken:g} of {by}: the rest trains all layers"
-        raise ConfigError(Problem("epochs", epochs, text, f"epochs={2 * taken:g}"))
-    return epochs - taken
+def remaining_epochs(epochs: float, used: float, source: str) -> float:
+    """The epochs left for the last phase.
+
+    Raises:
+        ConfigError: The phases before use all of them; ``source`` names the keys that set their length.
+    """
+    if epochs <= used:
+        text = f"must be > {used:g} ({source}): the last phase, which trains all layers, takes the rest"
+        raise ConfigError(Problem("epochs", epochs, text, f"epochs={2 * used:g}"))
+    return epochs - used

@@ -1,4 +1,4 @@
-"""One step of training: rates into the optimizer, a batch through the network, the weights moved."""
+"""One training step: learning rate, forward and backward pass, update."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from trainer.engine.metrics import soft_cross_entropy
 from trainer.engine.run import Run
@@ -13,10 +14,10 @@ from trainer.optimizers.param_groups import set_lr
 
 
 def set_lr_and_momentum(run: Run) -> None:
-    """Write this step's rate, and momentum where the schedule moves it, into the optimizer."""
+    """Set the optimizer's learning rate for this step, and its momentum if the schedule moves it."""
     schedule, t = run.phase.schedule, run.time
     momentum = schedule.momentum_at(t)
-    run.lr = run.rate * schedule(t, run.history)
+    run.lr = run.peak_lr(run.phase) * schedule(t, run.history)
     set_lr(run.optimizer, run.lr)
     if momentum is None:
         return
@@ -28,7 +29,10 @@ def set_lr_and_momentum(run: Run) -> None:
 
 
 def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
-    """One step of the optimizer; ``weight`` is what this process's share of the batch counts where several train together."""
+    """Train on a batch of images (N, C, H, W) and targets (N, K).
+
+    In distributed training, ``weight`` is the weight of this rank's part of the batch in the mean over all ranks.
+    """
     if run.regularizer.acts_on_batch:
         x, y = run.regularizer.batch(x, y)
     run.batch = (x, y)
@@ -40,17 +44,18 @@ def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
 
 
 def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
-    """Gradients, loss and logits of a batch, which goes through the network in parts where ``micro_batch`` says so; gradients of
-    several processes meet at the last part.
+    """Compute the gradients, loss and logits of a batch, in micro-batches if ``micro_batch`` is set.
+
+    In distributed training, gradients are averaged over the ranks at the last micro-batch.
     """
-    # Not after the step: until the next one observers can look at the gradients.
+    # Not after the update, so that observers can read the gradients until the next step.
     run.optimizer.zero_grad(set_to_none=True)
     size = len(x)
     part = min(run.micro_batch or size, size)
     for begin in range(0, size, part):
         part_x, part_y = (x, y) if part == size else (x[begin : begin + part], y[begin : begin + part])
-        apart = getattr(run.forward, "no_sync", None) if begin + part < size else None
-        with apart() if apart else contextlib.nullcontext():
+        local = isinstance(run.forward, DistributedDataParallel) and begin + part < size
+        with run.forward.no_sync() if local else contextlib.nullcontext():
             loss, outputs = forward_backward(run, part_x, part_y, weight * len(part_x) / size, first=begin == 0)
         if weight:
             run.sums.add(loss, outputs, part_y)
@@ -58,7 +63,7 @@ def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
 
 
 def update(run: Run) -> None:
-    """Clip the gradients where the optimizer option says so, and move the weights."""
+    """Clip the gradient if ``clip_norm`` is set, and update the weights."""
     clip = run.optimizer_option.clip_norm
     if clip:
         run.grad_norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)
@@ -66,7 +71,7 @@ def update(run: Run) -> None:
 
 
 def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool) -> tuple[Tensor, Tensor]:
-    """Loss and logits of a batch or a part of it, whose gradients are added with ``weight``; penalties with the ``first``."""
+    """Loss and logits of a (micro-)batch; its gradients are added, times ``weight``, those of penalties with the ``first``."""
     with run.precision.autocast():
         outputs = run.forward(x)
     loss = soft_cross_entropy(outputs, y)

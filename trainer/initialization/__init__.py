@@ -1,19 +1,5 @@
 """Initialization of the weights."""
 
-from trainer.initialization.options import (
-    HEAD_STD,
-    Initialization,
-    Pretrained,
-    pass_on,
-    unit_variance,
-    whiten,
-)
+from trainer.initialization.options import Initialization, Pretrained
 
-__all__ = [
-    "HEAD_STD",
-    "Initialization",
-    "Pretrained",
-    "pass_on",
-    "unit_variance",
-    "whiten",
-]
+__all__ = ["Initialization", "Pretrained"]

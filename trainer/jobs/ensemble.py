@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainer.engine.observer import Observer
 from trainer.errors import ConfigError, Problem, check
-from trainer.jobs.fit import INTERRUPTED, train_and_evaluate
+from trainer.exit_codes import INTERRUPTED
+from trainer.jobs.fit import train_and_evaluate
 from trainer.run_dir import check_available, create_run_dir, write, write_json
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.data import Splits
     from trainer.engine.run import Run
+    from trainer.engine.view import RunView
 
 Content = dict[str, Any]  # of a checkpoint
 
@@ -77,10 +80,10 @@ class Ensemble:
         return 0
 
     def _seeds(self, config: Config, splits: Splits, folder: Path) -> list[Content] | None:
-        from trainer.config.schema import placed
+        from trainer.config.load import with_value
 
         def prepared(i: int) -> tuple[Any, Splits]:
-            return placed(config.tree, ["seed"], config.seed + i), splits
+            return with_value(config.tree, "seed", config.seed + i), splits
 
         return self._trained(prepared, folder, lambda i: f"seed {config.seed + i}")
 
@@ -148,9 +151,9 @@ def train(
 ) -> tuple[Run, dict[str, Any]]:
     """One member: its run and how it ended."""
     from trainer.build import build
-    from trainer.config.schema import placed, resolve
+    from trainer.config.load import config_from_tree, with_value
 
-    own = resolve(placed(tree, ["job"], {"_target_": "trainer.jobs.fit.Fit"}))
+    own = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.fit.Fit"}))
     run = build(own, folder, splits)
     create_run_dir(folder, own.tree, [], run.notes[0])
     return run, train_and_evaluate(run, [*own.observer.values(), *(more or [])])
@@ -165,27 +168,18 @@ def content_of(
     return {"info": info, "model": copy.deepcopy(weights), "name": name, "seconds": result["seconds"], "row": best}
 
 
-class SnapshotCollector:
+class SnapshotCollector(Observer):
     """Copies the weights at the end of every cycle."""
 
     def __init__(self, ends: list[float]) -> None:
         self.ends, self.kept = list(ends), []
 
-    def on_fit_start(self, run: Run) -> None:
-        pass
-
-    def on_step_end(self, run: Run) -> None:
+    def on_step_end(self, run: RunView) -> None:
         from trainer.engine.run import snapshot
 
         if self.ends and run.time >= self.ends[0] - 1e-9:
             end = self.ends.pop(0)
             self.kept.append((end, snapshot(run.model), {}))
-
-    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
-        pass
-
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        pass
 
 
 def alike(members: list[Content], splits: Splits) -> None:
@@ -223,8 +217,8 @@ def joined(members: list[Content], average: str) -> Content:
 
 def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, list[dict[str, Any]]]:
     """The part of the data that was looked at, and accuracy, loss, calibration error and cost of each member and of all."""
-    from trainer.architectures.ensemble import averaged
-    from trainer.build import compute, place
+    from trainer.architectures.ensemble import average_logits
+    from trainer.build import compute, to_device
     from trainer.engine import checkpoint
     from trainer.inference import TrainedModel, member_of
     from trainer.jobs.evaluate import collect_outputs, compute_scores
@@ -235,13 +229,13 @@ def table_of(config: Config, splits: Splits, content: Content) -> tuple[str, lis
     found: list[Tensor] = []
     rows = []
     for member in content["members"]:
-        model = place(member_of(info, member).eval(), precision)
+        model = to_device(member_of(info, member).eval(), precision)
         outputs, labels = collect_outputs(
             config, TrainedModel(model, precision, info, Path(), "model"), splits, [split]
         )
         found.append(outputs)
         rows.append({"name": member["name"], **compute_scores(outputs, labels, 1)[0], "seconds": member["seconds"]})
-    all_reduced = compute_scores(averaged(found, content["average"]), labels, 1)[0]
+    all_reduced = compute_scores(average_logits(found, content["average"]), labels, 1)[0]
     cost = (max if content["one_run"] else sum)(row["seconds"] for row in rows)
     return split, [*rows, {"name": "ensemble", **all_reduced, "seconds": cost}]
 

@@ -1,188 +1,196 @@
-"""``job=fit``: train, evaluate, and write the run folder."""
+"""``job=fit``: train, evaluate, and write the run directory."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
+from omegaconf import OmegaConf
+from torch import nn
+
+from trainer import exit_codes
+from trainer.architectures.layers import count_parameters
+from trainer.build import build
+from trainer.engine import checkpoint
+from trainer.engine.distributed import rank, world_size
+from trainer.engine.evaluation import TTA, best_weights, evaluate, evaluate_run
+from trainer.engine.interrupt import Interrupt
+from trainer.engine.loop import fit as train
+from trainer.engine.observer import Observer, ObserverGroup
+from trainer.engine.run import Run
+from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
+from trainer.files import write_text
+from trainer.observers.context import Context, ObserverOption, build_observers
+from trainer.parameters import Field, implemented_by, option
 from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
-    from trainer.engine.run import Run
-
-INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
+@option
 class Fit:
-    """Train to the end, to a stop, or to an interruption; then the best snapshot meets the test pictures, as they are or, by
-    ``tta``, also mirrored and shifted, the logits averaged. The validation pictures are always seen as they are.
+    """Train to the end, to an early stop, or to an interruption, then evaluate the best weights on the test images, as they
+    are or with test-time augmentation (``tta``). Validation images are never augmented.
     """
 
-    tta: Literal["none", "mirror", "mirror_shift"] = "none"
+    tta: Annotated[
+        TTA,
+        Field(
+            description="test-time augmentation: average the logits over the image and its mirror image (mirror), also over "
+            "both shifted by a pixel (mirror_shift)"
+        ),
+    ] = "none"
 
-    def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        if config.resume is None:
-            check_available(folder)
-        from trainer.build import build
-        from trainer.engine.distributed import rank
-
-        run = build(config, folder)
-        if config.resume is None:
-            if rank() == 0:
-                create_run_dir(folder, config.tree, overrides, run.notes[0])
-        else:
-            restore_run(run, folder, config.tree)
-        result = train_and_evaluate(run, list(config.observer.values()), self.tta)
-        return INTERRUPTED if result["status"] == "interrupted" else 0
+    __call__ = implemented_by("trainer.jobs.fit:fit")
 
 
-def restore_run(run: Run, folder: Path, tree: dict[str, Any]) -> None:
-    """Load the last checkpoint; a run killed before its first one begins again, which is the same thing."""
-    from omegaconf import OmegaConf
+def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """Train a new run, or resume one; return the exit code."""
+    if config.resume is None:
+        check_available(run_dir)
+    run = build(config, run_dir)
+    if config.resume is not None:
+        restore_run(run, run_dir, config.tree)
+    elif rank() == 0:
+        create_run_dir(run_dir, config.tree, overrides, run.notes[0])
+    result = train_and_evaluate(run, config.observer.values(), job.tta)
+    return exit_codes.INTERRUPTED if result["status"] == "interrupted" else exit_codes.FINISHED
 
-    from trainer.engine import checkpoint
-    from trainer.engine.distributed import rank, world_size
-    from trainer.run_dir import write
 
-    last, status = folder / "checkpoints" / "last.pt", status_of(folder)
-    if last.is_file():
-        state = checkpoint.load(last).get("state")
-        if state is None:
-            raise ConfigError(Problem("resume", str(folder), "checkpoints/last.pt holds no state to go on from"))
-        before = state.get("processes", 1)
-        if before != world_size():
-            run.notes.append(
-                f"begun by {before} processes, goes on with {world_size()}: the batches and their order are the same, "
-                "the last bits and the random numbers of each process are not"
-            )
-        try:
-            run.load(state)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                Problem("resume", str(folder), f"the checkpoint does not fit the config: {reason}")
-            ) from None
-    elif status == "finished" or (status and wrote_history(folder)):  # it ended, having saved
-        text = "checkpoints/last.pt is gone: there is nothing to go on from"
-        raise ConfigError(Problem("resume", str(folder), text, "a new run goes into another folder"))
-    over = run.finished
-    why = "its epochs are over" if over else run.stop_reason()
-    if why and status == "finished":  # else it was stopped before its result: that is still to be made
-        hint = (
-            f"epochs={2 * len(run.history)} goes on longer"
-            if over
-            else "regularizer.early_stopping.patience=... waits longer"
-        )
-        raise ConfigError(Problem("resume", str(folder), f"there is nothing to go on with: {why}", hint))
+def restore_run(run: Run, run_dir: Path, tree: dict[str, Any]) -> None:
+    """Load the last checkpoint. A run that was killed before its first one restarts from scratch, which gives the same result.
+
+    Raises:
+        ConfigError: The checkpoint does not fit the config, or the run is over.
+    """
+    path, status = run_dir / "checkpoints" / "last.pt", read_status(run_dir)
+    if path.is_file():
+        load_state(run, run_dir, path)
+    elif status == "finished" or (status and has_history(run_dir)):  # it ended after it had saved a checkpoint
+        text = "checkpoints/last.pt is missing: there is nothing to resume"
+        raise ConfigError(Problem("resume", str(run_dir), text, "train a new run in another run directory"))
+    reason = "its epochs are over" if run.finished else run.stop_reason()
+    if reason and status == "finished":  # otherwise its result is still missing
+        longer = f"epochs={2 * len(run.history)} continues it"
+        hint = longer if run.finished else "regularizer.early_stopping.patience=... waits longer"
+        raise ConfigError(Problem("resume", str(run_dir), f"there is nothing to resume: {reason}", hint))
     if rank() == 0:
-        write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
 
 
-def status_of(folder: Path) -> str | None:
-    """How the run of a folder ended, by its ``result.json``; None where it holds none."""
-    from trainer.report import json_of
-
+def load_state(run: Run, run_dir: Path, path: Path) -> None:
+    """Load the state of a run from its checkpoint."""
+    state = checkpoint.load(path).get("state")
+    if state is None:
+        raise ConfigError(Problem("resume", str(run_dir), "checkpoints/last.pt has no state to resume from"))
+    processes = state.get("processes", 1)
+    if processes != world_size():
+        run.notes.append(
+            f"started by {processes} processes, resumed by {world_size()}: the batches and their order are the same, "
+            "the last bits and the random numbers of each process are not"
+        )
     try:
-        return (json_of(folder / "result.json") or {}).get("status")
-    except ValueError:
+        run.load(state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        text = f"the checkpoint does not fit the config: {str(error).splitlines()[0]}"
+        raise ConfigError(Problem("resume", str(run_dir), text)) from None
+
+
+def read_status(run_dir: Path) -> str | None:
+    """How a run ended, according to its ``result.json``; None if it has no valid one."""
+    try:
+        return json.loads((run_dir / "result.json").read_text()).get("status")
+    except (OSError, ValueError):
         return None
 
 
-def wrote_history(folder: Path) -> bool:
-    """Whether a run came to the end of an epoch."""
-    file = folder / "history.jsonl"
+def has_history(run_dir: Path) -> bool:
+    """Whether a run reached the end of an epoch."""
+    file = run_dir / "history.jsonl"
     return file.is_file() and file.stat().st_size > 0
 
 
-def train_and_evaluate(run: Run, observers: list[Any], tta: Any = "none") -> dict[str, Any]:
-    """Train, evaluate the best and the last weights, and close the observers, also where training fails.
+def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none") -> dict[str, Any]:
+    """Train with the given observers, evaluate the best and the last weights, and write ``result.json``.
 
-    A first Ctrl-C during the last evaluation, which is short, waits for it.
+    The observers are ended also if training fails. A first Ctrl-C during the evaluation, which is short, waits for it.
     """
-    from trainer.engine.distributed import rank
-    from trainer.engine.interrupt import Interrupt
-    from trainer.engine.loop import fit
-
-    if rank():  # process 0 alone watches and writes; what gathers from all is asked of all
-        observers = [o for o in observers if getattr(o, "everywhere", False)]
+    context = Context(run)
+    observers = build_observers(options, context)
+    group = ObserverGroup(o for o in observers if rank() == 0 or o.on_every_rank)
     result: dict[str, Any] = {"status": "failed", "stop_reason": "failed", "seconds": 0.0}
     try:
-        ended = fit(run, observers)
+        outcome = train(run, [group])
         late = Interrupt()
         with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
-            found = summary(run, tta)
-        for observer in run.observers:  # a result says that all is written
-            if hasattr(observer, "flush"):
-                observer.flush()
-        result |= ended | {"status": "interrupted" if run.interrupted else "finished"} | found
+            scores = summary(run, tta)
+        group.flush()  # result.json says that everything has been written
+        result |= outcome | {"status": "interrupted" if run.interrupted else "finished"} | scores
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             result["status"] = "interrupted"
         result["stop_reason"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        if run.folder is not None and rank() == 0:
-            write_json(run.folder / "result.json", result)
-        for observer in run.observers:
-            observer.on_fit_end(run, result)
-        for writer in run.writers.values():
-            writer.close()
-    if late.asked:
-        raise KeyboardInterrupt  # the jobs of a sweep that were to follow do not
+        try:
+            conclude(run, group, result)
+        finally:
+            context.event_writers.close()
+    if late.requested:
+        raise KeyboardInterrupt  # ends a sweep
     return result
 
 
-def summary(run: Run, tta: Any = "none") -> dict[str, Any]:
+def conclude(run: Run, group: ObserverGroup, result: dict[str, Any]) -> None:
+    """Add the observers' contributions to the result, write ``result.json``, and let the observers show the result."""
+    view = RunView(run)
+    try:
+        result |= group.on_fit_end(view, MappingProxyType(result))
+    finally:
+        if run.folder is not None and rank() == 0:
+            write_json(run.folder / "result.json", result)
+        group.on_result(view, MappingProxyType(result))
+
+
+def summary(run: Run, tta: TTA = "none") -> dict[str, Any]:
     """Best and last epoch, each with ``accuracy`` and ``loss`` on ``validation`` and ``test``.
 
-    The plain ``validation`` and ``test`` are those of the best snapshot; ``last`` and ``averaged`` hold the same two for
-    the last weights and for the averaged model of the best epoch.
+    The plain ``validation`` and ``test`` are those of the best weights; ``last`` and ``averaged`` hold the same two for
+    the last weights and for the averaged weights of the best epoch.
     """
-    from trainer.architectures.layers import count_parameters
-    from trainer.engine.evaluation import evaluate
 
-    def parts(model: Any, row: dict[str, Any], prefix: str = "validation") -> dict[str, Any]:
-        known = {k: row.get(f"{prefix}_{k}") for k in ("accuracy", "loss")}
-        found: dict[str, Any] = {"validation": known if known["loss"] is not None else None, "test": None}
-        if run.test is not None:
-            found["test"] = evaluate(model, run.test, run.precision, tta)
-        return found
+    def scores(model: nn.Module, row: Mapping[str, Any], prefix: str = "validation") -> dict[str, Any]:
+        validation = {name: row.get(f"{prefix}_{name}") for name in ("accuracy", "loss")}
+        return {
+            "validation": validation if validation["loss"] is not None else None,
+            "test": None if run.test is None else evaluate(model, run.test, run.precision, tta),
+        }
 
     result: dict[str, Any] = {"metric": run.metric, "steps": run.clock.step, "parameters": count_parameters(run.model)}
     if tta != "none":
         result["tta"] = tta
-    if run.interrupted:  # the weights are those of the middle of an epoch, which no row of the history describes
-        from trainer.engine.evaluation import evaluate_run
-
+    if run.interrupted:  # within an epoch: no row of the history describes the weights
         row = evaluate_run(run)
-        return result | {"epoch": run.time, **parts(run.model, row)}
+        return result | {"epoch": run.time, **scores(run.model, row)}
     last, best = run.history[-1], run.history[run.best["row"]] if run.best else run.history[-1]
     result |= {"best_epoch": epochs_until(run, best), "last_epoch": epochs_until(run, last)}
-    result["last"] = parts(run.model, last)
+    result["last"] = scores(run.model, last)
     if run.best is None:
         return result | result["last"]
-    from trainer.engine.run import snapshot
-
-    kept = snapshot(run.model)
-    run.model.load_state_dict(run.best["model"])
-    result |= parts(run.model, best)
-    assert kept is not None
-    run.model.load_state_dict(kept)
-    if run.averaged is not None:
-        kept = snapshot(run.averaged)
-        run.averaged.load_state_dict(run.best["averaged"])
-        result["averaged"] = parts(run.averaged, best, "averaged")
-        assert kept is not None
-        run.averaged.load_state_dict(kept)
+    with best_weights(run):
+        result |= scores(run.model, best)
+        if run.averaged is not None:
+            result["averaged"] = scores(run.averaged, best, "averaged")
     return result
 
 
-def epochs_until(run: Run, row: dict[str, Any]) -> float:
-    """Epochs from the beginning of the run to the end of a row, over all phases."""
+def epochs_until(run: Run, row: Mapping[str, Any]) -> float:
+    """Epochs from the beginning of the run to the end of a row's epoch, over all phases."""
     names = [phase.name for phase in run.phases]
     return sum(phase.epochs for phase in run.phases[: names.index(row["phase"])]) + row["epoch"]

@@ -28,14 +28,14 @@ class Plan:
     def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
         check_available(folder)
         from trainer.build import build
-        from trainer.observers.images import first_batch, rates
+        from trainer.observers.images import first_batch, schedule_curve
         from trainer.report.figures import batch_figure, schedule_figure
 
         run = build(config, folder)
         facts = dataset_info(run)
         create_run_dir(folder, config.tree, overrides, run.notes[0])
         before, after, labels = first_batch(run, self.pictures)
-        schedule_figure(rates(run)).savefig(folder / "schedule.png", dpi=110)
+        schedule_figure(schedule_curve(run)).savefig(folder / "schedule.png", dpi=110)
         batch_figure(before, after, [run.info.classes[i] for i in labels]).savefig(folder / "batch.png", dpi=110)
         write_json(folder / "result.json", {"status": "finished", "stop_reason": "planned", **facts})
         show(run, facts, folder)

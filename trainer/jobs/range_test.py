@@ -7,7 +7,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainer.analysis.lr_range import NoDescent, Reading, geometric, read, rounded, smooth
 from trainer.errors import ConfigError, Problem, check
@@ -76,7 +76,7 @@ class RangeTest:
 
     def keep(self, run: Run, rates: list[float], losses: list[float], reading: Reading | None) -> None:
         """The curve as numbers, as a picture, and on TensorBoard."""
-        from trainer.observers.event_writer import writer
+        from trainer.observers.event_writers import EventWriters
         from trainer.report.lr_range import lr_range_figure
 
         assert run.folder is not None
@@ -86,7 +86,7 @@ class RangeTest:
             return
         figure = lr_range_figure(rates, losses, line, reading, self.scale)
         figure.savefig(run.folder / "range_test.png", dpi=110)
-        board = writer(run, "train")
+        board = EventWriters(run.folder)("train")
         for i, (rate, loss, value) in enumerate(zip(rates, losses, line, strict=True)):
             board.add_scalar("range_test/lr", rate, i)
             board.add_scalar("range_test/loss", loss, i)
@@ -152,17 +152,17 @@ def chart(rates: list[float], line: list[float], rows: int = 14, width: int = 40
     return texts
 
 
-def settle(config: Config) -> Config:
+def resolve_auto_keys(config: Config) -> Config:
     """The config with numbers for what it leaves to a range test, which is made here.
 
     Where the schedule holds its peak for a part of the time only (warm-up, cycles, decay) the rate is the peak, else the
     fixed one.
     """
     from trainer.build import build
-    from trainer.config.schema import placed, resolve
+    from trainer.config.load import config_from_tree, with_value
     from trainer.schedules import Product
 
-    key, test = config.open[0], RangeTest()
+    key, test = config.auto_keys[0], RangeTest()
     run = build(config)
     _, _, found = test.test(run)
     if isinstance(found, str):
@@ -171,14 +171,13 @@ def settle(config: Config) -> Config:
     schedule = Product(tuple(config.schedule.values())).over(config.epochs)
     brief = min(schedule(0.0), schedule(config.epochs)) < 0.5
     lr: float = run.optimizer_option.lr
-    if "optimizer.lr" in config.open:
+    if "optimizer.lr" in config.auto_keys:
         lr = chosen["optimizer.lr"] = rounded(found.peak if brief else found.fixed)
-    if "schedule.clr.floor" in config.open:
+    if "schedule.clr.floor" in config.auto_keys:
         if found.floor >= lr:
             text = f"learning begins at {found.floor:.3g}, which is not below optimizer.lr = {lr:g}"
             raise ConfigError(Problem("schedule.clr.floor", "auto", text, "optimizer.lr=auto"))
         chosen["schedule.clr.floor"] = floor_of(found, lr)
     for name, value in chosen.items():
-        tree = placed(tree, name.split("."), value)
-    settled: Any = resolve(tree)
-    return dataclasses.replace(settled, chosen=chosen)
+        tree = with_value(tree, name, value)
+    return dataclasses.replace(config_from_tree(tree), notes=config.notes, range_test=chosen)

@@ -1,80 +1,67 @@
-"""Checkpoints: ``last.pt`` to go on from, ``best.pt`` to use."""
+"""Checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from trainer.errors import check
-from trainer.observers import Observer
+from trainer.engine import checkpoint
+from trainer.engine.distributed import rank
+from trainer.engine.observer import Observer
+from trainer.engine.view import RunView
+from trainer.observers.context import Context
+from trainer.observers.options import Checkpoint
 
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
 
+class CheckpointObserver(Observer):
+    """Writes ``checkpoints/last.pt`` at the end of epochs, after every ``every_steps`` steps and when interrupted, and
+    ``checkpoints/best.pt`` when an epoch was the best so far.
 
-@dataclass
-class Checkpoint(Observer):
-    """Writes ``checkpoints/last.pt`` after every ``every_epochs`` epochs, after ``every_steps`` steps (null: not), at the end
-    and when interrupted, and ``checkpoints/best.pt`` when an epoch was the best; each is replaced whole or not at all. A thread
-    waits for the disk, one file after the other.
+    Both are written atomically, one after the other; a thread waits for the disk. All ranks take part, because a state
+    is collected from all of them.
     """
 
-    everywhere: ClassVar[bool] = True  # of several processes each is asked: the state is gathered from all
-    every_epochs: int = 1
-    every_steps: int | None = None
+    on_every_rank: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check(
-            self,
-            every_epochs=(self.every_epochs >= 1, "must be >= 1"),
-            every_steps=(self.every_steps is None or self.every_steps >= 1, "must be >= 1, or null"),
-        )
+    def __init__(self, option: Checkpoint, context: Context) -> None:
+        self.every_epochs, self.every_steps = option.every_epochs, option.every_steps
+        self.pending: dict[Path, Future[None]] = {}
 
-    def on_fit_start(self, run: Run) -> None:
+    def on_fit_start(self, view: RunView) -> None:
         self.disk = ThreadPoolExecutor(1, "checkpoint")
-        self.under_way: dict[Path, Future[None]] = {}
-        if run.folder is not None:
-            for left in (run.folder / "checkpoints").glob(".*.tmp"):  # by a process that was killed
-                left.unlink(missing_ok=True)
+        if view.folder is not None:
+            for temporary in (view.folder / "checkpoints").glob(".*.tmp"):  # of a process that was killed
+                temporary.unlink(missing_ok=True)
 
-    def on_step_end(self, run: Run) -> None:
-        if run.interrupted or (self.every_steps and run.clock.step % self.every_steps == 0):
-            self._last(run)
+    def on_step_end(self, view: RunView) -> None:
+        if view.interrupted or (self.every_steps and view.step % self.every_steps == 0):
+            self._save_last(view)
 
-    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
-        from trainer.engine import checkpoint
-        from trainer.engine.distributed import rank
+    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+        # Both files hold the history's index of the best row, so a kill between the two writes does no harm.
+        if rank() == 0 and view.folder is not None and view.best and view.best["row"] == view.epochs_done - 1:
+            self._save(checkpoint.best_contents(view), view.folder / "checkpoints" / "best.pt")
+        if view.epochs_done % self.every_epochs == 0 or view.over:
+            self._save_last(view)
 
-        # The history's index of the best row is in both files, so it does not matter between which of them a kill falls.
-        if rank() == 0 and run.folder is not None and run.best is not None and run.best["row"] == len(run.history) - 1:
-            self._save(checkpoint.best_contents(run), run.folder / "checkpoints" / "best.pt")
-        if len(run.history) % self.every_epochs == 0 or run.finished or run.stop_reason():
-            self._last(run)
-
-    def _last(self, run: Run) -> None:
-        from trainer.engine import checkpoint
-        from trainer.engine.distributed import rank
-
-        if run.folder is None:
+    def _save_last(self, view: RunView) -> None:
+        if view.folder is None:
             return
-        content = checkpoint.contents(run)
+        content = checkpoint.contents(view)
         if rank() == 0:
-            self._save(content, run.folder / "checkpoints" / "last.pt")
+            self._save(content, view.folder / "checkpoints" / "last.pt")
 
     def _save(self, content: dict[str, Any], path: Path) -> None:
-        from trainer.engine import checkpoint
-
-        if path in self.under_way:
-            self.under_way.pop(path).result()
-        self.under_way[path] = self.disk.submit(checkpoint.commit, checkpoint.write_temporary(content, path), path)
+        if path in self.pending:
+            self.pending.pop(path).result()
+        self.pending[path] = self.disk.submit(checkpoint.write_temporary(content, path))
 
     def flush(self) -> None:
-        """Wait until all that was saved is on the disk."""
-        for written in self.under_way.values():
+        for written in self.pending.values():
             written.result()
 
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
         self.disk.shutdown(wait=True)
         self.flush()

@@ -1,4 +1,4 @@
-"""The terminal: bars and a growing table where somebody watches, plain lines where the output goes to a file."""
+"""Progress in the terminal: bars and a growing table, or plain lines if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -6,152 +6,149 @@ import math
 import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.errors import check
-from trainer.observers import Observer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainer.architectures.layers import count_parameters
+from trainer.engine.observer import Observer
+from trainer.engine.view import RunView
+from trainer.observers.context import Context
+from trainer.observers.options import Console
 from trainer.run_dir import terminal
 
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
-
-COLUMNS = ("epoch", "rate", "train loss", "train acc", "val loss", "val acc", "avg acc", "images/s", "seconds")
+COLUMNS = ("epoch", "lr", "train loss", "train acc", "val loss", "val acc", "avg acc", "images/s", "seconds")
 
 
-@dataclass
-class Console(Observer):
-    """Bars of the epochs and of the batches with loss, accuracy, rate, images per second and time left, refreshed every
-    ``every`` seconds; one line per epoch. Not on a terminal: plain lines, and one within long epochs each ``plain_every``
-    seconds. Reading the loss waits for the device, which is why it is not done at every step.
+class ConsoleObserver(Observer):
+    """Prints one line per epoch, and progress within it.
+
+    In a terminal, bars show loss, accuracy, learning rate, images per second and time left, refreshed every ``every``
+    seconds. Otherwise, a line is printed every ``plain_every`` seconds in long epochs. Not every step is shown, because
+    reading the loss waits for the device.
     """
 
-    every: float = 0.2
-    plain_every: float = 30.0
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            every=(self.every > 0, "must be > 0 seconds"),
-            plain_every=(self.plain_every > 0, "must be > 0 seconds"),
-        )
-
-    def on_fit_start(self, run: Run) -> None:
-        from trainer.architectures.layers import count_parameters
-
-        # What a notebook starts with ! believes to have a terminal, which shows every frame of the bars below the last one.
-        no = False if "JPY_PARENT_PID" in os.environ else None
-        self.terminal = terminal(soft_wrap=True, force_terminal=no, force_jupyter=no)
+    def __init__(self, option: Console, context: Context) -> None:
+        self.alert = context.alert
+        # The output of a notebook's ! commands claims to be a terminal, but shows every frame of the bars below the last one.
+        forced = False if "JPY_PARENT_PID" in os.environ else None
+        self.terminal = terminal(soft_wrap=True, force_terminal=forced, force_jupyter=forced)
         self.live = self.terminal.is_terminal
-        self.next = time.monotonic() + (self.every if self.live else self.plain_every)
-        self.began, self.done_before = time.monotonic(), run.clock.step
-        say = self.terminal.print
-        sizes = ", ".join(f"{n:,} {name}" for name, n in image_counts(run).items())
-        say(f"{count_parameters(run.model):,} parameters · {sizes} · {len(run.info.classes)} classes", markup=False)
-        for note in run.notes:
-            say(note, markup=False)
-        if run.folder is not None:
-            say(f"in {run.folder}", markup=False)
-        if len(run.history):
-            say(f"goes on after {len(run.history)} epochs, {run.clock.step} steps", markup=False)
-        say(heading(run), markup=False, style="bold" if self.live else None)
-        for i, row in enumerate(run.history):
-            say(line(run, row, i), markup=False)
+        self.interval = option.every if self.live else option.plain_every
+
+    def on_fit_start(self, view: RunView) -> None:
+        self.next_update = time.monotonic() + self.interval
+        self.started, self.steps_before = time.monotonic(), view.step
+        sizes = ", ".join(f"{n:,} {name}" for name, n in image_counts(view).items())
+        self._print(f"{count_parameters(view.model):,} parameters · {sizes} · {len(view.info.classes)} classes")
+        for note in view.notes:
+            self._print(note)
+        if view.folder is not None:
+            self._print(f"in {view.folder}")
+        if view.epochs_done:
+            self._print(f"resuming after {view.epochs_done} epochs, {view.step} steps")
+        self.terminal.print(heading(view), markup=False, style="bold" if self.live else None)
+        for i, row in enumerate(view.history):
+            self._print(line(view, row, i))
         if self.live:
-            self._start_bars(run)
+            self._start_bars(view)
 
-    def _start_bars(self, run: Run) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def _print(self, text: str) -> None:
+        self.terminal.print(text, markup=False)
 
+    def _print_alert(self, text: str) -> None:
+        self.terminal.print(text, markup=False, style="bold red")
+
+    def _start_bars(self, view: RunView) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(compact=True),
         )
-        # Its own thread would take the interpreter from the training; it is refreshed from the step instead.
+        # Refreshed from the step, because a thread of its own would take the interpreter from the training.
         self.bars = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True)
-        self.all_reduced = self.bars.add_task("run", total=run.total_steps, completed=run.clock.step, text="")
-        self.part = self.bars.add_task("epoch", total=run.steps_of_epoch, text="")
+        self.run_bar = self.bars.add_task("run", total=view.total_steps, completed=view.step, text="")
+        self.epoch_bar = self.bars.add_task("epoch", total=view.steps_in_epoch, text="")
         self.bars.start()
+        self.alert.display = self._print_alert
 
-    def on_step_end(self, run: Run) -> None:
-        self._news(run)
+    def on_step_end(self, view: RunView) -> None:
         now = time.monotonic()
-        if now < self.next:
+        if now < self.next_update:
             return
-        means = run.sums.means()
-        speed = (
-            (run.clock.step - self.done_before) * run.train.num_images / len(run.train) / max(now - self.began, 1e-9)
-        )
-        if not self.live:
-            self.next = now + self.plain_every
-            share = f"{run.clock.batch}/{run.steps_of_epoch} batches"
-            print(
-                f"  {share}  loss {means['loss']:.4f}  accuracy {means['accuracy']:.4f}  rate {run.lr:.3g}", flush=True
-            )
-            return
-        trend = sparkline([row["train_loss"] for row in run.history], 12)
-        text = (
-            f"loss {means['loss']:.4f}  acc {means['accuracy']:.4f}  rate {run.lr:.2e}  {speed:,.0f} images/s  {trend}"
-        )
-        epoch = f"epoch {len(run.history) + 1}"
-        self.bars.update(self.part, completed=run.clock.batch, total=run.steps_of_epoch, text=text, description=epoch)
-        self.bars.update(
-            self.all_reduced, completed=run.clock.step, total=run.total_steps, text=f"step {run.clock.step}"
-        )
-        self.bars.refresh()
-        self.next = time.monotonic() + self.every  # a slow terminal is not asked again at once
-
-    def _news(self, run: Run) -> None:
-        """What cannot wait."""
-        for text in run.news:
-            self.terminal.print(text, markup=False, style="bold red" if self.live else None)
-        run.news.clear()
-
-    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
-        self._news(run)
-        text = line(run, row, len(run.history) - 1)
+        metrics = view.running_metrics()
         if self.live:
-            self.bars.console.print(text, markup=False)
-            self.bars.update(self.part, completed=0)
+            self._update_bars(view, metrics, now)
+        else:
+            progress = f"{view.batch_index}/{view.steps_in_epoch} batches"
+            scores = f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}"
+            print(f"  {progress}  {scores}  lr {view.lr:.3g}", flush=True)
+        self.next_update = time.monotonic() + self.interval  # counted from here, so that a slow terminal gets a rest
+
+    def _update_bars(self, view: RunView, metrics: dict[str, float], now: float) -> None:
+        images = (view.step - self.steps_before) * view.train.num_images / len(view.train)
+        speed = images / max(now - self.started, 1e-9)
+        trend = sparkline(view.history.column("train_loss"), 12)
+        scores = f"loss {metrics['loss']:.4f}  acc {metrics['accuracy']:.4f}"
+        text = f"{scores}  lr {view.lr:.2e}  {speed:,.0f} images/s  {trend}"
+        self.bars.update(
+            self.epoch_bar,
+            completed=view.batch_index,
+            total=view.steps_in_epoch,
+            text=text,
+            description=f"epoch {view.epochs_done + 1}",
+        )
+        self.bars.update(self.run_bar, completed=view.step, total=view.total_steps, text=f"step {view.step}")
+        self.bars.refresh()
+
+    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+        text = line(view, row, view.epochs_done - 1)
+        if self.live:
+            self._print(text)
+            self.bars.update(self.epoch_bar, completed=0)
+            self.next_update = 0.0
         else:
             print(text, flush=True)
-        self.next = 0.0 if self.live else time.monotonic() + self.plain_every
+            self.next_update = time.monotonic() + self.interval
 
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
         if self.live:
+            self.alert.display = None
             self.bars.stop()
-        for text in closing(run, result):
-            self.terminal.print(text, markup=False)
+
+    def on_result(self, view: RunView, result: Mapping[str, Any]) -> None:
+        for text in summary_lines(view, result):
+            self._print(text)
         sys.stdout.flush()
 
 
-def image_counts(run: Run) -> dict[str, int]:
-    """How many pictures each part has."""
-    parts = {"training": run.train, "validation": run.validation, "test": run.test}
-    return {name: part.num_images for name, part in parts.items() if part is not None}
+def image_counts(view: RunView) -> dict[str, int]:
+    """Number of images in each split."""
+    names = {"train": "training", "validation": "validation", "test": "test"}
+    return {names[split]: loader.num_images for split, loader in view.loaders.items()}
 
 
-def heading(run: Run) -> str:
+def heading(view: RunView) -> str:
     """The head of the table of epochs."""
-    return "".join(f"{name:>11}" for name in shown(run))
+    return "".join(f"{name:>11}" for name in columns(view))
 
 
-def shown(run: Run) -> list[str]:
+def columns(view: RunView) -> list[str]:
     """The columns that this run has values for."""
-    without = set() if run.averaged is not None else {"avg acc"}
-    if run.validation is None:
-        without |= {"val loss", "val acc", "avg acc"}
-    return [name for name in COLUMNS if name not in without]
+    missing = set() if view.averaged is not None else {"avg acc"}
+    if view.validation is None:
+        missing |= {"val loss", "val acc", "avg acc"}
+    return [name for name in COLUMNS if name not in missing]
 
 
-def line(run: Run, row: dict[str, Any], index: int) -> str:
-    """One epoch as a line of the table; a star marks the best so far."""
-    value = {
-        "epoch": f"{row['epoch']:g}" if len(run.phases) == 1 else f"{row['phase']} {row['epoch']:g}",
-        "rate": f"{row['lr']:.2e}",
+def line(view: RunView, row: Mapping[str, Any], index: int) -> str:
+    """A row of the history as a line of the table; a star marks the best so far."""
+    values = {
+        "epoch": f"{row['epoch']:g}" if len(view.phases) == 1 else f"{row['phase']} {row['epoch']:g}",
+        "lr": f"{row['lr']:.2e}",
         "train loss": f"{row['train_loss']:.4f}",
         "train acc": f"{100 * row['train_accuracy']:.2f} %",
         "images/s": f"{row['images_per_second']:,.0f}",
@@ -162,15 +159,15 @@ def line(run: Run, row: dict[str, Any], index: int) -> str:
         ("val acc", "validation_accuracy"),
         ("avg acc", "averaged_accuracy"),
     ):
-        found = row.get(column)
-        if found is not None:
-            value[name] = f"{found:.4f}" if "loss" in name else f"{100 * found:.2f} %"
-    star = " *" if run.best is not None and run.best["row"] == index else ""
-    return "".join(f"{value.get(name, ''):>11}" for name in shown(run)) + star
+        value = row.get(column)
+        if value is not None:
+            values[name] = f"{value:.4f}" if "loss" in name else f"{100 * value:.2f} %"
+    star = " *" if view.best is not None and view.best["row"] == index else ""
+    return "".join(f"{values.get(name, ''):>11}" for name in columns(view)) + star
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """The values' course in ``width`` characters or fewer, each the mean of its share of them; empty below two values.
+    """The trend of the values in at most ``width`` characters, each the mean of its part; empty for fewer than two values.
 
     >>> sparkline([3.0, 2.0, 1.0, 0.0], 8), sparkline([1.0], 8)
     ('█▆▃▁', '')
@@ -185,40 +182,39 @@ def sparkline(values: list[float], width: int) -> str:
     return "".join("▁▂▃▄▅▆▇█"[round(7 * (m - low) / (high - low or 1))] for m in means)
 
 
-def trends(run: Run) -> list[str]:
-    """The course of loss and accuracy over the epochs, as one line; none where the terminal knows no such characters."""
-    part = "validation" if run.validation is not None else "train"
-    found = []
+def trends(view: RunView) -> list[str]:
+    """The trends of loss and accuracy over the epochs as one line; none if the terminal cannot show the characters."""
+    split = "validation" if view.validation is not None else "train"
+    texts = []
     for name in ("loss", "accuracy"):
-        values = run.history.column(f"{part}_{name}")
-        if line := sparkline(values, 30):
-            found.append(f"{part} {name} {values[0]:.4g} {line} {values[-1]:.4g}")
+        values = view.history.column(f"{split}_{name}")
+        if trend := sparkline(values, 30):
+            texts.append(f"{split} {name} {values[0]:.4g} {trend} {values[-1]:.4g}")
     try:
-        "".join(found).encode(sys.stdout.encoding or "ascii")
+        "".join(texts).encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         return []
-    return ["   ".join(found)] if found else []
+    return ["   ".join(texts)] if texts else []
 
 
-def closing(run: Run, result: dict[str, Any]) -> list[str]:
-    """How the run ended, and what to type next."""
-    watched = result.get("watching_seconds")
-    cost = f"; observers took {watched:.1f} s, {100 * result['watching_share']:.1f} %" if watched is not None else ""
-    lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training{cost}", *trends(run)]
-    for part in ("validation", "test"):
-        scores = result.get(part)
+def summary_lines(view: RunView, result: Mapping[str, Any]) -> list[str]:
+    """How the run ended, its metrics and findings, and how to resume it."""
+    seconds = result.get("watching_seconds")
+    cost = "" if seconds is None else f"; observers took {seconds:.1f} s, {100 * result['watching_share']:.1f} %"
+    lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training{cost}", *trends(view)]
+    for split in ("validation", "test"):
+        scores = result.get(split)
         if scores and scores.get("accuracy") is not None:
-            which = f"epoch {result['best_epoch']:g}, the best" if "best_epoch" in result else "now"
-            averaged = ((result.get("averaged") or {}).get(part) or {}).get("accuracy")
+            epoch = f"best epoch {result['best_epoch']:g}" if "best_epoch" in result else "now"
+            averaged = ((result.get("averaged") or {}).get(split) or {}).get("accuracy")
             more = f" · averaged weights {100 * averaged:.2f} %" if averaged is not None else ""
-            lines.append(
-                f"{part}: accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4f} ({which}){more}"
-            )
-    for found in result.get("findings") or []:
-        lines.append(f"{found['name']}: {found['evidence']}")
-        lines.append(f"  {found['meaning']}")
-        if found["attempt"]:
-            lines.append(f"  Try {' or '.join(found['attempt'])}")
-    if result["status"] == "interrupted" and run.folder is not None:
-        lines.append(f"go on with: train resume={run.folder}")
+            text = f"{split}: accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4f} ({epoch}){more}"
+            lines.append(text)
+    for finding in result.get("findings") or []:
+        lines.append(f"{finding['name']}: {finding['evidence']}")
+        lines.append(f"  {finding['meaning']}")
+        if finding["attempt"]:
+            lines.append(f"  Try {' or '.join(finding['attempt'])}")
+    if result["status"] == "interrupted" and view.folder is not None:
+        lines.append(f"resume with: train resume={view.folder}")
     return lines

@@ -1,130 +1,124 @@
-"""The diagnosis of a run while it lasts and at its end: ``trainer.analysis.diagnosis`` finds, this asks and tells."""
+"""The diagnosis of a run during training and at its end; ``trainer.analysis.diagnosis`` makes it."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from trainer.errors import check
-from trainer.observers import Observer
+import numpy as np
+
+from trainer.analysis.diagnosis import diagnose, urgent
+from trainer.data.images import ImageArray, ImageFiles
+from trainer.engine.observer import Observer
+from trainer.engine.view import RunView
+from trainer.observers.context import Context
+from trainer.observers.nonfinite import first_nonfinite
+from trainer.observers.options import Diagnosis
 from trainer.run_dir import write_json
 
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
+MAX_FILES = 20_000  # of a split, whose digests are computed
+MAX_BYTES = 2**21  # of a file that is read for its digest
 
 
-@dataclass
-class Diagnosis(Observer):
-    """Writes ``facts.json`` at the beginning and ``findings.json`` at the end, puts findings into the result and on TensorBoard;
-    what cannot wait, such as a loss that is no number, is said at once. ``every`` is in steps: then the loss is looked at.
+class DiagnosisObserver(Observer):
+    """Adds ``findings`` to the result, writes them to ``findings.json`` and TensorBoard, and alerts to urgent ones at once.
+
+    The loss is checked for NaN and Inf every ``every`` steps. Findings about layers need the observer ``histograms``.
+    ``facts.json`` holds what the diagnosis knows about data and config.
     """
 
-    every: int = 50
+    def __init__(self, option: Diagnosis, context: Context) -> None:
+        self.every = option.every
+        self.statistics, self.writers, self.alert = context.layer_statistics, context.event_writers, context.alert
+        self.nonfinite: list[dict[str, Any]] = []  # at most one snapshot, of the step with a NaN or Inf loss
+        self.alerted: set[str] = set()
+        self.dataset_info: dict[str, Any] = {}
 
-    def __post_init__(self) -> None:
-        check(self, every=(self.every >= 1, "must be >= 1 step"))
+    def on_fit_start(self, view: RunView) -> None:
+        self.dataset_info = dataset_info(view)
+        if view.folder is not None:
+            write_json(view.folder / "facts.json", self.dataset_info)
 
-    def on_fit_start(self, run: Run) -> None:
-        self.said: set[str] = set()
-        run.facts.update(dataset_info(run))
-        if run.folder is not None:
-            write_json(run.folder / "facts.json", run.facts)
-
-    def on_step_end(self, run: Run) -> None:
-        if run.clock.step % self.every or "not a number" in self.said or run.loss is None or bool(run.loss.isfinite()):
+    def on_step_end(self, view: RunView) -> None:
+        if view.step % self.every or self.nonfinite or view.loss is None or bool(view.loss.isfinite()):
             return
-        from trainer.observers.nonfinite import first_nonfinite
-
-        where = first_nonfinite(run)
-        run.snapshots.append({
-            "step": run.clock.step, "epoch": run.time, "phase": run.phase.name, "finite": False, "batches": self.every,
-            "first_nonfinite": where, "weights": [], "activations": [], "batch_loss": None, "batch_loss_std": None,
-            "grad_norm": None,
+        self.nonfinite.append({
+            "step": view.step, "epoch": view.time, "phase": view.phase.name, "finite": False, "batches": self.every,
+            "first_nonfinite": first_nonfinite(view), "weights": [], "activations": [], "batch_loss": None,
+            "batch_loss_std": None, "grad_norm": None,
         })  # fmt: skip
-        self._say_urgent(run)
+        self._alert_urgent(view)
 
-    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
-        self._say_urgent(run)
+    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+        self._alert_urgent(view)
 
-    def _say_urgent(self, run: Run) -> None:
-        from trainer.analysis.diagnosis import urgent
+    def snapshots(self) -> list[dict[str, Any]]:
+        """The snapshots of the layers, and that of a NaN or Inf loss before those of the same step."""
+        return sorted([*self.nonfinite, *self.statistics.snapshots], key=lambda snapshot: snapshot["step"])
 
-        for finding in urgent(run.history.rows, run.snapshots, run.facts):
-            if finding.name not in self.said:
-                self.said.add(finding.name)
-                run.news.append(f"{finding.name}: {finding.evidence}; try {' or '.join(finding.attempt)}")
+    def _alert_urgent(self, view: RunView) -> None:
+        for finding in urgent(view.history.rows, self.snapshots(), self.dataset_info):
+            if finding.name not in self.alerted:
+                self.alerted.add(finding.name)
+                self.alert(f"{finding.name}: {finding.evidence}; try {' or '.join(finding.attempt)}")
 
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        from trainer.analysis.diagnosis import diagnose
-
-        facts = run.facts | {"status": result.get("status")}
-        findings = [f.as_dict() for f in diagnose(run.history.rows, run.snapshots, facts)]
-        result["findings"] = findings
-        if run.folder is None:
-            return
-        write_json(run.folder / "facts.json", facts)
-        write_json(run.folder / "findings.json", findings)
-        from trainer.observers.event_writer import writer
-
-        text = "\n\n".join(
-            f"**{f['name']}** ({f['kind']}): {f['evidence']}. {f['meaning']}"
-            + (f" Try: {', '.join(f'`{a}`' for a in f['attempt'])}" if f["attempt"] else "")
-            for f in findings
-        )
-        writer(run, "train").add_text("diagnosis", text or "nothing was found", run.clock.step)
+    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> dict[str, Any]:
+        info = self.dataset_info | {"status": result["status"]}
+        findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
+        if view.folder is not None:
+            write_json(view.folder / "facts.json", info)
+            write_json(view.folder / "findings.json", findings)
+            text = "\n\n".join(map(markdown, findings)) or "no findings"
+            self.writers("train").add_text("diagnosis", text, view.step)
+        return {"findings": findings}
 
 
-def dataset_info(run: Run) -> dict[str, Any]:
-    """What the diagnosis asks about the data and the run."""
-    parts = {name: getattr(run, name) for name in ("train", "validation", "test") if getattr(run, name) is not None}
-    labels = run.train.dataset.labels  # pyright: ignore[reportAttributeAccessIssue]
-    counted = Counter(int(label) for label in labels)
-    counts = [counted.get(i, 0) for i in range(len(run.info.classes))]
-    shares = [c / max(len(labels), 1) for c in counts]
-    tree = run.info.config
+def markdown(finding: dict[str, Any]) -> str:
+    """A finding as a paragraph of Markdown."""
+    attempt = f" Try: {', '.join(f'`{override}`' for override in finding['attempt'])}" if finding["attempt"] else ""
+    return f"**{finding['name']}** ({finding['kind']}): {finding['evidence']}. {finding['meaning']}{attempt}"
+
+
+def dataset_info(view: RunView) -> dict[str, Any]:
+    """What the diagnosis knows about data and config."""
+    labels, config = view.train.dataset.labels, view.info.config
+    counter = Counter(int(label) for label in labels)
+    counts = [counter.get(i, 0) for i in range(len(view.info.classes))]
+    fractions = [count / max(len(labels), 1) for count in counts]
     return {
-        "classes": list(run.info.classes),
+        "classes": list(view.info.classes),
         "class_counts": counts,
-        "prior_entropy": -sum(p * math.log(p) for p in shares if p),
-        **{name: part.num_images for name, part in parts.items()},
-        "duplicates": duplicates({name: part.dataset for name, part in parts.items()}),
-        "batch_size": run.train.batch_size,
-        "steps_per_epoch": len(run.train),
-        "lr": run.optimizer_option.lr,
-        "pretrained": bool((tree.get("architecture") or {}).get("weights")),
-        "mixed": any(name in ("mixup", "cutmix", "label_smoothing") for name in tree.get("regularizer") or {}),
-        "metric": run.metric,
+        "prior_entropy": -sum(p * math.log(p) for p in fractions if p),
+        **{name: loader.num_images for name, loader in view.loaders.items()},
+        "duplicates": duplicates({name: loader.dataset for name, loader in view.loaders.items()}),
+        "batch_size": view.train.batch_size,
+        "steps_per_epoch": len(view.train),
+        "lr": view.lr_option,
+        "pretrained": bool((config.get("architecture") or {}).get("weights")),
+        "mixed": any(name in ("mixup", "cutmix", "label_smoothing") for name in config.get("regularizer") or {}),
+        "metric": view.metric,
     }
 
 
-def duplicates(parts: dict[str, Any]) -> dict[str, int]:
-    """How many pictures of validation and test are in the training part, byte for byte, and of test in validation."""
-    prints = {name: fingerprints(pictures) for name, pictures in parts.items()}
-    pairs = [
-        (a, b)
-        for a, b in (("train", "validation"), ("train", "test"), ("validation", "test"))
-        if a in parts and b in parts
-    ]
-    known = {name: set(found) for name, found in prints.items()}
-    return {f"{a}/{b}": sum(p in known[a] for p in prints[b]) for a, b in pairs}
+def duplicates(splits: dict[str, ImageArray | ImageFiles]) -> dict[str, int]:
+    """How many images of one split are also in another, byte for byte: ``train/validation`` counts validation images."""
+    keys = {name: fingerprints(images) for name, images in splits.items()}
+    pairs = [("train", "validation"), ("train", "test"), ("validation", "test")]
+    sets = {name: set(values) for name, values in keys.items()}
+    return {f"{a}/{b}": sum(key in sets[a] for key in keys[b]) for a, b in pairs if a in keys and b in keys}
 
 
-def fingerprints(pictures: Any) -> list[Any]:
-    """A key per picture, equal where the bytes are; of files the size and a digest, made only of files up to 2 MB."""
-    import hashlib
-
-    import numpy as np
-
-    if hasattr(pictures, "images"):
-        flat = np.ascontiguousarray(pictures.images).reshape(len(pictures.images), -1)
-        return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in flat]
-    found = []
-    for path in pictures.paths[:20_000]:
+def fingerprints(images: ImageArray | ImageFiles) -> list[Any]:
+    """A key per image, equal for equal bytes: a digest; for large files, size and path."""
+    if isinstance(images, ImageArray):
+        rows = np.ascontiguousarray(images.images).reshape(len(images.images), -1)
+        return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+    keys: list[Any] = []
+    for path in images.paths[:MAX_FILES]:
         size = path.stat().st_size if path.is_file() else 0
-        small = 0 < size <= 2**21
-        found.append(
-            (size, hashlib.blake2b(path.read_bytes(), digest_size=16).digest()) if small else (size, str(path))
-        )
-    return found
+        small = 0 < size <= MAX_BYTES
+        keys.append((size, hashlib.blake2b(path.read_bytes(), digest_size=16).digest() if small else str(path)))
+    return keys

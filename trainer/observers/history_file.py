@@ -1,31 +1,41 @@
-"""The history as a file: one JSON object per epoch and line."""
+"""The history as a file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
-from trainer.observers import Observer
-from trainer.run_dir import json_safe, write
-
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
-
-
-@dataclass
-class HistoryFile(Observer):
-    """Writes ``history.jsonl``; a resumed run begins with the rows of its checkpoint, so that no epoch is there twice."""
-
-    def on_fit_start(self, run: Run) -> None:
-        if run.folder is not None:
-            write(run.folder / "history.jsonl", "".join(_line(row) for row in run.history))
-
-    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
-        if run.folder is not None:
-            with (run.folder / "history.jsonl").open("a") as file:
-                file.write(_line(row))
+from trainer.engine.observer import Observer
+from trainer.engine.view import RunView
+from trainer.files import write_text
+from trainer.observers.context import Context
+from trainer.observers.options import HistoryFile
+from trainer.run_dir import json_safe
 
 
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(json_safe(row)) + "\n"
+class HistoryFileObserver(Observer):
+    """Writes ``history.jsonl``, one JSON object per epoch; a resumed run starts with the rows of its checkpoint."""
+
+    def __init__(self, option: HistoryFile, context: Context) -> None:
+        pass
+
+    def on_fit_start(self, view: RunView) -> None:
+        if view.folder is not None:
+            write_history(view.folder, view.history)
+
+    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+        if view.folder is not None:
+            with (view.folder / "history.jsonl").open("a") as file:
+                file.write(json_line(row))
+
+
+def write_history(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``history.jsonl`` in a run directory."""
+    write_text(folder / "history.jsonl", "".join(map(json_line, rows)))
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row as one line of JSON."""
+    return json.dumps(json_safe(dict(row))) + "\n"

@@ -1,132 +1,120 @@
-"""What can be drawn of a run: its schedule before training, a batch as it is trained on, the first layer's filters."""
+"""Images of a run: its schedule, a batch as it is trained on, the first layer's filters."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import check
-from trainer.observers import Observer
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.engine.observer import Observer
+from trainer.engine.run import Run
+from trainer.engine.view import RunView
+from trainer.history import History
+from trainer.observers.context import Context
+from trainer.observers.event_writers import EventWriters
+from trainer.observers.options import Filters
+from trainer.report.figures import batch_figure, schedule_figure
 
 if TYPE_CHECKING:
-    import numpy as np
-    from matplotlib.figure import Figure
-    from torch import Tensor
+    from matplotlib.figure import Figure  # takes most of a second to import
 
-    from trainer.engine.run import Run
+MAX_FILTERS = 128
 
 
-@dataclass
-class Filters(Observer):
-    """Draws the first layer's filters every ``every`` epochs, at the first step its first ``pictures`` pictures as read and as
-    augmented, and the schedule, which TensorBoard has as a curve from the beginning; into ``report/`` and onto TensorBoard.
+class FiltersObserver(Observer):
+    """Draws the first layer's filters every ``every`` epochs, the first ``images`` images of the first step as read and as
+    augmented, and the schedule, which TensorBoard has as a curve from the beginning.
+
+    The images are written to ``report/`` and to TensorBoard.
     """
 
-    every: int = 1
-    pictures: int = 8
+    def __init__(self, option: Filters, context: Context) -> None:
+        self.every, self.images, self.writers = option.every, option.images, context.event_writers
+        self.first_batch: tuple[np.ndarray, np.ndarray, list[int]] | None = None
 
-    def __post_init__(self) -> None:
-        check(
-            self,
-            every=(self.every >= 1, "must be >= 1 epoch"),
-            pictures=(self.pictures >= 1, "must be >= 1"),
-        )
-
-    def on_fit_start(self, run: Run) -> None:
-        self.first: Any = None
-        self.expected = run.folder is not None and run.clock.step == 0
-        if not self.expected:
+    def on_fit_start(self, view: RunView) -> None:
+        self.is_new_run = view.folder is not None and view.step == 0
+        if not self.is_new_run:
             return
-        from trainer.observers.event_writer import writer
-
-        times, values, _ = rates(run)
+        times, lrs, _ = schedule_curve(view)
         for i in range(0, len(times), max(1, len(times) // 200)):
-            writer(run, "train").add_scalar("schedule/lr", values[i], round(times[i] * len(run.train)))
-        self._filters(run)
+            self.writers("train").add_scalar("schedule/lr", lrs[i], round(times[i] * len(view.train)))
+        self._draw_filters(view)
 
-    def on_step_end(self, run: Run) -> None:
-        if not self.expected or run.batch is None:
+    def on_step_end(self, view: RunView) -> None:
+        if not self.is_new_run or self.first_batch is not None or view.batch is None:
             return
-        import numpy as np
+        x, _ = view.batch
+        before, after, labels = self.first_batch = before_and_after(
+            view, x, self.images, view.data_epoch, view.batch_index - 1
+        )
+        # Without class names: matplotlib, which draws them, takes most of a second to import.
+        save_image(view, self.writers, "batch", mosaic(np.concatenate([before, after]), columns=len(labels)))
 
-        self.expected = False
-        before, after, labels = self.first = first_pictures(run, self.pictures)
-        # In haste: what draws the sheet with its names takes a second to load, for which no step is to wait.
-        sheet = mosaic(np.concatenate([before, after]), across=len(labels))
-        keep(run, "batch", sheet)
+    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+        if view.folder is not None and (view.epochs_done % self.every == 0 or view.over):
+            self._draw_filters(view)
 
-    def on_epoch_end(self, run: Run, row: dict[str, Any]) -> None:
-        if run.folder is not None and (len(run.history) % self.every == 0 or run.finished):
-            self._filters(run)
-
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        if self.first is None:
+    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+        if self.first_batch is None:
             return
-        from trainer.report.figures import batch_figure, schedule_figure
+        before, after, labels = self.first_batch
+        names = [view.info.classes[label] for label in labels]
+        save_figure(view, self.writers, "batch", batch_figure(before, after, names))
+        save_figure(view, self.writers, "schedule", schedule_figure(schedule_curve(view)))
 
-        before, after, labels = self.first
-        save(run, "batch", batch_figure(before, after, [run.info.classes[i] for i in labels]), run.clock.step)
-        save(run, "schedule", schedule_figure(rates(run)), run.clock.step)
-
-    def _filters(self, run: Run) -> None:
-        found = filters_of(run.model, run.info.shape)
-        if found is not None:
-            keep(run, "filters", mosaic(found))
-
-
-def keep(run: Run, name: str, picture: np.ndarray) -> None:
-    """A picture uint8 (H, W, 3) into ``report/<name>.png`` and onto TensorBoard."""
-    import cv2
-
-    from trainer.observers.event_writer import writer
-
-    assert run.folder is not None
-    (run.folder / "report").mkdir(exist_ok=True)
-    cv2.imwrite(str(run.folder / "report" / f"{name}.png"), picture[..., ::-1])
-    writer(run, "train").add_image(name, picture, run.clock.step, dataformats="HWC")
+    def _draw_filters(self, view: RunView) -> None:
+        filters = first_filters(view.model, view.info.shape)
+        if filters is not None:
+            save_image(view, self.writers, "filters", mosaic(filters))
 
 
-def save(run: Run, name: str, figure: Figure, step: int) -> None:
-    """A figure into ``report/<name>.png`` and, at ``step``, onto TensorBoard."""
-    import numpy as np
+def save_image(view: RunView, writers: EventWriters, name: str, image: np.ndarray) -> None:
+    """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard."""
+    assert view.folder is not None
+    (view.folder / "report").mkdir(exist_ok=True)
+    cv2.imwrite(str(view.folder / "report" / f"{name}.png"), image[..., ::-1])
+    writers("train").add_image(name, image, view.step, dataformats="HWC")
 
-    from trainer.observers.event_writer import writer
 
-    assert run.folder is not None
-    (run.folder / "report").mkdir(exist_ok=True)
-    figure.savefig(run.folder / "report" / f"{name}.png", dpi=110)
+def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure) -> None:
+    """Write a figure to ``report/<name>.png`` and to TensorBoard."""
+    assert view.folder is not None
+    (view.folder / "report").mkdir(exist_ok=True)
+    figure.savefig(view.folder / "report" / f"{name}.png", dpi=110)
     canvas: Any = figure.canvas
-    writer(run, "train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+    writers("train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], view.step, dataformats="HWC")
 
 
-def mosaic(pictures: np.ndarray, side: int = 48, across: int = 16) -> np.ndarray:
-    """Pictures (n, h, w, c) in 0..1 in lines of ``across``, enlarged to about ``side`` pixels: uint8 (H, W, 3).
+def mosaic(images: np.ndarray, size: int = 48, columns: int = 16) -> np.ndarray:
+    """Images (n, h, w, c) in [0, 1] in rows of ``columns``, enlarged to about ``size`` pixels: uint8 (H, W, 3).
 
     >>> import numpy as np
-    >>> mosaic(np.ones((3, 4, 4, 1)), side=8).shape
+    >>> mosaic(np.ones((3, 4, 4, 1)), size=8).shape
     (14, 42, 3)
     """
-    import numpy as np
-
-    n, h, w, _ = pictures.shape
-    scale, across = max(1, side // max(h, w)), min(n, across)
-    down = -(-n // across)
-    sheet = np.full((down, across, h * scale + 6, w * scale + 6, 3), 1.0)
-    large = np.broadcast_to(pictures.repeat(scale, 1).repeat(scale, 2), (n, h * scale, w * scale, 3))
-    sheet.reshape(-1, *sheet.shape[2:])[:n, 3 : 3 + h * scale, 3 : 3 + w * scale] = large
-    return (255 * sheet.transpose(0, 2, 1, 3, 4).reshape(down * sheet.shape[2], -1, 3)).round().astype(np.uint8)
+    n, h, w, _ = images.shape
+    scale, columns = max(1, size // max(h, w)), min(n, columns)
+    rows = -(-n // columns)
+    sheet = np.full((rows, columns, h * scale + 6, w * scale + 6, 3), 1.0)
+    enlarged = np.broadcast_to(images.repeat(scale, 1).repeat(scale, 2), (n, h * scale, w * scale, 3))
+    sheet.reshape(-1, *sheet.shape[2:])[:n, 3 : 3 + h * scale, 3 : 3 + w * scale] = enlarged
+    return (255 * sheet.transpose(0, 2, 1, 3, 4).reshape(rows * sheet.shape[2], -1, 3)).round().astype(np.uint8)
 
 
-def filters_of(model: Any, shape: tuple[int, int, int], most: int = 128) -> np.ndarray | None:
-    """The first layer's filters (n, h, w, c) in 0..1, each over its own range: kernels, or the weights of units that see the
-    whole picture; of other than 1 or 3 channels the mean. None where the first layer has no spatial form.
+def first_filters(model: nn.Module, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """The first layer's filters (n, h, w, c), each scaled to [0, 1]: kernels, or the weights of units that see the whole image.
+
+    Filters with neither 1 nor 3 channels are averaged over them. None if the first layer has no spatial form.
     """
-    from torch import nn
-
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)), None)
     if first is None:
         return None
-    weights = first.weight.detach().float().cpu()[:most]
+    weights = first.weight.detach().float().cpu()[:MAX_FILTERS]
     if weights.ndim == 2:
         if weights.shape[1] != shape[0] * shape[1] * shape[2]:
             return None
@@ -139,57 +127,36 @@ def filters_of(model: Any, shape: tuple[int, int, int], most: int = 128) -> np.n
     return ((weights - low) / (high - low).clamp_min(1e-12)).nan_to_num(0.5).permute(0, 2, 3, 1).numpy()
 
 
-def rates(run: Run) -> tuple[list[float], list[float], list[float | None]]:
-    """Time in epochs, rate and momentum at each step (of long runs at every so-many-th)."""
-    from trainer.history import History
-
+def schedule_curve(run: RunView | Run) -> tuple[list[float], list[float], list[float | None]]:
+    """Time in epochs, learning rate and momentum at the steps of a run, thinned out in long phases."""
     times: list[float] = []
-    values: list[float] = []
+    lrs: list[float] = []
     momenta: list[float | None] = []
-    before, history = 0.0, History()
+    start, history = 0.0, History()
     for phase in run.phases:
         steps = run.steps_in(phase)
-        stride = max(1, steps // 2000)
-        for step in range(0, steps, stride):
+        for step in range(0, steps, max(1, steps // 2000)):
             t = step / len(run.train)
-            times.append(before + t)
-            values.append(run.rate_of(phase) * phase.schedule(t, history))
+            times.append(start + t)
+            lrs.append(run.peak_lr(phase) * phase.schedule(t, history))
             momenta.append(phase.schedule.momentum_at(t))
-        before += steps / len(run.train)
-    return times, values, momenta
+        start += steps / len(run.train)
+    return times, lrs, momenta
 
 
 def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first pictures of the first epoch, as read and as they would go into the network, and their classes."""
-    import torch
-
+    """The first images of the first epoch, as read and as they would go into the model, and their labels."""
     x, y = next(run.train.batches(0))
     with torch.random.fork_rng():
         x, _ = run.regularizer.batch(x, y)
     return before_and_after(run, x, count, 0, 0)
 
 
-def first_pictures(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first pictures of the step just made, as read and as they went into the network, and their classes."""
-    assert run.batch is not None
-    return before_and_after(run, run.batch[0], count, run.passes, run.clock.batch - 1)
-
-
 def before_and_after(
-    run: Run, x: Tensor, count: int, epoch: int, batch: int
+    run: RunView | Run, x: Tensor, count: int, epoch: int, batch: int
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first pictures of a batch as read and, in ``x``, as augmented and regularized, (N, H, W, C) in 0..1, and classes."""
-    import numpy as np
-
-    train: Any = run.train
-    chosen = next(train.indices(epoch, batch))[1][:count]
-    read = np.stack([train.dataset.center_crop(i, run.info.shape[1]) for i in chosen]).astype(np.float32) / 255
-    return read, as_pictures(run, x[: len(chosen)]), train.dataset.labels[chosen].tolist()
-
-
-def as_pictures(run: Run, x: Tensor) -> np.ndarray:
-    """Normalised pictures (N, C, H, W) as (N, H, W, C) in 0..1."""
-    import torch
-
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (run.info.mean, run.info.std))
-    return (x.cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    """The first images of a batch as read and, in ``x``, as augmented and regularized, both (N, H, W, C) in [0, 1]; labels."""
+    images = run.train.dataset
+    indices = next(run.train.indices(epoch, batch))[1][:count]
+    before = np.stack([images.center_crop(i, run.info.shape[1]) for i in indices]).astype(np.float32) / 255
+    return before, run.info.denormalized(x[: len(indices)]), images.labels[indices].tolist()

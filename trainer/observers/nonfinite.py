@@ -1,37 +1,38 @@
-"""Where numbers stop being numbers: the first layer of a pass whose output is not finite."""
+"""Where NaN and Inf come from: the first layer in a forward pass whose output is not finite."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
+import torch
+from torch import nn
 
-    from trainer.engine.run import Run
+from trainer.engine.evaluation import no_side_effects
+from trainer.engine.view import RunView
 
 
-def first_nonfinite(run: Run) -> str | None:
-    """The name of the first layer, in the order of the pass of the last batch, whose weights or output hold what is no finite
-    number; None where all are finite. Nothing of the model or the random numbers is changed.
+def first_nonfinite(view: RunView) -> str | None:
+    """The first layer, in the order of the forward pass of the last batch, whose weights or output are not all finite.
+
+    None if all are finite. Neither the model nor the random number generators change.
     """
-    import torch
-
-    from trainer.observers.no_side_effects import no_side_effects
-
-    found: list[str] = []
+    if view.batch is None:
+        return None
+    layers: list[str] = []
     with contextlib.ExitStack() as stack:
-        for name, module in run.model.named_modules():
+        for name, module in view.model.named_modules():
             if next(module.children(), None) is not None:
                 continue
 
-            def look(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
-                own = all(bool(p.isfinite().all()) for p in module.parameters())
-                if not found and not (own and isinstance(output, torch.Tensor) and bool(output.isfinite().all())):
-                    found.append(f"{name} ({type(module).__name__}{'' if own else ', in its weights'})")
+            def check_output(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+                finite_weights = all(bool(p.isfinite().all()) for p in module.parameters())
+                finite_output = isinstance(output, torch.Tensor) and bool(output.isfinite().all())
+                if not layers and not (finite_weights and finite_output):
+                    where = "" if finite_weights else ", in its weights"
+                    layers.append(f"{name} ({type(module).__name__}{where})")
 
-            stack.callback(module.register_forward_hook(look).remove)
-        stack.enter_context(no_side_effects(run))
-        assert run.batch is not None
-        run.model(run.batch[0][:32])
-    return found[0] if found else None
+            stack.callback(module.register_forward_hook(check_output).remove)
+        stack.enter_context(no_side_effects(view.model, view.precision))
+        view.model(view.batch[0][:32])
+    return layers[0] if layers else None

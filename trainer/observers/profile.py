@@ -1,56 +1,50 @@
-"""Where the time of some steps goes, as a trace for a browser."""
+"""A profile of some steps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from trainer.errors import check
-from trainer.observers import Observer
+from torch.profiler import ProfilerActivity, profile
 
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
+from trainer.engine.loop import synchronize
+from trainer.engine.observer import Observer
+from trainer.engine.view import RunView
+from trainer.files import write_text
+from trainer.observers.context import Context
+from trainer.observers.options import Profile
 
 
-@dataclass
-class Profile(Observer):
-    """Records ``steps`` steps after the first ``skip`` with torch's profiler: ``profile.json``, to be opened in chrome://tracing
-    or ui.perfetto.dev, and ``profile.txt``, the operations by their time. Recorded steps are slower.
+class ProfileObserver(Observer):
+    """Records ``steps`` steps after the first ``skip`` with torch's profiler.
+
+    Writes ``profile.json``, a trace for chrome://tracing or ui.perfetto.dev, and ``profile.txt``, the operations by time.
     """
 
-    skip: int = 10
-    steps: int = 10
+    def __init__(self, option: Profile, context: Context) -> None:
+        self.skip, self.steps = option.skip, option.steps
+        self.profiler: profile | None = None
 
-    def __post_init__(self) -> None:
-        check(self, skip=(self.skip >= 1, "must be >= 1 step"), steps=(self.steps >= 1, "must be >= 1"))
+    def on_fit_start(self, view: RunView) -> None:
+        self.start = view.step + self.skip
 
-    def on_fit_start(self, run: Run) -> None:
-        self.profiler: Any = None
-        self.begin = run.clock.step + self.skip
-
-    def on_step_end(self, run: Run) -> None:
-        if run.clock.step == self.begin and run.folder is not None:
-            from torch.profiler import ProfilerActivity, profile
-
-            kinds = [ProfilerActivity.CPU]
-            if run.precision.device.type == "cuda":
-                kinds.append(ProfilerActivity.CUDA)
-            self.profiler = profile(activities=kinds)
+    def on_step_end(self, view: RunView) -> None:
+        if view.step == self.start and view.folder is not None:
+            on_gpu = view.precision.device.type == "cuda"
+            self.profiler = profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu])
             self.profiler.start()
-        elif run.clock.step == self.begin + self.steps:
-            self._finish(run)
+        elif view.step == self.start + self.steps:
+            self._finish(view)
 
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        self._finish(run)
+    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+        self._finish(view)
 
-    def _finish(self, run: Run) -> None:
-        if self.profiler is None or run.folder is None:
+    def _finish(self, view: RunView) -> None:
+        if self.profiler is None or view.folder is None:
             return
-        from trainer.engine.loop import synchronise
-
-        synchronise(run)
+        synchronize(view.precision.device)
         self.profiler.stop()
-        self.profiler.export_chrome_trace(str(run.folder / "profile.json"))
-        by = "self_cuda_time_total" if run.precision.device.type == "cuda" else "self_cpu_time_total"
-        (run.folder / "profile.txt").write_text(self.profiler.key_averages().table(sort_by=by, row_limit=40))
+        self.profiler.export_chrome_trace(str(view.folder / "profile.json"))
+        order = "self_cuda_time_total" if view.precision.device.type == "cuda" else "self_cpu_time_total"
+        write_text(view.folder / "profile.txt", self.profiler.key_averages().table(sort_by=order, row_limit=40))
         self.profiler = None

@@ -1,28 +1,25 @@
-"""A page about the run, with its pictures, beside its other files."""
+"""A page about the run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from trainer.observers import Observer
-from trainer.run_dir import write_json
+from trainer.engine.observer import Observer
+from trainer.engine.view import RunView
+from trainer.observers.context import Context
+from trainer.observers.history_file import write_history
+from trainer.observers.options import Report
+from trainer.report import write_report
 
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
 
+class ReportObserver(Observer):
+    """Writes ``report.md``, ``report.html`` and their images when the run ends, also when it was interrupted or failed."""
 
-@dataclass
-class Report(Observer):
-    """Writes ``report.md``, ``report.html`` and their pictures when the run ends, also when it was interrupted or failed."""
+    def __init__(self, option: Report, context: Context) -> None:
+        pass
 
-    def on_fit_end(self, run: Run, result: dict[str, Any]) -> None:
-        if run.folder is not None:
-            from trainer.observers.history_file import HistoryFile
-            from trainer.report import write_report
-
-            HistoryFile().on_fit_start(
-                run
-            )  # the history's file, which the report reads, whether or not that observer is on
-            write_json(run.folder / "result.json", result)
-            write_report(run.folder)
+    def on_result(self, view: RunView, result: Mapping[str, Any]) -> None:
+        if view.folder is not None:
+            write_history(view.folder, view.history)  # the report reads it, also without the observer history_file
+            write_report(view.folder)

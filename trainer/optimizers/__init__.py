@@ -1,4 +1,4 @@
-"""Optimizers."""
+"""Optimizers: options, parameter groups, and update rules that torch does not have."""
 
 from trainer.optimizers.options import (
     SGD,
@@ -13,7 +13,6 @@ from trainer.optimizers.options import (
     Nesterov,
     Optimizer,
     RMSprop,
-    Rule,
     schedule_fits,
 )
 
@@ -30,6 +29,5 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "RMSprop",
-    "Rule",
     "schedule_fits",
 ]

@@ -1,274 +1,263 @@
-"""Optimizers: options with the peak rate and what belongs to it; the arithmetic is torch's, fused where it can be."""
+"""Options of the optimizers: the peak learning rate and the parameters of each update rule.
+
+Notation: w weights, g gradient, v velocity, m and G running means of g and g². All operations are elementwise.
+"""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from trainer.errors import ConfigError, Problem, check
+from pydantic import Field
+
+from trainer.errors import ConfigError, Problem
+from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, implemented_by, option
 
 if TYPE_CHECKING:
     import torch
 
     from trainer.schedules import Schedule
 
+LearningRate = Annotated[
+    PositiveFloat, Field(description="peak learning rate, which the schedule multiplies; auto = by a range test")
+]
+WeightDecay = Annotated[NonNegativeFloat, Field(description="weight decay; 0 = off")]
+MomentumCoefficient = Annotated[
+    float, Field(gt=0, lt=1, description="fraction of the velocity that is kept at each step")
+]
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+EpsilonInsideRoot = Annotated[
+    bool, Field(description="true = g / sqrt(G + eps); false = g / (sqrt(G) + eps), as in torch")
+]
 
-@dataclass(frozen=True, kw_only=True)
+
+@option
 class Optimizer:
-    """What all optimizers have: the peak rate ``lr`` (the schedule multiplies it), decay of the weights (not of biases
-    and norms, unless ``decay_all``), clipping of the gradient's norm (0 = off), and ``layer_decay``, the ratio of a
-    layer's rate to that of the layer above it (1 = all alike). ``bias_lr_mult`` is the rate of biases, those of norms included,
-    over that of weights (1 = all alike).
-    """
+    """The parameters that all optimizers share."""
 
-    lr: float = 0.1
-    weight_decay: float = 0.0
-    decay_all: bool = False
-    clip_norm: float = 0.0
-    layer_decay: float = 1.0
-    bias_lr_mult: float = 1.0
-    momentum_key: ClassVar[Literal["momentum", "betas"] | None] = None
+    lr: LearningRate = 0.1
+    weight_decay: WeightDecay = 0.0
+    decay_all: Annotated[bool, Field(description="whether biases and norms decay too")] = False
+    clip_norm: Annotated[NonNegativeFloat, Field(description="largest L2 norm of the whole gradient; 0 = off")] = 0.0
+    layer_decay: Annotated[
+        float,
+        Field(gt=0, le=1, description="learning rate of a layer divided by that of the layer after it; 1 = all equal"),
+    ] = 1.0
+    bias_lr_mult: Annotated[
+        PositiveFloat,
+        Field(description="learning rate of biases (also of those of norms) divided by that of weights; 1 = equal"),
+    ] = 1.0
 
-    def __post_init__(self) -> None:
-        check(
-            self,
-            lr=(self.lr > 0, "must be > 0"),
-            weight_decay=(self.weight_decay >= 0, "must be >= 0"),
-            clip_norm=(self.clip_norm >= 0, "must be >= 0; 0 = off"),
-            layer_decay=(0 < self.layer_decay <= 1, "must be in (0, 1]"),
-            bias_lr_mult=(self.bias_lr_mult > 0, "must be > 0; 1 = as all others"),
-        )
+    @property
+    def momentum_key(self) -> Literal["momentum", "betas"] | None:
+        """The key of torch's parameter groups that holds the momentum (``betas``: its first element), None if there is none."""
+        return None
 
     def kind(self, dimensions: int, is_head: bool) -> tuple[str, float]:
-        """A name for how a parameter is treated, and the ratio of its rate to that of its layer."""
+        """Return the name of the update rule for a parameter, and its learning rate relative to that of its layer."""
         return "", 1.0
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return the optimizer of the given parameter groups (see ``param_groups.parameter_groups``)."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class SGD(Optimizer):
-    """w ← w − lr·g."""
+    """Stochastic gradient descent: w ← w − lr·g (Robbins & Monro 1951)."""
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        import torch
-
-        return torch.optim.SGD(groups, lr=self.lr, fused=True)
+    build = implemented_by("trainer.optimizers.build:sgd")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Momentum(Optimizer):
-    """v ← momentum·v + g; w ← w − lr·v (Polyak 1964). ``momentum`` 0 is plain SGD."""
+    """SGD with momentum: v ← momentum·v + g; w ← w − lr·v (Polyak 1964)."""
 
-    lr: float = 0.05
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
+    lr: LearningRate = 0.05
+    momentum: MomentumCoefficient = 0.9
+    weight_decay: WeightDecay = 5e-4
     nesterov: ClassVar[bool] = False
-    momentum_key = "momentum"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, momentum=(0 < self.momentum < 1, "must be in (0, 1); optimizer=sgd has none"))
+    @property
+    def momentum_key(self) -> Literal["momentum", "betas"] | None:
+        return "momentum"
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        import torch
-
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+    build = implemented_by("trainer.optimizers.build:momentum")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Nesterov(Momentum):
-    """Momentum with the gradient taken ahead, at w − lr·momentum·v (Nesterov 1983), in torch's form, which keeps the point
-    ahead as the weights. The lecture's slide prints w + momentum·v beside this sign of v, which diverges.
+    """Momentum with the gradient at the look-ahead point w − lr·momentum·v (Nesterov 1983).
+
+    As in torch, the weights that are stored are those of the look-ahead point: v ← momentum·v + g; w ← w − lr·(g + momentum·v).
     """
 
     nesterov: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class Adam(Optimizer):
-    """m ← β₁m + (1−β₁)g; G ← β₂G + (1−β₂)g²; w ← w − lr·m̂/(√Ĝ + eps), bias-corrected (Kingma & Ba 2014)."""
+    """Adam (Kingma & Ba 2014, arXiv:1412.6980): steps scaled by bias-corrected moments of the gradient.
 
-    lr: float = 0.001
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    momentum_key = "betas"
+    m ← β₁·m + (1 − β₁)·g; G ← β₂·G + (1 − β₂)·g²; w ← w − lr·m̂/(√Ĝ + eps), with m̂ = m/(1 − β₁ᵗ) and Ĝ = G/(1 − β₂ᵗ).
+    """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self,
-            betas=(all(0 <= b < 1 for b in self.betas), "must both be in [0, 1)"),
-            eps=(self.eps > 0, "must be > 0"),
-        )
+    lr: LearningRate = 0.001
+    betas: Annotated[
+        tuple[DecayRate, DecayRate], Field(description="decay rates of the running means of g and of g^2")
+    ] = (0.9, 0.999)
+    eps: Annotated[PositiveFloat, Field(description="added in the denominator for numerical stability")] = 1e-8
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        import torch
+    @property
+    def momentum_key(self) -> Literal["momentum", "betas"] | None:
+        return "betas"
 
-        return torch.optim.Adam(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+    build = implemented_by("trainer.optimizers.build:adam")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
 class AdamW(Adam):
-    """Adam whose weight decay does not pass through the moments: w ← w − lr·weight_decay·w besides (Loshchilov 2017)."""
+    """Adam with decoupled weight decay: w ← w − lr·weight_decay·w in addition (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
 
-    weight_decay: float = 0.01
+    lr: LearningRate = 0.001
+    weight_decay: WeightDecay = 0.01
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        import torch
-
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+    build = implemented_by("trainer.optimizers.build:adamw")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule(Optimizer):
-    """A class of ``torch.optim`` with its own arguments, for rules that torch has and that need nothing from us."""
-
-    def arguments(self) -> dict[str, Any]:
-        return {}
-
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        import torch
-
-        return getattr(torch.optim, type(self).__name__)(groups, lr=self.lr, **self.arguments())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adadelta(Rule):
-    """G ← rho·G + (1−rho)g²; Δ = g·√(D + eps)/√(G + eps); D ← rho·D + (1−rho)Δ²; w ← w − lr·Δ (Zeiler 2012)."""
-
-    lr: float = 1.0
-    rho: float = 0.9
-    eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, rho=(0 <= self.rho < 1, "must be in [0, 1)"), eps=(self.eps > 0, "must be > 0"))
-
-    def arguments(self) -> dict[str, Any]:
-        return {"rho": self.rho, "eps": self.eps}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adagrad(Optimizer):
-    """G ← G + g²; w ← w − lr·g/√(G + eps) (Duchi 2011), eps inside the root as in the lecture;
-    ``epsilon_inside_root`` false is torch's w − lr·g/(√G + eps).
-    """
-
-    lr: float = 0.01
-    eps: float = 1e-8
-    epsilon_inside_root: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, eps=(self.eps > 0, "must be > 0"))
-
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        import torch
-
-        from trainer.optimizers import rules
-
-        if self.epsilon_inside_root:
-            return rules.Adagrad(groups, lr=self.lr, eps=self.eps)
-        return torch.optim.Adagrad(groups, lr=self.lr, eps=self.eps, foreach=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RMSprop(Optimizer):
-    """G ← gamma·G + (1 − gamma)·g²; w ← w − lr·g/√(G + eps) (Hinton 2012), eps inside the root as in the lecture;
-    ``epsilon_inside_root`` false is torch's w − lr·g/(√G + eps).
-    """
-
-    lr: float = 0.001
-    gamma: float = 0.9
-    eps: float = 1e-8
-    epsilon_inside_root: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, gamma=(0 <= self.gamma < 1, "must be in [0, 1)"), eps=(self.eps > 0, "must be > 0"))
-
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        import torch
-
-        from trainer.optimizers import rules
-
-        if self.epsilon_inside_root:
-            return rules.RMSprop(groups, lr=self.lr, gamma=self.gamma, eps=self.eps)
-        return torch.optim.RMSprop(groups, lr=self.lr, alpha=self.gamma, eps=self.eps, foreach=True)
-
-
-@dataclass(frozen=True, kw_only=True)
+@option
 class AdamUncorrected(Adam):
-    """m ← β₁m + (1−β₁)g; G ← β₂G + (1−β₂)g²; w ← w − lr·m/√(G + eps): the lecture's "almost Adam", without bias
-    correction, so that the first steps are (1−β₁)/√(1−β₂) times Adam's: about 3.2 with the usual betas.
+    """Adam without bias correction, and with eps inside the root.
+
+    m ← β₁·m + (1 − β₁)·g; G ← β₂·G + (1 − β₂)·g²; w ← w − lr·m/√(G + eps). The first steps are (1 − β₁)/√(1 − β₂) times as
+    long as Adam's, about 3.2 times with the default betas. Source: "almost Adam" of Pedersen, "Training Convolutional Neural
+    Networks, part 2" (lecture).
     """
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        from trainer.optimizers import rules
-
-        return rules.AdamUncorrected(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+    build = implemented_by("trainer.optimizers.build:adam_uncorrected")
 
 
-@dataclass(frozen=True, kw_only=True)
+@option
+class Adadelta(Optimizer):
+    """Adadelta: steps scaled by the ratio of running means of squared steps and gradients (Zeiler 2012, arXiv:1212.5701).
+
+    G ← rho·G + (1 − rho)·g²; Δ = g·√(D + eps)/√(G + eps); D ← rho·D + (1 − rho)·Δ²; w ← w − lr·Δ.
+    """
+
+    lr: LearningRate = 1.0
+    rho: Annotated[DecayRate, Field(description="decay rate of the running means of squared gradients and steps")] = 0.9
+    eps: Annotated[PositiveFloat, Field(description="added to both running means, inside the roots")] = 1e-6
+
+    build = implemented_by("trainer.optimizers.build:adadelta")
+
+
+@option
+class Adagrad(Optimizer):
+    """Adagrad: steps scaled by the sum of squared gradients (Duchi et al. 2011).
+
+    G ← G + g²; w ← w − lr·g/√(G + eps), or w ← w − lr·g/(√G + eps) if not epsilon_inside_root.
+    """
+
+    lr: LearningRate = 0.01
+    eps: Annotated[PositiveFloat, Field(description="added to the sum of squares G, or to its root")] = 1e-8
+    epsilon_inside_root: EpsilonInsideRoot = True
+
+    build = implemented_by("trainer.optimizers.build:adagrad")
+
+
+@option
+class RMSprop(Optimizer):
+    """RMSprop: steps scaled by the running mean of squared gradients (Hinton 2012, Coursera lecture 6e).
+
+    G ← gamma·G + (1 − gamma)·g²; w ← w − lr·g/√(G + eps), or w ← w − lr·g/(√G + eps) if not epsilon_inside_root.
+    """
+
+    lr: LearningRate = 0.001
+    gamma: Annotated[DecayRate, Field(description="decay rate of the running mean of squared gradients")] = 0.9
+    eps: Annotated[PositiveFloat, Field(description="added to the mean of squares G, or to its root")] = 1e-8
+    epsilon_inside_root: EpsilonInsideRoot = True
+
+    build = implemented_by("trainer.optimizers.build:rmsprop")
+
+
+@option
 class Muon(Optimizer):
-    """Momentum whose matrix is made orthogonal, for all weights but the last layer's; biases, norms and the last layer go
-    by Nesterov's momentum with the rate lr·``rest`` (Jordan 2024). ``steps`` of Newton-Schulz iteration.
+    """Muon: momentum whose matrix is orthogonalized by Newton-Schulz iteration (Jordan 2024).
+
+    The rule applies to matrices and convolution kernels except those of the last layer; biases, norms and the last layer are
+    updated by Nesterov momentum with the learning rate rest·lr. Equations: ``trainer.optimizers.rules.Muon``.
     """
 
-    lr: float = 0.02
-    momentum: float = 0.95
-    steps: int = 5
-    rest: float = 1.0
-    momentum_key = "momentum"
+    lr: LearningRate = 0.02
+    momentum: MomentumCoefficient = 0.95
+    steps: Annotated[PositiveInt, Field(description="Newton-Schulz iterations")] = 5
+    rest: Annotated[
+        PositiveFloat, Field(description="learning rate of biases, norms and the last layer divided by lr")
+    ] = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self,
-            momentum=(0 < self.momentum < 1, "must be in (0, 1)"),
-            steps=(self.steps >= 1, "must be >= 1"),
-            rest=(self.rest > 0, "must be > 0, a share of lr"),
-        )
+    @property
+    def momentum_key(self) -> Literal["momentum", "betas"] | None:
+        return "momentum"
 
     def kind(self, dimensions: int, is_head: bool) -> tuple[str, float]:
         return ("rest", self.rest) if is_head or dimensions < 2 else ("matrix", 1.0)
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        from trainer.optimizers import rules
-
-        return rules.Muon(groups, lr=self.lr, momentum=self.momentum, steps=self.steps)
+    build = implemented_by("trainer.optimizers.build:muon")
 
 
+@option
 class ExternalOptimizer(Optimizer):
-    """Any optimizer class with torch's interface, named by ``_target_`` in a user's option file."""
+    """An optimizer class with torch's interface that is not one of ours, with the arguments given in the config."""
 
-    @staticmethod
-    def wrap(target: Any, arguments: dict[str, Any]) -> Optimizer:
-        """The class as an option: ``lr`` and ``weight_decay`` are read from its arguments."""
-        parameters = inspect.signature(target).parameters
+    # All parameters are keywords, which pyright does not see through ``option``.
+    target: Callable[..., Any]  # pyright: ignore[reportGeneralTypeIssues]
+    arguments: dict[str, Any]  # pyright: ignore[reportGeneralTypeIssues]
+
+    @classmethod
+    def wrap(cls, target: Callable[..., Any], arguments: dict[str, Any]) -> ExternalOptimizer:
+        """Return the option for a class; ``lr`` (required) and ``weight_decay`` are taken from its arguments.
+
+        Raises:
+            ConfigError: ``lr`` or ``weight_decay`` is missing or out of range.
+        """
         if "lr" not in arguments:
-            raise ConfigError(
-                Problem("optimizer.lr", None, "must be given: it is the peak rate that schedules multiply")
-            )
-        option = ExternalOptimizer(lr=float(arguments["lr"]), weight_decay=float(arguments.get("weight_decay", 0.0)))
-        object.__setattr__(option, "build", lambda groups: target(groups, **arguments))
-        key = next((k for k in ("momentum", "betas") if k in parameters), None)
-        object.__setattr__(option, "momentum_key", key)
-        return option
+            text = "must be given: it is the peak learning rate, which the schedule multiplies"
+            raise ConfigError(Problem("optimizer.lr", None, text))
+        lr, weight_decay = arguments["lr"], arguments.get("weight_decay", 0.0)
+        problems = []
+        if not (_is_number(lr) and lr > 0):
+            problems.append(Problem("optimizer.lr", lr, "must be a number > 0"))
+        if not (_is_number(weight_decay) and weight_decay >= 0):
+            problems.append(Problem("optimizer.weight_decay", weight_decay, "must be a number >= 0"))
+        if problems:
+            raise ConfigError(*problems)
+        return cls(lr=float(lr), weight_decay=float(weight_decay), target=target, arguments=arguments)
+
+    @property
+    def momentum_key(self) -> Literal["momentum", "betas"] | None:
+        names = inspect.signature(self.target).parameters
+        return "momentum" if "momentum" in names else "betas" if "betas" in names else None
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return self.target(groups, **self.arguments)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def schedule_fits(schedule: Schedule, option: Optimizer) -> str | None:
-    """Why a schedule cannot go with an optimizer, in words; None where it can.
+    """Return why a schedule cannot be combined with an optimizer, or None if it can.
 
     >>> from trainer.schedules import Constant, OneCycle
     >>> schedule_fits(Constant(), SGD()), schedule_fits(OneCycle(total=1), Momentum())
     (None, None)
     >>> schedule_fits(OneCycle(total=1), SGD())
-    'one_cycle moves the momentum, and this optimizer has none: optimizer=momentum, or schedule=cosine'
+    'OneCycle moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine'
     """
-    if schedule.momentum_at(0.0) is None or option.momentum_key is not None:
+    moving = next((factor for factor in schedule.factors() if factor.moves_momentum), None)
+    if moving is None or option.momentum_key is not None:
         return None
-    return "one_cycle moves the momentum, and this optimizer has none: optimizer=momentum, or schedule=cosine"
+    name = type(moving).__name__
+    return f"{name} moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine"

@@ -1,4 +1,4 @@
-"""Parameters in groups that share a rate and a decay."""
+"""Parameter groups: parameters that share a learning rate, a weight decay and an update rule."""
 
 from __future__ import annotations
 
@@ -11,54 +11,64 @@ from torch.nn import Parameter
 from trainer.optimizers.options import Optimizer
 from trainer.optimizers.rules import MultiTensor
 
-Layers = list[list[tuple[str, Parameter]]]
+Layers = list[list[tuple[str, Parameter]]]  # the named parameters of each layer, from the first layer to the last
 
 
-def parameter_groups(layers: Layers, option: Optimizer, span: float = 1.0) -> list[dict[str, Any]]:
-    """Groups for an optimizer: weights decay, biases and norms do not (unless ``decay_all``); layer i of L has the ratio
-    layer_decay^(L−1−i) · span^(−(L−1−i)/(L−1)) of the peak rate, its biases bias_lr_mult times that. Parameters that are frozen
-    are left out.
+def parameter_groups(layers: Layers, option: Optimizer, lr_ratio: float = 1.0) -> list[dict[str, Any]]:
+    """Return torch's parameter groups of all parameters that are not frozen.
+
+    Weights decay; biases and norms do not unless ``decay_all``. The learning rate of layer i of L (from 0) is the peak
+    learning rate times layer_decay^(L−1−i) · lr_ratio^(−(L−1−i)/(L−1)), where ``lr_ratio`` is the learning rate of the
+    last layer divided by that of the first one. Biases have ``bias_lr_mult`` times the learning rate of their layer.
+    The key ``ratio`` of a group holds its learning rate divided by the peak learning rate.
     """
     groups: dict[tuple[float, float, str], dict[str, Any]] = {}
     for depth, layer in enumerate(layers):
-        above = len(layers) - 1 - depth
-        ratio = option.layer_decay**above * span ** (-above / max(len(layers) - 1, 1))
+        layers_after = len(layers) - 1 - depth
+        layer_ratio = option.layer_decay**layers_after * lr_ratio ** (-layers_after / max(len(layers) - 1, 1))
         for name, parameter in layer:
             if not parameter.requires_grad:
                 continue
             decay = option.weight_decay if parameter.ndim > 1 or option.decay_all else 0.0
-            kind, share = option.kind(parameter.ndim, depth == len(layers) - 1)
-            own = ratio * share * (option.bias_lr_mult if name.rpartition(".")[2] == "bias" else 1.0)
-            group = groups.setdefault(
-                (own, decay, kind),
-                {"params": [], "lr": option.lr * own, "weight_decay": decay, "ratio": own, "name": name, "kind": kind},
-            )
-            group["params"].append(parameter)
+            kind, kind_ratio = option.kind(parameter.ndim, depth == len(layers) - 1)
+            ratio = layer_ratio * kind_ratio * (option.bias_lr_mult if name.rpartition(".")[2] == "bias" else 1.0)
+            initial = {
+                "params": [],
+                "lr": option.lr * ratio,
+                "weight_decay": decay,
+                "ratio": ratio,
+                "name": name,
+                "kind": kind,
+            }
+            groups.setdefault((ratio, decay, kind), initial)["params"].append(parameter)
     return list(groups.values())
 
 
-def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Let each group step by its ratio of ``rate``: in place where a recorded step reads it from the device.
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of each group to ``lr`` times its ratio; in place if it is a tensor, which a CUDA graph reads.
 
     >>> optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "ratio": 0.5}], lr=1.0)
-    >>> set_rate(optimizer, 0.1)
+    >>> set_lr(optimizer, 0.1)
     >>> optimizer.param_groups[0]["lr"]
     0.05
     """
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate * group["ratio"])
+            group["lr"].fill_(lr * group["ratio"])
         else:
-            group["lr"] = rate * group["ratio"]
+            group["lr"] = lr * group["ratio"]
 
 
-def can_be_recorded(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer's step can read its rate from the device: torch's fused ones and our own rules can."""
+def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether the step can be captured in a CUDA graph, that is, can read its learning rate from the device.
+
+    torch's fused optimizers and the rules of ``trainer.optimizers.rules`` can.
+    """
     return isinstance(optimizer, MultiTensor) or all(group.get("fused") for group in optimizer.param_groups)
 
 
 def portable(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state with its rates as numbers, whatever recorded its step."""
+    """Return an optimizer's state dict with learning rates as numbers, so that it can be loaded with and without CUDA graphs."""
     for group in state["param_groups"]:
         group["lr"] = float(group["lr"])
         if group.get("capturable"):

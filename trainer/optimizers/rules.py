@@ -1,6 +1,6 @@
-"""Rules that torch does not have in the form wanted here, by torch's multi-tensor operations."""
+"""Update rules that torch does not have in this form, implemented with torch's multi-tensor operations."""
 
-# torch does not export its multi-tensor operations, though its own optimizers are made of them.
+# torch does not export its multi-tensor operations, although its own optimizers consist of them.
 # pyright: reportPrivateImportUsage=false
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ Tensors = list[Tensor]
 
 
 class MultiTensor(torch.optim.Optimizer):
-    """What the rules share: per group, all parameters with a gradient go through ``update`` at once.
+    """Base class of the rules: ``update`` processes all parameters of a group that have a gradient at once.
 
-    A group's ``lr`` is a number, or a tensor on the device where a recorded step reads it.
+    The ``lr`` of a group is a number, or a tensor on the device if the step is captured in a CUDA graph.
     """
 
-    slots: tuple[str, ...] = ()  # names of the running tensors of each parameter, zero at the beginning
+    slots: tuple[str, ...] = ()  # names of the state tensors of each parameter, initially zero
 
     def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
+        """Update the parameters of a group and their state tensors in place."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -42,7 +43,7 @@ class MultiTensor(torch.optim.Optimizer):
 
 
 class Adagrad(MultiTensor):
-    """G ← G + g²; w ← w − lr·g/√(G + eps): the lecture's form, with eps inside the root."""
+    """Adagrad with eps inside the root: G ← G + g²; w ← w − lr·g/√(G + eps)."""
 
     slots = ("square",)
 
@@ -52,11 +53,11 @@ class Adagrad(MultiTensor):
     def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         (square,) = slots
         torch._foreach_addcmul_(square, grads, grads)
-        _step_by_root(params, grads, square, group)
+        _scaled_step(params, grads, square, group)
 
 
 class RMSprop(MultiTensor):
-    """G ← gamma·G + (1 − gamma)·g²; w ← w − lr·g/√(G + eps): the lecture's form, with eps inside the root."""
+    """RMSprop with eps inside the root: G ← gamma·G + (1 − gamma)·g²; w ← w − lr·g/√(G + eps)."""
 
     slots = ("square",)
 
@@ -69,11 +70,11 @@ class RMSprop(MultiTensor):
         (square,) = slots
         torch._foreach_mul_(square, group["gamma"])
         torch._foreach_addcmul_(square, grads, grads, 1 - group["gamma"])
-        _step_by_root(params, grads, square, group)
+        _scaled_step(params, grads, square, group)
 
 
 class AdamUncorrected(MultiTensor):
-    """m ← β₁m + (1 − β₁)g; G ← β₂G + (1 − β₂)g²; w ← w − lr·m/√(G + eps): no bias correction, eps inside the root."""
+    """Adam without bias correction: m ← β₁·m + (1 − β₁)·g; G ← β₂·G + (1 − β₂)·g²; w ← w − lr·m/√(G + eps)."""
 
     slots = ("mean", "square")
 
@@ -89,15 +90,15 @@ class AdamUncorrected(MultiTensor):
 
     def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         mean, square = slots
-        first, second = group["betas"]
-        torch._foreach_lerp_(mean, grads, 1 - first)
-        torch._foreach_mul_(square, second)
-        torch._foreach_addcmul_(square, grads, grads, 1 - second)
-        _step_by_root(params, mean, square, group)
+        beta1, beta2 = group["betas"]
+        torch._foreach_lerp_(mean, grads, 1 - beta1)
+        torch._foreach_mul_(square, beta2)
+        torch._foreach_addcmul_(square, grads, grads, 1 - beta2)
+        _scaled_step(params, mean, square, group)
 
 
-def _step_by_root(params: Tensors, direction: Tensors, square: Tensors, group: dict[str, Any]) -> None:
-    """w ← w − lr·direction/√(square + eps)."""
+def _scaled_step(params: Tensors, direction: Tensors, square: Tensors, group: dict[str, Any]) -> None:
+    """Update in place: w ← w − lr·direction/√(square + eps)."""
     root = torch._foreach_add(square, group["eps"])
     torch._foreach_sqrt_(root)
     if isinstance(group["lr"], Tensor):
@@ -107,18 +108,21 @@ def _step_by_root(params: Tensors, direction: Tensors, square: Tensors, group: d
         torch._foreach_addcdiv_(params, direction, root, -group["lr"])
 
 
-def _descend(params: Tensors, directions: Tensors, rate: float | Tensor) -> None:
-    """w ← w − rate·direction."""
-    if isinstance(rate, Tensor):
-        torch._foreach_sub_(params, torch._foreach_mul(directions, rate))
+def _step(params: Tensors, directions: Tensors, lr: float | Tensor) -> None:
+    """Update in place: w ← w − lr·direction."""
+    if isinstance(lr, Tensor):
+        torch._foreach_sub_(params, torch._foreach_mul(directions, lr))
     else:
-        torch._foreach_add_(params, directions, alpha=-rate)
+        torch._foreach_add_(params, directions, alpha=-lr)
 
 
 class Muon(MultiTensor):
-    """Momentum made orthogonal: v ← momentum·v + (1 − momentum)·g; w ← w − lr·√max(1, rows/columns)·O(v'), with v' the
-    look-ahead and O its nearest orthogonal matrix, by ``steps`` Newton-Schulz steps (Jordan 2024). Kernels are matrices of
-    one row a filter. Groups whose ``kind`` is not ``matrix`` go by Nesterov's momentum.
+    """Muon (Jordan 2024): orthogonalized Nesterov momentum.
+
+    v ← momentum·v + (1 − momentum)·g; w ← w − lr·√max(1, rows/columns)·O(u), where u = (1 − momentum)·g + momentum·v is the
+    look-ahead and O(u) is approximately the nearest orthogonal matrix, computed by ``steps`` Newton-Schulz iterations. A
+    convolution kernel is a matrix with one row per filter. Weight decay is decoupled. Groups whose ``kind`` is not ``matrix`` are
+    updated by plain Nesterov momentum.
     """
 
     slots = ("velocity",)
@@ -131,27 +135,29 @@ class Muon(MultiTensor):
 
     def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         (velocity,) = slots
-        rate, share = group["lr"], group["momentum"]
+        lr, momentum = group["lr"], group["momentum"]
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - rate * group["weight_decay"])
+            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
         if group["kind"] != "matrix":
-            torch._foreach_mul_(velocity, share)
+            torch._foreach_mul_(velocity, momentum)
             torch._foreach_add_(velocity, grads)
-            _descend(params, list(torch._foreach_add(grads, velocity, alpha=share)), rate)
+            _step(params, list(torch._foreach_add(grads, velocity, alpha=momentum)), lr)
             return
-        torch._foreach_lerp_(velocity, grads, 1 - share)
-        for p, ahead in zip(params, torch._foreach_lerp(grads, velocity, share), strict=True):
-            matrix = ahead.reshape(len(ahead), -1)
+        torch._foreach_lerp_(velocity, grads, 1 - momentum)
+        for p, look_ahead in zip(params, torch._foreach_lerp(grads, velocity, momentum), strict=True):
+            matrix = look_ahead.reshape(len(look_ahead), -1)
             scale = math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1]))
-            _descend([p], [orthogonal(matrix, group["steps"]).view_as(p)], rate * scale)
+            _step([p], [orthogonalize(matrix, group["steps"]).view_as(p)], lr * scale)
 
 
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the orthogonal factor U·Vᵀ of ``matrix`` = U·S·Vᵀ, singular values between .7 and 1.2, by Newton-Schulz
-    iteration with the quintic of Jordan 2024; on a GPU in bf16.
+def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Return approximately the orthogonal factor U·Vᵀ of ``matrix`` = U·S·Vᵀ (singular value decomposition).
 
-    >>> found = torch.linalg.svdvals(orthogonal(torch.diag(torch.tensor([1.0, 0.1]))))
-    >>> bool((found > 0.6).all() and (found < 1.3).all())
+    The singular values of the result are between about 0.7 and 1.2. Computed by Newton-Schulz iteration with the quintic
+    polynomial of Jordan 2024, on a GPU in bf16.
+
+    >>> singular_values = torch.linalg.svdvals(orthogonalize(torch.diag(torch.tensor([1.0, 0.1]))))
+    >>> bool((singular_values > 0.6).all() and (singular_values < 1.3).all())
     True
     """
     a, b, c = 3.4445, -4.7750, 2.0315

@@ -1,16 +1,15 @@
-"""Regularizers."""
+"""Regularizers: methods that reduce the gap between training and test accuracy."""
 
+from trainer.regularizers.base import Chain, Regularizer
 from trainer.regularizers.options import (
     L1,
     L2,
-    Chain,
     Cutmix,
     Cutout,
     Dropout,
     EarlyStopping,
     LabelSmoothing,
     Mixup,
-    Regularizer,
     SoftSharing,
     StochasticDepth,
 )

@@ -1,7 +1,8 @@
-"""Schedules: pure functions from time (and, for ``Plateau``, history) to a multiplier of the peak rate.
+"""Learning rate schedules: pure functions from time (and, for ``Plateau``, history) to a multiplier of the peak learning rate.
 
-``t`` is in epochs since the phase began; the loop writes ``lr · schedule(t, history)`` into the optimizer at every step.
-A schedule has no state, so it can be drawn before training and resumes by being asked again. Several multiply together.
+Time ``t`` is measured in epochs from the start of the phase. The training loop writes ``lr · schedule(t, history)`` into the
+optimizer before every step. A schedule has no state: it can be plotted before training, and resuming needs no checkpoint of it.
+Several schedules are multiplied (``Product``).
 """
 
 from trainer.schedules.base import Product, Schedule, Timed, curve

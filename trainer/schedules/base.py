@@ -1,54 +1,68 @@
-"""What all schedules have in common, and several at once."""
+"""The interface of schedules, their product, and what several of them share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
-from trainer.errors import check
+from pydantic import Field
+
 from trainer.history import History
+from trainer.parameters import PositiveFloat, option
+
+Floor = Annotated[float, Field(ge=0, lt=1, description="lowest multiplier of the peak learning rate")]
+Factor = Annotated[
+    float, Field(gt=0, le=1, description="what the learning rate is multiplied by at each drop; 1 = constant")
+]
 
 
-@dataclass(frozen=True)
 class Schedule:
-    """What all schedules have in common: time to multiplier, and where their cycles end."""
+    """A function from time to a multiplier of the peak learning rate, in [0, 1]."""
+
+    moves_momentum: ClassVar[bool] = False  # whether ``momentum_at`` returns a number
 
     def __call__(self, t: float, history: History | None = None) -> float:
+        """Return the multiplier at time ``t`` (epochs since the start of the phase)."""
         raise NotImplementedError
 
     def momentum_at(self, t: float) -> float | None:
-        """The optimizer's momentum (or beta1) at time ``t``; None where the schedule leaves it alone."""
+        """Return the optimizer's momentum (Adam's beta1) at time ``t``; None if the schedule leaves it unchanged."""
         return None
 
     def cycle_ends(self, total: float) -> list[float]:
-        """The times up to ``total`` at which a cycle ends, that is, where a snapshot is worth keeping."""
+        """Return the times up to ``total`` at which a cycle ends, where a snapshot ensemble takes its members."""
         return []
 
     def over(self, total: float) -> Schedule:
-        """The same schedule for a phase of ``total`` epochs: fills ``total`` where it was left open."""
-        return replace(self, total=total) if getattr(self, "total", 0) is None else self  # pyright: ignore[reportCallIssue]
+        """Return the schedule for a phase of ``total`` epochs, which is its length unless it has one of its own."""
+        return self
+
+    def factors(self) -> tuple[Schedule, ...]:
+        """Return the schedules that are multiplied: the schedule itself unless it is a product."""
+        return (self,)
 
 
-@dataclass(frozen=True)
+@option(kw_only=False)
 class Timed(Schedule):
-    """A schedule that goes by the share of the phase that is over; beyond the end it stays where it ended."""
+    """A schedule that depends on the fraction of the phase completed; after the end it keeps its last value."""
 
-    total: float | None = None
+    total: Annotated[PositiveFloat | None, Field(description="length in epochs; null = length of the phase")] = None
 
-    def __post_init__(self) -> None:
-        check(self, total=(self.total is None or self.total > 0, "must be > 0 epochs, or null for the phase's length"))
-
-    def share(self, t: float) -> float:
-        """t / total, from 0 to 1."""
+    def progress(self, t: float) -> float:
+        """Return the fraction of the phase completed, t/total, clipped to [0, 1]."""
         if self.total is None:
-            raise ValueError(f"{type(self).__name__}.total is open: say schedule.over(epochs) first")
+            raise ValueError(f"{type(self).__name__}.total is null: call schedule.over(epochs) first")
         return min(max(t / self.total, 0.0), 1.0)
+
+    def over(self, total: float) -> Schedule:
+        return replace(self, total=total) if self.total is None else self  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
 class Product(Schedule):
-    """Several schedules at once: m(t) = Π mᵢ(t); none at all is constant. Warm-up, cycles and decay are such a product.
+    """The product of schedules: m(t) = Π mᵢ(t), such as warmup times decay; the empty product is constant.
 
     >>> from trainer.schedules import Step, Warmup
     >>> Product((Warmup(epochs=2, start=0.0), Step(every=1, factor=0.5)))(1.0)
@@ -69,9 +83,12 @@ class Product(Schedule):
     def over(self, total: float) -> Product:
         return Product(tuple(schedule.over(total) for schedule in self.schedules))
 
+    def factors(self) -> tuple[Schedule, ...]:
+        return tuple(factor for schedule in self.schedules for factor in schedule.factors())
+
 
 def curve(schedule: Callable[[float], float], total: float, points: int = 200) -> tuple[list[float], list[float]]:
-    """Times and multipliers for a drawing, both ends included.
+    """Return equally spaced times from 0 to ``total`` (both included) and the multipliers there, for plotting.
 
     >>> curve(lambda t: 1 - t / 2, 2, points=3)
     ([0.0, 1.0, 2.0], [1.0, 0.5, 0.0])
@@ -81,19 +98,9 @@ def curve(schedule: Callable[[float], float], total: float, points: int = 200) -
 
 
 def multiples(length: float, total: float) -> list[float]:
-    """The multiples of ``length`` from the first to ``total``.
+    """Return the positive multiples of ``length`` up to ``total``.
 
     >>> multiples(2.0, 6.0)
     [2.0, 4.0, 6.0]
     """
     return [length * i for i in range(1, math.floor(total / length + 1e-9) + 1)]
-
-
-def factor_rule(value: float) -> tuple[bool, str]:
-    """Whether a factor is one, with the words for one that is not, as ``check`` takes them."""
-    return 0 < value <= 1, "must be in (0, 1]"
-
-
-def floor_rule(value: float) -> tuple[bool, str]:
-    """Whether a floor is one, with the words for one that is not, as ``check`` takes them."""
-    return 0 <= value < 1, "must be in [0, 1), a share of the peak rate"

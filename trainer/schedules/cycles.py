@@ -1,43 +1,51 @@
-"""Schedules that rise and fall: once, or again and again."""
+"""Schedules that rise and fall, once or periodically."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from trainer.errors import check
 from trainer.history import History
-from trainer.schedules.base import Schedule, Timed, floor_rule, multiples
+from trainer.parameters import PositiveFloat, option
+from trainer.schedules.base import Floor, Schedule, Timed, multiples
 
 
-@dataclass(frozen=True)
+@option(kw_only=False)
 class CLR(Schedule):
-    """A triangular wave between ``floor`` and 1 (Smith 2015, arXiv:1506.01186); momentum is not touched.
+    """Cyclical learning rates: a triangular wave between ``floor`` and 1 (Smith 2015, arXiv:1506.01186).
 
-    m(t) = floor + (1 − floor)·a(t)·max(0, 1 − |t/step_size − 2·c + 1|), where c = ⌊1 + t/(2·step_size)⌋ counts cycles and
-    the amplitude a(t) is 1 (``triangular``), 2^(1−c) (``triangular2``) or gamma^t (``exp_range``, t in epochs).
-    ``step_size`` is half a cycle in epochs: 2 to 8 in the paper, which also wants training to end at the low rate.
+    m(t) = floor + (1 − floor)·a(t)·max(0, 1 − |t/step_size − 2·c + 1|), where c = ⌊1 + t/(2·step_size)⌋ counts the cycles
+    from 1, and the amplitude a(t) is 1 (policy ``triangular``), 2^(1−c) (``triangular2``) or gamma^t (``exp_range``, t in
+    epochs). The momentum is not changed. The paper lets training end at the end of a cycle.
 
     >>> [CLR(step_size=2, floor=0.25)(t) for t in (0, 1, 2, 3, 4)]
     [0.25, 0.625, 1.0, 0.625, 0.25]
     >>> [CLR(step_size=2, floor=0.0, policy="triangular2")(t) for t in (2, 6)]
     [1.0, 0.5]
+    >>> [CLR(step_size=2, floor=0.0, policy="exp_range", gamma=0.5)(t) for t in (2, 6)]
+    [0.25, 0.015625]
     """
 
-    step_size: float = 2.5
-    floor: float = 1 / 6
-    policy: str = "triangular"
-    gamma: float = 1.0
-
-    def __post_init__(self) -> None:
-        known = ("triangular", "triangular2", "exp_range")
-        check(
-            self,
-            step_size=(self.step_size > 0, "must be > 0 epochs"),
-            floor=floor_rule(self.floor),
-            policy=(self.policy in known, f"must be one of {', '.join(known)}"),
-            gamma=(0 < self.gamma <= 1, "must be in (0, 1]"),
-        )
+    step_size: Annotated[
+        PositiveFloat,
+        Field(description="half a cycle in epochs; the paper uses 2 to 8 and ends training at the end of a cycle"),
+    ] = 2.5
+    floor: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="lowest multiplier of the peak learning rate; auto (in schedule.clr) = by a range test",
+        ),
+    ] = 1 / 6  # 0.001 to 0.006 in the paper
+    policy: Annotated[
+        Literal["triangular", "triangular2", "exp_range"],
+        Field(description="amplitude is 1, 2^(1 - cycle) or gamma^t"),
+    ] = "triangular"
+    gamma: Annotated[float, Field(gt=0, le=1, description="factor of the amplitude per epoch, for exp_range")] = 1.0
 
     def __call__(self, t: float, history: History | None = None) -> float:
         cycle = math.floor(1 + t / (2 * self.step_size) + 1e-9)
@@ -49,43 +57,40 @@ class CLR(Schedule):
         return multiples(2 * self.step_size, total)
 
 
-@dataclass(frozen=True)
+@option(kw_only=False)
 class WarmRestarts(Schedule):
-    """Cosine cycles that begin again at 1: SGDR (Loshchilov & Hutter 2016, arXiv:1608.03983).
+    """Cosine annealing with warm restarts, SGDR (Loshchilov & Hutter 2016, arXiv:1608.03983).
 
-    m(t) = floor + (1 − floor)·(1 + cos(π·s/T_i))/2 with s the time since the last restart; the first cycle lasts ``cycle``
-    epochs, each later one ``cycle_mult`` times the one before.
+    m(t) = floor + (1 − floor)·(1 + cos(π·s/Tᵢ))/2, where s is the time since the last restart. The first cycle lasts
+    T₁ = cycle epochs, and Tᵢ₊₁ = cycle_mult·Tᵢ.
 
     >>> [WarmRestarts(cycle=4)(t) for t in (0, 2, 4)]
     [1.0, 0.5, 1.0]
+    >>> WarmRestarts(cycle=1, cycle_mult=2).cycle_ends(8)
+    [1.0, 3.0, 7.0]
     """
 
-    cycle: float = 5.0
-    cycle_mult: float = 1.0
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            cycle=(self.cycle > 0, "must be > 0 epochs"),
-            cycle_mult=(self.cycle_mult >= 1, "must be >= 1"),
-            floor=floor_rule(self.floor),
-        )
+    cycle: Annotated[PositiveFloat, Field(description="length of the first cycle in epochs")] = 5.0
+    cycle_mult: Annotated[
+        float,
+        Field(ge=1, description="length of each cycle divided by that of the previous one; the paper uses 1 and 2"),
+    ] = 1.0
+    floor: Floor = 0.0
 
     def __call__(self, t: float, history: History | None = None) -> float:
-        begin, length = self._cycle_at(t)
-        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min((t - begin) / length, 1.0))) / 2
+        start, length = self._cycle_at(t)
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min((t - start) / length, 1.0))) / 2
 
     def _cycle_at(self, t: float) -> tuple[float, float]:
-        """Begin and length of the cycle that t lies in."""
-        t += 1e-9  # a restart falls on a whole step, whose time may be rounded down
+        """Return the start and the length of the cycle that contains ``t``."""
+        t += 1e-9  # a restart coincides with a step, whose time may have been rounded down
         if self.cycle_mult == 1:
             index = math.floor(t / self.cycle)
             return index * self.cycle, self.cycle
-        begin, length = 0.0, self.cycle  # the closed form loses all its digits where cycle_mult is close to 1
-        while begin + length <= t:
-            begin, length = begin + length, length * self.cycle_mult
-        return begin, length
+        start, length = 0.0, self.cycle  # a loop, since the closed form cancels numerically if cycle_mult is close to 1
+        while start + length <= t:
+            start, length = start + length, length * self.cycle_mult
+        return start, length
 
     def cycle_ends(self, total: float) -> list[float]:
         ends, length = [self.cycle], self.cycle
@@ -95,44 +100,42 @@ class WarmRestarts(Schedule):
         return ends[:-1]
 
 
-@dataclass(frozen=True)
+@option(kw_only=False)
 class OneCycle(Timed):
-    """One rise and one long fall, momentum the other way (Smith & Topin 2017, arXiv:1708.07120; fastai's form).
+    """One rise and one long fall, with the momentum inversely (Smith & Topin 2017, arXiv:1708.07120; as in fastai).
 
-    From 1/div up to 1 over the share ``rise`` of the phase, then down to 1/final_div, each along half a cosine;
-    momentum (beta1 for Adam) falls from ``momentum_high`` to ``momentum_low`` and rises again.
+    The multiplier rises from 1/div to 1 during the first rise·total epochs, then falls to 1/final_div, both along half a cosine.
+    The momentum (Adam's beta1) falls from momentum_high to momentum_low and rises back to momentum_high at the same times.
 
     >>> schedule = OneCycle(total=10, rise=0.5, div=25)
     >>> [round(schedule(t), 4) for t in (0, 5)], [round(schedule.momentum_at(t), 3) for t in (0, 5, 10)]
     ([0.04, 1.0], [0.95, 0.85, 0.95])
     """
 
-    rise: float = 0.25
-    div: float = 25.0
-    final_div: float = 1e5
-    momentum_low: float = 0.85
-    momentum_high: float = 0.95
+    rise: Annotated[float, Field(gt=0, lt=1, description="fraction of the length spent on the rise")] = 0.25
+    div: Annotated[float, Field(ge=1, description="peak learning rate divided by the initial one")] = 25.0
+    final_div: Annotated[float, Field(ge=1, description="peak learning rate divided by the final one")] = 1e5
+    momentum_low: Annotated[
+        float, Field(ge=0, lt=1, description="momentum (beta1) at the peak learning rate; at most momentum_high")
+    ] = 0.85
+    momentum_high: Annotated[float, Field(ge=0, lt=1, description="momentum (beta1) at the start and at the end")] = (
+        0.95
+    )
+    moves_momentum: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self,
-            rise=(0 < self.rise < 1, "must be in (0, 1), a share of the phase"),
-            div=(self.div >= 1, "must be >= 1"),
-            final_div=(self.final_div >= 1, "must be >= 1"),
-            momentum_low=(0 <= self.momentum_low <= self.momentum_high, "must be from 0 to momentum_high"),
-            momentum_high=(self.momentum_high < 1, "must be < 1"),
-        )
-
-    def _between(self, t: float, first: float, middle: float, last: float) -> float:
-        share = self.share(t)
-        geometric = share < self.rise
-        begin, end = (first, middle) if geometric else (middle, last)
-        along = share / self.rise if geometric else (share - self.rise) / (1 - self.rise)
-        return end + (begin - end) * (1 + math.cos(math.pi * along)) / 2
+        check(self, momentum_low=(self.momentum_low <= self.momentum_high, "must be at most momentum_high"))
 
     def __call__(self, t: float, history: History | None = None) -> float:
-        return self._between(t, 1 / self.div, 1.0, 1 / self.final_div)
+        return self._interpolate(t, 1 / self.div, 1.0, 1 / self.final_div)
 
     def momentum_at(self, t: float) -> float | None:
-        return self._between(t, self.momentum_high, self.momentum_low, self.momentum_high)
+        return self._interpolate(t, self.momentum_high, self.momentum_low, self.momentum_high)
+
+    def _interpolate(self, t: float, first: float, middle: float, last: float) -> float:
+        """Return the value at ``t`` of half a cosine from ``first`` to ``middle``, and another one from there to ``last``."""
+        progress = self.progress(t)
+        rising = progress < self.rise
+        start, end = (first, middle) if rising else (middle, last)
+        part = progress / self.rise if rising else (progress - self.rise) / (1 - self.rise)
+        return end + (start - end) * (1 + math.cos(math.pi * part)) / 2

@@ -114,7 +114,7 @@ class Doctor:
 
 def bare(config: Config) -> Config:
     """The config without regularizers, decay, augmentation, averaging, schedule and phases."""
-    from trainer.config.schema import resolve
+    from trainer.config.load import config_from_tree
 
     tree = {**config.tree, "regularizer": {}, "augmentation": {}}
     tree["schedule"] = {"constant": {"_target_": "trainer.schedules.Constant"}}
@@ -123,7 +123,7 @@ def bare(config: Config) -> Config:
     tree["metric"] = "train_loss"
     if "weight_decay" in tree["optimizer"]:
         tree["optimizer"] = {**tree["optimizer"], "weight_decay": 0.0}
-    return resolve(tree)
+    return config_from_tree(tree)
 
 
 def learn(run: Run, lr: float, passes: int) -> tuple[int, float, float]:

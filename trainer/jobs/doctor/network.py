@@ -108,14 +108,14 @@ def shortened(values: list[float], most: int = 8) -> list[float]:
 
 def speed(run: Run, count: int = 12) -> Check:
     """Seconds to bring a batch against seconds to train on it."""
-    from trainer.engine.loop import synchronise
+    from trainer.engine.loop import synchronize
     from trainer.engine.lr_range_test import restored
     from trainer.engine.step import train_step
 
     def timed(work: Callable[[], Any]) -> float:
         began = time.perf_counter()
         work()
-        synchronise(run)
+        synchronize(run.precision.device)
         return time.perf_counter() - began
 
     batches = run.train.batches(0)

@@ -1,0 +1,25 @@
+"""Settings that hold for the whole process."""
+
+from __future__ import annotations
+
+import torch
+
+from trainer.engine.options import Engine
+from trainer.hardware import Precision, default_threads, keep_freed_memory, world_size
+
+
+def apply_engine(option: Engine, precision: Precision) -> list[str]:
+    """Make the settings of the engine option that hold for the whole process; return a description of them."""
+    threads = default_threads() if option.threads == "auto" else option.threads
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = option.tf32
+    torch.backends.cudnn.allow_tf32 = option.tf32
+    torch.backends.cudnn.benchmark = not option.deterministic
+    torch.backends.cudnn.deterministic = option.deterministic
+    if option.keep_memory:
+        keep_freed_memory()
+    on_gpu = precision.device.type == "cuda"
+    device = torch.cuda.get_device_name(precision.device) if on_gpu else f"cpu, {threads} threads"
+    layout = "channels-last" if precision.channels_last else "contiguous"
+    processes = f", {world_size()} processes" if world_size() > 1 else ""
+    return [f"{device}, {precision.name}, {layout}{processes}"]

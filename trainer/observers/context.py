@@ -1,0 +1,45 @@
+"""What the observers of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from trainer.engine.observer import Observer
+from trainer.engine.run import Run
+from trainer.observers.event_writers import EventWriters
+
+
+class LayerStatistics:
+    """Snapshots of the layers, in order of their steps: ``histograms`` adds them, ``diagnosis`` reads them."""
+
+    def __init__(self) -> None:
+        self.snapshots: list[dict[str, Any]] = []
+
+
+class Context:
+    """What the observers of a run share. It is created once per run and given to each observer when it is built.
+
+    ``alert(text)`` prints an urgent message, ``event_writers(split)`` is TensorBoard's writer for a sub-run, and
+    ``layer_statistics`` holds the snapshots of the layers.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.alert = run.alert
+        self.event_writers = EventWriters(run.folder, run.clock.step)
+        self.layer_statistics = LayerStatistics()
+
+
+class ObserverOption(Protocol):
+    """An option of the group ``observer``."""
+
+    def build(self, context: Context) -> Observer: ...
+
+
+def build_observers(options: Iterable[ObserverOption | Observer], context: Context) -> list[Observer]:
+    """Build the observers of a run, those that provide statistics first; otherwise their order does not matter.
+
+    An option that is an observer itself, as a user's own class may be, is taken as it is.
+    """
+    observers = [option if isinstance(option, Observer) else option.build(context) for option in options]
+    return sorted(observers, key=lambda observer: not observer.provides_statistics)

@@ -1,0 +1,99 @@
+"""The options of the group ``observer``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from trainer.parameters import Field, PositiveFloat, PositiveInt, implemented_by, option
+
+
+@option
+class Checkpoint:
+    """Checkpoints ``last.pt``, to resume from, and ``best.pt``, to use; see ``trainer.observers.checkpoint``."""
+
+    every_epochs: Annotated[PositiveInt, Field(description="epochs between two writes of last.pt")] = 1
+    every_steps: Annotated[
+        PositiveInt | None,
+        Field(description="steps between further writes of last.pt; null = only at the end of epochs"),
+    ] = None
+    build = implemented_by("trainer.observers.checkpoint:CheckpointObserver")
+
+
+@option
+class Console:
+    """Progress in the terminal; see ``trainer.observers.console``."""
+
+    every: Annotated[PositiveFloat, Field(description="seconds between refreshes of the progress bars")] = 0.2
+    plain_every: Annotated[
+        PositiveFloat, Field(description="seconds between lines within an epoch if the output is not a terminal")
+    ] = 30.0
+    build = implemented_by("trainer.observers.console:ConsoleObserver")
+
+
+@option
+class Diagnosis:
+    """Findings about training curves, layers and data; see ``trainer.observers.diagnosis``."""
+
+    every: Annotated[PositiveInt, Field(description="steps between two checks for a NaN or Inf loss")] = 50
+    build = implemented_by("trainer.observers.diagnosis:DiagnosisObserver")
+
+
+@option
+class Filters:
+    """Images of the first layer's filters, a batch, and the schedule; see ``trainer.observers.images``."""
+
+    every: Annotated[PositiveInt, Field(description="epochs between two images of the filters")] = 1
+    images: Annotated[PositiveInt, Field(description="images of the first batch that are drawn")] = 8
+    build = implemented_by("trainer.observers.images:FiltersObserver")
+
+
+@option
+class Histograms:
+    """Statistics of activations, gradients and weights; see ``trainer.observers.histograms``."""
+
+    every: Annotated[int, Field(ge=2, description="steps between two snapshots")] = 50
+    images: Annotated[PositiveInt, Field(description="images of the batch that the activations are computed for")] = 32
+    budget: Annotated[
+        float, Field(gt=0, le=1, description="fraction of the time for snapshots; a snapshot waits until it fits")
+    ] = 0.004
+    build = implemented_by("trainer.observers.histograms:HistogramsObserver")
+
+
+@option
+class HistoryFile:
+    """The history as ``history.jsonl``; see ``trainer.observers.history_file``."""
+
+    build = implemented_by("trainer.observers.history_file:HistoryFileObserver")
+
+
+@option
+class Predictions:
+    """Confusion matrix and highest-loss errors at the end; see ``trainer.observers.predictions``."""
+
+    worst: Annotated[PositiveInt, Field(description="errors that are drawn, those with the highest loss")] = 24
+    build = implemented_by("trainer.observers.predictions:PredictionsObserver")
+
+
+@option
+class Profile:
+    """A profile of some steps; see ``trainer.observers.profile``."""
+
+    skip: Annotated[PositiveInt, Field(description="steps before the first recorded one, for warm-up")] = 10
+    steps: Annotated[PositiveInt, Field(description="steps that are recorded, which slows them down")] = 10
+    build = implemented_by("trainer.observers.profile:ProfileObserver")
+
+
+@option
+class Report:
+    """A page about the run; see ``trainer.observers.report``."""
+
+    build = implemented_by("trainer.observers.report:ReportObserver")
+
+
+@option
+class TensorBoard:
+    """Events for TensorBoard; see ``trainer.observers.tensorboard``."""
+
+    every: Annotated[PositiveInt, Field(description="steps between two values of batch loss and learning rate")] = 10
+    graph: Annotated[bool, Field(description="also write the graph of the model, which takes some seconds")] = False
+    build = implemented_by("trainer.observers.tensorboard:TensorBoardObserver")

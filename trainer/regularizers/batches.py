@@ -1,0 +1,35 @@
+"""Regularizers that change the images (N, C, H, W) and targets (N, K) of a batch: random numbers, then a pure function."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainer.regularizers import options
+from trainer.regularizers.functional import (
+    cutmix_batch,
+    cutout_batch,
+    draw_beta,
+    draw_box,
+    draw_centers,
+    draw_permutation,
+    mixup_batch,
+    smooth_labels,
+)
+
+Batch = tuple[Tensor, Tensor]
+
+
+def label_smoothing(option: options.LabelSmoothing, x: Tensor, y: Tensor) -> Batch:
+    return x, smooth_labels(y, option.eps, option.form)
+
+
+def mixup(option: options.Mixup, x: Tensor, y: Tensor) -> Batch:
+    return mixup_batch(x, y, draw_beta(option.alpha), draw_permutation(x))
+
+
+def cutmix(option: options.Cutmix, x: Tensor, y: Tensor) -> Batch:
+    return cutmix_batch(x, y, draw_box(draw_beta(option.alpha), x.shape[2], x.shape[3]), draw_permutation(x))
+
+
+def cutout(option: options.Cutout, x: Tensor, y: Tensor) -> Batch:
+    return cutout_batch(x, draw_centers(x), option.length, option.value), y
