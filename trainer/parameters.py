@@ -13,7 +13,18 @@ import dataclasses
 import importlib
 import types
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
@@ -28,12 +39,18 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 CONFIG = ConfigDict(allow_inf_nan=False, defer_build=True, extra="forbid")
 
 
-@dataclass_transform(field_specifiers=(Field, dataclasses.field))
+@overload
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field, dataclasses.field))
+def option(cls: type[T]) -> type[T]: ...
+@overload
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field, dataclasses.field))
+def option(*, frozen: bool = True, kw_only: bool = True) -> Callable[[type[T]], type[T]]: ...
 def option(cls: type[T] | None = None, *, frozen: bool = True, kw_only: bool = True) -> Any:
     """Class decorator that turns annotated attributes into validated parameters (a pydantic dataclass).
 
     Args:
-        frozen: Whether instances are immutable. Observers, which keep state between calls, are not.
+        cls: The class, where the decorator is used without arguments.
+        frozen: Whether instances are immutable.
         kw_only: Whether parameters must be passed by keyword.
     """
     make: Callable[[type[T]], Any] = pydantic.dataclasses.dataclass(frozen=frozen, kw_only=kw_only, config=CONFIG)

@@ -10,11 +10,11 @@ from trainer.config.overrides import Override, override
 
 # Keys, as typed on the command line.
 KEYS: dict[str, str] = {
-    "data.way": "data.loading",
-    "augmentation.translation.share": "augmentation.translation.fraction",
     "recipe.span": "recipe.lr_ratio",
     "observer.filters.pictures": "observer.filters.images",
     "observer.histograms.pictures": "observer.histograms.images",
+    "data.way": "data.loading",
+    "augmentation.translation.share": "augmentation.translation.fraction",
 }
 
 # Values of a key, after its own renaming.
