@@ -1,4 +1,4 @@
-"""Times augmentation: pictures a second on one core, both ways, interleaved; 10th percentile of the times of a batch.
+"""Time augmentation on one core, per batch and per image, interleaved; 10th percentile of the times of a batch.
 
 python scripts/bench_augmentation.py [--rounds 60]
 """
@@ -28,11 +28,11 @@ LISTS = {
     "brightness_contrast": [aug.BrightnessContrast()],
 }
 BATCH = 128
-WORKER_PICTURES = 16  # of a batch that workers are timed on: they are slow
+PER_IMAGE = 16  # images of a batch on which the slow per-image implementation is timed
 
 
 def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The 10th percentile of each call's times, in seconds; calls take turns, so that a slow host hits all alike."""
+    """The 10th percentile of each call's times in seconds. Calls take turns, so that a slow moment affects all."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -43,18 +43,18 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
 
 
 def calls_for(shape: tuple[int, int, int]) -> dict[str, Callable[[], object]]:
-    """Every list of transforms by every way, on one batch of pictures of this shape."""
+    """Every list of transforms by every implementation, on one batch of images of this shape."""
     x = torch.randint(0, 256, (BATCH, *shape), dtype=torch.uint8)
-    images = list(x[:WORKER_PICTURES].permute(0, 2, 3, 1).contiguous().numpy())
-    rng, found = np.random.default_rng(0), {}
+    images = list(x[:PER_IMAGE].permute(0, 2, 3, 1).contiguous().numpy())
+    rng, calls = np.random.default_rng(0), {}
     for name, transforms in LISTS.items():
-        resident, workers = BatchedPipeline(transforms, shape), PerImagePipeline(transforms, shape)
-        found[f"{name}|resident"] = lambda p=resident: p(x, rng)
+        batched, per_image = BatchedPipeline(transforms, shape), PerImagePipeline(transforms, shape)
+        calls[f"{name}|per batch"] = lambda p=batched: p(x, rng)
         if shape[0] > 1:
-            apart = x.contiguous(memory_format=torch.channels_last)
-            found[f"{name}|channels-last"] = lambda p=resident, x=apart: p(x, rng)
-        found[f"{name}|workers"] = lambda p=workers: p(images, rng)
-    return found
+            channels_last = x.contiguous(memory_format=torch.channels_last)
+            calls[f"{name}|channels-last"] = lambda p=batched, x=channels_last: p(x, rng)
+        calls[f"{name}|per image"] = lambda p=per_image: p(images, rng)
+    return calls
 
 
 def main(rounds: int) -> None:
@@ -62,11 +62,11 @@ def main(rounds: int) -> None:
     cv2.setNumThreads(0)
     for label, shape in SHAPES.items():
         times = interleaved(calls_for(shape), rounds)
-        print(f"\n{label:32}{'way':>16}{'ms a batch':>12}{'pictures/s':>12}")
+        print(f"\n{label:32}{'':>16}{'ms per batch':>14}{'images/s':>12}")
         for name, seconds in times.items():
-            what, way = name.split("|")
-            count = WORKER_PICTURES if way == "workers" else BATCH
-            print(f"{what:32}{way:>16}{seconds * 1000 * BATCH / count:12.2f}{count / seconds:12,.0f}")
+            transforms, implementation = name.split("|")
+            count = PER_IMAGE if implementation == "per image" else BATCH
+            print(f"{transforms:32}{implementation:>16}{seconds * 1000 * BATCH / count:14.2f}{count / seconds:12,.0f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Times one step of every optimizer on the parameters of a ResNet-20, in turns with torch's own multi-tensor Adam.
+"""Time one step of every optimizer on the parameters of a ResNet-20, interleaved with torch's multi-tensor Adam.
 
 python scripts/bench_optimizers.py [--rounds 200] [--device cpu]
 """
@@ -15,9 +15,8 @@ import torch
 from trainer.activations import Activation
 from trainer.architectures import ResNet
 from trainer.architectures.layers import weight_layers
-from trainer.config.compose import compose
+from trainer.config.load import load_config
 from trainer.config.options import CONF
-from trainer.config.schema import resolve
 from trainer.optimizers.param_groups import parameter_groups
 
 
@@ -36,22 +35,22 @@ def main() -> None:
         return model
 
     for name in names:
-        option = resolve(compose([f"optimizer={name}"])).optimizer
+        option = load_config([f"optimizer={name}"]).optimizer
         steps[name] = option.build(parameter_groups(weight_layers(network()), option)).step
     for kind in ("Adagrad", "RMSprop", "Adam"):
         steps[f"torch {kind} foreach"] = getattr(torch.optim, kind)(network().parameters(), foreach=True).step
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(options.rounds):
         for name, step in steps.items():
-            begin = time.perf_counter()
+            start = time.perf_counter()
             step()
             if options.device != "cpu":
                 torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.perf_counter() - start)
     low = {name: float(np.percentile(t, 10)) for name, t in times.items()}
     base = low["torch Adam foreach"]
     for name in sorted(low, key=low.__getitem__):
-        print(f"{name:24}{1e6 * low[name]:9.0f} us   {low[name] / base:5.2f} of torch's Adam, foreach")
+        print(f"{name:24}{1e6 * low[name]:9.0f} us   {low[name] / base:5.2f} x torch's foreach Adam")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Times a step of the CNN, which pools before it rectifies, against the customary order, in turns, over the same numbers.
+"""Time a step of the CNN, which pools before the activation, against the usual order with the same numbers, interleaved.
 
 python scripts/bench_pooling.py [--rounds 150] [--threads 2]
 """
@@ -19,8 +19,8 @@ from trainer.architectures import CNN
 from trainer.hardware import keep_freed_memory
 
 
-def customary(model: nn.Sequential) -> nn.Sequential:
-    """The same layers and weights, each rectifier in front of its pooling."""
+def usual_order(model: nn.Sequential) -> nn.Sequential:
+    """The same layers and weights, each activation before its pooling."""
     layers = list(copy.deepcopy(model))
     for i, layer in enumerate(tuple(layers)):
         if isinstance(layer, nn.MaxPool2d):
@@ -38,23 +38,23 @@ def main() -> None:
     torch.manual_seed(0)
     model = CNN(widths=(32, 64)).build((1, 28, 28), 10, Activation("relu"))
     assert isinstance(model, nn.Sequential)
-    networks = {"pooled first": model, "customary": customary(model)}
+    networks = {"pooling first": model, "activation first": usual_order(model)}
     networks = {name: m.to(memory_format=torch.channels_last) for name, m in networks.items()}  # pyright: ignore
     x, y = torch.randn(128, 1, 28, 28), torch.randint(0, 10, (128,))
     times: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(options.rounds + 10):
         for name, network in networks.items():
-            begin = time.perf_counter()
+            start = time.perf_counter()
             network.zero_grad()
             with torch.autocast("cpu", torch.bfloat16):
                 out = network(x)
             F.cross_entropy(out.float(), y).backward()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.perf_counter() - start)
     gradients = [[p.grad for p in network.parameters()] for network in networks.values()]
     equal = all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))  # pyright: ignore[reportArgumentType]
-    low = {name: 1e3 * np.percentile(found[10:], 10) for name, found in times.items()}
-    for name, found in low.items():
-        print(f"{name:14}{found:8.2f} ms{low['customary'] / found:7.2f} x")
+    low = {name: 1e3 * np.percentile(seconds[10:], 10) for name, seconds in times.items()}
+    for name, milliseconds in low.items():
+        print(f"{name:18}{milliseconds:8.2f} ms{low['activation first'] / milliseconds:7.2f} x")
     print(f"gradients equal bit for bit: {equal}")
 
 

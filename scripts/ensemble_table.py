@@ -1,6 +1,6 @@
-"""What an ensemble gains on 500 digits: mean and best member, ensemble and gain, in several repetitions, as Markdown.
+"""Measure the gain of an ensemble on 500 digits: mean and best member, ensemble and gain, as Markdown.
 
-Each repetition has its own split of the 5,000 digits, its own 500 training pictures and its own seeds.
+Each repetition has its own split of the 5,000 digits, its own 500 training images and its own seeds.
 python scripts/ensemble_table.py [--repetitions 5] [--models 5] [--kind seeds] [--epochs 15] [overrides ...]
 """
 
@@ -18,16 +18,16 @@ from trainer.cli import main as train
 
 
 def repeat(index: int, options: argparse.Namespace, folder: Path) -> dict:
-    """One ensemble's result.json."""
-    place = folder / str(index)
-    words = [
+    """Train one ensemble and return its result.json."""
+    directory = folder / str(index)
+    overrides = [
         "job=ensemble", f"job.kind={options.kind}", f"job.models={options.models}", f"epochs={options.epochs}", "data=mnist5k",
-        "data.limit=500", f"data.split_seed={index}", f"seed={100 * index}", "observer=[jsonl]", f"output={place}",
+        "data.limit=500", f"data.split_seed={index}", f"seed={100 * index}", "observer=[history_file]", f"output={directory}",
     ]  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()):
-        if train([*words, *options.overrides]):
+        if train([*overrides, *options.overrides]):
             raise SystemExit(f"repetition {index} failed")
-    return json.loads((place / "result.json").read_text())
+    return json.loads((directory / "result.json").read_text())
 
 
 def main() -> None:
@@ -44,19 +44,19 @@ def main() -> None:
     gains = []
     with tempfile.TemporaryDirectory() as folder:
         for i in range(options.repetitions):
-            found = repeat(i, options, Path(folder))
-            scores, whole = [m["accuracy"] for m in found["members"]], found["test"]
-            error = sum(m["ece"] for m in found["members"]) / len(scores)
-            gains.append(found["gain"])
-            cells = [sum(scores) / len(scores), max(scores), whole["accuracy"]]
-            texts = [f"{100 * c:.2f} %" for c in (*cells, error, whole["ece"])]
-            texts.insert(3, f"{100 * found['gain']:+.2f}")
+            result = repeat(i, options, Path(folder))
+            accuracies, ensemble = [m["accuracy"] for m in result["members"]], result["test"]
+            error = sum(m["ece"] for m in result["members"]) / len(accuracies)
+            gains.append(result["gain"])
+            cells = [sum(accuracies) / len(accuracies), max(accuracies), ensemble["accuracy"]]
+            texts = [f"{100 * c:.2f} %" for c in (*cells, error, ensemble["ece"])]
+            texts.insert(3, f"{100 * result['gain']:+.2f}")
             print(f"| {i} | " + " | ".join(texts) + " |", flush=True)
     better = sum(g > 0 for g in gains)
     print(f"\nbetter than the mean member in {better} of {len(gains)}", end="")
     if len(gains) > 1:
-        found = interval([100 * g for g in gains])
-        print(f"; mean gain {found.mean:+.2f} points (95 % interval {found.low:+.2f} to {found.high:+.2f})", end="")
+        gain = interval([100 * g for g in gains])
+        print(f"; mean gain {gain.mean:+.2f} points (95 % interval {gain.low:+.2f} to {gain.high:+.2f})", end="")
     print()
 
 

@@ -1,7 +1,7 @@
-"""Draws how each optimizer walks down a ravine and away from a saddle point, side by side: PNG and GIF.
+"""Draw the path of each optimizer down a ravine and away from a saddle point, as PNG and GIF.
 
-The optimizers are the options of this program, with rates that suit the surfaces; the schedule is an option too.
-python scripts/optimizer_paths.py [--folder docs/pictures] [--schedule constant] [--steps 120] [--no-gif]
+The optimizers are the options of this program, with learning rates that suit the surfaces; the schedule is an option too.
+python scripts/optimizer_paths.py [--folder docs/images] [--schedule constant] [--steps 120] [--no-gif]
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
-from trainer.config.compose import compose
-from trainer.config.options import CONF, options
-from trainer.config.schema import resolve
+from trainer.config.options import OptionFiles
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.schedules import Product
 
@@ -29,35 +27,41 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of two numbers, where to begin, what of it to show, and a rate for each optimizer."""
+    """A function of two variables, its start point, the region to draw, and a learning rate for each optimizer."""
 
     name: str
     value: Callable[[Any, Any], Any]
     start: tuple[float, float]
     x: tuple[float, float]
     y: tuple[float, float]
-    rates: dict[str, float]
+    learning_rates: dict[str, float]
 
 
-RATES = {
+LEARNING_RATES = {
     "adadelta": 30.0, "adagrad": 0.5, "adam": 0.1, "adam_uncorrected": 0.03, "adamw": 0.1, "momentum": 0.01, "muon": 0.01,
     "nesterov": 0.01, "rmsprop": 0.05, "sgd": 0.045,
 }  # fmt: skip
 SURFACES = [
-    Surface("ravine", lambda x, y: x**2 / 2 + 20 * y**2, (-4.0, 0.9), (-4.6, 2.0), (-1.4, 1.4), {**RATES}),
+    Surface("ravine", lambda x, y: x**2 / 2 + 20 * y**2, (-4.0, 0.9), (-4.6, 2.0), (-1.4, 1.4), {**LEARNING_RATES}),
     Surface(
-        "saddle", lambda x, y: x**2 - y**2 + y**4 / 4, (-1.6, 0.01), (-2.0, 2.0), (-0.6, 2.2), {**RATES, "sgd": 0.05}
+        "saddle",
+        lambda x, y: x**2 - y**2 + y**4 / 4,
+        (-1.6, 0.01),
+        (-2.0, 2.0),
+        (-0.6, 2.2),
+        {**LEARNING_RATES, "sgd": 0.05},
     ),
 ]
 
 
-def path_of(name: str, surface: Surface, schedule: str, steps: int) -> np.ndarray:
+def optimizer_path(name: str, surface: Surface, schedule: str, steps: int) -> np.ndarray:
     """The points (steps + 1, 2) that an optimizer visits."""
-    config = resolve(compose([f"optimizer={name}", f"optimizer.lr={surface.rates[name]}", f"schedule=[{schedule}]"]))
+    lr = surface.learning_rates[name]
+    config = load_config([f"optimizer={name}", f"optimizer.lr={lr}", f"schedule=[{schedule}]"])
     option = config.optimizer
     multiplier = Product(tuple(config.schedule.values())).over(float(steps))
     point = torch.nn.Parameter(torch.tensor([surface.start], dtype=torch.float64))
-    # The weights are what is optimised, so decay would pull them to the origin.
+    # The parameters are the coordinates themselves, and decay would pull them to the origin.
     groups = [{**group, "weight_decay": 0.0} for group in parameter_groups([[("point", point)]], option)]
     optimizer, points = option.build(groups), [point.detach().numpy()[0].copy()]
     for step in range(steps):
@@ -71,7 +75,7 @@ def path_of(name: str, surface: Surface, schedule: str, steps: int) -> np.ndarra
 
 
 def draw(surface: Surface, paths: dict[str, np.ndarray], folder: Path, gif: bool) -> None:
-    """A panel for each optimizer, its whole path in the PNG, growing in the GIF."""
+    """One panel per optimizer: the whole path in the PNG, growing in the GIF."""
     columns = 5
     rows = -(-len(paths) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.1 * rows), layout="constrained", squeeze=False)
@@ -85,7 +89,7 @@ def draw(surface: Surface, paths: dict[str, np.ndarray], folder: Path, gif: bool
         axis.plot(*surface.start, "o", color="tab:blue", markersize=5)
         end = surface.value(*points[-1])
         axis.set(xlim=surface.x, ylim=surface.y, xticks=[], yticks=[])
-        axis.set_title(f"{name}, lr {surface.rates[name]:g}: {end:.2g}", fontsize=8)
+        axis.set_title(f"{name}, lr {surface.learning_rates[name]:g}: {end:.2g}", fontsize=8)
         lines.append((line, points))
     for axis in axes.flat[len(paths) :]:
         axis.set_visible(False)
@@ -105,15 +109,15 @@ def draw(surface: Surface, paths: dict[str, np.ndarray], folder: Path, gif: bool
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--folder", type=Path, default=Path("docs/images"))
     parser.add_argument("--schedule", default="constant")
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--gif", action=argparse.BooleanOptionalAction, default=True)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     for surface in SURFACES:
-        names = options([CONF])["optimizer"]
-        paths = {name: path_of(name, surface, given.schedule, given.steps) for name in names}
-        draw(surface, paths, given.folder, given.gif)
+        names = OptionFiles().groups["optimizer"]
+        paths = {name: optimizer_path(name, surface, arguments.schedule, arguments.steps) for name in names}
+        draw(surface, paths, arguments.folder, arguments.gif)
         ends = ", ".join(f"{name} {surface.value(*points[-1]):.3g}" for name, points in paths.items())
         print(f"{surface.name}: {ends}")
 

@@ -1,7 +1,7 @@
-"""Measures what each technique does with 500 digits of mnist5k: several seeds, mean and interval, paired with a plain run.
+"""Measure each technique on 500 digits of mnist5k over several seeds: mean and interval, paired with a baseline.
 
-Regularizers and augmentation are added to a run with a cosine, averages and cycles to one with a constant rate; the
-difference is taken seed by seed, so that what the seeds have in common drops out. Intervals are Student's, 95 %.
+Regularizers and augmentation are added to a baseline with a cosine schedule, averaging and cycles to one with a constant
+learning rate. Differences are paired by seed. Intervals are 95 % confidence intervals of the t distribution.
 python scripts/regularization_table.py [--seeds 5] [--epochs 100] [--only mixup,ema] [--markdown docs/regularization_table.md]
 """
 
@@ -18,8 +18,7 @@ from typing import Any
 from scipy.stats import t as student
 
 from trainer.build import build, load_splits
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit
 
@@ -31,8 +30,8 @@ COMMON = (
     "optimizer.weight_decay=0",
     "engine.threads=1",
 )
-PLAIN = {"cosine": ["schedule=[cosine]"], "constant": ["schedule=[constant]"]}
-# name: the plain run it is added to, and what is added
+BASELINES = {"cosine": ["schedule=[cosine]"], "constant": ["schedule=[constant]"]}
+# name: (baseline, overrides added to it)
 TECHNIQUES = {
     "mixup": ("cosine", ["regularizer=[mixup]", "regularizer.mixup.alpha=0.2"]),
     "cutmix": ("cosine", ["regularizer=[cutmix]"]),
@@ -49,9 +48,9 @@ TECHNIQUES = {
 MEASURES = ("test", "gap", "loss")
 
 
-def measured(words: list[str], seed: int, epochs: float) -> dict[str, float]:
-    """Test accuracy, how much better the training pictures are classified, and the test loss, at the end of a run."""
-    config = resolve(compose([*COMMON, *words, f"seed={seed}", f"epochs={epochs}"]))
+def measure(overrides: list[str], seed: int, epochs: float) -> dict[str, float]:
+    """Test accuracy, training minus test accuracy (gap), and test loss at the end of a run."""
+    config = load_config([*COMMON, *overrides, f"seed={seed}", f"epochs={epochs}"])
     run = build(config, splits=load_splits(config))
     fit(run)
     model = run.model
@@ -61,14 +60,14 @@ def measured(words: list[str], seed: int, epochs: float) -> dict[str, float]:
         update_averaged_bn(run)
         model = run.averaged
     assert run.test is not None
-    pictures: Any = run.train
-    pictures.pipeline, pictures.shuffle = None, False  # training pictures as they are
+    loader: Any = run.train
+    loader.pipeline, loader.shuffle = None, False  # training images without augmentation
     train, test = (evaluate(model, part, run.precision) for part in (run.train, run.test))
     return {"test": test["accuracy"], "gap": train["accuracy"] - test["accuracy"], "loss": test["loss"]}
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the width of Student's 95 % interval.
+    """Mean and half the width of the 95 % confidence interval (t distribution).
 
     >>> tuple(round(v, 3) for v in interval([1.0, 2.0, 3.0]))
     (2.0, 2.484)
@@ -76,20 +75,20 @@ def interval(values: list[float]) -> tuple[float, float]:
     n, mean = len(values), sum(values) / len(values)
     if n < 2:
         return mean, math.nan
-    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    return mean, float(student.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return mean, float(student.ppf(0.975, n - 1)) * std / math.sqrt(n)
 
 
 def verdict(accuracy: tuple[float, float], gap: tuple[float, float], loss: tuple[float, float]) -> str:
-    """What the paired differences say, where their intervals leave zero out."""
-    said = []
+    """The significant ones of the paired differences, in words."""
+    differences = []
     if abs(accuracy[0]) > accuracy[1]:
-        said.append("better accuracy" if accuracy[0] > 0 else "worse accuracy")
+        differences.append("higher accuracy" if accuracy[0] > 0 else "lower accuracy")
     if abs(gap[0]) > gap[1]:
-        said.append("smaller gap" if gap[0] < 0 else "larger gap")
+        differences.append("smaller gap" if gap[0] < 0 else "larger gap")
     if abs(loss[0]) > loss[1]:
-        said.append("lower loss" if loss[0] < 0 else "higher loss")
-    return ", ".join(said) or "no difference that these seeds show"
+        differences.append("lower loss" if loss[0] < 0 else "higher loss")
+    return ", ".join(differences) or "no significant difference"
 
 
 def main() -> None:
@@ -98,37 +97,40 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=100)
     parser.add_argument("--only", default="")
     parser.add_argument("--markdown", type=Path)
-    given = parser.parse_args()
-    chosen = [n for n in given.only.split(",") if n] or list(TECHNIQUES)
-    words = {**PLAIN, **{name: [*PLAIN[TECHNIQUES[name][0]], *TECHNIQUES[name][1]] for name in chosen}}
-    jobs = {(name, seed): (words[name], seed, given.epochs) for name in words for seed in range(given.seeds)}
+    arguments = parser.parse_args()
+    chosen = [n for n in arguments.only.split(",") if n] or list(TECHNIQUES)
+    overrides = {**BASELINES, **{name: [*BASELINES[TECHNIQUES[name][0]], *TECHNIQUES[name][1]] for name in chosen}}
+    jobs = {
+        (name, seed): (overrides[name], seed, arguments.epochs) for name in overrides for seed in range(arguments.seeds)
+    }
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        waiting = {key: pool.submit(measured, *job) for key, job in jobs.items()}
+        waiting = {key: pool.submit(measure, *job) for key, job in jobs.items()}
         rows = {key: future.result() for key, future in waiting.items()}
-    found = {name: [rows[name, seed] for seed in range(given.seeds)] for name in words}
+    results = {name: [rows[name, seed] for seed in range(arguments.seeds)] for name in overrides}
     lines = [
         "| technique | test accuracy | gap train - test | test loss | added to | test accuracy, paired |",
         "|---|---|---|---|---|---|",
     ]
-    for name in words:
-        mean = {m: interval([row[m] for row in found[name]]) for m in MEASURES}
+    for name in overrides:
+        mean = {m: interval([row[m] for row in results[name]]) for m in MEASURES}
         cells = [f"{100 * mean[m][0]:.2f} ± {100 * mean[m][1]:.2f} %" for m in ("test", "gap")]
         cells.append(f"{mean['loss'][0]:.3f} ± {mean['loss'][1]:.3f}")
-        if name in PLAIN:
+        if name in BASELINES:
             lines.append(f"| {name} | {' | '.join(cells)} | | |")
             continue
         base = TECHNIQUES[name][0]
-        pairs = list(zip(found[name], found[base], strict=True))
-        apart = [interval([one[m] - plain[m] for one, plain in pairs]) for m in MEASURES]
-        said = f"{100 * apart[0][0]:+.2f} ± {100 * apart[0][1]:.2f} %: {verdict(*apart)}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {base} | {said} |")
+        pairs = list(zip(results[name], results[base], strict=True))
+        differences = [interval([row[m] - baseline[m] for row, baseline in pairs]) for m in MEASURES]
+        accuracy, half_width = differences[0]
+        text = f"{100 * accuracy:+.2f} ± {100 * half_width:.2f} %: {verdict(*differences)}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {base} | {text} |")
     text = "\n".join(lines)
     print(text)
-    if given.markdown:
-        head = "# What each technique does with 500 digits\n\n"
-        head += f"{given.seeds} seeds, {given.epochs:g} epochs, 1,000 test pictures of mnist5k. "
-        head += "`python scripts/regularization_table.py` makes this table.\n\n"
-        given.markdown.write_text(head + text + "\n")
+    if arguments.markdown:
+        head = "# What each technique is worth on 500 digits\n\n"
+        head += f"{arguments.seeds} seeds, {arguments.epochs:g} epochs, 1,000 test images of mnist5k "
+        head += "(`python scripts/regularization_table.py`). Mean ± half the 95 % confidence\ninterval (t distribution).\n\n"
+        arguments.markdown.write_text(head + text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Classify a picture with a file that job=export wrote; needs onnxruntime, numpy and Pillow: run_onnx.py model.onnx a.jpg"""
+"""Classify images with a file written by job=export; needs onnxruntime, numpy and Pillow: run_onnx.py model.onnx a.jpg b.jpg"""
 
 import json
 import sys
@@ -8,12 +8,14 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1])
-known = session.get_modelmeta().custom_metadata_map
-channels, height, width = json.loads(known["shape"])
-border = (1 - float(known["crop_pct"])) / 2  # the network learned from the middle of the pictures
-image = Image.open(sys.argv[2]).convert("L" if channels == 1 else "RGB")
-middle = ImageOps.fit(image, (width, height), bleed=border)
-pixels = np.asarray(middle).reshape(height, width, channels).transpose(2, 0, 1)
-(probabilities,) = session.run(None, {"pictures": pixels[None]})
-best = int(probabilities[0].argmax())
-print(json.loads(known["classes"])[best], f"{probabilities[0, best]:.4f}")
+metadata = session.get_modelmeta().custom_metadata_map
+channels, height, width = json.loads(metadata["shape"])
+border = (1 - float(metadata["crop_pct"])) / 2  # the model was trained on the central square
+classes = json.loads(metadata["classes"])
+for path in sys.argv[2:]:
+    image = ImageOps.exif_transpose(Image.open(path)).convert("L" if channels == 1 else "RGB")
+    center = ImageOps.fit(image, (width, height), bleed=border)
+    pixels = np.asarray(center).reshape(height, width, channels).transpose(2, 0, 1)
+    (probabilities,) = session.run(None, {session.get_inputs()[0].name: pixels[None]})
+    best = int(probabilities[0].argmax())
+    print(classes[best], f"{probabilities[0, best]:.4f}")

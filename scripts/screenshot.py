@@ -1,6 +1,6 @@
-"""Takes a picture of TensorBoard over a folder of runs, in Chromium.
+"""Take a screenshot of TensorBoard for a directory of runs, with Chromium.
 
-python scripts/screenshot.py LOGDIR PICTURE.png [--page timeseries|scalars|images|histograms|text|hparams] [--wait 8]
+python scripts/screenshot.py LOGDIR IMAGE.png [--page timeseries|scalars|images|histograms|text|hparams] [--wait 8]
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ FLAGS = [
 
 
 def chromium() -> str | None:
-    """The browser's path, or None where there is none."""
+    """The path of the browser, or None if none is installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextmanager
 def tensorboard(logdir: Path) -> Iterator[str]:
-    """A TensorBoard over ``logdir``, stopped on leaving; gives its address."""
+    """Run TensorBoard for ``logdir`` and yield its address; stop it on exit."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [
+    command = [
         sys.executable,
         "-m",
         "tensorboard.main",
@@ -44,7 +44,7 @@ def tensorboard(logdir: Path) -> Iterator[str]:
         "--host",
         "127.0.0.1",
     ]
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/"
     try:
         for _ in range(240):
@@ -59,16 +59,16 @@ def tensorboard(logdir: Path) -> Iterator[str]:
         server.wait()
 
 
-def picture(address: str, page: str, path: Path, wait: float, words: Iterable[str] = ()) -> None:
-    """Save what the browser shows of a page of TensorBoard, once all ``words`` stand on it (an error after a minute)."""
+def screenshot(address: str, page: str, path: Path, wait: float, texts: Iterable[str] = ()) -> None:
+    """Save a screenshot of a page of TensorBoard once it shows all ``texts`` (an error after a minute)."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium(), args=FLAGS)
         tab = browser.new_page(viewport={"width": 1400, "height": 900})
         tab.goto(f"{address}#{page}")
-        for word in words:
-            tab.get_by_text(word).first.wait_for(state="attached", timeout=60_000)
+        for text in texts:
+            tab.get_by_text(text).first.wait_for(state="attached", timeout=60_000)
         tab.wait_for_timeout(1000 * wait)
         tab.screenshot(path=str(path))
         browser.close()
@@ -77,15 +77,15 @@ def picture(address: str, page: str, path: Path, wait: float, words: Iterable[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("logdir", type=Path)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--page", default="timeseries")
     parser.add_argument("--wait", type=float, default=8.0)
     options = parser.parse_args()
     if chromium() is None:
-        sys.exit("no chromium here: install it with the system's package manager")
-    options.picture.parent.mkdir(parents=True, exist_ok=True)
+        sys.exit("Chromium is not installed; install it with the package manager of the system")
+    options.image.parent.mkdir(parents=True, exist_ok=True)
     with tensorboard(options.logdir) as address:
-        picture(address, options.page, options.picture, options.wait)
+        screenshot(address, options.page, options.image, options.wait)
 
 
 if __name__ == "__main__":

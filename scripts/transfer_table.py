@@ -1,7 +1,7 @@
-"""What transfer brings on a folder of photographs: from scratch, the head alone, fine-tuned, gradually, over seeds, as Markdown.
+"""Measure transfer learning on a folder of photographs, for each recipe over several seeds, as Markdown.
 
-All train by experiment=finetune but for their recipe; from scratch has ``--scratch-epochs``, because it has more to learn.
-python scripts/transfer_table.py <folder of folders> <weights: file or name> [--seeds 5] [--recipe finetune ...] [overrides ...]
+All runs use experiment=finetune with another recipe; training from scratch has ``--scratch-epochs``, because it needs more.
+python scripts/transfer_table.py FOLDER WEIGHTS [--seeds 5] [--recipe finetune ...] [overrides ...]
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ from trainer.cli import main as train
 RECIPES = ("scratch", "transfer", "finetune", "gradual")
 
 
-def trained(recipe: str, seed: int, options: argparse.Namespace, folder: Path) -> dict:
-    """One run's result.json."""
-    place = folder / f"{recipe}_{seed}"
-    words = [
+def train_recipe(recipe: str, seed: int, options: argparse.Namespace, folder: Path) -> dict:
+    """Train once and return the result.json."""
+    directory = folder / f"{recipe}_{seed}"
+    overrides = [
         "experiment=finetune",
         f"data.root={options.folder}",
         f"recipe={recipe}",
         f"seed={seed}",
-        "observer=[jsonl]",
+        "observer=[history_file]",
     ]
-    words += [f"architecture.weights={options.weights}", f"output={place}", "regularizer=[]", *options.overrides]
-    if recipe != "finetune":
-        words.append("~recipe.head_epochs")
+    overrides += [
+        f"architecture.weights={options.weights}",
+        f"output={directory}",
+        "regularizer=[]",
+        *options.overrides,
+    ]
     if recipe == "scratch":
-        words += ["architecture.weights=null", "data.normalize=dataset", f"epochs={options.scratch_epochs:g}"]
+        overrides += ["architecture.weights=null", "data.normalize=dataset", f"epochs={options.scratch_epochs:g}"]
     with contextlib.redirect_stdout(io.StringIO()):
-        if train(words):
+        if train(overrides):
             raise SystemExit(f"{recipe} with seed {seed} failed")
-    return json.loads((place / "result.json").read_text())
+    return json.loads((directory / "result.json").read_text())
 
 
 def main() -> None:
@@ -54,11 +57,11 @@ def main() -> None:
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for recipe in options.recipe:
-            found = [trained(recipe, seed, options, Path(folder)) for seed in range(options.seeds)]
+            results = [train_recipe(recipe, seed, options, Path(folder)) for seed in range(options.seeds)]
             best, last = ([100 * r["accuracy"] for r in rows] for rows in zip(
-                *((f["validation"], f["last"]["validation"]) for f in found), strict=True))  # fmt: skip
+                *((f["validation"], f["last"]["validation"]) for f in results), strict=True))  # fmt: skip
             spans = [f"{i.mean:.1f} ± {i.half:.1f} %" for i in map(interval, (best, last))]
-            seconds = sum(f["seconds"] for f in found) / len(found)
+            seconds = sum(f["seconds"] for f in results) / len(results)
             print(
                 f"| {recipe} | {' | '.join(spans)} | {', '.join(f'{b:.1f}' for b in best)} | {seconds:.0f} |",
                 flush=True,

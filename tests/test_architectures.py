@@ -268,7 +268,7 @@ def test_a_network_that_cannot_be_traced_is_not_fused_silently(layer):
     block = nn.Sequential(nn.Linear(4, 4), layer)
     model = nn.Sequential(block, nn.BatchNorm1d(4))
     name = type(layer).__name__
-    with pytest.raises(ConfigError, match=rf"job\.fuse = True.* 0\.1 \({name}\) of Sequential") as error:
+    with pytest.raises(ConfigError, match=rf"job\.fuse = True.* layer 0\.1 \({name}\) of Sequential") as error:
         fuse(model)
     assert error.value.problems[0].hint == "job.fuse=false"
     fuse(block)  # has no batch norm, hence nothing to trace
@@ -279,7 +279,7 @@ def test_a_network_whose_own_forward_cannot_be_traced_is_named():
         def forward(self, input: Tensor) -> Tensor:
             return super().forward(input) if input.sum() > 0 else input
 
-    with pytest.raises(ConfigError, match="its forward method of Choosing"):
+    with pytest.raises(ConfigError, match="the forward method of Choosing"):
         fuse(Choosing(nn.Linear(4, 4), nn.BatchNorm1d(4)))
 
 

@@ -81,7 +81,7 @@ def test_every_option_has_a_file_and_every_preset_consists_of_options():
 def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     from hydra import compose, initialize_config_dir
 
-    from trainer.config.schema import plain
+    from trainer.config.load import plain
 
     with initialize_config_dir(str(CONF.parent), version_base="1.3"):
         tree = plain(compose(overrides=[f"+augmentation={chosen}"])).get("augmentation", {})

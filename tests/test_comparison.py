@@ -1,4 +1,4 @@
-"""Runs side by side: what differs, groups over seeds, intervals and effects on made outcomes, and the job on real sweeps."""
+"""Comparison: varied keys, groups over seeds, intervals and effects of synthetic outcomes; the job on real sweeps; reports."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ from pathlib import Path
 import cv2
 import pytest
 
-from trainer.analysis.comparison import Outcome, against_best, effects, exceeds, flat_settings, grouped, varied
+from trainer.analysis.comparison import (
+    Outcome,
+    differences_to_best,
+    effects,
+    flat_settings,
+    group_runs,
+    significant,
+    varied_keys,
+)
 from trainer.analysis.intervals import difference
+from trainer.errors import ConfigError
+from trainer.jobs.compare import group_rows
+from trainer.run_dir import find_run_dir, read_config, read_jsonl, read_result, write_json
 
 SMALL = ("data=fake", "data.size=8", "data.count=300", "architecture.widths=[4]", "epochs=2", "observer=[jsonl]")
 
@@ -20,90 +31,92 @@ def outcome(score: float | None, **settings: object) -> Outcome:
     return Outcome(f"run{score}", {"seed": 0, "optimizer": "SGD", "optimizer.lr": 0.1, **settings}, score)
 
 
-def test_seeds_make_groups_and_what_only_says_where_a_run_is_made_does_not():
+def test_runs_that_differ_only_in_seed_or_place_form_a_group():
     runs = [outcome(0.8, seed=0), outcome(0.9, seed=1), outcome(0.5, **{"optimizer.lr": 1.0})]
     tree = {"seed": 3, "output": "a", "engine": {"threads": 2}, "optimizer": {"_target_": "x.SGD", "lr": 0.1}}
     assert flat_settings(tree) == {"seed": 3, "optimizer": "SGD", "optimizer.lr": 0.1}
-    groups = grouped(runs)
-    assert varied(runs) == ["optimizer.lr"]
+    groups = group_runs(runs)
+    assert varied_keys(runs) == ["optimizer.lr"]
     assert [g.scores for g in groups] == [[0.8, 0.9], [0.5]]
     assert groups[0].interval().mean == pytest.approx(0.85)
 
 
-def test_a_key_below_an_option_counts_where_the_option_is_the_same():
+def test_a_key_below_an_option_counts_only_between_runs_with_the_same_option():
     a, b = outcome(0.5), outcome(0.6, optimizer="Adam", **{"optimizer.lr": 0.001})
-    assert varied([a, b]) == ["optimizer"]
-    assert varied([a, b, outcome(0.7, **{"optimizer.lr": 0.2})]) == ["optimizer", "optimizer.lr"]
+    assert varied_keys([a, b]) == ["optimizer"]
+    assert varied_keys([a, b, outcome(0.7, **{"optimizer.lr": 0.2})]) == ["optimizer", "optimizer.lr"]
 
 
-def test_an_option_of_a_list_that_only_some_have_is_one_difference():
+def test_a_list_option_that_only_some_runs_have_is_one_difference():
     mixup = {"regularizer.mixup": "Mixup", "regularizer.mixup.alpha": 0.2}
-    assert varied([outcome(0.5), outcome(0.6, **mixup)]) == ["regularizer.mixup"]
+    assert varied_keys([outcome(0.5), outcome(0.6, **mixup)]) == ["regularizer.mixup"]
 
 
-def test_differences_are_welchs_and_told_from_the_spread():
+def test_differences_have_welchs_interval_which_decides_their_significance():
     scores = {1: (0.80, 0.81, 0.82), 2: (0.90, 0.91, 0.92)}
     runs = [outcome(s, seed=i, width=w) for w, values in scores.items() for i, s in enumerate(values)]
-    small, large = grouped(runs)
-    to_best = against_best([small, large])
+    small, large = group_runs(runs)
+    to_best = differences_to_best([small, large])
     assert to_best[0] == difference(large.scores, small.scores)
-    assert exceeds(to_best[0]) is True
+    assert significant(to_best[0]) is True
     assert to_best[1].mean == 0
-    assert against_best([small, large], geometric=False)[0].mean == 0
-    assert exceeds(difference([0.5], [0.6])) is None
+    assert differences_to_best([small, large], higher_is_better=False)[0].mean == 0
+    assert significant(difference([0.5], [0.6])) is None
 
 
-def test_the_effect_of_a_key_is_taken_where_all_others_stay():
-    """Two keys, a full cross: width adds .1, rate adds .02, exactly, so that the intervals are zero."""
-    runs = [outcome(0.5 + 0.1 * w + 0.02 * r, width=w, rate=r) for w in (0, 1) for r in (0, 1, 2)]
-    found = {(row["key"], row["to"]): row for row in effects(grouped(runs))}
-    assert found["width", "1"]["effect"] == pytest.approx(0.1)
-    assert found["width", "1"]["pairs"] == 3
-    assert found["rate", "2"]["effect"] == pytest.approx(0.04)
-    assert found["rate", "2"]["half"] == pytest.approx(0.0, abs=1e-12)
-    assert found["width", "1"]["exceeds"]
+def test_the_effect_of_a_key_is_measured_while_all_others_are_equal():
+    """A full cross of two keys: width adds exactly .1, depth .02, so the intervals are zero."""
+    runs = [outcome(0.5 + 0.1 * w + 0.02 * d, width=w, depth=d) for w in (0, 1) for d in (0, 1, 2)]
+    by_key = {(row["key"], row["to"]): row for row in effects(group_runs(runs))}
+    assert by_key["width", "1"]["effect"] == pytest.approx(0.1)
+    assert by_key["width", "1"]["pairs"] == 3
+    assert by_key["depth", "2"]["effect"] == pytest.approx(0.04)
+    assert by_key["depth", "2"]["half"] == pytest.approx(0.0, abs=1e-12)
+    assert by_key["width", "1"]["significant"]
 
 
-def test_a_run_without_a_score_is_counted_and_left_out_of_the_means():
-    groups = grouped([outcome(0.5, width=1), outcome(None, width=1, seed=1), outcome(None, width=2)])
+def test_a_run_without_a_score_is_counted_but_not_averaged():
+    groups = group_runs([outcome(0.5, width=1), outcome(None, width=1, seed=1), outcome(None, width=2)])
     assert [g.scores for g in groups] == [[0.5], []]
     assert groups[1].interval() is None
-    assert against_best(groups)[1] is None
+    assert differences_to_best(groups)[1] is None
     assert effects(groups) == []
     assert math.isinf(groups[0].interval().half)
 
 
-def test_the_job_compares_a_sweep_and_single_folders(train, tmp_path):
+def test_the_job_compares_a_sweep_and_single_run_directories(train, tmp_path):
     assert train("-m", *SMALL, "optimizer.lr=0.05,0.0001", "seed=0,1,2", "output=sweep")[0] == 0
-    code, out, err = train("job=compare", "runs=sweep", "output=found")
+    code, out, err = train("job=compare", "runs=sweep", "output=comparison")
     assert code == 0, err
-    assert re.search(r"0\.05\s.*3.*the best", out)
+    assert re.search(r"0\.05\s.*3.*best", out)
     assert re.search(r"0\.0001\s.*3.*(yes|no)", out)
     assert "±" in out
-    text = Path("found/compare.md").read_text()
+    text = Path("comparison/compare.md").read_text()
     assert text.startswith("# 6 runs compared by test.accuracy")
     assert "| optimizer.lr | 0.05 -> 0.0001 | 1 |" in text
-    rows = list(csv.DictReader(Path("found/compare.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(Path("comparison/compare.csv").read_text().splitlines()))
     assert [row["seed"] for row in rows] == ["0", "1", "2", "0", "1", "2"]
     assert {row["optimizer.lr"] for row in rows} == {"0.05", "0.0001"}
-    assert cv2.imread("found/compare.png").std() > 10
+    assert cv2.imread("comparison/compare.png").std() > 10
     runs = sorted(str(p.parent) for p in Path("sweep").glob("*/config.yaml"))
-    code, out, _ = train("job=compare", f"runs=[{runs[0]},{runs[3]}]", "job.score=last.validation.loss", "output=two")
-    assert code == 0
-    assert "one run tells no spread" in out
+    code, out, err = train(
+        "job=compare", f"runs=['{runs[0]}','{runs[3]}']", "job.score=last.validation.loss", "output=two"
+    )
+    assert code == 0, err
+    assert "unknown: single run" in out
     assert train("job=compare", "runs=sweep/*seed=0*", "output=three")[0] == 0
     assert Path("three/compare.md").read_text().startswith("# 2 runs compared")
 
 
 @pytest.mark.parametrize(("words", "parts"), [
     ([], ["runs = None", "must be given: runs="]),
-    (["runs=nowhere"], ["runs = 'nowhere'", "there is no such folder"]),
-    (["runs=empty"], ["runs = 'empty'", "holds no run"]),
-    (["runs=empty/*"], ["runs = 'empty/*'", "no run folder is named so"]),
-    (["runs=[one]"], ["names one run only"]),
-    (["runs=both", "job.score=test.f1"], ["job.score = 'test.f1'", "no run has such a score", "test.accuracy"]),
+    (["runs=nowhere"], ["runs = 'nowhere'", "no such directory"]),
+    (["runs=empty"], ["runs = 'empty'", "contains no runs"]),
+    (["runs=empty/*"], ["runs = 'empty/*'", "matches no run directory"]),
+    (["runs=[one]"], ["names only one run"]),
+    (["runs=both", "job.score=test.f1"], ["job.score = 'test.f1'", "is not a score of any of the runs", "test.accuracy"]),
 ])  # fmt: skip
-def test_wrong_comparisons_are_answered_with_the_key_and_what_is_there(words, parts, train, tmp_path):
+def test_a_wrong_comparison_is_an_error_with_the_key_and_the_scores_there_are(words, parts, train, tmp_path):
     Path("empty").mkdir()
     if "runs=[one]" in words:
         assert train(*SMALL, "output=one")[0] == 0
@@ -115,7 +128,7 @@ def test_wrong_comparisons_are_answered_with_the_key_and_what_is_there(words, pa
     assert "Traceback" not in err
 
 
-def test_the_report_is_written_anew_from_the_files_alone_and_holds_its_pictures(train, tmp_path):
+def test_the_report_is_written_again_from_the_files_alone_with_its_plots_embedded(train, tmp_path):
     assert train("data=digits", "architecture.widths=[4,8]", "epochs=2", "output=run")[0] == 0
     first = Path("run/report.md").read_text()
     for name in ("report.md", "report.html", "report/curves.png", "report/steps.png", "report/distributions.png"):
@@ -133,7 +146,7 @@ def test_the_report_is_written_anew_from_the_files_alone_and_holds_its_pictures(
     assert not re.search(r"(src|href)=.(http|report/)", page)
 
 
-def test_the_report_of_a_killed_run_is_written_from_what_there_is(train, tmp_path):
+def test_the_report_of_a_killed_run_is_written_from_the_files_it_left(train, tmp_path):
     assert train("data=digits", "architecture.widths=[4]", "epochs=2", "output=run")[0] == 0
     for name in ("result.json", "findings.json", "predictions.json", "report.md", "facts.json"):
         Path("run", name).unlink()
@@ -148,12 +161,44 @@ def test_the_report_of_a_killed_run_is_written_from_what_there_is(train, tmp_pat
 
 @pytest.mark.parametrize(("words", "parts"), [
     ([], ["run = None", "must be given: run="]),
-    (["run=nowhere"], ["there is no such folder"]),
-    (["run=."], ["is no run folder", "it holds the runs one"]),
+    (["run=nowhere"], ["no such directory"]),
+    (["run=."], ["is not a run directory", "it contains the runs one"]),
 ])  # fmt: skip
-def test_a_report_of_no_run_is_answered_in_words(words, parts, train, tmp_path):
+def test_a_report_without_a_run_is_an_error_with_a_hint(words, parts, train, tmp_path):
     Path("one").mkdir()
     Path("one/config.yaml").write_text("seed: 0\n")
     code, _, err = train("job=report", *words)
     assert code == 2
     assert all(part in err for part in parts), err
+
+
+def test_results_of_earlier_releases_are_read_with_todays_names(train, tmp_path):
+    old = {"status": "finished", "stop_reason": "tested", "range_test": {"floor": 0.01, "fixed": 0.05, "peak": 0.2}}
+    for name, factor in (("a", 1.0), ("b", 2.0)):
+        scaled = {k: v * factor for k, v in old["range_test"].items()}
+        write_json(tmp_path / name / "result.json", old | {"range_test": scaled})
+        (tmp_path / name / "config.yaml").write_text(f"seed: 0\nepochs: {factor}\n")
+    assert read_result(tmp_path / "a")["range_test"] == {"min_lr": 0.01, "suggested_lr": 0.05, "max_lr": 0.2}
+    assert read_result(tmp_path) == {}
+    code, out, err = train("job=compare", "runs=[a,b]", "job.score=range_test.suggested_lr", "output=comparison")
+    assert code == 0, err
+    assert "0.0500" in out
+
+
+@pytest.mark.parametrize("text", ["- a list", "seed: [", "\t:"])
+def test_a_damaged_config_of_a_run_is_an_error_with_its_key(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"runs = .*config\.yaml"):
+        read_config(find_run_dir("runs", str(tmp_path)), "runs")
+
+
+def test_a_row_that_a_killed_run_left_incomplete_is_not_read(tmp_path):
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"ep')
+    assert read_jsonl(tmp_path / "history.jsonl") == [{"epoch": 1}, {"epoch": 2}]
+    assert read_jsonl(tmp_path / "missing.jsonl") == []
+
+
+def test_a_table_row_shows_whether_a_higher_score_is_better():
+    groups = group_runs([outcome(s + 0.01 * i, seed=i, width=w) for w, s in ((1, 0.2), (2, 0.8)) for i in range(3)])
+    assert [row[0] for row in group_rows("test.accuracy", groups, 0.95)] == ["2", "1"]
+    assert [row[0] for row in group_rows("test.loss", groups, 0.95)] == ["1", "2"]

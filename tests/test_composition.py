@@ -10,16 +10,15 @@ import torch
 from conftest import same, without_clock
 
 from trainer.build import build
-from trainer.config.compose import compose
 from trainer.config.constraints import check_config
-from trainer.config.options import CONF, options
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
+from trainer.config.options import OptionFiles
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer
 from trainer.errors import ConfigError
 
-GROUPS = {group: sorted(files) for group, files in options([CONF]).items()}
+GROUPS = {group: sorted(files) for group, files in OptionFiles().groups.items()}
 SMALL = (
     "data=fake", "data.size=16", "data.count=60", "data.num_classes=3", "batch_size=20", "epochs=2", "device=cpu",
     "architecture.widths=[4]", "data.test=0", "regularizer=[]",
@@ -43,7 +42,7 @@ def overrides_for(architecture: str) -> list[str]:
 
 def resumes_exactly(*words: str) -> None:
     """Check that an interrupted run, saved and loaded into a new one, ends as the unbroken run does, bit for bit."""
-    config = resolve(compose(list(words)))
+    config = load_config(list(words))
     if problems := check_config(config):
         raise ConfigError(*problems)
     unbroken = build(config)
@@ -76,7 +75,7 @@ def resumes_exactly(*words: str) -> None:
 @pytest.mark.parametrize("schedule", GROUPS["schedule"])
 def test_every_optimizer_goes_with_every_schedule(optimizer, schedule):
     words = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
-    if schedule == "one_cycle" and resolve(compose([f"optimizer={optimizer}"])).optimizer.momentum_key is None:
+    if schedule == "one_cycle" and load_config([f"optimizer={optimizer}"]).optimizer.momentum_key is None:
         with pytest.raises(ConfigError, match="OneCycle moves the momentum"):
             resumes_exactly(*words)
     else:

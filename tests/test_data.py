@@ -18,9 +18,8 @@ import torchvision
 
 from trainer.augmentation import Crop, Flip, Rotation
 from trainer.augmentation.per_image import PerImagePipeline
-from trainer.config.compose import compose
 from trainer.config.constraints import check_config
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, TorchvisionSet
 from trainer.data.decode import NICENESS, decode, decoding_threads, jpeg_size, resize, resize_and_center_crop
 from trainer.data.images import ImageArray, ImageFiles
@@ -198,7 +197,7 @@ def test_images_are_normalized_according_to_the_equation():
     "names", [["crop", "flip"], ["heavy"], ["trivial_augment"], ["elastic", "perspective", "blur"]]
 )
 def test_threads_processes_and_the_main_process_make_the_same_batches(names):
-    config = resolve(compose(["data=fake", f"augmentation=[{','.join(names)}]"]))
+    config = load_config(["data=fake", f"augmentation=[{','.join(names)}]"])
     by_workers = []
     for workers, kind in ((0, "auto"), (2, "process"), (1, "thread"), (3, "thread")):
         pipeline = PerImagePipeline(list(config.augmentation.values()), (3, 9, 9))
@@ -389,9 +388,9 @@ def test_a_changed_file_is_decoded_again_and_a_full_disk_is_an_error(tmp_path, m
 def test_a_cache_is_an_error_if_the_augmentation_crops_whole_images(tmp_path):
     make_folder(tmp_path / "set")
     words = ["data=folder", f"data.root={tmp_path / 'set'}", "data.cache=memory", "augmentation=[random_resized_crop]"]
-    problems = check_config(resolve(compose(words)))
+    problems = check_config(load_config(words))
     assert "cuts its windows out of the whole ones" in str(problems[0])
-    assert check_config(resolve(compose([*words[:3], "augmentation=[flip]"]))) == []
+    assert check_config(load_config([*words[:3], "augmentation=[flip]"])) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])

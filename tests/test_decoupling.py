@@ -12,8 +12,7 @@ import pytest
 from conftest import load, result_of, same
 
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer, ObserverGroup
@@ -31,7 +30,7 @@ WALL_TIMES = ("seconds", "images_per_second", "watching_seconds", "watching_shar
 
 
 def run_of(*overrides: str) -> Any:
-    return build(resolve(compose([*SMALL, *overrides])))
+    return build(load_config([*SMALL, *overrides]))
 
 
 def trained(train: Any, folder: str, observers: tuple[str, ...]) -> tuple[dict[str, Any], str]:
@@ -76,7 +75,7 @@ def test_without_the_diagnosis_there_are_no_findings(train):
 
 
 def test_result_json_is_complete_before_any_observer_shows_the_result(tmp_path):
-    run = build(resolve(compose(list(SMALL))), tmp_path)
+    run = build(load_config(list(SMALL)), tmp_path)
     seen = []
 
     class Show(Observer):
@@ -172,7 +171,7 @@ def test_an_observer_that_sets_a_key_of_the_result_is_an_error_and_the_result_is
         def on_fit_end(self, view, result):
             return {"test": {"accuracy": 1.0}}
 
-    run = build(resolve(compose([*SMALL, "epochs=1"])), tmp_path)
+    run = build(load_config([*SMALL, "epochs=1"]), tmp_path)
     with pytest.raises(ValueError, match=r"Overwrite cannot set result\['test'\]"):
         train_and_evaluate(run, [Overwrite()])
     assert result_of(tmp_path)["test"]["accuracy"] < 1.0

@@ -1,22 +1,23 @@
-"""The diagnosis: each illness is made with the real engine and found; healthy runs are left in peace; intervals against scipy."""
+"""Diagnosis: each failure mode is induced with the real engine and found; healthy runs give no warning. Intervals."""
 
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from trainer.analysis.diagnosis import CHECKS, Record, diagnose, urgent
+from trainer.analysis.diagnosis import CHECKS, Record, diagnose, imbalanced_classes, urgent
 from trainer.analysis.intervals import difference, interval, proportion_half_width
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.view import RunView
 from trainer.observers import Diagnosis, Histograms
@@ -24,12 +25,12 @@ from trainer.observers.context import Context, build_observers
 
 MLP = ("architecture=mlp", "architecture.widths=[64,64]", "architecture.norm=none")
 DEEP = ("architecture=mlp", "architecture.norm=none")
-ILL: dict[str, tuple[str, ...]] = {
-    "not a number": (*MLP, "optimizer=sgd", "optimizer.lr=1e12", "epochs=1"),
+FAILURE_MODES: dict[str, tuple[str, ...]] = {
+    "NaN or Inf loss": (*MLP, "optimizer=sgd", "optimizer.lr=1e12", "epochs=1"),
     "exploding loss": ("architecture=mlp", "architecture.widths=[]", "optimizer=sgd", "optimizer.lr=500", "epochs=2"),
     "not learning": ("data=arrays", "data.path=shuffled.npz", "epochs=4", *MLP),
-    "rate too high": ("optimizer.lr=5", "epochs=5", "schedule=constant", "architecture.widths=[16,16]"),
-    "rate too low": ("optimizer.lr=5e-6", "epochs=4", *MLP),
+    "learning rate too high": ("optimizer.lr=5", "epochs=5", "schedule=constant", "architecture.widths=[16,16]"),
+    "learning rate too low": ("optimizer.lr=5e-6", "epochs=4", *MLP),
     "still improving": ("optimizer.lr=0.002", "epochs=5", "schedule=constant", *MLP),
     "overfitting": ("data=mnist5k", "data.limit=50", "batch_size=16", "epochs=20", *MLP),
     "underfitting": ("architecture=mlp", "architecture.widths=[2]", "epochs=25"),
@@ -40,9 +41,9 @@ ILL: dict[str, tuple[str, ...]] = {
                             "initialization.std=1.5", "epochs=1"),
     "dead units": (*MLP, "optimizer=sgd", "optimizer.lr=3", "epochs=1"),
     "saturated units": (*MLP, "activation=tanh", "initialization=normal", "initialization.std=1", "epochs=1"),
-    "bad start": (*MLP, "initialization=normal", "initialization.std=1", "epochs=1"),
-    "leaking splits": ("data=arrays", "data.path=leaking.npz", "epochs=1", *MLP),
-    "unequal classes": ("data=arrays", "data.path=unequal.npz", "epochs=1", *MLP),
+    "high initial loss": (*MLP, "initialization=normal", "initialization.std=1", "epochs=1"),
+    "train/test leakage": ("data=arrays", "data.path=leaking.npz", "epochs=1", *MLP),
+    "class imbalance": ("data=arrays", "data.path=unequal.npz", "epochs=1", *MLP),
     "differences within noise": ("data.validation=60", "epochs=16", "optimizer.lr=0.02", "batch_size=16", "schedule=constant",
                                  *MLP),
 }  # fmt: skip
@@ -58,7 +59,7 @@ HEALTHY: dict[str, tuple[str, ...]] = {
 
 
 def arrays(name: str) -> None:
-    """Digits with an illness of the data, as ``<name>.npz``."""
+    """Write digits with a flaw as ``<name>.npz``."""
     digits = load_digits()
     x, y = (digits.images * (255 / 16)).round().astype(np.uint8), digits.target
     train, labels = x[:1400], y[:1400]
@@ -67,17 +68,17 @@ def arrays(name: str) -> None:
     if name == "leaking":
         train, labels = np.concatenate([train, x[1500:1540]]), np.concatenate([labels, y[1500:1540]])
     if name == "unequal":
-        kept = [i for i in range(1400) if y[i] != 3 or i < 200]
-        train, labels = train[kept], labels[kept]
+        chosen = [i for i in range(1400) if y[i] != 3 or i < 200]
+        train, labels = train[chosen], labels[chosen]
     np.savez(f"{name}.npz", x_train=train, y_train=labels, x_test=x[1400:], y_test=y[1400:])
 
 
 def record_of(words: tuple[str, ...]) -> Record:
-    """A run with the two observers that the diagnosis needs, on 1,797 digits if nothing else is said."""
+    """Train with the two observers that the diagnosis needs, by default on 1,797 digits."""
     words = ("regularizer=[]", "device=cpu", "precision=float32", *words)
     if not any(word.startswith("data=") for word in words):
         words = ("data=digits", *words)
-    run = build(resolve(compose(list(words))))
+    run = build(load_config(list(words)))
     context = Context(run)
     histograms, diagnosis = build_observers([Histograms(every=10, budget=1.0), Diagnosis(every=10)], context)
     fit(run, [histograms, diagnosis])
@@ -87,36 +88,36 @@ def record_of(words: tuple[str, ...]) -> Record:
 
 
 def names(record: Record) -> list[str]:
-    return [finding.name for finding in diagnose(record.rows, record.snapshots, record.facts)]
+    return [finding.name for finding in diagnose(record.rows, record.snapshots, record.dataset_info)]
 
 
-@pytest.mark.parametrize("illness", ILL)
-def test_an_illness_that_was_made_is_found_with_its_numbers_and_what_to_try(illness):
+@pytest.mark.parametrize("failure", FAILURE_MODES)
+def test_an_induced_failure_mode_is_found_with_evidence_and_overrides_to_try(failure):
     for name in ("shuffled", "leaking", "unequal"):
-        if f"data.path={name}.npz" in ILL[illness]:
+        if f"data.path={name}.npz" in FAILURE_MODES[failure]:
             arrays(name)
-    record = record_of(ILL[illness])
-    found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.facts)}
-    assert illness in found, found
-    finding = found[illness]
+    record = record_of(FAILURE_MODES[failure])
+    findings = {f.name: f for f in diagnose(record.rows, record.snapshots, record.dataset_info)}
+    assert failure in findings, findings
+    finding = findings[failure]
     assert any(c.isdigit() for c in finding.evidence)
     assert finding.meaning.endswith(".")
     assert finding.attempt
-    assert "good balance" not in found or illness in ("leaking splits", "unequal classes")
+    assert "good fit" not in findings or failure in ("train/test leakage", "class imbalance")
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_run_is_told_that_it_is_well_and_nothing_else(name):
+def test_a_healthy_run_gives_the_finding_good_fit_and_no_other(name):
     record = record_of(("epochs=10", "data.validation=300", *HEALTHY[name]))
-    assert names(record) == ["good balance"]
+    assert names(record) == ["good fit"]
 
 
-def test_every_check_but_that_for_health_has_an_illness_that_proves_it():
-    made = set(ILL) | {"good balance"}
+def test_every_check_except_good_fit_is_proved_by_an_induced_failure_mode():
+    made = set(FAILURE_MODES) | {"good fit"}
     assert len(CHECKS) + 1 == len(made)  # vanishing and exploding gradients are one check
 
 
-def test_what_cannot_wait_is_said_during_the_run(train, tmp_path):
+def test_an_urgent_finding_is_reported_during_the_run(train, tmp_path):
     words = (
         "data=digits",
         *MLP,
@@ -128,14 +129,14 @@ def test_what_cannot_wait_is_said_during_the_run(train, tmp_path):
     )
     code, _, err = train(*words)
     assert code == 0
-    line = next(line for line in err.splitlines() if line.startswith("not a number"))
+    line = next(line for line in err.splitlines() if line.startswith("NaN or Inf loss"))
     assert "step 5 " in line
     assert "in its weights" in line
     assert "optimizer.lr=" in line
 
 
-def test_a_first_layer_that_overflows_is_named(tmp_path):
-    run = build(resolve(compose(["data=digits", *MLP, "precision=float32", "epochs=1"])))
+def test_the_first_layer_with_a_nonfinite_value_is_named(tmp_path):
+    run = build(load_config(["data=digits", *MLP, "precision=float32", "epochs=1"]))
     fit(run)
     from trainer.observers.nonfinite import first_nonfinite
 
@@ -144,39 +145,54 @@ def test_a_first_layer_that_overflows_is_named(tmp_path):
     assert first_nonfinite(RunView(run)) == "4 (Linear, in its weights)"
 
 
-def test_nothing_is_found_where_nothing_was_recorded():
+def test_an_empty_record_gives_no_findings():
     assert diagnose([], [], {}) == []
     assert urgent([{"epoch": 1.0, "train_loss": 0.5}], [], {}) == []
 
 
-def test_findings_go_to_the_result_the_folder_and_the_terminal(train, tmp_path):
+def test_findings_are_in_the_result_the_run_directory_and_the_terminal(train, tmp_path):
     import json
 
     code, out, _ = train("data=digits", *MLP, "optimizer.lr=0.002", "schedule=constant", "epochs=5", "output=run")
     assert code == 0
-    found = json.loads(Path("run/findings.json").read_text())
-    assert [f["name"] for f in found] == ["still improving"]
-    assert json.loads(Path("run/result.json").read_text())["findings"] == found
-    assert f"still improving: {found[0]['evidence']}" in out
+    findings = json.loads(Path("run/findings.json").read_text())
+    assert [f["name"] for f in findings] == ["still improving"]
+    assert json.loads(Path("run/result.json").read_text())["findings"] == findings
+    assert f"still improving: {findings[0]['evidence']}" in out
     assert "Try epochs=10" in out
     facts = json.loads(Path("run/facts.json").read_text())
     assert facts["prior_entropy"] == pytest.approx(math.log(10), abs=1e-2)
     assert facts["duplicates"] == {"train/validation": 0, "train/test": 0, "validation/test": 0}
 
 
-@given(st.lists(st.floats(-10, 10), min_size=2, max_size=8), st.lists(st.floats(-10, 10), min_size=2, max_size=8))
-def test_intervals_are_those_of_scipy(a, b):
-    found = interval(a)
+def welch_half_width(a, b, confidence):
+    """Half the width of Welch's interval, by its formulas."""
+    variances = [np.var(v, ddof=1) / len(v) for v in (a, b)]
+    total = sum(variances)
+    degrees = total**2 / sum(x**2 / (len(v) - 1) for x, v in zip(variances, (a, b), strict=True))
+    return scipy.special.stdtrit(degrees, (1 + confidence) / 2) * math.sqrt(total)
+
+
+SAMPLES = st.lists(st.floats(-10, 10), min_size=2, max_size=8)
+
+
+@given(SAMPLES, SAMPLES, st.sampled_from([0.9, 0.95, 0.99]))
+def test_intervals_follow_the_formulas_of_student_and_welch(a, b, confidence):
     if np.std(a) > 1e-6:
-        expected = scipy.stats.t.interval(0.95, len(a) - 1, loc=np.mean(a), scale=scipy.stats.sem(a))
-        assert (found.low, found.high) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+        t = scipy.special.stdtrit(len(a) - 1, (1 + confidence) / 2)
+        assert interval(a, confidence).mean == pytest.approx(np.mean(a), abs=1e-9)
+        assert interval(a, confidence).half == pytest.approx(t * np.std(a, ddof=1) / math.sqrt(len(a)), rel=1e-6)
     if np.std(a) > 1e-6 and np.std(b) > 1e-6:
-        expected = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
-        welch = difference(a, b)
-        assert (welch.low, welch.high) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-9)
+        assert difference(a, b, confidence).mean == pytest.approx(np.mean(b) - np.mean(a), abs=1e-9)
+        assert difference(a, b, confidence).half == pytest.approx(welch_half_width(a, b, confidence), rel=1e-6)
 
 
-def test_one_run_tells_no_spread_and_chance_moves_a_share_by_the_binomial():
+def test_the_interval_of_groups_without_variance_is_a_point():
+    assert difference([0.5, 0.5], [0.6, 0.6, 0.6]).half == 0.0
+    assert difference([0.5, 0.5], [0.5, 0.7]).half == pytest.approx(12.706 * 0.1, rel=1e-3)  # t of one degree
+
+
+def test_a_single_run_has_an_infinite_interval_and_proportions_have_binomial_intervals():
     assert interval([0.5]).half == math.inf
     assert difference([0.5], [0.6, 0.7]).half == math.inf
     with pytest.raises(ValueError, match="at least one"):
@@ -184,22 +200,47 @@ def test_one_run_tells_no_spread_and_chance_moves_a_share_by_the_binomial():
     assert proportion_half_width(0.9, 10_000) == pytest.approx(1.96 * math.sqrt(0.9 * 0.1 / 10_000), rel=0.01)
 
 
-def test_a_new_head_that_trains_alone_takes_no_steps_that_are_too_large():
-    """It begins near zero, where any step is large; the same looks in any other phase are told of."""
-    from trainer.analysis.diagnosis.curves import rate_too_high
+@pytest.mark.parametrize(("proportion", "n"), [(0.1, 1000), (0.5, 60), (0.75, 360), (0.9, 100)])
+def test_the_interval_of_a_proportion_is_about_that_of_agresti_and_coull(proportion, n):
+    """Theirs has the same center and is slightly wider; they differ only where the proportion is near 0 or 1."""
+    p = (proportion * n + 1.96**2 / 2) / (n + 1.96**2)
+    agresti_coull = 1.96 * math.sqrt(p * (1 - p) / (n + 1.96**2))
+    assert 0.95 * agresti_coull < proportion_half_width(proportion, n) <= agresti_coull * 1.0001
+
+
+def test_the_diagnosis_does_not_import_scipy_statistics_unless_chance_is_in_question():
+    """They take half a second to import, which most runs can do without."""
+    rows = "[{'epoch': float(e), 'train_loss': 1 / e, 'validation_loss': 1 / e, 'validation_accuracy': 0.9} for e in (1, 2, 3)]"
+    code = (
+        "import sys; from trainer.analysis.diagnosis import diagnose; "
+        f"diagnose({rows}, [], {{'prior_entropy': 2.3, 'class_counts': [5, 5], 'validation': 10}}); "
+        "print([m for m in ('torch', 'scipy.stats') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_class_imbalance_has_one_threshold():
+    assert imbalanced_classes([1, 5]) is None
+    assert imbalanced_classes([10, 51, 30]) == (0, 1)
+
+
+def test_large_steps_are_no_finding_while_a_new_head_trains_alone():
+    """It starts near zero, where every step is large; the same snapshots in any other phase are a finding."""
+    from trainer.analysis.diagnosis.curves import lr_too_high
     from trainer.analysis.diagnosis.record import Record
 
     rows = [{"epoch": e, "train_loss": 0.69, "train_accuracy": 0.4} for e in (1, 2)]
     facts = {"prior_entropy": 0.69, "class_counts": [500, 500], "train": 1000, "lr": 0.05}
-    for phase, found in (("head", False), ("train", True)):
+    for phase, expected in (("head", False), ("train", True)):
         snapshots = [
             {"step": s, "phase": phase, "weights": [{"update_ratio": 0.4}], "activations": []} for s in (1, 50)
         ]
-        assert (rate_too_high(Record(rows, snapshots, facts)) is not None) == found
+        assert (lr_too_high(Record(rows, snapshots, facts)) is not None) == expected
 
 
-def test_a_rate_beyond_all_sense_is_answered_with_a_range_test():
+def test_an_absurd_learning_rate_is_answered_with_a_range_test():
     from trainer.analysis.diagnosis.record import Record
 
-    assert Record([], [], {"lr": 1e30}).lower_rate == "optimizer.lr=auto"
-    assert Record([], [], {"lr": 0.05}).lower_rate == "optimizer.lr=0.005"
+    assert Record([], [], {"lr": 1e30}).lower_lr == "optimizer.lr=auto"
+    assert Record([], [], {"lr": 0.05}).lower_lr == "optimizer.lr=0.005"

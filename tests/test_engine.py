@@ -11,8 +11,7 @@ from recording import GraphOnCPU
 from torch.nn import functional as F
 
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit
@@ -29,7 +28,7 @@ SMALL = (
 def run_of(*words: str, drop: tuple[str, ...] | list[str] = ()):
     """A run of ``SMALL`` and ``words``, without the keys that another architecture lacks."""
     small = [word for word in SMALL if word.partition("=")[0] not in drop]
-    return build(resolve(compose([*small, *(word for word in words if word[0] != "~")])))
+    return build(load_config([*small, *(word for word in words if word[0] != "~")]))
 
 
 def test_the_engine_equals_a_hand_written_loop_bit_for_bit():

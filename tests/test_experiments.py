@@ -133,7 +133,9 @@ def test_a_key_typed_for_an_option_that_is_not_chosen_is_an_error(overrides, mes
 
 
 def test_an_experiment_of_the_user_inherits_from_one_of_the_package(tmp_path):
-    text = "defaults:\n  - finetune\n  - override /optimizer: momentum\noptimizer:\n  lr: 0.3\nrecipe:\n  head_epochs: 5\n"
+    text = (
+        "defaults:\n  - finetune\n  - override /optimizer: momentum\noptimizer:\n  lr: 0.3\nrecipe:\n  head_epochs: 5\n"
+    )
     directory = experiments(tmp_path, mine=text)
     assert compose("experiment=mine", "data.root=x", directory=directory).optimizer.lr == 0.3
     config = compose("experiment=mine", "optimizer=adam", "recipe=gradual", "data.root=x", directory=directory)

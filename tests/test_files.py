@@ -25,7 +25,8 @@ def test_readers_find_the_old_content_until_the_new_one_is_complete(tmp_path):
 def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+    with pytest.raises(RuntimeError, match="interrupted"), atomic_path(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+        raise RuntimeError("interrupted")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,7 +1,8 @@
-"""The wheel: it carries the options, and trains where the checkout is not."""
+"""The wheel: it contains the option files and trains without the checkout; the dependencies are declared and pinned."""
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -11,28 +12,29 @@ from pathlib import Path
 
 import pytest
 from conftest import QUIET, result_of
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(folder.glob("*.whl"))
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(ROOT)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return next(directory.glob("*.whl"))
 
 
-def test_the_wheel_carries_every_option_file(wheel):
-    inside = {
-        n.removeprefix("trainer/conf/") for n in zipfile.ZipFile(wheel).namelist() if n.startswith("trainer/conf/")
-    }
-    assert inside == {str(p.relative_to(ROOT / "conf")) for p in (ROOT / "conf").rglob("*.yaml")}
+def test_the_wheel_contains_every_option_file(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    packaged = {name.removeprefix("trainer/conf/") for name in names if name.startswith("trainer/conf/")}
+    assert packaged == {str(p.relative_to(ROOT / "conf")) for p in (ROOT / "conf").rglob("*.yaml")}
 
 
-def test_the_installed_wheel_trains_elsewhere(wheel, tmp_path):
-    """Unpacked into an empty folder, with the checkout out of reach."""
+def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
+    """Unpacked into an empty directory, with the checkout not importable."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     work = tmp_path / "work"
     work.mkdir()
@@ -43,29 +45,53 @@ def test_the_installed_wheel_trains_elsewhere(wheel, tmp_path):
         "from trainer.config.options import CONF; assert str(CONF).startswith(sys.argv[2]), CONF;"
         "from trainer.cli import main; sys.exit(main(sys.argv[3:]))"
     )
-    words = ["data=digits", "epochs=1", "data.limit=100", "output=run", QUIET]
-    command = [sys.executable, "-P", "-c", code, str(ROOT), str(tmp_path / "site"), *words]
+    overrides = ["data=digits", "epochs=1", "data.limit=100", "output=run", QUIET]
+    command = [sys.executable, "-P", "-c", code, str(ROOT), str(tmp_path / "site"), *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
     assert result_of(work / "run")["status"] == "finished"
 
 
-def test_the_ranges_cover_what_is_pinned():
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
+
+def test_the_pinned_versions_are_within_the_declared_ranges():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = [line.split("#")[0].strip().split("==") for line in lines if "==" in line.split("#")[0]]
     versions = {canonicalize_name(name): version for name, version in pinned}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
-    for requirement in map(Requirement, wanted):
+    extras = project()["optional-dependencies"]
+    requirements = [*project()["dependencies"], *(r for extra in extras.values() for r in extra)]
+    for requirement in map(Requirement, requirements):
         name = canonicalize_name(requirement.name)
         if name in versions:
             assert requirement.specifier.contains(versions[name]), requirement
-    needed = {canonicalize_name(Requirement(r).name) for r in project["dependencies"]}
-    assert needed <= versions.keys(), "every dependency is pinned"
-    assert {"test", "timm", "search", "export"} <= project["optional-dependencies"].keys()
-    torch = next(r for r in map(Requirement, wanted) if r.name == "torch")
+    required = {canonicalize_name(Requirement(r).name) for r in project()["dependencies"]}
+    assert required <= versions.keys(), "every dependency is pinned"
+    assert {"test", "timm", "export", "parallel", "slurm"} <= extras.keys()
+    torch = next(r for r in map(Requirement, requirements) if r.name == "torch")
     assert torch.specifier.contains("2.11.0")
+
+
+# Import names that differ from the name of the distribution.
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "hydra": "hydra-core", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def imported_packages(folder: Path) -> set[str]:
+    """The top-level packages that the modules of a folder import anywhere, by the name of their distribution."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in names - sys.stdlib_module_names - {"trainer"}}
+
+
+def test_the_program_declares_every_package_it_imports():
+    names = {canonicalize_name(Requirement(r).name) for r in project()["dependencies"]}
+    extras = [r for name, extra in project()["optional-dependencies"].items() if name != "test" for r in extra]
+    optional = {canonicalize_name(Requirement(r).name) for r in extras}
+    assert imported_packages(ROOT / "trainer") <= names | optional

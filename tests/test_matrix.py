@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from trainer.build import build
-from trainer.config.compose import compose
 from trainer.config.constraints import check_config
-from trainer.config.options import CONF, LISTS, options
-from trainer.config.schema import SINGLE, resolve
+from trainer.config.load import load_config
+from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.engine.loop import fit
 
-GROUPS = options([CONF])
+GROUPS = OptionFiles().groups
 SMALL = (
     "data=fake",
     "data.size=16",
@@ -65,7 +64,7 @@ def random_overrides(seed: int) -> list[str]:
 
 def assert_trains(seed: int) -> None:
     overrides = random_overrides(seed)
-    config = resolve(compose(overrides))
+    config = load_config(overrides)
     problems = check_config(config)
     if problems:  # the only invalid combination: a schedule of the momentum and an optimizer without one
         assert all("OneCycle moves the momentum" in str(p) for p in problems), problems
@@ -95,6 +94,6 @@ def test_many_more_random_options_of_all_groups_train_together(seed):
 @pytest.mark.parametrize("architecture", sorted(GROUPS["architecture"]))
 def test_every_architecture_trains_a_step(architecture):
     overrides = ["data.size=32", f"architecture={architecture}", "epochs=0.1", "data.validation=0", "regularizer=[]"]
-    run = build(resolve(compose([*SMALL, *overrides])))
+    run = build(load_config([*SMALL, *overrides]))
     fit(run)
     assert math.isfinite(run.history[-1]["train_loss"])

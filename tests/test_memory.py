@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer
 from trainer.observers.context import Context, build_observers
@@ -37,7 +36,7 @@ def test_memory_does_not_grow_over_two_hundred_epochs_with_the_default_observers
         "augmentation=[crop,flip]",
         "schedule=[clr]",
     ]
-    config = resolve(compose([*words, "device=cpu"]))
+    config = load_config([*words, "device=cpu"])
     run = build(config, tmp_path / "run")
     create_run_dir(tmp_path / "run", config.tree, words, "cpu")
     measured: list[tuple[float, int]] = []

@@ -307,7 +307,7 @@ def test_a_pipe_that_supports_only_ascii_gets_no_sparkline(tmp_path):
 def test_a_browser_shows_charts_histograms_pictures_and_the_hparams_of_a_sweep(sweep, tmp_path):
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
-        from screenshot import chromium, picture, tensorboard
+        from screenshot import chromium, screenshot, tensorboard
     finally:
         sys.path.pop(0)
     if chromium() is None:
@@ -322,7 +322,7 @@ def test_a_browser_shows_charts_histograms_pictures_and_the_hparams_of_a_sweep(s
     }
     with tensorboard(sweep) as address:
         for page, words in pages.items():
-            picture(address, page, tmp_path / f"{page}.png", wait=2, words=words)
+            screenshot(address, page, tmp_path / f"{page}.png", wait=2, words=words)
             assert cv2.imread(str(tmp_path / f"{page}.png")).std() > 10
 
 

@@ -14,8 +14,7 @@ from torch import nn
 
 from trainer.analysis.lr_range import NoDescent, geometric, read
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.observer import Observer
@@ -28,7 +27,7 @@ SMALL = (
 
 
 def run_of(*overrides):
-    return build(resolve(compose([*overrides])))
+    return build(load_config([*overrides]))
 
 
 def curve(middle, noise=0.02, steps=150, seed=0):
@@ -43,31 +42,31 @@ def curve(middle, noise=0.02, steps=150, seed=0):
 def test_a_reading_finds_the_points_of_a_known_curve(middle):
     reading = read(*curve(middle, noise=0.005))
     tenth = 0.8 * math.log(9)  # a logistic passes 10 % and 90 % so far from its middle
-    assert reading.fixed == pytest.approx(middle, rel=0.6)
-    assert reading.floor == pytest.approx(middle * math.exp(-tenth), rel=0.6)
-    assert middle * math.exp(tenth) < reading.peak < middle * 300  # where it explodes
+    assert reading.suggested_lr == pytest.approx(middle, rel=0.6)
+    assert reading.min_lr == pytest.approx(middle * math.exp(-tenth), rel=0.6)
+    assert middle * math.exp(tenth) < reading.max_lr < middle * 300  # where it explodes
     assert reading.drop == pytest.approx(1.0, abs=0.1)
-    assert reading.floor < reading.fixed < reading.peak
+    assert reading.min_lr < reading.suggested_lr < reading.max_lr
 
 
 def test_the_ranges_widen_with_the_noise_and_hold_the_suggestion():
     calm, wild = read(*curve(0.01, 0.005)), read(*curve(0.01, 0.15))
-    for name in ("floor", "fixed", "peak"):
+    for name in ("min_lr", "suggested_lr", "max_lr"):
         low, high = calm.ranges[name]
         assert low <= getattr(calm, name) <= high
-    assert np.divide(*wild.ranges["fixed"][::-1]) > np.divide(*calm.ranges["fixed"][::-1])
+    assert np.divide(*wild.ranges["suggested_lr"][::-1]) > np.divide(*calm.ranges["suggested_lr"][::-1])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_learning_rate_is_suggested_if_only_noise_changes_the_loss(seed):
     losses = 2.3 + np.random.default_rng(seed).normal(0, 0.05, 150)
-    with pytest.raises(NoDescent, match="falls at no rate from 1e-06 to 10"):
+    with pytest.raises(NoDescent, match="does not fall at any learning rate from 1e-06 to 10"):
         read(geometric(1e-6, 10.0, 150), losses.tolist())
 
 
 def test_a_curve_that_still_falls_at_its_end_is_reported():
     rates, losses = curve(0.5)
-    assert any("may lie above" in note for note in read(rates[:140], losses[:140]).notes)
+    assert any("max_lr may be higher" in note for note in read(rates[:140], losses[:140]).notes)
 
 
 @pytest.mark.parametrize("extra", [(), ("optimizer=adam",), ("micro_batch=8", "optimizer.clip_norm=1.0")])
@@ -123,7 +122,7 @@ def test_the_job_draws_the_curve_and_suggests_overrides_that_compose(train, tmp_
     code, out, err = train("job=range_test", *SMALL, f"output={tmp_path / 'r'}", "job.steps=80")
     assert (code, err) == (0, "")
     found = result_of(tmp_path / "r")["range_test"]
-    assert found["floor"] <= found["fixed"] <= found["peak"]
+    assert found["min_lr"] <= found["suggested_lr"] <= found["max_lr"]
     kept = json.loads((tmp_path / "r" / "range_test.json").read_text())
     assert len(kept["lr"]) == len(kept["loss"]) == len(kept["smoothed"]) > 20
     assert (tmp_path / "r" / "range_test.png").stat().st_size > 5000
@@ -131,26 +130,26 @@ def test_the_job_draws_the_curve_and_suggests_overrides_that_compose(train, tmp_
     assert len(lines) == 3
     for line in lines:
         words = [word for word in line.split() if "=" in word]
-        resolve(compose(words))
+        load_config(words)
 
 
 def test_if_the_loss_never_falls_the_job_fails_with_the_reason_and_keeps_the_plot(train, tmp_path):
     tiny = ("job.start=1e-9", "job.stop=1e-8")
     code, out, err = train("job=range_test", *SMALL, *tiny, f"output={tmp_path / 'r'}")
     assert code == 1
-    assert "no suggestion: the loss falls at no rate from 1e-09 to 1e-08" in err
+    assert "no suggestion: the loss does not fall at any learning rate from 1e-09 to 1e-08" in err
     assert "optimizer.lr=" not in out
     assert (tmp_path / "r" / "range_test.png").is_file()
     # What a sweep's table says of it.
     assert json.loads((tmp_path / "r" / "result.json").read_text())["stop_reason"].startswith(
-        "the loss falls at no rate"
+        "the loss does not fall at any learning rate"
     )
 
 
 def test_a_run_with_an_automatic_learning_rate_equals_the_run_with_the_suggested_one(train, tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     assert train(*SMALL, QUIET, "epochs=1", "optimizer.lr=auto", f"output={a}")[0] == 0
-    chosen = resolve(compose([])).tree  # only to know the key exists
+    chosen = load_config([]).tree  # only to know the key exists
     assert "lr" in chosen["optimizer"]
     import yaml
 
@@ -168,7 +167,7 @@ def test_the_minimum_learning_rate_of_cycles_can_be_automatic_too(train, tmp_pat
     assert "by an LR range test" in out
     code, _, err = train(*SMALL, "schedule=clr", "schedule.clr.floor=auto", "optimizer.lr=1e-9", "epochs=1")
     assert code == 2
-    assert "which is not below optimizer.lr = 1e-09" in err
+    assert "is not below optimizer.lr = 1e-09" in err
 
 
 WITH_NORM = (*SMALL, "architecture.norm=batch", "precision=float32")

@@ -1,8 +1,9 @@
-"""The scripts that measure and draw: each runs on something small and says what it should."""
+"""The scripts that measure and draw: each runs on a small case and reports what it should."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +13,35 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def script(name: str, *words: str, cwd: Path) -> str:
-    command = [sys.executable, str(ROOT / "scripts" / name), *words]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def _scripts_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "scripts"), *sys.path])
 
 
-def test_profile_step_tells_where_the_time_goes(tmp_path):
-    words = ["--steps", "3", "data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "averaging=ema"]
-    out = script("profile_step.py", *words, cwd=tmp_path)
-    for part in ("batch", "rates", "step", "averaging"):
+def run_script(name: str, *arguments: str, cwd: Path) -> str:
+    """Run a script and return what it prints."""
+    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
+    process = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def table_rows(markdown: str) -> dict[str, list[str]]:
+    """The rows of a Markdown table by their first cell."""
+    rows = [line.split("|") for line in markdown.splitlines() if line.startswith("| ")]
+    return {cells[1].strip(): cells for cells in rows}
+
+
+def test_every_script_starts_with_a_docstring_or_a_shebang():
+    for path in (ROOT / "scripts").iterdir():
+        if path.is_file():
+            assert path.read_text().startswith(('"""', "#!")), path.name
+
+
+def test_profile_step_reports_the_time_of_each_part_of_a_step(tmp_path):
+    overrides = ["data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "averaging=ema"]
+    out = run_script("profile_step.py", "--steps", "3", *overrides, cwd=tmp_path)
+    for part in ("batch", "lr", "step", "averaging"):
         assert f"\n{part} " in out
     assert "convolution" in out
     names = {event.get("name") for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
@@ -30,102 +49,116 @@ def test_profile_step_tells_where_the_time_goes(tmp_path):
 
 
 def test_bench_optimizers_times_every_optimizer(tmp_path):
-    out = script("bench_optimizers.py", "--rounds", "3", cwd=tmp_path)
-    from trainer.config.options import CONF, options
+    out = run_script("bench_optimizers.py", "--rounds", "3", cwd=tmp_path)
+    from trainer.config.options import OptionFiles
 
-    assert all(any(line.startswith(name) for line in out.splitlines()) for name in options([CONF])["optimizer"])
+    assert all(any(line.startswith(name) for line in out.splitlines()) for name in OptionFiles().groups["optimizer"])
 
 
-def test_bench_pooling_compares_two_orders_of_the_same_numbers(tmp_path):
-    out = script("bench_pooling.py", "--rounds", "2", "--threads", "1", cwd=tmp_path)
-    assert "customary" in out
+def test_bench_pooling_compares_two_orders_with_the_same_numbers(tmp_path):
+    out = run_script("bench_pooling.py", "--rounds", "2", "--threads", "1", cwd=tmp_path)
+    assert "activation first" in out
     assert "gradients equal bit for bit: True" in out
+
+
+def test_bench_augmentation_times_both_implementations(tmp_path):
+    out = run_script("bench_augmentation.py", "--rounds", "1", cwd=tmp_path)
+    for implementation in ("per batch", "per image", "channels-last"):
+        assert re.search(rf"^crop \+ flip +{implementation} ", out, re.MULTILINE)
 
 
 @pytest.mark.slow
 def test_bench_engine_compares_three_loops(tmp_path):
-    out = script("bench_engine.py", "--rounds", "5", "--starts", "1", "--case", "cnn2", "--device", "cpu", cwd=tmp_path)
+    arguments = ["--rounds", "5", "--starts", "1", "--case", "cnn2", "--device", "cpu"]
+    out = run_script("bench_engine.py", *arguments, cwd=tmp_path)
     rows = {line.split()[0]: line.split() for line in out.splitlines()[2:]}
     assert set(rows) == {"engine", "plain", "best"}
     assert float(rows["best"][4]) == 1.0
 
 
 @pytest.mark.slow
-def test_contact_sheet_draws_a_row_for_each_way(tmp_path):
-    out = script("contact_sheet.py", "sheet.png", "--only", "crop,elastic", cwd=tmp_path)
+def test_contact_sheet_draws_a_row_for_each_implementation(tmp_path):
+    out = run_script("contact_sheet.py", "sheet.png", "--only", "crop,elastic", cwd=tmp_path)
     assert "3 rows" in out
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
-def test_the_regularization_table_compares_with_the_plain_run(tmp_path):
-    out = script("regularization_table.py", "--seeds", "2", "--epochs", "0.5", "--only", "averaging=ema", cwd=tmp_path)
+def test_the_regularization_table_compares_with_the_baseline(tmp_path):
+    arguments = ["--seeds", "2", "--epochs", "0.5", "--only", "averaging=ema"]
+    out = run_script("regularization_table.py", *arguments, cwd=tmp_path)
     lines = out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["cosine", "constant", "averaging=ema"]
     assert all("±" in line for line in lines[2:])
 
 
 @pytest.mark.slow
-def test_bench_engine_times_jpegs_in_processes_of_their_own(tmp_path):
-    out = script(
-        "bench_engine.py", "--rounds", "5", "--starts", "1", "--case", "linear", "--device", "cpu", cwd=tmp_path
-    )
-    assert out.startswith("linear, batch 128, 5 rounds")
-    sys.path.insert(0, str(ROOT / "scripts"))
-    import bench_engine
-
-    found = bench_engine.own_process("best", "jpeg", "cpu")
-    assert 0 < found["seconds"] < found["first_step"]
+def test_the_ensemble_table_reports_the_gain_of_each_repetition(tmp_path):
+    arguments = ["--repetitions", "2", "--models", "2", "--epochs", "0.5", "--", "batch_size=32"]
+    out = run_script("ensemble_table.py", *arguments, cwd=tmp_path)
+    assert {"0", "1"} <= table_rows(out).keys()
+    assert "better than the mean member in" in out
 
 
 @pytest.mark.slow
-def test_bench_peers_times_the_plain_loop_and_its_tuned_form_beside_this_program(tmp_path):
-    words = ["--rounds", "1", "--steps", "14", "--case", "linear", "--peer", "plain"]
-    out = script("bench_peers.py", *words, cwd=tmp_path)
-    rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if line.startswith("| ")}
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_bench_engine_times_jpegs_in_processes_of_their_own(tmp_path):
+    arguments = ["--rounds", "5", "--starts", "1", "--case", "linear", "--device", "cpu"]
+    assert run_script("bench_engine.py", *arguments, cwd=tmp_path).startswith("linear, batch 128, 5 rounds")
+    import bench_engine
+
+    measured = bench_engine.measure_process("best", "jpeg", "cpu")
+    assert 0 < measured["seconds"] < measured["first_step"]
+
+
+@pytest.mark.slow
+def test_bench_peers_times_the_plain_loop_as_shipped_and_tuned(tmp_path):
+    arguments = ["--rounds", "1", "--steps", "14", "--case", "linear", "--peer", "plain"]
+    rows = table_rows(run_script("bench_peers.py", *arguments, cwd=tmp_path))
     assert set(rows) == {"", "trainer", "plain"}
     assert float(rows["trainer"][3].split()[0]) == 1.0
     assert all(float(rows["plain"][i]) > 0 for i in (2, 4))
 
 
 @pytest.mark.slow
-def test_bench_gpu_says_what_it_could_not_measure_and_runs_on_the_cpu_on_request(tmp_path):
-    out = script("bench_gpu.py", "--case", "linear", "--device", "cuda:9", cwd=tmp_path)
+def test_bench_gpu_reports_what_it_could_not_measure_and_runs_on_the_cpu_on_request(tmp_path):
+    out = run_script("bench_gpu.py", "--case", "linear", "--device", "cuda:9", cwd=tmp_path)
     import torch
 
     if not torch.cuda.is_available():
-        assert out.count("not measured: no GPU here") == 11
-    words = ["--case", "linear", "--device", "cpu", "--rounds", "1", "--steps", "4"]
-    words += ["--manner", "as shipped", "best loop", "best loop, graph"]
-    out = script("bench_gpu.py", *words, cwd=tmp_path)
-    rows = {line.split("|")[1].strip(): line.split("|") for line in out.splitlines() if line.startswith("| ")}
+        assert out.count("not measured: no GPU") == 11
+    arguments = ["--case", "linear", "--device", "cpu", "--rounds", "1", "--steps", "4"]
+    arguments += ["--configuration", "as shipped", "best loop", "best loop, graph"]
+    rows = table_rows(run_script("bench_gpu.py", *arguments, cwd=tmp_path))
     assert float(rows["best loop"][4]) == 1.0
     assert float(rows["as shipped"][2]) > 0
     assert "a CUDA graph needs a GPU" in rows["best loop, graph"][6]
 
 
-def test_bench_decode_compares_decoders_that_agree_on_the_picture(tmp_path, monkeypatch):
-    sys.path.insert(0, str(ROOT / "scripts"))
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_bench_decode_compares_decoders_that_agree_on_the_image(tmp_path, monkeypatch):
     import bench_decode
     import bench_engine
 
     monkeypatch.setattr(bench_engine, "JPEGS", 2)
-    bench_engine.jpegs(tmp_path / "jpegs")
-    out = script("bench_decode.py", "--rounds", "1", "--folder", "jpegs", cwd=tmp_path)
-    assert {line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")} >= {"opencv", "pillow"}
+    bench_engine.write_jpegs(tmp_path / "jpegs")
+    out = run_script("bench_decode.py", "--rounds", "1", "--folder", "jpegs", cwd=tmp_path)
+    assert table_rows(out).keys() >= {"opencv", "pillow"}
     path = next((tmp_path / "jpegs").rglob("*.jpg"))
     expected = bench_decode.opencv(path, False).astype(float)
     for decoder in (bench_decode.pillow, bench_decode.area):
-        found = decoder(path, False)
-        assert found.shape == (224, 224, 3)
-        assert abs(found - expected).mean() < 6
+        image = decoder(path, False)
+        assert image.shape == (224, 224, 3)
+        assert abs(image - expected).mean() < 6
 
 
 @pytest.mark.slow
-def test_bench_watching_tells_the_ratio_and_the_share(tmp_path):
-    words = ["--rounds", "1", "--epochs", "1", "data.count=300", "data.size=8", "architecture.depth=8", "batch_size=16"]
-    out = script("bench_watching.py", *words, cwd=tmp_path)
-    import re
-
-    assert float(re.search(r"unwatched: ([\d.]+) ", out)[1]) > 0
-    assert 0 < float(re.search(r"share: ([\d.]+) %", out)[1]) < 100
+def test_bench_observers_reports_the_ratio_and_the_fraction_of_time(tmp_path):
+    overrides = ["data.count=300", "data.size=8", "architecture.depth=8", "batch_size=16"]
+    out = run_script("bench_observers.py", "--rounds", "1", "--epochs", "1", *overrides, cwd=tmp_path)
+    ratio = re.search(r"without observers: ([\d.]+) ", out)
+    fraction = re.search(r"time in observers: ([\d.]+) %", out)
+    assert ratio
+    assert fraction
+    assert float(ratio[1]) > 0
+    assert 0 < float(fraction[1]) < 100

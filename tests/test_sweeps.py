@@ -35,9 +35,9 @@ def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_pat
         *BESIDE.get(group, []),
     ]
     code, out, err = train(*words)
-    from trainer.config.options import CONF, options
+    from trainer.config.options import OptionFiles
 
-    names = set(options([CONF])[group])
+    names = set(OptionFiles().groups[group])
     finished = [f.parent for f in tmp_path.glob("all/*/result.json") if result_of(f.parent)["status"] == "finished"]
     done = {folder.name.split(f"{group}=")[1].split(",")[0] for folder in finished}
     refused, text = REFUSED.get(group, (set(), ""))

@@ -15,8 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from trainer.build import build
-from trainer.config.compose import compose
-from trainer.config.schema import resolve
+from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
@@ -76,7 +75,7 @@ def test_nonfinite_and_saturated_values_are_counted_separately():
 def test_a_snapshot_describes_the_step():
     """Ratios and norms of the first step, computed from whole tensors."""
     words = [*SMALL, "optimizer=sgd", "optimizer.lr=0.5", "schedule=constant"]
-    run = build(resolve(compose(words)))
+    run = build(load_config(words))
     before = {name: p.detach().clone() for name, p in matrices(run.model)}
     expected = {}
 
@@ -104,7 +103,7 @@ def test_a_snapshot_describes_the_step():
 def test_the_gradient_norm_is_that_before_clipping():
     norms = []
     for overrides in ([], ["optimizer.clip_norm=0.001"]):
-        run = build(resolve(compose([*SMALL, *overrides])))
+        run = build(load_config([*SMALL, *overrides]))
         context = Context(run)
         fit(run, build_observers([Histograms()], context))
         norms.append(context.layer_statistics.snapshots[0]["grad_norm"])
@@ -119,7 +118,7 @@ def test_dead_units_are_channels_that_are_nowhere_above_zero():
 
 
 def test_recording_activations_has_no_side_effects_and_sees_every_call():
-    run = build(resolve(compose([*SMALL, "regularizer=[dropout]"])))
+    run = build(load_config([*SMALL, "regularizer=[dropout]"]))
 
     class Twice(nn.Module):
         def __init__(self):
@@ -142,7 +141,7 @@ def test_recording_activations_has_no_side_effects_and_sees_every_call():
 
 
 def test_without_modules_for_activation_functions_the_outputs_of_layers_are_recorded():
-    run = build(resolve(compose([*SMALL, "activation=identity"])))
+    run = build(load_config([*SMALL, "activation=identity"]))
     x = next(iter(run.train.batches(0)))[0]
     assert [kind for _, kind, _ in activations(RunView(run), x)] == ["Conv2d", "Conv2d"]
 
@@ -206,7 +205,7 @@ def test_an_observer_that_cannot_start_ends_the_run_with_its_error(tmp_path):
         def on_fit_start(self, view):
             raise ValueError("no place left")
 
-    run = build(resolve(compose(list(SMALL))))
+    run = build(load_config(list(SMALL)))
     with pytest.raises(ValueError, match="no place left"):
         train_and_evaluate(run, [First(), Broken(), Console()])
     assert ended == ["ValueError: no place left"]
@@ -233,7 +232,7 @@ def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
         "batch_size=8",
         "augmentation=[rotation]",
     ]
-    run = build(resolve(compose([*words, f"data.loading={way}", "data.num_workers=0"])))
+    run = build(load_config([*words, f"data.loading={way}", "data.num_workers=0"]))
     before, after, labels = first_batch(run, 5)
     chosen = run.train.order(0)[:5]
     assert np.allclose(before, run.train.dataset.images[chosen] / 255, atol=1e-6)

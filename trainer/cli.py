@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from trainer.config.options import option_files
 from trainer.errors import ConfigError, Problem
+from trainer.exit_codes import FINISHED, INTERRUPTED, WRONG_COMMAND
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from trainer.config.schema import Config
-
-WRONG_COMMAND, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has gone, as in `train --help | head`: what Python still holds back goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return FINISHED
 
 
 def _prepare_process() -> None:
@@ -82,13 +81,13 @@ def _dispatch(arguments: Sequence[str]) -> int:
         from trainer import __version__
 
         print(f"trainer {__version__}")
-        return 0
+        return FINISHED
     files = option_files(flags.config_dir)
     if flags.help:
         from trainer.config.help import help_text
 
         print(help_text(files, flags.overrides))
-        return 0
+        return FINISHED
     from trainer.config.load import DEFAULTS, load_config, prepare
 
     defaults = os.environ.get(DEFAULTS, "").split()
@@ -98,13 +97,13 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return run_sweep(flags.overrides, files, defaults, run)
     if flags.cfg == "job":
         print(_shown(prepare(flags.overrides, files, defaults).compose()[0], flags.package, flags.resolve))
-        return 0
+        return FINISHED
     if flags.cfg or flags.info:
         from trainer.sweep import run_hydra
 
         shown = ["--cfg", flags.cfg, *(["--resolve"] if flags.resolve else [])] if flags.cfg else ["--info", flags.info]
         run_hydra(shown, flags.overrides, files)
-        return 0
+        return FINISHED
     return run(load_config(flags.overrides, flags.config_dir, defaults), flags.overrides)
 
 
@@ -143,7 +142,7 @@ def run(config: Config, overrides: Sequence[str], directory: Path | None = None)
 
 def _with_range_test(config: Config, directory: Path) -> Config:
     """The config with values for what it leaves to an LR range test (``optimizer.lr=auto``)."""
-    if not config.auto_keys or getattr(config.job, "keeps_auto_keys", False):
+    if not config.auto_keys or config.job.keeps_auto_keys:
         return config
     from trainer.jobs.range_test import resolve_auto_keys
     from trainer.run_dir import check_available

@@ -1,4 +1,4 @@
-"""Where a run is written: readable folder names, and the files which say how to repeat it."""
+"""The run directory: its name, what identifies and repeats a run, and reading it back."""
 
 from __future__ import annotations
 
@@ -15,75 +15,136 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError, Problem
+from trainer.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What only says where or how fast a run is made would clutter its name.
-UNNAMED = ("output", "resume", "checkpoint", "device", "hydra", "observer", "engine", "run=", "runs=")
+# Keys that only say where or how fast a run is made would clutter its name.
+NOT_IN_NAME = ("output", "resume", "checkpoint", "device", "hydra", "observer", "engine", "run=", "runs=")
 LIBRARIES = ("torch", "torchvision", "numpy", "albumentations", "hydra-core", "omegaconf", "tensorboard", "timm")
 
 
-def slug(overrides: list[str], longest: int = 100) -> str:
-    """The overrides as part of a file name.
+def slug(overrides: list[str], max_length: int = 100) -> str:
+    """Return overrides in a form that can be part of a file name.
 
     >>> slug(["optimizer=adam", "schedule=[warmup,cosine]", "optimizer.lr=0.01", "output=/tmp/x"])
     'optimizer=adam,schedule=warmup+cosine,optimizer.lr=0.01'
     """
-    kept = [o for o in overrides if not o.lstrip("+~").startswith(UNNAMED)]
-    text = ",".join(re.sub(r"[\[\]{}'\"]", "", o.replace(",", "+")) for o in kept)
+    named = [o for o in overrides if not o.lstrip("+~").startswith(NOT_IN_NAME)]
+    text = ",".join(re.sub(r"[\[\]{}'\"]", "", o.replace(",", "+")) for o in named)
     text = re.sub(r"[^\w.,=+~-]+", "-", text).strip("-")
-    return text if len(text) <= longest else text[: longest - 1] + "~"
+    return text if len(text) <= max_length else text[: max_length - 1] + "~"
 
 
 def new_run_dir(overrides: list[str], now: datetime | None = None) -> Path:
-    """A new folder's path, ``outputs/<date>/<time>_<overrides>``; a number is added where it exists already."""
+    """Return a path that does not exist yet: ``outputs/<date>/<time>_<overrides>``, with a number where that exists."""
     now = now or datetime.now()
     name = "_".join(filter(None, [now.strftime("%H-%M-%S"), slug(overrides)]))
-    folder = Path("outputs") / now.strftime("%Y-%m-%d") / name
-    taken, number = folder, 1
-    while taken.exists():
+    first = Path("outputs") / now.strftime("%Y-%m-%d") / name
+    run_dir, number = first, 1
+    while run_dir.exists():
         number += 1
-        taken = folder.with_name(f"{folder.name}_{number}")
-    return taken
+        run_dir = first.with_name(f"{first.name}_{number}")
+    return run_dir
 
 
-def check_available(folder: Path) -> None:
-    """ConfigError where a run cannot be written to ``folder``: it holds one, is a file, or may not be written."""
-    if (folder / "config.yaml").exists():
-        hint = f"another output, or resume={folder}"
-        raise ConfigError(Problem("output", str(folder), "holds a run already", hint))
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+def check_available(run_dir: Path) -> None:
+    """Raise ConfigError if a run cannot be written to ``run_dir``: it contains one, is a file, or is not writable."""
+    if (run_dir / "config.yaml").exists():
+        hint = f"another output, or resume={run_dir}"
+        raise ConfigError(Problem("output", str(run_dir), "already contains a run", hint))
+    existing = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
     if not existing.is_dir():
-        raise ConfigError(Problem("output", str(folder), f"{existing} is a file, not a folder"))
+        raise ConfigError(Problem("output", str(run_dir), f"{existing} is a file, not a directory"))
     if not os.access(existing, os.W_OK):
-        raise ConfigError(Problem("output", str(folder), f"{existing} may not be written to"))
+        raise ConfigError(Problem("output", str(run_dir), f"{existing} is not writable"))
 
 
-def create_run_dir(folder: Path, tree: dict[str, Any], overrides: list[str], device: str) -> None:
-    """Make the run folder and write what repeats the run: config.yaml, overrides.txt, environment.json."""
+def create_run_dir(run_dir: Path, tree: dict[str, Any], overrides: list[str], device: str) -> None:
+    """Create the run directory with what repeats the run: config.yaml, overrides.txt, environment.json."""
     from omegaconf import OmegaConf
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "overrides.txt").write_text("".join(f"{o}\n" for o in overrides))
-        write_json(folder / "environment.json", environment(device))
-        write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(tree)))
+        write_text(run_dir / "overrides.txt", "".join(f"{o}\n" for o in overrides))
+        write_json(run_dir / "environment.json", environment(device))
+        # Last, because a directory with a config.yaml counts as a run.
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(tree)))
     except OSError as error:
         text = f"cannot be written: {error.strerror or error}"
-        raise ConfigError(Problem("output", str(folder), text, "another output=<folder>")) from None
+        raise ConfigError(Problem("output", str(run_dir), text, "another output=<directory>")) from None
+
+
+def find_run_dir(key: str, value: str | None) -> Path:
+    """Return the run directory that the setting ``key`` names; ConfigError if it is not one."""
+    if value is None:
+        raise ConfigError(Problem(key, None, f"must be given: {key}=<run directory>"))
+    run_dir = Path(value).expanduser()
+    if not run_dir.exists():
+        raise ConfigError(Problem(key, value, "no such directory"))
+    if not (run_dir / "config.yaml").is_file():
+        runs = sorted(p.parent.name for p in run_dir.glob("*/config.yaml"))
+        hint = "a run directory contains config.yaml and checkpoints/"
+        hint = f"it contains the runs {', '.join(runs)}" if runs else hint
+        raise ConfigError(Problem(key, value, "is not a run directory", hint))
+    return run_dir
+
+
+def read_config(run_dir: Path, key: str) -> dict[str, Any]:
+    """Return the config of a run directory as plain values; ConfigError, for the setting ``key``, if it is unreadable."""
+    import yaml
+    from omegaconf import DictConfig, OmegaConf
+
+    try:
+        config = OmegaConf.load(run_dir / "config.yaml")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(Problem(key, str(run_dir), f"its config.yaml cannot be read: {reason}")) from None
+    if not isinstance(config, DictConfig):
+        raise ConfigError(Problem(key, str(run_dir), "its config.yaml is not a config"))
+    tree = OmegaConf.to_container(config)
+    assert isinstance(tree, dict)
+    return {str(name): value for name, value in tree.items()}
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; None if there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file with one per line, up to a line that a killed run left incomplete."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+# Keys under "range_test" of a result.json of earlier releases.
+OLD_RANGE_TEST_KEYS = {"floor": "min_lr", "fixed": "suggested_lr", "peak": "max_lr"}
+
+
+def read_result(run_dir: Path) -> dict[str, Any]:
+    """Return ``result.json`` with today's names of its keys; empty if the run has none."""
+    result = read_json(run_dir / "result.json") or {}
+    if isinstance(result.get("range_test"), dict):
+        result["range_test"] = {OLD_RANGE_TEST_KEYS.get(k, k): v for k, v in result["range_test"].items()}
+    return result
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, machine, device and git commit, so that a result can be traced."""
+    """Return versions, machine, device and git commit, so that a result can be traced."""
+    from trainer import __version__
+
     versions = {}
     for library in LIBRARIES:
         try:
             versions[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
             continue
-    from trainer import __version__
-
     return {
         "trainer": __version__,
         "python": platform.python_version(),
@@ -97,11 +158,11 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def git_commit() -> dict[str, Any] | None:
-    """The commit of the working folder and whether it has changes; None outside a repository or without git."""
+    """Return the commit of the working directory and whether it has changes; None outside a repository or without git."""
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
+    def git(*arguments: str) -> str:
+        process = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+        return process.stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
@@ -110,9 +171,9 @@ def git_commit() -> dict[str, Any] | None:
 
 
 def json_safe(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null in their place.
+    """Return ``value`` with null for NaN and infinity, which JSON does not have.
 
-    >>> strict({"loss": [1.0, float("nan")]})
+    >>> json_safe({"loss": [1.0, float("nan")]})
     {'loss': [1.0, None]}
     """
     if isinstance(value, dict):
@@ -123,19 +184,14 @@ def json_safe(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(json_safe(value), indent=1) + "\n")
-
-
-def write(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    """Write ``value`` to ``path`` as JSON, atomically."""
+    write_text(path, json.dumps(json_safe(value), indent=1) + "\n")
 
 
 def terminal(**options: Any) -> Console:
-    """rich's console, for which a reader that went away (``train job=evaluate | head -1``) is what it is for ``print``: rich
-    would end the program with code 1.
+    """Return rich's console; like ``print`` it raises BrokenPipeError if the reader is gone.
+
+    By default rich would end the program with code 1, as in ``train job=evaluate | head -1``.
     """
     from rich.console import Console
 
@@ -144,3 +200,7 @@ def terminal(**options: Any) -> Console:
             raise BrokenPipeError
 
     return Terminal(highlight=False, **options)
+
+
+# The name that the observers still import.
+write = write_text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -18,12 +17,12 @@ from trainer.config.load import load_config, prepare
 from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import render
 from trainer.errors import ConfigError, Problem
-from trainer.run_dir import slug, terminal
+from trainer.exit_codes import FAILED, INTERRUPTED
+from trainer.run_dir import read_result, slug, terminal, write_json
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
 
-FAILED, INTERRUPTED = 1, 130
 Run = Callable[["Config", Sequence[str], Path], int]
 
 
@@ -104,8 +103,7 @@ def _run_job(run: Run, files: OptionFiles, defaults: Sequence[str]) -> int:
         reason = f"{type(error).__name__}: {error}"
         traceback.print_exc()
     print(f"#{number} failed: {reason}", file=sys.stderr, flush=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "result.json").write_text(json.dumps({"status": "failed", "stop_reason": reason}, indent=1) + "\n")
+    write_json(directory / "result.json", {"status": "failed", "stop_reason": reason})
     return FAILED
 
 
@@ -121,42 +119,41 @@ def _job_directory(varied: tuple[str, ...]) -> str:
     return "_".join(filter(None, [str(hydra.job.num), slug(sorted(overrides, key=lambda o: not o.startswith(varied)))]))
 
 
-def outcomes(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Each job's overrides and result, in the order of their numbers."""
-    found = []
-    for file in folder.glob("*/result.json"):
-        number, _, name = file.parent.name.partition("_")
+def results(directory: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return each job's overrides and result, ordered by job number."""
+    jobs = []
+    for file in directory.glob("*/result.json"):
+        number, _, overrides = file.parent.name.partition("_")
         if number.isdigit():
-            found.append((int(number), name, json.loads(file.read_text())))
-    return [(name, result) for _, name, result in sorted(found, key=lambda job: job[0])]
+            jobs.append((int(number), overrides, read_result(file.parent)))
+    return [(overrides, result) for _, overrides, result in sorted(jobs, key=lambda job: job[0])]
 
 
 def varied_only(jobs: list[tuple[str, Any]]) -> list[str]:
-    """The jobs' overrides without those that all of them have.
+    """Return the jobs' overrides without those that all jobs have.
 
     >>> varied_only([("optimizer=sgd,epochs=3", {}), ("optimizer=adam,epochs=3", {})])
     ['optimizer=sgd', 'optimizer=adam']
     """
-    words = [name.split(",") for name, _ in jobs]
-    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
-    return [",".join(w for w in mine if w not in common) for mine in words]
+    overrides = [text.split(",") for text, _ in jobs]
+    common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [",".join(o for o in of_job if o not in common) for of_job in overrides]
 
 
-def print_table(folder: Path) -> int:
-    """The jobs of a sweep with how they ended; returns how many failed."""
+def print_table(directory: Path) -> int:
+    """Print the results of a sweep; return how many jobs failed."""
     from rich.table import Table
 
-    found = outcomes(folder)
-    jobs = [(name, result) for name, (_, result) in zip(varied_only(found), found, strict=True)]
-    rows = [{head: show(result) for head, show in COLUMNS.items()} for _, result in jobs]
-    heads = [head for head in COLUMNS if any(row[head] for row in rows)]  # each kind of job has some
-    table = Table("job", "overrides", *heads, "ended", title=str(folder))
-    for number, ((name, result), row) in enumerate(zip(jobs, rows, strict=True)):
+    jobs = results(directory)
+    rows = [{column: show(result) for column, show in COLUMNS.items()} for _, result in jobs]
+    columns = [column for column in COLUMNS if any(row[column] for row in rows)]  # which ones depends on the job
+    table = Table("job", "overrides", *columns, "ended", title=str(directory))
+    for number, (overrides, (_, result), row) in enumerate(zip(varied_only(jobs), jobs, rows, strict=True)):
         failed, reason = result["status"] == "failed", result["stop_reason"].splitlines()[0]
+        cells = [row[column] for column in columns]
         ended = f"failed: {reason}" if failed else reason
-        table.add_row(str(number), name, *(row[head] for head in heads), ended, style="red" if failed else None)
-    console = terminal(width=None if sys.stdout.isatty() else 160)
-    console.print(table)
+        table.add_row(str(number), overrides, *cells, ended, style="red" if failed else None)
+    terminal(width=None if sys.stdout.isatty() else 160).print(table)
     failures = sum(result["status"] == "failed" for _, result in jobs)
     if failures:
         print(f"{failures} of {len(jobs)} jobs failed", file=sys.stderr)
@@ -164,13 +161,13 @@ def print_table(folder: Path) -> int:
 
 
 def _number(*path: str, form: str = "{:g}", scale: float = 1) -> Callable[[dict[str, Any]], str]:
-    """What shows a number of a result by its path; nothing where the result has none."""
+    """Return a function that formats a number of a result, given by its path; empty if the result has none."""
 
     def show(result: dict[str, Any]) -> str:
-        found: Any = result
+        value: Any = result
         for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return "" if found is None else form.format(found * scale)
+            value = value.get(key) if isinstance(value, dict) else None
+        return "" if value is None else form.format(value * scale)
 
     return show
 
@@ -180,9 +177,9 @@ COLUMNS = {
     "validation": _number("validation", "accuracy", form="{:.2f} %", scale=100),
     "test": _number("test", "accuracy", form="{:.2f} %", scale=100),
     "gain": _number("gain", form="{:+.2f} points", scale=100),
-    "floor": _number("range_test", "floor", form="{:.3g}"),
-    "fixed rate": _number("range_test", "fixed", form="{:.3g}"),
-    "peak": _number("range_test", "peak", form="{:.3g}"),
+    "min_lr": _number("range_test", "min_lr", form="{:.3g}"),
+    "suggested_lr": _number("range_test", "suggested_lr", form="{:.3g}"),
+    "max_lr": _number("range_test", "max_lr", form="{:.3g}"),
     "healthy": lambda result: {True: "yes", False: "no"}.get(result.get("healthy"), ""),
     "seconds": _number("seconds", form="{:.1f}"),
 }

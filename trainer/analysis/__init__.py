@@ -1,1 +1,1 @@
-"""Pure functions of plain values: diagnosis, learning rate range, comparison, intervals."""
+"""Pure functions of plain values: diagnosis, LR range test, comparison of runs, confidence intervals, predictions."""

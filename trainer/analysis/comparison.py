@@ -1,4 +1,4 @@
-"""Runs side by side: what differs in their configs, their scores with the spread over seeds, which differences exceed it."""
+"""Comparison of runs: what differs in their configs, scores over seeds, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from trainer.analysis.intervals import Interval, difference, interval
 
-# Where and how a run is made is no part of what it is.
-ASIDE = ("output", "resume", "checkpoint", "run", "runs", "experiment", "device")
+# Keys that say where and how a run is made, not what it is.
+NOT_SETTINGS = ("output", "resume", "checkpoint", "run", "runs", "experiment", "device", "observer", "engine", "job")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: its name, its settings by dotted key, its score (None where it has none), its history's rows."""
+    """One run: its name, settings by dotted key, score (None if it has none), and history rows."""
 
     name: str
     settings: dict[str, Any]
@@ -25,7 +25,7 @@ class Outcome:
 
 @dataclass
 class Group:
-    """Runs that differ in nothing but the seed."""
+    """Runs that differ only in the seed."""
 
     settings: dict[str, Any]
     runs: list[Outcome] = field(default_factory=list)
@@ -34,115 +34,126 @@ class Group:
     def scores(self) -> list[float]:
         return [run.score for run in self.runs if run.score is not None]
 
+    @property
+    def mean(self) -> float:
+        return sum(self.scores) / len(self.scores)
+
     def interval(self, confidence: float = 0.95) -> Interval | None:
         return interval(self.scores, confidence) if self.scores else None
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A config as dotted keys; a ``_target_`` is the option's class.
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a config by dotted keys; an option's ``_target_`` becomes its class name.
 
-    >>> flat({"seed": 0, "optimizer": {"_target_": "trainer.optimizers.Adam", "lr": 0.1}})
+    >>> flatten({"seed": 0, "optimizer": {"_target_": "trainer.optimizers.Adam", "lr": 0.1}})
     {'seed': 0, 'optimizer': 'Adam', 'optimizer.lr': 0.1}
     """
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = prefix + str(key)
         if isinstance(value, dict):
             if "_target_" in value:
-                found[name] = str(value["_target_"]).rpartition(".")[2]
-            found |= flat({k: v for k, v in value.items() if k != "_target_"}, name + ".")
+                flat[name] = str(value["_target_"]).rpartition(".")[2]
+            flat |= flatten({k: v for k, v in value.items() if k != "_target_"}, name + ".")
         else:
-            found[name] = tuple(value) if isinstance(value, list) else value
-    return found
+            flat[name] = tuple(value) if isinstance(value, list) else value
+    return flat
 
 
 def flat_settings(tree: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide a run's result, by dotted key: not where it is written, how it is watched, how fast it goes.
+    """Return the settings that decide a run's result, by dotted key.
 
-    >>> settings_of({"seed": 0, "output": "x", "observer": {"console": {"every": 1}}})
+    >>> flat_settings({"seed": 0, "output": "x", "observer": {"console": {"every": 1}}})
     {'seed': 0}
     """
-    return flat({key: value for key, value in tree.items() if key not in (*ASIDE, "observer", "engine", "job")})
+    return flatten({key: value for key, value in tree.items() if key not in NOT_SETTINGS})
 
 
-def varied(runs: Sequence[Outcome]) -> list[str]:
-    """The keys, without the seed, whose values differ among runs; below an option that differs, only those which runs with
-    the same option differ in.
+def varied_keys(runs: Sequence[Outcome]) -> list[str]:
+    """Return the keys, other than the seed, whose values differ between runs.
 
-    >>> a, b = ({"optimizer": o, "optimizer.lr": r, "seed": 0} for o, r in (("SGD", 0.1), ("Adam", 0.001)))
-    >>> varied([Outcome("a", a, 0.5), Outcome("b", b, 0.6)])
+    A key below an option that differs counts only if it differs between runs with the same option.
+
+    >>> a, b = ({"optimizer": o, "optimizer.lr": lr, "seed": 0} for o, lr in (("SGD", 0.1), ("Adam", 0.001)))
+    >>> varied_keys([Outcome("a", a, 0.5), Outcome("b", b, 0.6)])
     ['optimizer']
     """
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
-    differing = [k for k in keys if k != "seed" and len({_shown(run.settings.get(k)) for run in runs}) > 1]
-    found = []
+    differing = [k for k in keys if k != "seed" and len({format_value(run.settings.get(k)) for run in runs}) > 1]
+    varied = []
     for key in differing:
-        above = [k for k in differing if key.startswith(k + ".")]
-        alike: dict[tuple[str, ...], set[str]] = {}
+        parents = [k for k in differing if key.startswith(k + ".")]
+        values_by_parents: dict[tuple[str, ...], set[str]] = {}
         for run in runs:
-            alike.setdefault(tuple(_shown(run.settings.get(k)) for k in above), set()).add(
-                _shown(run.settings.get(key))
-            )
-        # Of [l2] and [dropout], every key of both differs: that it is there at all is said by its option's own key.
-        if not above or any(len(values - {"-"}) > 1 for values in alike.values()):
-            found.append(key)
-    return found
+            values = values_by_parents.setdefault(tuple(format_value(run.settings.get(k)) for k in parents), set())
+            values.add(format_value(run.settings.get(key)))
+        # Between [l2] and [dropout] every key of both differs; that an option is missing shows in its own key.
+        if not parents or any(len(values - {"-"}) > 1 for values in values_by_parents.values()):
+            varied.append(key)
+    return varied
 
 
-def grouped(runs: Sequence[Outcome]) -> list[Group]:
-    """The runs by what was varied, in the order they came."""
-    keys, groups = varied(runs), {}
+def group_runs(runs: Sequence[Outcome]) -> list[Group]:
+    """Group the runs by their varied settings, in the given order."""
+    keys, groups = varied_keys(runs), {}
     for run in runs:
         settings = {key: run.settings.get(key) for key in keys}
-        groups.setdefault(tuple(map(_shown, settings.values())), Group(settings)).runs.append(run)
+        groups.setdefault(tuple(map(format_value, settings.values())), Group(settings)).runs.append(run)
     return list(groups.values())
 
 
 def effects(groups: Sequence[Group], confidence: float = 0.95) -> list[dict[str, Any]]:
-    """What going from one value of a key to another does to the score where all other varied keys stay: the mean over such
-    pairs of groups, and its interval over those pairs, or over the seeds where there is one pair only.
+    """Return how changing one key changes the score while all other varied keys are equal.
+
+    The effect is the mean over all such pairs of groups; its interval is over these pairs, or over the seeds if there is
+    only one pair.
     """
     rows = []
     for key in groups[0].settings if groups else ():
-        values = list(dict.fromkeys(_shown(g.settings[key]) for g in groups))
-        for value in values[1:]:
-            pairs = [(a, b) for a in groups for b in groups if _matched(a, b, key, values[0], value)]
-            if len(pairs) == 1:
-                found = difference(pairs[0][0].scores, pairs[0][1].scores, confidence)
-            elif pairs:
-                found = interval(
-                    [sum(b.scores) / len(b.scores) - sum(a.scores) / len(a.scores) for a, b in pairs], confidence
-                )
-            else:
+        first, *others = dict.fromkeys(format_value(g.settings[key]) for g in groups)
+        for value in others:
+            pairs = [(a, b) for a in groups for b in groups if _differ_only_in(a, b, key, first, value)]
+            if not pairs:
                 continue
-            row = {"key": key, "from": values[0], "to": value, "pairs": len(pairs)}
-            rows.append(row | {"effect": found.mean, "half": found.half, "exceeds": exceeds(found)})
+            if len(pairs) == 1:
+                effect = difference(pairs[0][0].scores, pairs[0][1].scores, confidence)
+            else:
+                effect = interval([b.mean - a.mean for a, b in pairs], confidence)
+            row = {"key": key, "from": first, "to": value, "pairs": len(pairs)}
+            rows.append(row | {"effect": effect.mean, "half": effect.half, "significant": significant(effect)})
     return rows
 
 
-def _matched(a: Group, b: Group, key: str, before: str, after: str) -> bool:
-    """Whether two groups differ in a key, and what is below it, alone."""
+def _differ_only_in(a: Group, b: Group, key: str, before: str, after: str) -> bool:
+    """Whether two groups with scores differ only in a key and the keys below it."""
     others = [k for k in a.settings if k != key and not k.startswith(key + ".")]
     return (
         bool(a.scores and b.scores)
-        and (_shown(a.settings[key]), _shown(b.settings[key])) == (before, after)
-        and all(_shown(a.settings[k]) == _shown(b.settings[k]) for k in others)
+        and (format_value(a.settings[key]), format_value(b.settings[key])) == (before, after)
+        and all(format_value(a.settings[k]) == format_value(b.settings[k]) for k in others)
     )
 
 
-def against_best(groups: Sequence[Group], geometric: bool = True, confidence: float = 0.95) -> list[Interval | None]:
-    """Each group's difference to the best one's mean, with Welch's interval; None where a group has no score."""
+def differences_to_best(
+    groups: Sequence[Group], higher_is_better: bool = True, confidence: float = 0.95
+) -> list[Interval | None]:
+    """Return each group's difference to the best mean, with Welch's interval; None for a group without a score."""
     scored = [g for g in groups if g.scores]
     if not scored:
         return [None] * len(groups)
-    best = (max if geometric else min)(scored, key=lambda g: sum(g.scores) / len(g.scores))
-    return [None if not g.scores else difference(best.scores, g.scores, confidence) for g in groups]
+    best = (max if higher_is_better else min)(scored, key=lambda g: g.mean)
+    return [difference(best.scores, g.scores, confidence) if g.scores else None for g in groups]
 
 
-def exceeds(found: Interval) -> bool | None:
-    """Whether a difference is beyond what the spread explains; None where one run alone tells no spread."""
-    return None if not math.isfinite(found.half) else abs(found.mean) > found.half
+def significant(effect: Interval) -> bool | None:
+    """Return whether an interval excludes 0; None if a single run gives no interval."""
+    return abs(effect.mean) > effect.half if math.isfinite(effect.half) else None
 
 
-def _shown(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """Return a setting as tables show it.
+
+    >>> format_value(None), format_value(0.10), format_value("SGD")
+    ('-', '0.1', 'SGD')
+    """
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

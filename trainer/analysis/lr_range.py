@@ -1,4 +1,4 @@
-"""The curve of a range test read: where learning begins, where it is fastest, where it stops (Smith 2015, arXiv:1506.01186)."""
+"""LR range test: suggest learning rates from the loss at rising learning rates (Smith 2015, arXiv:1506.01186)."""
 
 from __future__ import annotations
 
@@ -8,53 +8,61 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-NAMES = ("floor", "fixed", "peak")
-BEGUN, DONE = 0.1, 0.97  # shares of the whole descent at which learning counts as begun, and as about to stop
-LEAST = 0.02  # share of the first loss which a descent has to reach
-SURE = 4.0  # deviations of the noise which a descent has to reach
+NAMES = ("min_lr", "suggested_lr", "max_lr")
+# Fractions of the whole descent after which it counts as begun, and as all but finished.
+DESCENT_BEGUN, DESCENT_DONE = 0.1, 0.97
+MIN_RELATIVE_DROP = 0.02  # fraction of the initial loss by which the loss has to fall
+MIN_DROP_TO_NOISE = 4.0  # standard deviations of the noise by which the loss has to fall
 
 
 class NoDescent(ValueError):
-    """The loss falls at no rate by more than its noise; the text says by how much."""
+    """The loss does not fall at any learning rate by more than its noise; the message says by how much it falls."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Rates that a range test suggests: ``floor``, where the loss begins to fall; ``fixed``, where it falls fastest per factor
-    of the rate; ``peak``, where it has all but stopped falling. ``ranges`` holds the middle 80 % of each under the noise.
+class Suggestion:
+    """Learning rates that a range test suggests.
+
+    Attributes:
+        min_lr: Where the loss begins to fall.
+        suggested_lr: Where it falls fastest per factor of the learning rate.
+        max_lr: Where it has all but stopped falling.
+        drop: Initial minus lowest loss, nats.
+        ranges: The middle 80 % of each of these learning rates under resampled noise.
+        notes: Limits of the test that the user should know.
     """
 
-    floor: float
-    fixed: float
-    peak: float
-    drop: float  # nats, from the first loss to the lowest
+    min_lr: float
+    suggested_lr: float
+    max_lr: float
+    drop: float
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def sure(self, name: str) -> str:
-        """How sure a suggestion is: by the factor between the ends of its range.
+    def confidence(self, name: str) -> str:
+        """Return ``high``, ``medium`` or ``low`` by the factor between the ends of the range of one of ``NAMES``.
 
-        >>> Reading(0.01, 0.1, 0.5, 1.0, {"peak": (0.4, 0.6)}).sure("peak")
-        'sure'
+        >>> Suggestion(0.01, 0.1, 0.5, 1.0, {"max_lr": (0.4, 0.6)}).confidence("max_lr")
+        'high'
         """
         low, high = self.ranges.get(name, (1.0, math.inf))
-        return "sure" if high / low < 2 else "fairly sure" if high / low < 5 else "unsure"
+        return "high" if high / low < 2 else "medium" if high / low < 5 else "low"
 
 
-def geometric(start: float, stop: float, steps: int, scale: str = "exponential") -> list[float]:
-    """``steps`` rates from ``start`` to ``stop``, by equal factors (``exponential``) or equal differences (``linear``).
+def lr_sequence(start: float, stop: float, steps: int, scale: str = "exponential") -> list[float]:
+    """Return ``steps`` learning rates from ``start`` to ``stop`` by equal factors, or by equal differences (``linear``).
 
-    >>> [round(r, 6) for r in rising(0.01, 1.0, 3)], rising(0.0, 1.0, 3, "linear")
+    >>> [round(lr, 6) for lr in lr_sequence(0.01, 1.0, 3)], lr_sequence(0.0, 1.0, 3, "linear")
     ([0.01, 0.1, 1.0], [0.0, 0.5, 1.0])
     """
-    shares = [i / (steps - 1) for i in range(steps)]
+    fractions = [i / (steps - 1) for i in range(steps)]
     if scale == "linear":
-        return [start + (stop - start) * s for s in shares]
-    return [start * (stop / start) ** s for s in shares]
+        return [start + (stop - start) * f for f in fractions]
+    return [start * (stop / start) ** f for f in fractions]
 
 
 def smooth(losses: Sequence[float] | np.ndarray, width: float) -> np.ndarray:
-    """Means weighted by a bell of deviation ``width`` steps around each: unlike a running mean it lags behind nothing.
+    """Smooth by a Gaussian kernel with standard deviation ``width`` (steps), which unlike a running mean has no lag.
 
     >>> smooth([1.0, 1.0, 4.0, 1.0, 1.0], 0.5).round(2).tolist()
     [1.0, 1.32, 3.36, 1.32, 1.0]
@@ -69,59 +77,75 @@ def smooth(losses: Sequence[float] | np.ndarray, width: float) -> np.ndarray:
     return weights @ values / weights.sum(1)
 
 
-def read(rates: Sequence[float], losses: Sequence[float], smoothing: float = 0.03, draws: int = 200) -> Reading:
-    """What the losses at rising rates suggest; NothingDescends where they fall by no more than noise.
+def suggest_lr(
+    lrs: Sequence[float], losses: Sequence[float], smoothing: float = 0.03, resamples: int = 200
+) -> Suggestion:
+    """Suggest learning rates from the losses at rising learning rates.
 
-    ``smoothing`` is the deviation of the bell as a share of the curve. The ranges come from ``draws`` curves whose deviations
-    from the smooth one have random signs (a wild bootstrap, always with the same numbers).
+    Args:
+        lrs: Learning rates, rising.
+        losses: The loss of the batch trained at each.
+        smoothing: Standard deviation of the smoothing kernel, as a fraction of the curve.
+        resamples: Number of curves from which the ranges come. Each is the smooth curve plus its residuals with random
+            signs (a wild bootstrap, always with the same random numbers).
+
+    Raises:
+        NoDescent: The loss falls by no more than noise.
     """
-    x, width = np.asarray(rates, dtype=np.float64), smoothing * len(rates)
-    first = float(np.median(losses[: max(3, len(losses) // 10)]))
-    raw = np.minimum(np.asarray(losses, dtype=np.float64), 2 * first)  # where it explodes, by how much tells nothing
-    line = smooth(raw, width)
-    low = int(line.argmin())
-    deviation = raw - line
-    noise = 1.4826 * float(np.median(np.abs(deviation[: low + 1])))
-    doubt = noise * math.sqrt(1 / max(3.5 * width, 1) + 1.5 / max(3, len(losses) // 10))
-    drop, least = first - float(line[low]), max(LEAST * abs(first), SURE * doubt)
-    if drop < least:
+    x, width = np.asarray(lrs, dtype=np.float64), smoothing * len(lrs)
+    initial = float(np.median(losses[: max(3, len(losses) // 10)]))
+    raw = np.minimum(np.asarray(losses, dtype=np.float64), 2 * initial)  # by how much it explodes is irrelevant
+    curve = smooth(raw, width)
+    lowest = int(curve.argmin())
+    residuals = raw - curve
+    noise = 1.4826 * float(np.median(np.abs(residuals[: lowest + 1])))
+    error = noise * math.sqrt(1 / max(3.5 * width, 1) + 1.5 / max(3, len(losses) // 10))
+    drop, min_drop = initial - float(curve[lowest]), max(MIN_RELATIVE_DROP * abs(initial), MIN_DROP_TO_NOISE * error)
+    if drop < min_drop:
         raise NoDescent(
-            f"the loss falls at no rate from {x[0]:.3g} to {x[-1]:.3g}: from {first:.4g} by {max(drop, 0):.2g} at most, "
-            f"where {least:.2g} would be more than its noise"
+            f"the loss does not fall at any learning rate from {x[0]:.3g} to {x[-1]:.3g}: from {initial:.4g} by "
+            f"{max(drop, 0):.2g} at most; more than its noise would be {min_drop:.2g}"
         )
-    found = _points(x, line, first)
+    points = _turning_points(x, curve, initial)
     rng = np.random.default_rng(0)
-    drawn = [_points(x, smooth(line + deviation * rng.choice([-1, 1], len(x)), width), first) for _ in range(draws)]
-    ends = np.quantile(np.array(drawn), (0.1, 0.9), axis=0) if drawn else np.array([found, found])
+    resampled = [
+        _turning_points(x, smooth(curve + residuals * rng.choice([-1, 1], len(x)), width), initial)
+        for _ in range(resamples)
+    ]
+    ends = np.quantile(np.array(resampled), (0.1, 0.9), axis=0) if resampled else np.array([points, points])
     ranges = {
-        name: (float(min(ends[0, i], found[i])), float(max(ends[1, i], found[i]))) for i, name in enumerate(NAMES)
+        name: (float(min(ends[0, i], points[i])), float(max(ends[1, i], points[i]))) for i, name in enumerate(NAMES)
     }
     notes = []
-    if low >= len(x) - max(2, round(width)):
-        notes.append(f"the loss still falls at the highest rate, {x[-1]:.3g}: the peak may lie above it")
-    if found[0] <= x[0]:
-        notes.append(f"the loss falls from the lowest rate on, {x[0]:.3g}: the floor may lie below it")
-    floor, fixed, peak = map(float, found)
-    return Reading(floor, fixed, peak, drop, ranges, tuple(notes))
+    if lowest >= len(x) - max(2, round(width)):
+        notes.append(f"the loss still falls at the highest learning rate, {x[-1]:.3g}: max_lr may be higher")
+    if points[0] <= x[0]:
+        notes.append(f"the loss falls from the lowest learning rate on, {x[0]:.3g}: min_lr may be lower")
+    min_lr, suggested_lr, max_lr = map(float, points)
+    return Suggestion(min_lr, suggested_lr, max_lr, drop, ranges, tuple(notes))
 
 
-def _points(x: np.ndarray, line: np.ndarray, first: float) -> tuple[float, float, float]:
-    """Floor, fixed rate and peak of a smooth curve."""
-    low = int(line.argmin())
-    drop = first - line[low]
-    above = np.flatnonzero(line[: low + 1] >= first - BEGUN * drop)
+def _turning_points(x: np.ndarray, curve: np.ndarray, initial: float) -> tuple[float, float, float]:
+    """Return min_lr, suggested_lr and max_lr of a smooth curve."""
+    lowest = int(curve.argmin())
+    drop = initial - curve[lowest]
+    above = np.flatnonzero(curve[: lowest + 1] >= initial - DESCENT_BEGUN * drop)
     begin = int(above[-1]) if len(above) else 0
-    end = begin + int(np.argmax(line[begin : low + 1] <= first - DONE * drop))
+    end = begin + int(np.argmax(curve[begin : lowest + 1] <= initial - DESCENT_DONE * drop))
     if end <= begin:
-        return float(x[begin]), float(x[begin]), float(x[low])
-    slope = np.gradient(line, np.log(np.maximum(x, 1e-12)))
+        return float(x[begin]), float(x[begin]), float(x[lowest])
+    slope = np.gradient(curve, np.log(np.maximum(x, 1e-12)))
     return float(x[begin]), float(x[begin + int(slope[begin : end + 1].argmin())]), float(x[end])
 
 
 def rounded(value: float) -> float:
-    """Three digits, as one would type it, so that the pasted command is the same run.
+    """Round to three digits, as one would type the value, so that the pasted command gives the same run.
 
     >>> rounded(0.123456)
     0.123
     """
     return float(f"{value:.3g}")
+
+
+# Names that the engine still imports.
+geometric, read = lr_sequence, suggest_lr

@@ -81,7 +81,7 @@ def _trace(model: nn.Module) -> fx.Graph:
     try:
         return tracer.trace(model)
     except UNTRACEABLE as error:
-        layer = tracer.untraceable or "its forward method"
+        layer = f"layer {tracer.untraceable}" if tracer.untraceable else "the forward method"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         text = f"is not possible: torch.fx cannot trace {layer} of {type(model).__name__}: {reason}"
         raise ConfigError(Problem("job.fuse", True, text, "job.fuse=false")) from error

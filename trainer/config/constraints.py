@@ -39,7 +39,7 @@ class Setup:
 def check_config(config: Config) -> list[Problem]:
     """Return what is wrong with the options together, as far as the config alone tells; torch is not imported."""
     problems = [*_flips(config), *_cache(config), *_metrics(config), *_processes(config)]
-    if getattr(config.job, "needs_checkpoint", False) and config.checkpoint is None:
+    if config.job.needs_checkpoint and config.checkpoint is None:
         text = "must be given: checkpoint=<run directory or file>"
         problems.append(Problem("checkpoint", None, text, "the job reads one"))
     if isinstance(config.optimizer, Optimizer):
@@ -73,7 +73,7 @@ def _processes(config: Config) -> list[Problem]:
     if mode == "none" and count > 1:
         text = f"torchrun started {count} processes, each of which would do the same"
         return [Problem("engine.distributed", mode, text, "engine=ddp makes them train together")]
-    if count > 1 and not getattr(config.job, "trains", False):
+    if count > 1 and not config.job.trains:
         return [Problem("job", config.name("job"), "runs in one process: start it without torchrun and engine=ddp")]
     return []
 
@@ -105,7 +105,7 @@ def _flips(config: Config) -> list[Problem]:
 
 def _metrics(config: Config) -> list[Problem]:
     """Metrics that no column of the history will have."""
-    splits = ["train", "validation"] + (["averaged"] if type(config.averaging).__name__ != "Averaging" else [])
+    splits = ["train", "validation"] + (["averaged"] if config.averaging.enabled else [])
     columns = [f"{split}_{score}" for split in splits for score in SCORES]
     metrics = {"metric": config.metric}
     for key, option in config.options():

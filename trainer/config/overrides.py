@@ -109,7 +109,7 @@ def _prepared(argument: str, multirun: bool) -> str:
     bare = key.lstrip("+")
     if not sign or value.strip() == "" or value[0] in "'\"":
         return argument
-    if bare in PATHS and not multirun and value not in ("null", "???") and "${" not in value:
+    if bare in PATHS and not multirun and value not in ("null", "???") and "${" not in value and value[0] != "[":
         return f"{key}={_quote(value)}"
     within_grammar = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
     if within_grammar or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():

@@ -15,6 +15,7 @@ KEYS: dict[str, str] = {
     "observer.histograms.pictures": "observer.histograms.images",
     "data.way": "data.loading",
     "augmentation.translation.share": "augmentation.translation.fraction",
+    "job.pictures": "job.images",
 }
 
 # Values of a key, after its own renaming.
@@ -55,6 +56,16 @@ TARGETS: dict[str, str] = {
     "trainer.augmentation.unbatched.Blur": "trainer.augmentation.Blur",
     "trainer.augmentation.unbatched.RandomResizedCrop": "trainer.augmentation.RandomResizedCrop",
     "trainer.augmentation.unbatched.TrivialAugment": "trainer.augmentation.TrivialAugment",
+    "trainer.jobs.compare.Compare": "trainer.jobs.Compare",
+    "trainer.jobs.doctor.Doctor": "trainer.jobs.Doctor",
+    "trainer.jobs.ensemble.Ensemble": "trainer.jobs.Ensemble",
+    "trainer.jobs.evaluate.Evaluate": "trainer.jobs.Evaluate",
+    "trainer.jobs.export.Export": "trainer.jobs.Export",
+    "trainer.jobs.fit.Fit": "trainer.jobs.Fit",
+    "trainer.jobs.plan.Plan": "trainer.jobs.Plan",
+    "trainer.jobs.predict.Predict": "trainer.jobs.Predict",
+    "trainer.jobs.range_test.RangeTest": "trainer.jobs.RangeTest",
+    "trainer.jobs.report.Report": "trainer.jobs.Report",
 }
 
 

@@ -89,7 +89,7 @@ def maybe_run_lr_range_test(run: Run, steps: int = 100) -> None:
     lrs, losses = lr_range_curve(run, geometric(1e-6, 10.0, steps))
     try:
         reading = read(lrs, losses)
-        lr, reason = GENTLE * reading.peak, f"a tenth of the LR range test's maximum ({reading.sure('peak')})"
+        lr, reason = GENTLE * reading.max_lr, f"a tenth of the LR range test's maximum ({reading.confidence('max_lr')})"
     except NoDescent as error:
         lr, reason = GENTLE * run.optimizer_option.lr, f"a tenth of optimizer.lr, because {error}"
     run.suggested_lrs[phase.name] = rounded(lr)

@@ -1,1 +1,29 @@
-"""One file per job; each option is called with the config, the run folder and the overrides, and returns the exit code."""
+"""Jobs: what a command does with a config, from a training run to the comparison of many."""
+
+from trainer.jobs.options import (
+    Compare,
+    Doctor,
+    Ensemble,
+    Evaluate,
+    Export,
+    Fit,
+    Job,
+    Plan,
+    Predict,
+    RangeTest,
+    Report,
+)
+
+__all__ = [
+    "Compare",
+    "Doctor",
+    "Ensemble",
+    "Evaluate",
+    "Export",
+    "Fit",
+    "Job",
+    "Plan",
+    "Predict",
+    "RangeTest",
+    "Report",
+]

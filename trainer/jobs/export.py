@@ -1,84 +1,69 @@
-"""``job=export``: a trained network as a file that runs without this program, its preprocessing and class names inside."""
+"""``job=export``: a trained network as a file that runs without this program, with preprocessing and class names."""
 
 from __future__ import annotations
 
 import copy
 import json
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from trainer.errors import ConfigError, Problem, check
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.architectures.fusion import fuse
+from trainer.data import FileDataset
+from trainer.errors import ConfigError, Problem
+from trainer.files import atomic_path
+from trainer.inference import TrainedModel, splits_for_checkpoint, trained
 from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trainer.config.schema import Config
-    from trainer.inference import TrainedModel
+    from trainer.jobs.options import Export
+
+COLORS = {1: "grey", 3: "RGB"}  # by number of channels, as the exported file names them
 
 
-@dataclass(frozen=True)
-class Export:
-    """Write ``model.onnx`` or ``model.pt2`` (torch.export) of ``checkpoint``: uint8 pictures (N, C, H, W) go in, probabilities
-    (N, K) come out; class names, size and colours are in the file. Batch norm is folded where ``fuse`` is on.
-
-    The file is read back and put before ``pictures`` real pictures; where a probability differs from the network's by
-    more than ``tolerance`` the job fails.
-    """
-
-    format: Literal["onnx", "torch", "both"] = "onnx"
-    fuse: bool = True
-    pictures: int = 16
-    tolerance: float = 1e-4
-    prefer: Literal["best", "last"] = "best"
-    weights: Literal["auto", "model", "averaged"] = "auto"
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            pictures=(self.pictures >= 2, "must be >= 2"),
-            tolerance=(self.tolerance > 0, "must be > 0 (a difference of probabilities)"),
-        )
-
-    def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_available(folder)
-        import torch
-
-        from trainer.architectures.fusion import fuse
-        from trainer.inference import trained
-
-        if self.format != "torch":
-            needed()
-        found = trained(config, self.prefer, self.weights)
-        x, which = examples(config, found, self.pictures)
-        create_run_dir(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
-        plain = found.model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-        known = {"classes": list(found.info.classes), "shape": list(found.info.shape), "colours": colours(found)}
-        known |= {"crop_pct": getattr(config.data, "crop", 1.0)}
-        per_picture = config.data.normalize == "channel"
-        with torch.inference_mode():
-            expected = deployed(plain, found, per_picture)(x).numpy()
-        module = deployed(fuse(copy.deepcopy(plain)) if self.fuse else plain, found, per_picture)
-        written = {}
-        for name in ("onnx", "torch") if self.format == "both" else (self.format,):
-            write_it = to_onnx if name == "onnx" else to_torch
-            path, answer = write_it(module, x, known, folder)
-            difference = float(abs(answer - expected).max())
-            if difference > self.tolerance:
-                path.unlink()  # who looks for the file would take it for good
-                text = f"differs from the network by {difference:.2g} of probability on {which}"
-                raise ConfigError(Problem("job.tolerance", self.tolerance, f"{path.name} {text}", "job.fuse=false"))
-            written[name] = {"file": str(path), "bytes": path.stat().st_size, "difference": difference}
-            print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, at most {difference:.1e} off on {which}")
-        result = {"status": "finished", "stop_reason": "exported", "checkpoint": str(found.path)}
-        write_json(folder / "result.json", result | {"weights": found.weights, "checked_on": which, **written, **known})
-        return 0
+def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """See ``trainer.jobs.Export``."""
+    check_available(run_dir)
+    if option.format != "torch":
+        require_onnx()
+    checkpoint = trained(config, option.prefer, option.weights)
+    info, precision = checkpoint.info, checkpoint.precision
+    x, source = example_images(config, checkpoint, option.images)
+    create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
+    model = checkpoint.model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    metadata = {
+        "classes": list(info.classes),
+        "shape": list(info.shape),
+        "colours": COLORS.get(info.shape[0], f"{info.shape[0]} channels"),
+        "crop_pct": config.data.crop if isinstance(config.data, FileDataset) else 1.0,
+    }
+    per_image = config.data.normalize == "channel"
+    with torch.inference_mode():
+        expected = Deployed(model, checkpoint, per_image).eval()(x).numpy()
+    module = Deployed(fuse(copy.deepcopy(model)) if option.fuse else model, checkpoint, per_image).eval()
+    files = {}
+    for name in ("onnx", "torch") if option.format == "both" else (option.format,):
+        path, output = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
+        difference = float(abs(output - expected).max())
+        if difference > option.tolerance:
+            path.unlink()  # so that nobody uses it
+            text = f"{path.name} differs from the network by a probability of {difference:.2g} on {source}"
+            raise ConfigError(Problem("job.tolerance", option.tolerance, text, "job.fuse=false"))
+        files[name] = {"file": str(path), "bytes": path.stat().st_size, "difference": difference}
+        print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, largest difference {difference:.1e} on {source}")
+    result = {"status": "finished", "stop_reason": "exported", "checkpoint": str(checkpoint.path)}
+    result |= {"weights": checkpoint.weights, "checked_on": source, **files, **metadata}
+    write_json(run_dir / "result.json", result)
+    return 0
 
 
-def needed() -> None:
-    """ConfigError where the extra is not installed."""
+def require_onnx() -> None:
+    """Raise ConfigError if the extra ``trainer[export]`` is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -88,93 +73,88 @@ def needed() -> None:
         raise ConfigError(Problem("job.format", "onnx", f"needs {error.name}", hint)) from None
 
 
-def colours(found: TrainedModel) -> str:
-    return {1: "grey", 3: "RGB"}.get(found.info.shape[0], f"{found.info.shape[0]} channels")
+class Deployed(nn.Module):
+    """A network with its preprocessing and softmax: uint8 (N, C, H, W) to probabilities (N, K).
+
+    Args:
+        model: The network, in evaluation mode.
+        checkpoint: Where it comes from, for the normalization.
+        per_image: Whether each channel of an image is normalized by its own mean and standard deviation.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, checkpoint: TrainedModel, per_image: bool) -> None:
+        super().__init__()
+        self.model, self.per_image = model, per_image
+        self.register_buffer("mean", 255 * torch.tensor(checkpoint.info.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(checkpoint.info.std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        if self.per_image:
+            centered = x - x.mean((2, 3), keepdim=True)
+            variance = (centered**2).sum((2, 3), keepdim=True).div(x.shape[2] * x.shape[3] - 1)
+            x = centered / variance.sqrt().clamp_min(1.0)
+        else:
+            x = (x - self.mean) / self.std
+        return self.model(x).softmax(1)
 
 
-def deployed(model: Any, found: TrainedModel, per_picture: bool) -> Any:
-    """The network with what comes before and after it: uint8 (N, C, H, W) to probabilities (N, K)."""
-    import torch
-    from torch import Tensor, nn
-
-    class Deployed(nn.Module):
-        mean: Tensor
-        std: Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-            self.register_buffer("mean", 255 * torch.tensor(found.info.mean).view(1, -1, 1, 1))
-            self.register_buffer("std", 255 * torch.tensor(found.info.std).view(1, -1, 1, 1))
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = x.float()
-            if per_picture:
-                mean = x.mean((2, 3), keepdim=True)
-                x = (x - mean) / ((x - mean) ** 2).sum((2, 3), keepdim=True).div(
-                    x.shape[2] * x.shape[3] - 1
-                ).sqrt().clamp_min(1.0)
-            else:
-                x = (x - self.mean) / self.std
-            return self.model(x).softmax(1)
-
-    return Deployed().eval()
-
-
-def examples(config: Config, found: TrainedModel, count: int) -> tuple[Any, str]:
-    """Pictures uint8 (N, C, H, W) to check the file with: the data's, or, where that is not there, random ones; and which."""
-    import numpy as np
-    import torch
-
-    from trainer.inference import splits_for_checkpoint
-
-    c, h, w = found.info.shape
+def example_images(config: Config, checkpoint: TrainedModel, count: int) -> tuple[Tensor, str]:
+    """Return images uint8 (N, C, H, W) to check the file with, and what they are: the data's, or random ones without data."""
+    c, h, w = checkpoint.info.shape
     try:
-        splits = splits_for_checkpoint(config, found.info)
-        part = splits.test or splits.validation or splits.train
-        step = max(1, len(part) // count)
-        stacked: np.ndarray = np.stack([part.center_crop(i, h) for i in range(0, len(part), step)[:count]])
-        which = f"{len(stacked)} pictures of the data"
+        splits = splits_for_checkpoint(config, checkpoint.info)
+        images = splits.test or splits.validation or splits.train
+        step = max(1, len(images) // count)
+        array: np.ndarray = np.stack([images.center_crop(i, h) for i in range(0, len(images), step)[:count]])
+        source = f"{len(array)} images of the data"
     except ConfigError:
-        stacked = np.random.default_rng(0).integers(0, 256, (count, h, w, c), np.uint8)
-        which = f"{count} random pictures, because the data is not there"
-    return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))), which
+        array = np.random.default_rng(0).integers(0, 256, (count, h, w, c), np.uint8)
+        source = f"{count} random images, because the data is not available"
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))), source
 
 
-def to_onnx(module: Any, x: Any, known: dict[str, Any], folder: Path) -> tuple[Path, np.ndarray]:
-    """``model.onnx``, and what onnxruntime makes of it."""
+def to_onnx(module: nn.Module, x: Tensor, metadata: dict[str, Any], run_dir: Path) -> tuple[Path, np.ndarray]:
+    """Write ``model.onnx``; return its path and what onnxruntime computes with it."""
     import onnx
     import onnxruntime
-    import torch
 
-    path = folder / "model.onnx"
+    path = run_dir / "model.onnx"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own workings
+        warnings.simplefilter("ignore")  # of the exporter about its own internals
         program = torch.onnx.export(
-            module, (x,), dynamo=True, input_names=["pictures"], output_names=["probabilities"],
-            dynamic_shapes={"x": {0: torch.export.Dim("batch")}}, verbose=False,
-        )  # fmt: skip
+            module,
+            (x,),
+            dynamo=True,
+            input_names=["pictures"],
+            output_names=["probabilities"],
+            dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
-    for key, value in known.items():
+    for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    with atomic_path(path) as temporary:
+        onnx.save(model, str(temporary))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    answer: Any = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
-    return path, answer
+    output: Any = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    return path, output
 
 
-def to_torch(module: Any, x: Any, known: dict[str, Any], folder: Path) -> tuple[Path, np.ndarray]:
-    """``model.pt2``, and what it makes of the pictures once read back."""
-    import torch
-
-    path = folder / "model.pt2"
+def to_torch(module: nn.Module, x: Tensor, metadata: dict[str, Any], run_dir: Path) -> tuple[Path, np.ndarray]:
+    """Write ``model.pt2``; return its path and what it computes once read back."""
+    path = run_dir / "model.pt2"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(module, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch")}})
-        extra = {f"{key}.json": json.dumps(value) for key, value in known.items()}
-        torch.export.save(program, str(path), extra_files=extra)
-        again = torch.export.load(str(path)).module()
+        extra = {f"{key}.json": json.dumps(value) for key, value in metadata.items()}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.export.save(program, file, extra_files=extra)
+        loaded = torch.export.load(str(path)).module()
     with torch.inference_mode():
-        return path, again(x).numpy()
+        return path, loaded(x).numpy()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from torch import nn
@@ -26,28 +26,11 @@ from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.observers.context import Context, ObserverOption, build_observers
-from trainer.parameters import Field, implemented_by, option
 from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
-
-
-@option
-class Fit:
-    """Train to the end, to an early stop, or to an interruption, then evaluate the best weights on the test images, as they
-    are or with test-time augmentation (``tta``). Validation images are never augmented.
-    """
-
-    tta: Annotated[
-        TTA,
-        Field(
-            description="test-time augmentation: average the logits over the image and its mirror image (mirror), also over "
-            "both shifted by a pixel (mirror_shift)"
-        ),
-    ] = "none"
-
-    __call__ = implemented_by("trainer.jobs.fit:fit")
+    from trainer.jobs.options import Fit
 
 
 def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""``job=predict``: what a trained network says of pictures in files."""
+"""``job=predict``: classify images in files."""
 
 from __future__ import annotations
 
@@ -9,77 +9,75 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from trainer.errors import ConfigError, Problem, check
-from trainer.run_dir import check_available, create_run_dir, write, write_json
+import numpy as np
+import torch
+
+from trainer.data import FileDataset
+from trainer.data.decode import SUFFIXES, decode, resize, resize_and_center_crop, resize_target
+from trainer.data.images import ImageArray
+from trainer.data.in_memory import InMemoryLoader
+from trainer.engine.evaluation import TTA, logits
+from trainer.errors import ConfigError, Problem
+from trainer.files import write_text
+from trainer.inference import TrainedModel, trained
+from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trainer.config.schema import Config
-    from trainer.inference import TrainedModel
+    from trainer.jobs.options import Predict
 
-CHUNK = 256  # pictures that are decoded at a time
+CHUNK = 256  # images that are decoded and classified at a time
 
 
-@dataclass(frozen=True)
-class Predict:
-    """The ``top`` most probable classes of each of ``pictures``: files, folders (searched whole), globs, or ``-`` for one path
-    a line from standard input.
+def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """See ``trainer.jobs.Predict``."""
+    check_available(run_dir)
+    if option.images is None:
+        hint = "job.images=photo.jpg, a directory, '*.png', or - for paths from standard input"
+        raise ConfigError(Problem("job.images", None, "must be given", hint))
+    checkpoint = trained(config, option.prefer, option.weights)
+    paths = list(find_files(option.images))
+    if not paths:
+        raise ConfigError(Problem("job.images", option.images, "contains no images"))
+    precision = checkpoint.precision
+    create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
+    top = min(option.top, len(checkpoint.info.classes))
+    skipped: list[tuple[Path, str]] = []
+    output, count = io.StringIO(), 0
+    for start in range(0, len(paths), CHUNK):
+        images, unreadable = read_images(config, checkpoint, paths[start : start + CHUNK])
+        skipped += unreadable
+        rows = classify(config, checkpoint, images, top, option.tta)
+        text = format_rows(rows, option.format, top, header=count == 0 and bool(rows))
+        print(text, end="", flush=True)
+        output.write(text)
+        count += len(rows)
+    for path, reason in skipped:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    name = f"predictions.{option.format}"
+    write_text(run_dir / name, output.getvalue())
+    result = {
+        "status": "finished",
+        "stop_reason": "predicted",
+        "checkpoint": str(checkpoint.path),
+        "weights": checkpoint.weights,
+        "pictures": count,
+        "skipped": [str(path) for path, _ in skipped],
+    }
+    write_json(run_dir / "result.json", result)
+    print(f"{count} image{'s' * (count != 1)}, {len(skipped)} skipped; {run_dir / name}", file=sys.stderr)
+    return 0 if count else 1
 
-    Rows go to standard output and to ``predictions.csv`` (or ``.jsonl``); a file that is no picture is named on standard error
-    and skipped. Exit code 1 where no picture could be read.
+
+def find_files(places: tuple[str, ...] | str) -> Iterator[Path]:
+    """Yield the files that ``job.images`` names.
+
+    Raises:
+        ConfigError: A place is neither a file nor a directory, and no glob that matches a file.
     """
-
-    pictures: tuple[str, ...] | str | None = None
-    format: Literal["csv", "jsonl"] = "csv"
-    top: int = 1
-    prefer: Literal["best", "last"] = "best"
-    weights: Literal["auto", "model", "averaged"] = "auto"
-    tta: Literal["none", "mirror", "mirror_shift"] = "none"
-
-    def __post_init__(self) -> None:
-        check(self, top=(self.top >= 1, "must be >= 1 class"))
-
-    def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_available(folder)
-        from trainer.inference import trained
-
-        found = trained(config, self.prefer, self.weights)
-        if self.pictures is None:
-            hint = "job.pictures=photo.jpg, a folder, '*.png', or - for paths from standard input"
-            raise ConfigError(Problem("job.pictures", None, "must be given", hint))
-        per_picture, crop_pct = config.data.normalize == "channel", getattr(config.data, "crop", 1.0)
-        paths = list(files_of(self.pictures))
-        if not paths:
-            raise ConfigError(Problem("job.pictures", self.pictures, "names no picture"))
-        create_run_dir(folder, config.tree, overrides, f"{found.precision.device}, {found.precision.name}")
-        top, broken, seen = min(self.top, len(found.info.classes)), [], 0
-        out = io.StringIO()
-        for begin in range(0, len(paths), CHUNK):
-            rows, wrong = predictions(found, paths[begin : begin + CHUNK], top, self.tta, per_picture, crop_pct)
-            text = lines_of(rows, self.format, top, heading=seen == 0 and bool(rows))
-            print(text, end="", flush=True)
-            out.write(text)
-            broken, seen = broken + wrong, seen + len(rows)
-        for path, why in broken:
-            print(f"skipped {path}: {why}", file=sys.stderr)
-        name = f"predictions.{self.format}"
-        write(folder / name, out.getvalue())
-        result = {"status": "finished", "stop_reason": "predicted", "checkpoint": str(found.path)}
-        result |= {"weights": found.weights, "pictures": seen, "skipped": [str(path) for path, _ in broken]}
-        write_json(folder / "result.json", result)
-        print(f"{seen} picture{'s' * (seen != 1)}, {len(broken)} skipped; {folder / name}", file=sys.stderr)
-        return 0 if seen else 1
-
-
-def files_of(places: tuple[str, ...] | str) -> Iterator[Path]:
-    """The files that are meant; ConfigError where a place is neither file, folder nor a glob that fits some."""
-    from trainer.data.decode import SUFFIXES
-
     for place in [places] if isinstance(places, str) else places:
         if place == "-":
             yield from (Path(line.strip()) for line in sys.stdin if line.strip())
@@ -89,82 +87,81 @@ def files_of(places: tuple[str, ...] | str) -> Iterator[Path]:
             yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         elif path.is_file():
             yield path
-        elif hits := sorted(glob.glob(str(path), recursive=True)):
-            yield from (Path(hit) for hit in hits if Path(hit).is_file())
+        elif matches := sorted(glob.glob(str(path), recursive=True)):
+            yield from (Path(match) for match in matches if Path(match).is_file())
         else:
-            raise ConfigError(Problem("job.pictures", place, "there is no such file or folder"))
+            raise ConfigError(Problem("job.images", place, "no such file or directory"))
 
 
-def predictions(
-    found: TrainedModel,
-    paths: list[Path],
-    top: int,
-    tta: Any = "none",
-    per_picture: bool = False,
-    crop_pct: float = 1.0,
-) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
-    """A row a picture, with its most probable classes, and the files that are none with the reason."""
-    import numpy as np
-    import torch
-
-    from trainer.data.images import ImageArray
-    from trainer.data.in_memory import InMemoryLoader
-    from trainer.engine.evaluation import logits
-
+def read_images(
+    config: Config, checkpoint: TrainedModel, paths: list[Path]
+) -> tuple[list[tuple[Path, np.ndarray]], list[tuple[Path, str]]]:
+    """Return the images as the network takes them, uint8 (H, W, C), and the unreadable files with the reason."""
+    crop_pct = config.data.crop if isinstance(config.data, FileDataset) else 1.0
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda path: picture_of(path, found.info.shape, crop_pct), paths))
-    broken = [(path, image) for path, image in zip(paths, read, strict=True) if isinstance(image, str)]
-    there = [(path, image) for path, image in zip(paths, read, strict=True) if not isinstance(image, str)]
-    if not there:
-        return [], broken
-    classes, info = found.info.classes, found.info
-    loader = InMemoryLoader(
-        ImageArray(np.stack([image for _, image in there]), np.zeros(len(there), np.int64)),
-        num_classes=len(classes), mean=info.mean, std=info.std, per_image=per_picture, batch_size=CHUNK, shuffle=False,
-        device=found.precision.device, channels_last=found.precision.channels_last,
-    )  # fmt: skip
-    with torch.inference_mode():
-        outputs = torch.cat([logits(found.model, x, found.precision, tta).float() for x, _ in loader.batches(0)])
-    best = outputs.softmax(1).topk(top, 1)
-    rows = []
-    for (path, _), chances, indices in zip(there, best.values.tolist(), best.indices.tolist(), strict=True):
-        ranked = [{"class": classes[i], "probability": p} for i, p in zip(indices, chances, strict=True)]
-        rows.append({"file": str(path), **ranked[0], "ranked": ranked})
-    return rows, broken
+        images = list(pool.map(lambda path: read_image(path, checkpoint.info.shape, crop_pct), paths))
+    results = list(zip(paths, images, strict=True))
+    readable = [(path, image) for path, image in results if not isinstance(image, str)]
+    return readable, [(path, image) for path, image in results if isinstance(image, str)]
 
 
-def picture_of(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -> np.ndarray | str:
-    """The picture as the network takes it, uint8 (H, W, C), or why it is none."""
-    from trainer.data.decode import decode, resize, resize_and_center_crop, resize_target
-
+def read_image(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -> np.ndarray | str:
+    """Return an image as the network takes it, uint8 (H, W, C), or why it cannot be read."""
     channels, height, width = shape
     if not path.is_file():
-        return "there is no such file"
+        return "no such file"
     try:
         image = decode(path, channels, resize_target(min(height, width), crop_pct))
     except (ConfigError, OSError):
-        return "is no picture that can be read"
+        return "not an image that can be decoded"
     return resize_and_center_crop(image, height, crop_pct) if height == width else resize(image, (height, width))
 
 
-def lines_of(rows: list[dict[str, Any]], form: str, top: int, heading: bool) -> str:
-    """Rows as CSV (file, class, probability, class_2, ...) or as one JSON object a line.
+def classify(
+    config: Config, checkpoint: TrainedModel, images: list[tuple[Path, np.ndarray]], top: int, tta: TTA = "none"
+) -> list[dict[str, Any]]:
+    """Return a row per image with its ``top`` most probable classes."""
+    if not images:
+        return []
+    model, precision, info = checkpoint.model, checkpoint.precision, checkpoint.info
+    loader = InMemoryLoader(
+        ImageArray(np.stack([image for _, image in images]), np.zeros(len(images), np.int64)),
+        num_classes=len(info.classes),
+        mean=info.mean,
+        std=info.std,
+        per_picture=config.data.normalize == "channel",
+        batch_size=CHUNK,
+        shuffle=False,
+        device=precision.device,
+        channels_last=precision.channels_last,
+    )
+    with torch.inference_mode():
+        outputs = torch.cat([logits(model, x, precision, tta).float() for x, _ in loader.batches(0)])
+    best = outputs.softmax(1).topk(top, 1)
+    rows = []
+    for (path, _), probabilities, indices in zip(images, best.values.tolist(), best.indices.tolist(), strict=True):
+        ranked = [{"class": info.classes[i], "probability": p} for i, p in zip(indices, probabilities, strict=True)]
+        rows.append({"file": str(path), **ranked[0], "ranked": ranked})
+    return rows
+
+
+def format_rows(rows: list[dict[str, Any]], form: str, top: int, header: bool) -> str:
+    """Return rows as CSV (file, class, probability, class_2, ...) or as one JSON object per line.
 
     >>> row = {"file": "a.png", "class": "ant", "probability": 0.75, "ranked": [{"class": "ant", "probability": 0.75}]}
-    >>> print(lines_of([row], "csv", 1, heading=True).strip())
+    >>> print(format_rows([row], "csv", 1, header=True).strip())
     file,class,probability
     a.png,ant,0.7500
     """
-    out = io.StringIO()
     if form == "jsonl":
-        for row in rows:
-            out.write(json.dumps({k: v for k, v in row.items() if k != "ranked" or top > 1}, ensure_ascii=False) + "\n")
-        return out.getvalue()
-    writer = csv.writer(out, lineterminator="\n")
-    if heading:
+        objects = [{k: v for k, v in row.items() if k != "ranked" or top > 1} for row in rows]
+        return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    if header:
         more = [f"{name}_{i}" for i in range(2, top + 1) for name in ("class", "probability")]
         writer.writerow(["file", "class", "probability", *more])
     for row in rows:
         cells = [cell for r in row["ranked"] for cell in (r["class"], f"{r['probability']:.4f}")]
         writer.writerow([row["file"], *cells])
-    return out.getvalue()
+    return output.getvalue()

@@ -1,183 +1,165 @@
-"""``job=range_test``: the rate rises batch by batch, and the loss says which rates to train with."""
+"""``job=range_test``: the LR range test, and the learning rates it suggests; also for ``optimizer.lr=auto``."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from trainer.analysis.lr_range import NoDescent, Reading, geometric, read, rounded, smooth
-from trainer.errors import ConfigError, Problem, check
+from trainer.analysis.lr_range import NoDescent, Suggestion, lr_sequence, rounded, smooth, suggest_lr
+from trainer.build import build
+from trainer.config.load import config_from_tree, with_value
+from trainer.config.schema import Config
+from trainer.engine.lr_range_test import lr_range_curve
+from trainer.engine.run import Run
+from trainer.errors import ConfigError, Problem
+from trainer.jobs.options import RangeTest
+from trainer.observers.event_writers import EventWriters
+from trainer.report.figures import save_figure
+from trainer.report.lr_range import lr_range_figure
 from trainer.run_dir import check_available, create_run_dir, write_json
+from trainer.schedules import Product
 
-if TYPE_CHECKING:
-    from trainer.config.schema import Config
-    from trainer.engine.run import Run
-
-MOST = 5000  # batches: the curve is smoothed by a matrix with a row and a column for each
+MIN_STEPS = 10  # of a test that has not diverged
 
 
-@dataclass(frozen=True)
-class RangeTest:
-    """Train ``steps`` batches while the rate rises from ``start`` to ``stop``, each parameter group at its own ratio to it.
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Losses at rising learning rates, and what they suggest or why they suggest nothing."""
 
-    ``range_test.png``, ``range_test.json`` and TensorBoard hold the curve; the terminal, bounds for CLR, a peak for one-cycle
-    and a fixed rate, as overrides. Exit code 1 where the loss falls nowhere. The same test chooses ``optimizer.lr=auto`` and
-    ``schedule.clr.floor=auto``.
+    lrs: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    suggestion: Suggestion | None
+    reason: str = ""
+
+
+def range_test(option: RangeTest, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """See ``trainer.jobs.RangeTest``."""
+    check_available(run_dir)
+    run = build(config, run_dir)
+    create_run_dir(run_dir, config.tree, overrides, run.notes[0])
+    curve = measure(option, run)
+    save(option, run, curve, run_dir)
+    suggestion = curve.suggestion
+    result = {"status": "finished", "stop_reason": "tested" if suggestion else curve.reason, "steps": len(curve.losses)}
+    result |= {"range_test": dataclasses.asdict(suggestion) if suggestion else None, "refused": curve.reason or None}
+    write_json(run_dir / "result.json", result)
+    show(curve, run_dir)
+    return 0 if suggestion else 1
+
+
+def measure(option: RangeTest, run: Run) -> Curve:
+    """Run the test; afterwards the run is as before."""
+    lrs, losses = lr_range_curve(run, lr_sequence(option.start, option.stop, option.steps, option.scale))
+    smoothed = smooth(losses, option.smoothing * len(losses)).tolist()
+    if len(losses) < MIN_STEPS:
+        reason = f"the loss was NaN or Inf, or exploded, after {len(losses)} steps: try a lower job.start"
+        return Curve(lrs, losses, smoothed, None, reason)
+    try:
+        return Curve(lrs, losses, smoothed, suggest_lr(lrs, losses, option.smoothing))
+    except NoDescent as error:
+        return Curve(lrs, losses, smoothed, None, str(error))
+
+
+def save(option: RangeTest, run: Run, curve: Curve, run_dir: Path) -> None:
+    """Write the curve as numbers, as a plot, and to TensorBoard."""
+    values = {"lr": curve.lrs, "loss": curve.losses, "smoothed": curve.smoothed}
+    write_json(run_dir / "range_test.json", values)
+    if not curve.losses:
+        return
+    figure = lr_range_figure(curve.lrs, curve.losses, curve.smoothed, curve.suggestion, option.scale)
+    save_figure(figure, run_dir / "range_test.png")
+    writers = EventWriters(run_dir)
+    board = writers("train")
+    for name, series in values.items():
+        for step, value in enumerate(series):
+            board.add_scalar(f"range_test/{name}", value, step)
+    board.add_figure("range_test", figure, 0)
+    writers.close()
+
+
+def suggested_overrides(suggestion: Suggestion) -> list[tuple[str, str, list[str]]]:
+    """Return for each kind of schedule its name, the confidence, and the overrides.
+
+    >>> suggested_overrides(Suggestion(0.01, 0.05, 0.1, 1.0))[0]
+    ('constant or decaying', 'low', ['optimizer.lr=0.05'])
     """
-
-    start: float = 1e-6
-    stop: float = 10.0
-    steps: int = 150
-    scale: Literal["exponential", "linear"] = "exponential"
-    smoothing: float = 0.03
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            start=(self.start > 0, "must be > 0"),
-            stop=(self.stop > self.start, "must be more than job.start"),
-            steps=(20 <= self.steps <= MOST, f"must be in [20, {MOST}] batches"),
-            smoothing=(0 <= self.smoothing <= 0.2, "must be in [0, 0.2]"),
-        )
-
-    def __call__(self, config: Config, folder: Path, overrides: list[str]) -> int:
-        check_available(folder)
-        from trainer.build import build
-
-        run = build(config, folder)
-        create_run_dir(folder, config.tree, overrides, run.notes[0])
-        rates, losses, found = self.test(run)
-        reading = found if isinstance(found, Reading) else None
-        self.keep(run, rates, losses, reading)
-        result = {"status": "finished", "stop_reason": "tested" if reading else found, "steps": len(losses)}
-        result |= {
-            "range_test": dataclasses.asdict(reading) if reading else None,
-            "refused": None if reading else found,
-        }
-        write_json(folder / "result.json", result)
-        show(rates, losses, found, self.smoothing, folder)
-        return 0 if reading else 1
-
-    def test(self, run: Run) -> tuple[list[float], list[float], Reading | str]:
-        """Rates, losses, and the reading or why there is none; the run is as before."""
-        from trainer.engine.lr_range_test import lr_range_curve
-
-        rates, losses = lr_range_curve(run, geometric(self.start, self.stop, self.steps, self.scale))
-        if len(losses) < 10:
-            return rates, losses, f"the loss was no number or exploded after {len(losses)} steps: a lower job.start"
-        try:
-            return rates, losses, read(rates, losses, self.smoothing)
-        except NoDescent as error:
-            return rates, losses, str(error)
-
-    def keep(self, run: Run, rates: list[float], losses: list[float], reading: Reading | None) -> None:
-        """The curve as numbers, as a picture, and on TensorBoard."""
-        from trainer.observers.event_writers import EventWriters
-        from trainer.report.lr_range import lr_range_figure
-
-        assert run.folder is not None
-        line = smooth(losses, self.smoothing * len(losses)).tolist()
-        write_json(run.folder / "range_test.json", {"lr": rates, "loss": losses, "smoothed": line})
-        if not losses:
-            return
-        figure = lr_range_figure(rates, losses, line, reading, self.scale)
-        figure.savefig(run.folder / "range_test.png", dpi=110)
-        board = EventWriters(run.folder)("train")
-        for i, (rate, loss, value) in enumerate(zip(rates, losses, line, strict=True)):
-            board.add_scalar("range_test/lr", rate, i)
-            board.add_scalar("range_test/loss", loss, i)
-            board.add_scalar("range_test/smoothed", value, i)
-        board.add_figure("range_test", figure, 0)
-        board.close()
-
-
-def suggestions(reading: Reading) -> list[tuple[str, str, list[str]]]:
-    """What for, how sure, and the overrides.
-
-    >>> suggestions(Reading(0.01, 0.05, 0.1, 1.0))[0]
-    ('a fixed rate', 'unsure', ['optimizer.lr=0.05'])
-    """
-    peak = rounded(reading.peak)
-    floor = floor_of(reading, peak)
+    max_lr, confidence = rounded(suggestion.max_lr), suggestion.confidence
+    of_cycles = confidence("max_lr") if confidence("min_lr") == "high" else confidence("min_lr")
+    lr, floor = f"optimizer.lr={max_lr:g}", f"schedule.clr.floor={clr_floor(suggestion, max_lr):g}"
     return [
-        ("a fixed rate", reading.sure("fixed"), [f"optimizer.lr={rounded(reading.fixed):g}"]),
-        (
-            "cycles between two rates",
-            reading.sure("floor") if reading.sure("floor") != "sure" else reading.sure("peak"),
-            ["schedule=clr", f"optimizer.lr={peak:g}", f"schedule.clr.floor={floor:g}"],
-        ),
-        ("one cycle", reading.sure("peak"), ["schedule=one_cycle", f"optimizer.lr={peak:g}"]),
+        ("constant or decaying", confidence("suggested_lr"), [f"optimizer.lr={rounded(suggestion.suggested_lr):g}"]),
+        ("cyclical", of_cycles, ["schedule=clr", lr, floor]),
+        ("one cycle", confidence("max_lr"), ["schedule=one_cycle", lr]),
     ]
 
 
-def floor_of(reading: Reading, peak: float) -> float:
-    """The lower bound as a multiplier of the upper one."""
-    return rounded(min(max(reading.floor / peak, 1e-4), 0.9))
+def clr_floor(suggestion: Suggestion, max_lr: float) -> float:
+    """Return the lower bound of cyclical learning rates as a multiplier of the upper one."""
+    return rounded(min(max(suggestion.min_lr / max_lr, 1e-4), 0.9))
 
 
-def show(rates: list[float], losses: list[float], found: Reading | str, smoothing: float, folder: Path) -> None:
-    """The curve in lines of text, and the overrides."""
-    if losses:
-        print("\n".join(chart(rates, smooth(losses, smoothing * len(losses)).tolist())))
-    if isinstance(found, str):
-        print(f"no suggestion: {found}", file=sys.stderr)
+def show(curve: Curve, run_dir: Path) -> None:
+    """Print the curve as text, and the overrides."""
+    if curve.losses:
+        print("\n".join(chart(curve.lrs, curve.smoothed)))
+    suggestion = curve.suggestion
+    if suggestion is None:
+        print(f"no suggestion: {curve.reason}", file=sys.stderr)
     else:
-        for what, sure, words in suggestions(found):
-            print(f"{what:<26}{' '.join(words)}   ({sure})")
-        low, high = found.ranges["fixed"]
+        for schedule, confidence, overrides in suggested_overrides(suggestion):
+            print(f"{schedule:<22}{' '.join(overrides)}   (confidence: {confidence})")
+        low, high = suggestion.ranges["suggested_lr"]
         print(
-            f"the fixed rate would be from {low:.2g} to {high:.2g} with other noise; the loss fell by {found.drop:.3g}"
+            f"suggested_lr is between {low:.2g} and {high:.2g} under resampled noise; the loss fell by {suggestion.drop:.3g}"
         )
-        for note in found.notes:
+        for note in suggestion.notes:
             print(note)
-    print(f"range_test.png and range_test.json are in {folder}")
+    print(f"range_test.png and range_test.json are in {run_dir}")
 
 
-def chart(rates: list[float], line: list[float], rows: int = 14, width: int = 40) -> list[str]:
-    """Rate, smoothed loss and a bar of its length, ``rows`` of them.
+def chart(lrs: list[float], losses: list[float], rows: int = 14, width: int = 40) -> list[str]:
+    """Return ``rows`` lines of learning rate, smoothed loss, and a bar of its length.
 
     >>> chart([0.1, 1.0], [2.0, 1.0], width=4)
-    ['      rate     loss', '       0.1    2.000 ####', '         1    1.000 ##']
+    ['        lr     loss', '       0.1    2.000 ####', '         1    1.000 ##']
     """
-    picks = sorted({round(i * (len(line) - 1) / max(rows - 1, 1)) for i in range(rows)})
-    top = max(line[i] for i in picks[: max(2, len(picks) // 2)]) or 1.0
-    texts = [f"{'rate':>10}{'loss':>9}"]
-    for i in picks:
-        length = round(width * min(line[i] / top, 1.25)) if math.isfinite(line[i]) else 0
-        texts.append(f"{rates[i]:>10.2g}{line[i]:>9.3f} {'#' * max(length, 0)}")
-    return texts
+    indices = sorted({round(i * (len(losses) - 1) / max(rows - 1, 1)) for i in range(rows)})
+    top = max(losses[i] for i in indices[: max(2, len(indices) // 2)]) or 1.0
+    lines = [f"{'lr':>10}{'loss':>9}"]
+    for i in indices:
+        length = round(width * min(losses[i] / top, 1.25)) if math.isfinite(losses[i]) else 0
+        lines.append(f"{lrs[i]:>10.2g}{losses[i]:>9.3f} {'#' * max(length, 0)}")
+    return lines
 
 
 def resolve_auto_keys(config: Config) -> Config:
-    """The config with numbers for what it leaves to a range test, which is made here.
+    """Return the config with numbers for its ``auto`` keys, from a range test that runs here.
 
-    Where the schedule holds its peak for a part of the time only (warm-up, cycles, decay) the rate is the peak, else the
-    fixed one.
+    ``optimizer.lr`` becomes max_lr if the schedule reaches its peak only for a part of the time (warmup, cycles, decay),
+    else suggested_lr.
     """
-    from trainer.build import build
-    from trainer.config.load import config_from_tree, with_value
-    from trainer.schedules import Product
-
-    key, test = config.auto_keys[0], RangeTest()
     run = build(config)
-    _, _, found = test.test(run)
-    if isinstance(found, str):
-        raise ConfigError(Problem(key, "auto", f"a range test found no rate: {found}", "give a number"))
-    tree, chosen = config.tree, {}
+    curve = measure(RangeTest(), run)
+    suggestion = curve.suggestion
+    if suggestion is None:
+        raise ConfigError(
+            Problem(config.auto_keys[0], "auto", f"the LR range test failed: {curve.reason}", "give a number")
+        )
+    chosen: dict[str, float] = {}
     schedule = Product(tuple(config.schedule.values())).over(config.epochs)
-    brief = min(schedule(0.0), schedule(config.epochs)) < 0.5
+    brief_peak = min(schedule(0.0), schedule(config.epochs)) < 0.5
     lr: float = run.optimizer_option.lr
     if "optimizer.lr" in config.auto_keys:
-        lr = chosen["optimizer.lr"] = rounded(found.peak if brief else found.fixed)
+        lr = chosen["optimizer.lr"] = rounded(suggestion.max_lr if brief_peak else suggestion.suggested_lr)
     if "schedule.clr.floor" in config.auto_keys:
-        if found.floor >= lr:
-            text = f"learning begins at {found.floor:.3g}, which is not below optimizer.lr = {lr:g}"
+        if suggestion.min_lr >= lr:
+            text = f"the range test's min_lr, {suggestion.min_lr:.3g}, is not below optimizer.lr = {lr:g}"
             raise ConfigError(Problem("schedule.clr.floor", "auto", text, "optimizer.lr=auto"))
-        chosen["schedule.clr.floor"] = floor_of(found, lr)
-    for name, value in chosen.items():
-        tree = with_value(tree, name, value)
+        chosen["schedule.clr.floor"] = clr_floor(suggestion, lr)
+    tree = config.tree
+    for key, value in chosen.items():
+        tree = with_value(tree, key, value)
     return dataclasses.replace(config_from_tree(tree), notes=config.notes, range_test=chosen)

@@ -1,66 +1,28 @@
-"""Pictures from plain values: nothing here needs the run they are of."""
+"""Plots of plain values; nothing here needs the run they come from."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from trainer.files import atomic_path
+
 if TYPE_CHECKING:
-    import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = (("loss", "cross-entropy, nats"), ("accuracy", "share of pictures"), ("lr", "learning rate"))
+# matplotlib is imported inside functions: it takes most of a second, which no training step should wait for.
+
+PANELS = (("loss", "cross-entropy, nats"), ("accuracy", "fraction of images"), ("lr", "learning rate"))
 SERIES = {"train": "tab:blue", "validation": "tab:orange", "averaged": "tab:green"}
 
 
-def schedule_figure(rates: tuple[list[float], list[float], list[float | None]]) -> Figure:
-    """The rate by time in epochs, and the momentum below it where the schedule moves it."""
-    times, values, momenta = rates
-    moved = any(m is not None for m in momenta)
-    figure = canvas(8, 5 if moved else 3)
-    axes = figure.subplots(1 + moved, 1, sharex=True, squeeze=False)[:, 0]
-    for ax, series, name in zip(axes, (values, momenta), ("learning rate", "momentum"), strict=False):
-        ax.plot(times, series, color="tab:blue")
-        ax.set(ylabel=name)
-        ax.grid(alpha=0.3)
-    axes[-1].set_xlabel("epoch")
-    return figure
-
-
-def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
-    """Pictures (N, H, W, C) in 0..1 before augmentation above, after it below, named by class."""
-    import numpy as np
-
-    return sheet(
-        np.concatenate([before, after]), [*names, *[""] * len(after)], len(before), ("as read", "as trained on")
-    )
-
-
-def sheet(pictures: np.ndarray, texts: list[str], across: int, rows: tuple[str, ...] = ()) -> Figure:
-    """Pictures (N, H, W, C) in 0..1 in lines of ``across``, each under its text, the lines named by ``rows``: one drawing,
-    because a frame for each picture takes twenty times as long.
-    """
-    import numpy as np
-
-    n, h, w, c = pictures.shape
-    down, above = math.ceil(n / across), 0.15 * h * max((t.count("\n") + 1 for t in texts if t), default=0)
-    step_x, step_y = 1.08 * w, h * 1.08 + above
-    figure = canvas(1.25 * across + 0.5, 1.25 * down * step_y / step_x + 0.2)
-    axes = figure.subplots()
-    for i, image in enumerate(pictures):
-        x, y = (i % across) * step_x, (i // across) * step_y
-        shown = np.broadcast_to(image, (h, w, 3)) if c == 1 else image
-        axes.imshow(shown, extent=(x, x + w, y + h, y), interpolation="nearest" if h < 100 else None)
-        axes.text(x + w / 2, y - 0.06 * h, texts[i], ha="center", va="bottom", fontsize=7)
-    for i, name in enumerate(rows):
-        axes.text(-0.08 * w, i * step_y + h / 2, name, ha="right", va="center", rotation=90, fontsize=8)
-    axes.set(xlim=(-0.25 * w if rows else -2, across * step_x), ylim=(down * step_y - above, -above - 0.1 * h))
-    axes.set_axis_off()
-    return figure
-
-
 def canvas(width: float, height: float) -> Figure:
-    """A figure that belongs to no global state, so that reports can be drawn anywhere."""
+    """Return a figure that is not registered with pyplot, so that reports can be drawn in any process or thread."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -69,11 +31,61 @@ def canvas(width: float, height: float) -> Figure:
     return figure
 
 
-def curves(rows: list[dict[str, Any]]) -> Figure:
-    """Loss, accuracy and rate by epoch, training and validation on one chart."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to ``path`` as PNG, atomically."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def schedule_figure(curves: tuple[list[float], list[float], list[float | None]]) -> Figure:
+    """Learning rate by time in epochs and, if the schedule changes it, the momentum below; ``curves`` are these three."""
+    times, lrs, momenta = curves
+    with_momentum = any(m is not None for m in momenta)
+    figure = canvas(8, 5 if with_momentum else 3)
+    axes = figure.subplots(1 + with_momentum, 1, sharex=True, squeeze=False)[:, 0]
+    for ax, series, name in zip(axes, (lrs, momenta), ("learning rate", "momentum"), strict=False):
+        ax.plot(times, series, color="tab:blue")
+        ax.set(ylabel=name)
+        ax.grid(alpha=0.3)
+    axes[-1].set_xlabel("epoch")
+    return figure
+
+
+def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
+    """Images (N, H, W, C) in [0, 1] before augmentation above, after augmentation below, labeled by class."""
+    titles = [*names, *[""] * len(after)]
+    return image_grid(np.concatenate([before, after]), titles, len(before), ("original", "augmented"))
+
+
+def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: tuple[str, ...] = ()) -> Figure:
+    """Images (N, H, W, C) in [0, 1] in rows of ``columns``, each below its title.
+
+    All images share one pair of axes, because axes for each image take twenty times as long to draw.
+    """
+    n, h, w, c = images.shape
+    rows = math.ceil(n / columns)
+    title_height = 0.15 * h * max((t.count("\n") + 1 for t in titles if t), default=0)
+    step_x, step_y = 1.08 * w, h * 1.08 + title_height
+    figure = canvas(1.25 * columns + 0.5, 1.25 * rows * step_y / step_x + 0.2)
+    axes = figure.subplots()
+    for i, image in enumerate(images):
+        x, y = (i % columns) * step_x, (i // columns) * step_y
+        rgb = np.broadcast_to(image, (h, w, 3)) if c == 1 else image
+        axes.imshow(rgb, extent=(x, x + w, y + h, y), interpolation="nearest" if h < 100 else None)
+        axes.text(x + w / 2, y - 0.06 * h, titles[i], ha="center", va="bottom", fontsize=7)
+    for i, name in enumerate(row_names):
+        axes.text(-0.08 * w, i * step_y + h / 2, name, ha="right", va="center", rotation=90, fontsize=8)
+    left = -0.25 * w if row_names else -2
+    axes.set(xlim=(left, columns * step_x), ylim=(rows * step_y - title_height, -title_height - 0.1 * h))
+    axes.set_axis_off()
+    return figure
+
+
+def curves_figure(rows: list[dict[str, Any]]) -> Figure:
+    """Loss, accuracy and learning rate by epoch; training and validation in the same plot."""
     figure = canvas(12, 3.6)
     epochs = total_epochs(rows)
-    axes: Any
+    axes: Axes
     for axes, (name, unit) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         columns = {"": name} if name == "lr" else {split: f"{split}_{name}" for split in SERIES}
         for split, column in columns.items():
@@ -90,34 +102,32 @@ def curves(rows: list[dict[str, Any]]) -> Figure:
 
 
 def total_epochs(rows: list[dict[str, Any]]) -> list[float]:
-    """Each row's time in epochs since the run began, over all its phases.
+    """Return each row's time in epochs since the start of the run, over all its phases.
 
     >>> total_epochs([{"phase": "head", "epoch": 1.0}, {"phase": "all", "epoch": 1.0}, {"phase": "all", "epoch": 2.0}])
     [1.0, 2.0, 3.0]
     """
-    before, times = 0.0, []
+    earlier_phases, times = 0.0, []
     for i, row in enumerate(rows):
         if i and row["phase"] != rows[i - 1]["phase"]:
-            before += rows[i - 1]["epoch"]
-        times.append(before + row["epoch"])
+            earlier_phases += rows[i - 1]["epoch"]
+        times.append(earlier_phases + row["epoch"])
     return times
 
 
 def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
-    """True classes down, predicted ones across, each row as shares of its class; counts where there is room."""
+    """Confusion matrix (K, K), true classes down, predicted ones across; each row normalized, with counts if there is room."""
     k = len(classes)
-    shares = confusion / confusion.sum(1, keepdims=True).clip(1)
+    fractions = confusion / confusion.sum(1, keepdims=True).clip(1)
     side = max(3.2, min(0.42 * k + 1.6, 14))
     figure = canvas(side + 0.8, side)
     axes = figure.subplots()
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(shown, ax=axes, shrink=0.7, label="share of the true class")
+    mappable = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(mappable, ax=axes, shrink=0.7, label="fraction of the true class")
     if k <= 25:
-        for i in range(k):
-            for j in range(k):
-                if confusion[i, j]:
-                    color = "white" if shares[i, j] > 0.5 else "black"
-                    axes.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=7, color=color)
+        for i, j in zip(*np.nonzero(confusion), strict=True):
+            color = "white" if fractions[i, j] > 0.5 else "black"
+            axes.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=7, color=color)
     ticks = range(k) if k <= 40 else range(0, k, math.ceil(k / 40))
     axes.set_xticks(list(ticks), [classes[i] for i in ticks], rotation=90, fontsize=7)
     axes.set_yticks(list(ticks), [classes[i] for i in ticks], fontsize=7)
@@ -125,85 +135,38 @@ def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
     return figure
 
 
-def highest_loss_figure(pictures: np.ndarray, texts: list[str]) -> Figure:
-    """Pictures (N, H, W, C) in 0..1, each under its text."""
-    return sheet(pictures, texts, min(len(pictures), 8))
+def highest_loss_figure(images: np.ndarray, titles: list[str]) -> Figure:
+    """Misclassified images (N, H, W, C) in [0, 1], each below its title."""
+    return image_grid(images, titles, min(len(images), 8))
 
 
-def distributions_figure(snapshots: list[dict[str, Any]], most: int = 6) -> Figure | None:
-    """Activations above, gradients below, of up to ``most`` layers from stem to head: median, 68 % and 95 % by step."""
-    snapshots = [look for look in snapshots if look["activations"] or look["weights"]]
-    if len(snapshots) < 2:
-        return None
-    last = snapshots[-1]
-    kinds = [("activations", "quantiles"), ("weights", "grad_quantiles")]
-    kinds = [(kind, key) for kind, key in kinds if last[kind]]
-    picks = {
-        kind: sorted({round(i * (len(last[kind]) - 1) / max(most - 1, 1)) for i in range(most)}) for kind, _ in kinds
-    }
-    across = max(len(p) for p in picks.values())
-    figure = canvas(2.3 * across + 0.4, 2.1 * len(kinds) + 0.3)
-    grid = figure.subplots(len(kinds), across, squeeze=False, sharex=True)
-    for ax in grid.flat:
-        ax.set_axis_off()
-    for row, (kind, key) in zip(grid, kinds, strict=True):
-        for ax, index in zip(row, picks[kind], strict=False):
-            there = [look for look in snapshots if index < len(look[kind])]
-            steps, bands = [look["step"] for look in there], [look[kind][index][key] for look in there]
-            q = list(zip(*bands, strict=True))
-            ax.set_axis_on()
-            for low, high, alpha in ((0, 4, 0.2), (1, 3, 0.35)):
-                ax.fill_between(steps, q[low], q[high], color="tab:blue", alpha=alpha, linewidth=0)
-            ax.plot(steps, q[2], color="tab:blue", linewidth=1)
-            ax.set_title(last[kind][index]["tag"], fontsize=7)
-            ax.tick_params(labelsize=6)
-            ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-            ax.yaxis.get_offset_text().set_fontsize(6)
-        row[0].set_ylabel("activations" if kind == "activations" else "gradients", fontsize=8)
-    return figure
+def reliability_figure(bins: Sequence[dict[str, float]], error: float) -> Figure:
+    """Reliability diagram: accuracy by confidence (Guo et al. 2017, arXiv:1706.04599), on the diagonal if calibrated.
 
-
-def steps_figure(snapshots: list[dict[str, Any]]) -> Figure | None:
-    """By step: the gradient's norm, each layer's update-to-weight ratio, the shares of dead or saturated units."""
-    import matplotlib as mpl
-
-    snapshots = [look for look in snapshots if look["weights"]]
-    if len(snapshots) < 2:
-        return None
-    figure = canvas(12, 3.2)
-    norm, ratio, share = figure.subplots(1, 3)
-    norm.plot([look["step"] for look in snapshots], [look["grad_norm"] for look in snapshots], color="tab:blue")
-    norm.set(title="norm of the gradient", xlabel="step", yscale="log")
-    color = mpl.colormaps["viridis"]
-    depth = max(len(look["weights"]) for look in snapshots)
-    for i in range(depth):
-        pairs = [(look["step"], look["weights"][i]["update_ratio"]) for look in snapshots if i < len(look["weights"])]
-        pairs = [(s, v) for s, v in pairs if v]
-        if pairs:
-            label = (
-                snapshots[-1]["weights"][i]["tag"]
-                if i in (0, depth - 1) and i < len(snapshots[-1]["weights"])
-                else None
-            )
-            ratio.plot(*zip(*pairs, strict=True), color=color(i / max(depth - 1, 1)), linewidth=1, label=label)
-    ratio.axhline(1e-3, color="gray", linestyle=":", linewidth=1)
-    ratio.set(title="update-to-weight ratio (1e-3 is usual)", xlabel="step", yscale="log")
-    last = snapshots[-1]["activations"]
-    for name, marker in (("dead", "o"), ("saturated", "s")):
-        pairs = [(i, layer[name]) for i, layer in enumerate(last) if layer.get(name) is not None]
-        if pairs:
-            share.plot(*zip(*pairs, strict=True), marker=marker, linestyle="-", label=name)
-    share.set(title="units at the end, by depth", xlabel="non-linearity", ylabel="share", ylim=(-0.02, 1.02))
-    for ax in (norm, ratio, share):
-        ax.grid(alpha=0.3)
-        if ax.get_legend_handles_labels()[0]:
-            ax.legend(frameon=False, fontsize=7)
+    Args:
+        bins: ``confidence``, ``accuracy`` and number of ``pictures`` of each bin.
+        error: The expected calibration error.
+    """
+    figure = canvas(4.6, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    width, total = 1 / 15, sum(row["pictures"] for row in bins)
+    x = [row["confidence"] for row in bins]
+    upper.plot((0, 1), (0, 1), ":", color="tab:gray")
+    upper.bar(x, [row["accuracy"] for row in bins], width, color="tab:blue", alpha=0.7, label="accuracy")
+    upper.plot(x, x, "_", color="tab:red", markersize=12, label="confidence")
+    upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02), title=f"calibration error {100 * error:.2f} %")
+    upper.legend(frameon=False, loc="upper left")
+    lower.bar(x, [row["pictures"] / total for row in bins], width, color="tab:gray")
+    lower.set(xlabel="confidence", ylabel="fraction of images", ylim=(0, 1))
     return figure
 
 
 def comparison_figure(groups: list[tuple[str, list[list[dict[str, Any]]], list[float]]], metric: str) -> Figure:
-    """Validation loss and accuracy of groups of runs (label, histories, scores) laid over each other, mean and range over the
-    runs of a group; beside them the scores, each run a point.
+    """Validation loss and accuracy of groups of runs, mean and range over each group; next to them the score of each run.
+
+    Args:
+        groups: Label, histories and scores of each group.
+        metric: Name of the scores.
     """
     figure = canvas(13, max(3.6, 0.22 * len(groups) + 2.6))
     loss, accuracy, points = figure.subplots(1, 3)
@@ -224,11 +187,11 @@ def comparison_figure(groups: list[tuple[str, list[list[dict[str, Any]]], list[f
     return figure
 
 
-def _band(ax: Any, histories: list[list[dict[str, Any]]], name: str, label: str, color: str) -> None:
-    """Mean and range of a column over runs, as far as all of them went."""
-    part = "validation" if any(f"validation_{name}" in h[0] for h in histories) else "train"
+def _band(ax: Axes, histories: list[list[dict[str, Any]]], name: str, label: str, color: str) -> None:
+    """Plot mean and range of a column over the runs, up to the last epoch that all of them have."""
+    split = "validation" if any(f"validation_{name}" in h[0] for h in histories) else "train"
     length = min((len(h) for h in histories), default=0)
-    lines = [[row.get(f"{part}_{name}") for row in h[:length]] for h in histories]
+    lines = [[row.get(f"{split}_{name}") for row in h[:length]] for h in histories]
     lines = [line for line in lines if all(v is not None for v in line)]
     if not lines or not length:
         return

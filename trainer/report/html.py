@@ -1,4 +1,4 @@
-"""Markdown with its pictures as one HTML file that needs nothing beside it."""
+"""Markdown and its images as a single HTML file."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ pre { padding: .8rem; overflow-x: auto; }
 """
 
 
-def one_file(text: str, folder: Path) -> str:
-    """Markdown as a whole HTML page; the pictures it names, files beside it in ``folder``, are put inside."""
+def self_contained_html(text: str, folder: Path) -> str:
+    """Return Markdown as an HTML page in which the PNG files it refers to, relative to ``folder``, are embedded."""
     from markdown import markdown
 
     title = html.escape(next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "report"))
     body = re.sub(
         r'src="([^"]+\.png)"',
-        lambda found: f'src="{embedded(folder / found[1])}"',
+        lambda match: f'src="{data_url(folder / match[1])}"',
         markdown(text, extensions=["tables"]),
     )
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
 
 
-def embedded(path: Path) -> str:
-    """A picture as a ``data:`` address."""
+def data_url(path: Path) -> str:
+    """Return a PNG file as a ``data:`` URL."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

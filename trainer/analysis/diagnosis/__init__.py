@@ -1,7 +1,8 @@
-"""The diagnosis: from what was recorded of a run to what it means and what to try. Pure functions of plain values.
+"""Diagnosis: failure modes recognized in what a run recorded, what they mean, and what to try.
 
-``rows`` is the history, ``looks`` what the histograms observer saw of the layers (``layers.jsonl``), ``facts`` what is known
-of the data and the run (``facts.json``). Each check returns a finding or None; a check whose input is missing is silent.
+Pure functions of plain values: ``rows`` is the history, ``snapshots`` the layer statistics of the histograms observer
+(``layers.jsonl``), ``dataset_info`` facts about data and run (``facts.json``). A check returns a finding or None; a check
+whose input is missing returns None.
 """
 
 from __future__ import annotations
@@ -9,66 +10,81 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trainer.analysis.diagnosis.curves import (
-    exploding,
-    good_balance,
+    exploding_loss,
+    good_fit,
+    lr_too_high,
+    lr_too_low,
     noisy,
-    not_finite,
+    nonfinite_loss,
     not_learning,
     overfitting,
-    rate_too_high,
-    rate_too_low,
     still_improving,
     underfitting,
     within_noise,
 )
-from trainer.analysis.diagnosis.layers import (
-    dead_units,
-    gradients_along_depth,
-    imbalance,
-    initial_loss,
-    leaking,
-    saturated_units,
-)
-from trainer.analysis.diagnosis.record import Facts, Finding, Record, Rows
+from trainer.analysis.diagnosis.data import class_imbalance, imbalanced_classes, leakage
+from trainer.analysis.diagnosis.layers import dead_units, gradients_by_depth, high_initial_loss, saturated_units
+from trainer.analysis.diagnosis.record import DatasetInfo, Finding, Record, Rows
 
-CHECKS: tuple[Callable[[Record], Finding | None], ...] = (
-    not_finite, exploding, not_learning, rate_too_high, rate_too_low, still_improving, overfitting, underfitting, good_balance,
-    noisy, gradients_along_depth, dead_units, saturated_units, initial_loss, leaking, imbalance, within_noise,
-)  # fmt: skip
-LAYERS = ("dead units", "saturated units", "vanishing gradients", "exploding gradients")
-EXPLAINS = {  # what a finding makes of no interest beside it
-    "not a number": (
+Check = Callable[[Record], Finding | None]
+URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
+CHECKS: tuple[Check, ...] = (
+    *URGENT_CHECKS,
+    not_learning,
+    lr_too_high,
+    lr_too_low,
+    still_improving,
+    overfitting,
+    underfitting,
+    good_fit,
+    noisy,
+    gradients_by_depth,
+    dead_units,
+    saturated_units,
+    high_initial_loss,
+    leakage,
+    class_imbalance,
+    within_noise,
+)
+KINDS = ("urgent", "warning", "hint", "good")
+# Findings that follow from another one, and so are left out next to it.
+EXPLAINS = {
+    "NaN or Inf loss": (
         "exploding loss",
         "not learning",
-        "rate too high",
-        "bad start",
+        "learning rate too high",
+        "high initial loss",
         "noisy",
         "still improving",
-        *LAYERS,
+        "dead units",
+        "saturated units",
+        "vanishing gradients",
+        "exploding gradients",
     ),
     "exploding loss": ("not learning", "still improving", "underfitting", "noisy"),
     "not learning": ("underfitting", "still improving", "noisy", "overfitting", "differences within noise"),
-    "rate too high": ("not learning", "noisy", "still improving", "underfitting"),
-    "rate too low": ("not learning", "still improving", "underfitting"),
-    "overfitting": ("good balance", "still improving"),
-    "still improving": ("underfitting", "good balance"),
+    "learning rate too high": ("not learning", "noisy", "still improving", "underfitting"),
+    "learning rate too low": ("not learning", "still improving", "underfitting"),
+    "overfitting": ("good fit", "still improving"),
+    "still improving": ("underfitting", "good fit"),
     "noisy": ("differences within noise",),
 }
 
 
-def diagnose(rows: Rows, snapshots: Rows, facts: Facts) -> list[Finding]:
-    """All findings, the urgent ones first; what a graver finding explains is left out."""
-    record = Record(rows, snapshots, facts)
-    found = [finding for check in CHECKS if (finding := check(record)) is not None]
-    names = {finding.name for finding in found}
-    hidden = {loser for winner, losers in EXPLAINS.items() if winner in names for loser in losers}
-    order = ("urgent", "warning", "hint", "good")
-    return sorted((f for f in found if f.name not in hidden), key=lambda f: order.index(f.kind))
+def diagnose(rows: Rows, snapshots: Rows, dataset_info: DatasetInfo) -> list[Finding]:
+    """Return all findings, urgent ones first, without those that another one explains."""
+    return _findings(CHECKS, Record(rows, snapshots, dataset_info))
 
 
-def urgent(rows: Rows, snapshots: Rows, facts: Facts) -> list[Finding]:
-    """What cannot wait until the end of the run."""
-    return [finding for finding in diagnose(rows, snapshots, facts) if finding.kind == "urgent"]
+def urgent(rows: Rows, snapshots: Rows, dataset_info: DatasetInfo) -> list[Finding]:
+    """Return the findings that cannot wait until the end of the run."""
+    return _findings(URGENT_CHECKS, Record(rows, snapshots, dataset_info))
 
 
-__all__ = ["CHECKS", "Finding", "Record", "diagnose", "urgent"]
+def _findings(checks: tuple[Check, ...], record: Record) -> list[Finding]:
+    findings = [finding for check in checks if (finding := check(record)) is not None]
+    explained = {name for finding in findings for name in EXPLAINS.get(finding.name, ())}
+    return sorted((f for f in findings if f.name not in explained), key=lambda f: KINDS.index(f.kind))
+
+
+__all__ = ["CHECKS", "Finding", "Record", "diagnose", "imbalanced_classes", "urgent"]

@@ -1,4 +1,4 @@
-"""What the layers and the data say."""
+"""What the layer statistics say: gradients by depth, dead and saturated units, the initial loss."""
 
 from __future__ import annotations
 
@@ -8,99 +8,78 @@ from statistics import median
 from trainer.analysis.diagnosis.record import Finding, Record
 
 
-def gradients_along_depth(r: Record) -> Finding | None:
-    # The first look: what training makes of bad gradients hides them.
-    look = next((look for look in r.snapshots if len(look["weights"]) >= 4), None)
-    if look is None:
+def gradients_by_depth(r: Record) -> Finding | None:
+    """The gradient vanishes or explodes on its way to the first layers."""
+    # The first snapshot, because training hides bad gradients.
+    snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 4), None)
+    if snapshot is None:
         return None
-    sizes = [layer["grad_rms"] for layer in look["weights"]]
+    sizes = [layer["grad_rms"] for layer in snapshot["weights"]]
     if any(s is None or not math.isfinite(s) for s in sizes):
         return None
     first, last = median(sizes[: len(sizes) // 3 or 1]), sizes[-1]
     if last == 0 or 1e-3 < first / last < 1e3:
         return None
-    vanish = first < last
-    return Finding(
-        "vanishing gradients" if vanish else "exploding gradients",
-        f"at step {look['step']} the gradient's root mean square is {last:.1e} in the last layer, {first:.1e} in the first ones",
-        "The layers far from the loss hardly hear of it, so they stay as they were made."
-        if vanish else "The signal grows on its way back; the first layers are thrown about.",
-        ("activation=relu", "initialization=auto", "architecture.norm=batch", "architecture=resnet20"),
-    )  # fmt: skip
+    evidence = (
+        f"at step {snapshot['step']} the root mean square of the gradient is {last:.1e} in the last layer, {first:.1e} in "
+        "the first layers"
+    )
+    attempt = ("activation=relu", "initialization=auto", "architecture.norm=batch", "architecture=resnet20")
+    if first < last:
+        meaning = "Hardly any gradient reaches the first layers, so they stay close to their initialization."
+        return Finding("vanishing gradients", evidence, meaning, attempt)
+    meaning = "The gradient grows on its way back, so the first layers make steps that are far too large."
+    return Finding("exploding gradients", evidence, meaning, attempt)
 
 
 def dead_units(r: Record) -> Finding | None:
-    worst = _worst(r, "dead")
+    """Many units of a layer are never above zero."""
+    worst = _worst_layer(r, "dead")
     if worst is None or worst[0] < 0.3:
         return None
+    fraction, layer, step = worst
     return Finding(
-        "dead units", f"{100 * worst[0]:.0f} % of the units after {worst[1]} are never above zero (step {worst[2]})",
-        "A unit that gives zero for every picture has no gradient and does not come back.",
-        (r.lower_rate, "activation=leaky_relu", "initialization=auto", "architecture.norm=batch"),
-    )  # fmt: skip
+        "dead units",
+        f"{100 * fraction:.0f} % of the units after {layer} are never above zero (step {step})",
+        "A unit that is zero for every image has no gradient and does not recover.",
+        (r.lower_lr, "activation=leaky_relu", "initialization=auto", "architecture.norm=batch"),
+    )
 
 
 def saturated_units(r: Record) -> Finding | None:
-    worst = _worst(r, "saturated")
+    """Many outputs of a sigmoid or tanh are where its slope is near zero."""
+    worst = _worst_layer(r, "saturated")
     if worst is None or worst[0] < 0.5:
         return None
+    fraction, layer, step = worst
     return Finding(
-        "saturated units", f"{100 * worst[0]:.0f} % of the outputs of {worst[1]} lie at the ends of its range (step {worst[2]})",
+        "saturated units",
+        f"{100 * fraction:.0f} % of the outputs of {layer} are at the ends of its range (step {step})",
         "Where a sigmoid or tanh is flat, hardly any gradient passes.",
-        ("initialization=xavier_uniform", "activation=relu", "architecture.norm=batch", r.lower_rate),
-    )  # fmt: skip
-
-
-def initial_loss(r: Record) -> Finding | None:
-    first = r.snapshots[0] if r.snapshots and r.snapshots[0]["step"] == 1 else None
-    if (
-        first is None
-        or r.chance is None
-        or r.facts.get("pretrained")
-        or not math.isfinite(first["batch_loss"] or math.nan)
-    ):
-        return None
-    if first["batch_loss"] < 2.5 * r.chance:
-        return None
-    return Finding(
-        "bad start", f"the first loss is {first['batch_loss']:.3g}; a network that knows nothing yet should cost {r.chance:.3g}",
-        "The first outputs are far too large: the network is sure before it has seen anything, and has to unlearn that first.",
-        ("initialization=auto", "data.normalize=dataset"),
-    )  # fmt: skip
-
-
-def leaking(r: Record) -> Finding | None:
-    doubles = {pair: n for pair, n in (r.facts.get("duplicates") or {}).items() if n}
-    if not doubles:
-        return None
-    text = ", ".join(
-        f"{n} of {pair.split('/')[1]}'s pictures are in {pair.split('/')[0]} too" for pair, n in doubles.items()
+        ("initialization=xavier_uniform", "activation=relu", "architecture.norm=batch", r.lower_lr),
     )
-    return Finding(
-        "leaking splits", text,
-        "The same pictures, byte for byte, are learned from and judged by: the scores are better than the truth.",
-        ("take the doubles out of the data",),
-    )  # fmt: skip
 
 
-def imbalance(r: Record) -> Finding | None:
-    counts = r.facts.get("class_counts") or []
-    if len(counts) < 2 or min(counts) * 5 >= max(counts):
+def high_initial_loss(r: Record) -> Finding | None:
+    """The loss of the first batch is far above that of guessing."""
+    first = r.snapshots[0] if r.snapshots and r.snapshots[0]["step"] == 1 else None
+    if first is None or r.chance_loss is None or r.dataset_info.get("pretrained"):
         return None
-    names = r.facts.get("classes") or [str(i) for i in range(len(counts))]
-    small, large = counts.index(min(counts)), counts.index(max(counts))
+    loss = first["batch_loss"]
+    if loss is None or not math.isfinite(loss) or loss < 2.5 * r.chance_loss:
+        return None
     return Finding(
-        "unequal classes", f"{names[small]} has {min(counts)} training pictures, {names[large]} {max(counts)}",
-        f"Who always says {names[large]} is right in {100 * r.majority:.0f} % of the cases: read the table per class, not "
-        "accuracy alone.",
-        ("job=evaluate checkpoint=<run folder>", "augmentation=[crop,rotation]"), "hint",
-    )  # fmt: skip
+        "high initial loss",
+        f"the initial loss is {loss:.3g}; guessing gives {r.chance_loss:.3g}",
+        "The initial outputs are far too large: the network is overconfident before training, which it has to unlearn first.",
+        ("initialization=auto", "data.normalize=dataset"),
+    )
 
 
-def _worst(r: Record, name: str) -> tuple[float, str, int] | None:
-    """The largest share of any layer at the last look, with the layer and the step."""
+def _worst_layer(r: Record, statistic: str) -> tuple[float, str, int] | None:
+    """Return the largest fraction of units in the last snapshot, its layer and the step."""
     if not r.snapshots:
         return None
-    look = r.snapshots[-1]
-    shares = [(layer[name], layer["tag"]) for layer in look["activations"] if layer.get(name) is not None]
-    return (*max(shares), look["step"]) if shares else None
+    last = r.snapshots[-1]
+    fractions = [(layer[statistic], layer["tag"]) for layer in last["activations"] if layer.get(statistic) is not None]
+    return (*max(fractions), last["step"]) if fractions else None

@@ -1,4 +1,4 @@
-"""What a diagnosis is made from, and what it says."""
+"""What a diagnosis reads, and what it returns."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from typing import Any
 from trainer.analysis.intervals import proportion_half_width
 
 Rows = Sequence[dict[str, Any]]
-Facts = dict[str, Any]
+DatasetInfo = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found: the ``evidence`` in numbers, its ``meaning``, overrides to ``attempt``; ``urgent`` cannot wait."""
+    """A failure mode, or its absence.
+
+    Attributes:
+        name: Name of the failure mode.
+        evidence: The numbers it was recognized by.
+        meaning: What they mean.
+        attempt: Overrides to try.
+        kind: ``urgent`` is reported during the run; the others are ``warning``, ``hint`` and ``good``.
+    """
 
     name: str
     evidence: str
     meaning: str
     attempt: tuple[str, ...] = ()
-    kind: str = "warning"  # urgent | warning | hint | good
+    kind: str = "warning"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -29,54 +37,68 @@ class Finding:
 
 @dataclass(frozen=True)
 class Record:
-    """What a diagnosis is made from, with the questions that several checks ask of it."""
+    """What is recorded of a run, with the questions that several checks ask.
+
+    Attributes:
+        rows: The history.
+        snapshots: Layer statistics (``layers.jsonl``).
+        dataset_info: Facts about data and run (``facts.json``).
+    """
 
     rows: Rows
     snapshots: Rows
-    facts: Facts
+    dataset_info: DatasetInfo
 
     def column(self, name: str) -> list[float]:
-        """A column's values of all epochs; empty where an epoch has none or one that is no finite number."""
+        """Values of a history column; empty if an epoch has none or one that is not finite."""
         values = [row.get(name) for row in self.rows]
-        return (
-            []
-            if any(v is None or not math.isfinite(v) for v in values)
-            else [float(v) for v in values if v is not None]
-        )
+        finite = [float(v) for v in values if v is not None and math.isfinite(v)]
+        return finite if len(finite) == len(values) else []
 
     @property
-    def chance(self) -> float | None:
-        """The loss of who knows only how frequent the classes are, in nats."""
-        return self.facts.get("prior_entropy")
+    def chance_loss(self) -> float | None:
+        """Loss, in nats, of always predicting the class frequencies: their entropy."""
+        return self.dataset_info.get("prior_entropy")
 
     @property
     def majority(self) -> float:
-        """The accuracy of who always says the most frequent class."""
-        counts = self.facts.get("class_counts") or [1]
+        """Accuracy of always predicting the most frequent class."""
+        counts = self.dataset_info.get("class_counts") or [1]
         return max(counts) / max(sum(counts), 1)
 
     @property
     def lr(self) -> float:
-        return float(self.facts.get("lr") or 0.0)
+        return float(self.dataset_info.get("lr") or 0.0)
 
     @property
-    def lower_rate(self) -> str:
-        """A tenth of the rate as an override; where that would still be no rate, a range test."""
+    def lower_lr(self) -> str:
+        """Override for a tenth of the learning rate; for a range test if even that would be absurd."""
         return f"optimizer.lr={short(self.lr / 10)}" if self.lr <= 10 else "optimizer.lr=auto"
 
+    @property
+    def higher_lr(self) -> str:
+        """Override for ten times the learning rate."""
+        return f"optimizer.lr={short(self.lr * 10)}"
+
+    def epochs(self, factor: float) -> str:
+        """Override for ``factor`` times the epochs of the run."""
+        return f"epochs={short(factor * self.rows[-1]['epoch'])}"
+
+    @property
     def learned(self) -> bool:
-        """Whether the network knows more than chance, on the cleanest pictures there are."""
+        """Whether the network is better than chance, on validation images if there are any."""
         losses = self.column("validation_loss") or self.column("train_loss")
         accuracies = self.column("validation_accuracy") or self.column("train_accuracy")
-        n = self.facts.get("validation") or self.facts.get("train") or 1000
-        noise = 2 * proportion_half_width(self.majority, n)
-        if not losses or not accuracies or self.chance is None:
+        if not losses or not accuracies or self.chance_loss is None:
             return True
-        return max(accuracies) > self.majority + noise or min(losses) < 0.95 * self.chance
+        if min(losses) < 0.95 * self.chance_loss:
+            return True
+        n = self.dataset_info.get("validation") or self.dataset_info.get("train") or 1000
+        return max(accuracies) > self.majority + 2 * proportion_half_width(self.majority, n)
 
 
 def short(value: float) -> str:
-    """A number as one types it.
+    """Return a number as one types it.
 
     >>> short(0.005), short(30.0), short(1 / 3)
     ('0.005', '30', '0.33')

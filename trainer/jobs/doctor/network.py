@@ -1,4 +1,4 @@
-"""What the doctor looks at in a network at its first steps: loss, signals, speed, memory; the run is as before."""
+"""Checks of a network's first steps: initial loss, activations, gradients, speed, memory. The run is as before."""
 
 from __future__ import annotations
 
@@ -6,152 +6,150 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.jobs.doctor.table import Check, Status
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from trainer.engine.run import Run
+from trainer.analysis.diagnosis import Record
+from trainer.analysis.diagnosis.layers import gradients_by_depth
+from trainer.architectures.layers import count_parameters
+from trainer.engine.loop import synchronize
+from trainer.engine.lr_range_test import restored
+from trainer.engine.metrics import soft_cross_entropy
+from trainer.engine.run import Run
+from trainer.engine.step import train_step
+from trainer.jobs.doctor.table import Check
+from trainer.jobs.plan import saved_bytes
+from trainer.observers.histograms import dead_fraction
+
+MAX_DEAD = 0.5  # fraction of a layer's units
+MIN_STD, MAX_STD = 1e-3, 1e3  # standard deviation of a layer's outputs
+HINT = "initialization=lsuv or architecture.norm=batch"
 
 
-def first_loss(run: Run) -> Check:
-    """The loss before training, as training sees it, against that of guessing: the entropy of the classes, at most ln k."""
-    import numpy as np
-    import torch
-
-    from trainer.engine.lr_range_test import restored
-    from trainer.engine.metrics import soft_cross_entropy
-
-    labels = run.train.dataset.labels  # pyright: ignore[reportAttributeAccessIssue]
+def initial_loss(run: Run) -> Check:
+    """Compare the loss before training, in training mode, with that of guessing: the entropy of the classes, at most ln k."""
+    labels = run.train.pictures.labels  # pyright: ignore[reportAttributeAccessIssue]
     prior = np.bincount(labels, minlength=len(run.info.classes)) / len(labels)
-    entropy, chance = -sum(p * math.log(p) for p in prior if p), math.log(len(prior))
-    seen = []
+    entropy, uniform = -sum(p * math.log(p) for p in prior if p), math.log(len(prior))
+    batches = []
     with restored(run), torch.no_grad(), run.precision.autocast():
         run.train_mode()
         for x, y in islice(run.train.batches(0), 10):
-            seen.append((float(soft_cross_entropy(run.model(x), y)), float(x.mean()), float(x.std())))
-    loss, mean, std = (sum(values) / len(seen) for values in zip(*seen, strict=True))
-    text = f"{loss:.3g}; guessing by the classes' shares costs {entropy:.3g}, guessing blindly ln {len(prior)} = {chance:.3g}"
+            batches.append((float(soft_cross_entropy(run.model(x), y)), float(x.mean()), float(x.std())))
+    loss, mean, std = (sum(values) / len(batches) for values in zip(*batches, strict=True))
+    text = f"{loss:.3g}; guessing by class frequency gives {entropy:.3g}, uniformly ln {len(prior)} = {uniform:.3g}"
     if not math.isfinite(loss):
-        return Check("first loss", "fail", text, "initialization=auto")
+        return Check("initial loss", "fail", text, "initialization=auto")
     if abs(mean) > 1 or not 0.2 < std < 5:
-        text += f"; pictures have mean {mean:.2g}, deviation {std:.2g}"
-        return Check("first loss", "look", text, "data.normalize=dataset")
+        text += f"; images have mean {mean:.2g}, standard deviation {std:.2g}"
+        return Check("initial loss", "warning", text, "data.normalize=dataset")
     if loss > 1.5 * max(entropy, 0.1):
-        return Check("first loss", "look", f"{text}: the last layer is too sure of itself", "initialization=auto")
-    return Check("first loss", "ok", text)
+        return Check("initial loss", "warning", f"{text}: the last layer is overconfident", "initialization=auto")
+    return Check("initial loss", "ok", text)
 
 
 def signals(run: Run) -> list[Check]:
-    """Activations and gradients of each layer on the first batch."""
-    import torch
-    from torch import nn
-
-    from trainer.engine.lr_range_test import restored
-    from trainer.engine.step import train_step
-
-    seen: dict[str, tuple[float, float]] = {}
-    hooks = []
-    for name, module in run.model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-
-            def keep(_: Any, __: Any, output: Any, name: str = name) -> None:
-                values = output.detach().float()
-                dead = (values.movedim(1, 0).flatten(1) <= 0).all(1).float().mean()
-                seen[name] = float(values.std()), float(dead)
-
-            hooks.append(module.register_forward_hook(keep))
+    """Check activations and gradients of each layer on the first batch."""
+    outputs: dict[str, tuple[float, float]] = {}  # standard deviation, fraction of dead units
+    layers = [(name, m) for name, m in run.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     with restored(run):
         run.train_mode()
-        x, y = next(iter(run.train.batches(0)))
-        train_step(run, x, y)
-        gradients = {
-            name: float(module.weight.grad.float().square().mean().sqrt())
-            for name, module in run.model.named_modules()
-            if isinstance(module, nn.Conv2d | nn.Linear) and isinstance(module.weight.grad, torch.Tensor)
-        }
-        for hook in hooks:
-            hook.remove()
-    names = [name for name in seen if name in gradients]
-    spread = [seen[name][0] for name in seen]
-    text = "deviation of the layers' outputs " + ", ".join(f"{v:.2g}" for v in shortened(spread))
-    wild = any(not math.isfinite(v) or v > 1e3 or v < 1e-3 for v in spread)
-    hint = "initialization=lsuv or architecture.norm=batch"
-    checks = [Check("activations", "fail" if wild else "ok", text, hint if wild else "")]
-    dead = max((seen[name][1] for name in list(seen)[:-1]), default=0.0)
-    if dead > 0.5:
-        checks.append(
-            Check("dead units", "look", f"up to {100 * dead:.0f} % of a layer's units are never above 0", hint)
-        )
-    sizes = [gradients[name] for name in names]
-    if len(sizes) > 1:
-        text = "root mean square of the weights' gradients, stem to head " + ", ".join(
-            f"{v:.2g}" for v in shortened(sizes)
-        )
-        ratio = sizes[0] / sizes[-1] if sizes[-1] else math.inf
-        status: Status = "ok" if 1e-4 < ratio < 1e4 else "fail"
-        checks.append(Check("gradients", status, text, "" if status == "ok" else hint + ", activation=relu"))
+        with ExitStack() as hooks:
+            for name, module in layers:
+
+                def record(module: nn.Module, inputs: Any, output: Tensor, name: str = name) -> None:
+                    values = output.detach().float()
+                    outputs[name] = float(values.std()), float(dead_fraction(values))
+
+                hooks.callback(module.register_forward_hook(record).remove)
+            train_step(run, *next(iter(run.train.batches(0))))
+        gradients = [(m.weight.grad, name) for name, m in layers if name in outputs]
+        sizes = [float(g.float().square().mean().sqrt()) for g, _ in gradients if isinstance(g, Tensor)]
+    return [*check_activations(list(outputs.values())), *check_gradients(sizes)]
+
+
+def check_activations(outputs: list[tuple[float, float]]) -> list[Check]:
+    """Check the standard deviation and the fraction of dead units of each layer's outputs, from first to last layer."""
+    stds = [std for std, _ in outputs]
+    text = "standard deviation of the layers' outputs " + ", ".join(f"{v:.2g}" for v in evenly_spaced(stds))
+    extreme = any(not math.isfinite(std) or not MIN_STD <= std <= MAX_STD for std in stds)
+    checks = [Check("activations", "fail", text, HINT) if extreme else Check("activations", "ok", text)]
+    dead = max((fraction for _, fraction in outputs[:-1]), default=0.0)
+    if dead > MAX_DEAD:
+        text = f"up to {100 * dead:.0f} % of the units of a layer are never above 0"
+        checks.append(Check("dead units", "warning", text, HINT))
     return checks
 
 
-def shortened(values: list[float], most: int = 8) -> list[float]:
-    """At most so many of the values, evenly picked.
+def check_gradients(sizes: list[float]) -> list[Check]:
+    """Check by the rule of the diagnosis whether gradients vanish or explode, given their RMS from first to last layer."""
+    if len(sizes) < 2:
+        return []
+    text = "root mean square of the weights' gradients, first to last layer " + ", ".join(
+        f"{v:.2g}" for v in evenly_spaced(sizes)
+    )
+    snapshot = {"step": 1, "weights": [{"grad_rms": size} for size in sizes]}
+    if not all(map(math.isfinite, sizes)) or not any(sizes):
+        return [Check("gradients", "fail", text, f"{HINT}, activation=relu")]
+    finding = gradients_by_depth(Record([], [snapshot], {}))
+    if finding is None:
+        return [Check("gradients", "ok", text)]
+    return [Check("gradients", "fail", f"{finding.name}: {text}", f"{HINT}, activation=relu")]
 
-    >>> shortened([1.0, 2.0, 3.0, 4.0, 5.0], 3)
+
+def evenly_spaced(values: list[float], count: int = 8) -> list[float]:
+    """Return at most ``count`` of the values, evenly spaced, with the first and the last.
+
+    >>> evenly_spaced([1.0, 2.0, 3.0, 4.0, 5.0], 3)
     [1.0, 3.0, 5.0]
     """
-    if len(values) <= most:
+    if len(values) <= count:
         return values
-    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+    return [values[round(i * (len(values) - 1) / (count - 1))] for i in range(count)]
 
 
 def speed(run: Run, count: int = 12) -> Check:
-    """Seconds to bring a batch against seconds to train on it."""
-    from trainer.engine.loop import synchronize
-    from trainer.engine.lr_range_test import restored
-    from trainer.engine.step import train_step
+    """Compare the time to load a batch with the time to train on it."""
 
-    def timed(work: Callable[[], Any]) -> float:
-        began = time.perf_counter()
+    def seconds(work: Callable[[], Any]) -> float:
+        start = time.perf_counter()
         work()
         synchronize(run.precision.device)
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
     batches = run.train.batches(0)
     x, y = next(batches)
-    further = min(count, len(run.train) - 1)
-    loading = timed(lambda: list(islice(batches, further))) / further if further else math.nan
+    rest = min(count, len(run.train) - 1)
+    loading = seconds(lambda: list(islice(batches, rest))) / rest if rest else math.nan
     batches.close()
     with restored(run):
         run.train_mode()
         train_step(run, x, y)
-        step = timed(lambda: [train_step(run, x, y) for _ in range(count)]) / count
-    text = (
-        f"a batch comes in {1000 * loading:.1f} ms, a step takes {1000 * step:.1f} ms ({len(x) / step:,.0f} images/s)"
-    )
-    slow = loading > step
-    hint = "data.cache=memory, data.num_workers=..., a smaller data.size, or resident augmentation"
-    return Check("speed", "look" if slow else "ok", text, hint if slow else "")
+        step = seconds(lambda: [train_step(run, x, y) for _ in range(count)]) / count
+    text = f"loading a batch takes {1000 * loading:.1f} ms, a step {1000 * step:.1f} ms ({len(x) / step:,.0f} images/s)"
+    if loading > step:
+        hint = "data.cache=memory, data.num_workers=..., a smaller data.size, or augmentation with a batched form"
+        return Check("speed", "warning", text, hint)
+    return Check("speed", "ok", text)
 
 
 def memory(run: Run) -> Check:
-    """What a step needs and which batch would fit, reckoned from what the backward pass keeps of one picture."""
-    import torch
-
-    from trainer.architectures.layers import count_parameters
-    from trainer.jobs.plan import kept_bytes
-
+    """Estimate the memory of a step, and the largest batch that fits, from what autograd saves per image."""
     size = min(run.micro_batch or run.train.batch_size, run.train.batch_size)
-    needed = kept_bytes(run, size) + 4 * 4 * count_parameters(run.model)
+    needed = saved_bytes(run, size) + 4 * 4 * count_parameters(run.model)
     if run.precision.device.type == "cuda":
         free = torch.cuda.mem_get_info(run.precision.device)[0]
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    largest = int(free * 0.8 / max(kept_bytes(run, 2) / 2, 1))
+    largest = int(free * 0.8 / max(saved_bytes(run, 2) / 2, 1))
     largest = 2 ** int(math.log2(largest)) if largest >= 1 else 0
-    text = f"a step of {size} pictures needs some {needed / 2**20:,.0f} MiB of {free / 2**20:,.0f} free"
-    text += f"; up to {largest:,} pictures fit"
+    text = f"a step of {size} images needs about {needed / 2**20:,.0f} MiB of {free / 2**20:,.0f} MiB free"
+    text += f"; up to {largest:,} images fit"
     if largest < size:
         return Check("memory", "fail", text, f"micro_batch={max(largest, 1)}")
     return Check("memory", "ok", text)

@@ -1,4 +1,4 @@
-"""What the doctor writes: a line a check, and the verdict."""
+"""The result of the doctor: a line per check, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rich.table import Table
+
 from trainer.run_dir import terminal
 
-Status = Literal["ok", "look", "fail"]
+Status = Literal["ok", "warning", "fail"]
+COLORS = {"ok": "green", "warning": "yellow", "fail": "red"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table: what was looked at, how it is, what was seen, what to try."""
+    """One line of the table: what was checked, its status, what was seen, what to try."""
 
     name: str
     status: Status
@@ -21,17 +24,14 @@ class Check:
     attempt: str = ""
 
 
-def show(checks: list[Check], folder: Path) -> None:
-    """The table, and the verdict."""
-    from rich.table import Table
-
+def show(checks: list[Check], run_dir: Path) -> None:
+    """Print the table and the verdict."""
     console = terminal()
     table = Table("check", "", "seen", "try", show_lines=False)
-    colors = {"ok": "green", "look": "yellow", "fail": "red"}
-    for found in checks:
-        table.add_row(found.name, f"[{colors[found.status]}]{found.status}[/]", found.seen, found.attempt)
+    for check in checks:
+        table.add_row(check.name, f"[{COLORS[check.status]}]{check.status}[/]", check.seen, check.attempt)
     console.print(table)
-    failed, doubtful = (sum(c.status == s for c in checks) for s in ("fail", "look"))
-    verdict = "healthy" if not failed else f"{failed} check{'s' * (failed > 1)} failed"
-    more = f", {doubtful} to look at" if doubtful else ""
-    console.print(f"{verdict}{more}; {folder / 'result.json'}", markup=False, soft_wrap=True)
+    failed, warnings = (sum(c.status == status for c in checks) for status in ("fail", "warning"))
+    verdict = f"{failed} check{'s' * (failed > 1)} failed" if failed else "healthy"
+    more = f", {warnings} warning{'s' * (warnings > 1)}" if warnings else ""
+    console.print(f"{verdict}{more}; {run_dir / 'result.json'}", markup=False, soft_wrap=True)

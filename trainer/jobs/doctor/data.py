@@ -1,0 +1,78 @@
+"""Checks of the data: duplicates, class frequencies, images of a single color, contradictory labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.analysis.diagnosis.data import describe_duplicates, imbalanced_classes
+from trainer.data.images import ImageArray, ImageFiles
+from trainer.jobs.doctor.table import Check
+from trainer.observers.diagnosis import duplicates, fingerprints
+
+if TYPE_CHECKING:
+    from trainer.data import Splits
+
+Images = ImageArray | ImageFiles
+LEAKED = 0.01  # fraction of a split that has to be duplicated for the check to fail
+
+
+def check_data(splits: Splits) -> list[Check]:
+    """Check images and labels."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {name: images for name, images in parts.items() if images is not None}
+    checks = [*leakage(parts), *class_frequencies(splits)]
+    if constant := count_constant(splits.train):
+        text = f"{constant} of the training images examined have a single color"
+        checks.append(Check("images", "warning", text, "check whether these files are broken"))
+    if contradictory := count_contradictory(splits.train):
+        text = f"{contradictory} training images have a duplicate with another label"
+        checks.append(Check("labels", "warning", text, "check the labels"))
+    if not checks:
+        total = sum(map(len, parts.values()))
+        text = f"{total:,} images: none in two splits, none of a single color, no duplicates with other labels"
+        checks.append(Check("images", "ok", text))
+    return checks
+
+
+def leakage(parts: dict[str, Images]) -> list[Check]:
+    """Check for images that are in two splits."""
+    counts = {pair: n for pair, n in duplicates(parts).items() if n}
+    if not counts:
+        return []
+    fraction = max(n / len(parts[pair.split("/")[1]]) for pair, n in counts.items())
+    status = "fail" if fraction > LEAKED else "warning"
+    return [Check("leakage", status, describe_duplicates(counts), "remove the duplicates")]
+
+
+def class_frequencies(splits: Splits) -> list[Check]:
+    """Check for classes without training images, and for class imbalance."""
+    counts = np.bincount(splits.train.labels, minlength=len(splits.classes))
+    missing = [splits.classes[i] for i in np.flatnonzero(counts == 0)]
+    if missing:
+        return [Check("classes", "fail", f"no training image of {', '.join(missing[:10])}", "check the labels")]
+    imbalance = imbalanced_classes(counts.tolist())
+    if imbalance is None:
+        return []
+    rare, frequent = imbalance
+    text = f"{counts[frequent]} images of {splits.classes[frequent]}, {counts[rare]} of {splits.classes[rare]}"
+    return [Check("classes", "warning", text, "accuracy hides rare classes: read the table per class of job=evaluate")]
+
+
+def count_constant(images: Images, max_images: int = 2000) -> int:
+    """Return how many images have the same color everywhere, of up to ``max_images`` evenly spaced ones."""
+    count = 0
+    for i in range(0, len(images), max(1, len(images) // max_images)):
+        image = images.read(i, 64) if isinstance(images, ImageFiles) else images.read(i)
+        count += bool((image == image[:1, :1]).all())
+    return count
+
+
+def count_contradictory(images: Images) -> int:
+    """Return how many images are equal, byte for byte, to one of another class."""
+    labels: dict[Any, set[int]] = {}
+    keys = fingerprints(images)
+    for key, label in zip(keys, images.labels.tolist(), strict=False):
+        labels.setdefault(key, set()).add(label)
+    return sum(len(labels[key]) > 1 for key in keys)

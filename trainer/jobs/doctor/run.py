@@ -1,0 +1,41 @@
+"""The doctor: all checks, in order."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.build import build, load_splits
+from trainer.jobs.doctor.data import check_data
+from trainer.jobs.doctor.network import initial_loss, memory, signals, speed
+from trainer.jobs.doctor.table import show
+from trainer.jobs.doctor.training import learning_rates, overfit_batches, without_regularization
+from trainer.run_dir import check_available, create_run_dir, write_json
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+    from trainer.jobs.options import Doctor
+
+
+def doctor(option: Doctor, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """See ``trainer.jobs.Doctor``."""
+    check_available(run_dir)
+    splits = load_splits(config)
+    run = build(config, run_dir, splits)
+    create_run_dir(run_dir, config.tree, overrides, run.notes[0])
+    plain = without_regularization(config)
+    checks = [
+        *check_data(splits),
+        initial_loss(run),
+        *signals(run),
+        overfit_batches(option, plain, splits),
+        learning_rates(option, plain, splits, run.optimizer_option.lr),
+        speed(run),
+        memory(run),
+    ]
+    healthy = not any(check.status == "fail" for check in checks)
+    result = {"status": "finished", "stop_reason": "examined", "healthy": healthy}
+    write_json(run_dir / "result.json", result | {"checks": [asdict(check) for check in checks]})
+    show(checks, run_dir)
+    return 0 if healthy else 1

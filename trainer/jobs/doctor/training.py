@@ -1,0 +1,105 @@
+"""Checks that train: overfitting a few batches, and the loss at several learning rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from trainer.build import build
+from trainer.config.load import config_from_tree
+from trainer.data.stratified import stratified_split
+from trainer.engine.evaluation import evaluate
+from trainer.engine.lr_range_test import lr_range_curve
+from trainer.engine.step import train_step
+from trainer.jobs.doctor.data import count_contradictory
+from trainer.jobs.doctor.table import Check
+from trainer.optimizers.param_groups import set_lr
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+    from trainer.data import Splits
+    from trainer.engine.run import Run
+    from trainer.jobs.options import Doctor
+
+LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+REDUCED = 0.9  # fraction of its initial value below which a loss counts as reduced
+
+
+def without_regularization(config: Config) -> Config:
+    """Return the config without regularizers, weight decay, augmentation, averaging, schedule and phases."""
+    tree = {**config.tree, "regularizer": {}, "augmentation": {}}
+    tree["schedule"] = {"constant": {"_target_": "trainer.schedules.Constant"}}
+    tree["averaging"] = {"_target_": "trainer.averaging.Averaging"}
+    tree["recipe"] = {"_target_": "trainer.engine.recipes.Scratch"}
+    tree["metric"] = "train_loss"
+    if "weight_decay" in tree["optimizer"]:
+        tree["optimizer"] = {**tree["optimizer"], "weight_decay": 0.0}
+    return config_from_tree(tree)
+
+
+def overfit_batches(option: Doctor, config: Config, splits: Splits) -> Check:
+    """Overfit a few mini-batches, which any network can if model, loss and labels fit together."""
+    size = len(splits.train) if config.batch_size == "full" else config.batch_size
+    count = min(option.batches * size, len(splits.train))
+    subset = splits.train
+    if count < len(subset):
+        subset = subset.subset(stratified_split(subset.labels, count, 0, "job.batches")[1])
+    few = dataclasses.replace(splits, train=subset, validation=None, test=None)
+    attempts = []
+    configured = build(config, None, few).optimizer_option.lr
+    for lr in dict.fromkeys((configured, configured / 10, configured * 3)):
+        passes, accuracy, loss = train_until_memorized(build(config, None, few), lr, option.passes)
+        if accuracy == 1.0:
+            text = f"{count} images in {passes} passes at learning rate {lr:g}"
+            if lr == configured:
+                return Check("overfit batches", "ok", text)
+            return Check("overfit batches", "warning", text, f"optimizer.lr={lr:g}")
+        attempts.append((accuracy, lr, loss))
+    if contradictory := count_contradictory(subset):
+        text = f"{contradictory} of {count} images have a duplicate with another label, which no network can separate"
+        return Check("overfit batches", "fail", text, "check the labels")
+    text = "; ".join(f"{100 * a:.1f} % at learning rate {lr:g} (loss {loss:.3g})" for a, lr, loss in attempts)
+    hint = "a wider architecture, another initialization, architecture.norm=batch, or more job.passes"
+    if not any(math.isfinite(loss) for *_, loss in attempts):
+        hint = "initialization=auto, data.normalize=dataset"
+    return Check("overfit batches", "fail", text, hint)
+
+
+def train_until_memorized(run: Run, lr: float, passes: int) -> tuple[int, float, float]:
+    """Train at a constant learning rate until the training accuracy is 1; return passes, accuracy and loss."""
+    metrics = {"accuracy": 0.0, "loss": math.nan}
+    for epoch in range(passes):
+        run.train_mode()
+        set_lr(run.optimizer, lr)
+        for x, y in run.train.batches(epoch):
+            train_step(run, x, y)
+        metrics = evaluate(run.model, run.train, run.precision)
+        if metrics["accuracy"] == 1.0 or not math.isfinite(metrics["loss"]):
+            return epoch + 1, metrics["accuracy"], metrics["loss"]
+    return passes, metrics["accuracy"], metrics["loss"]
+
+
+def learning_rates(option: Doctor, config: Config, splits: Splits, configured: float) -> Check:
+    """Check which learning rates reduce the loss within ``job.steps`` steps, and whether the configured one is near."""
+    run = build(config, None, splits)
+    factors = {lr: loss_factor(run, lr, option.steps) for lr in LEARNING_RATES}
+    text = ", ".join(f"{lr:g}: {'diverges' if math.isinf(f) else f'x {f:.2f}'}" for lr, f in factors.items())
+    text = f"change of the loss in {option.steps} steps: {text}"
+    best = min(factors, key=lambda lr: factors[lr])
+    if factors[best] > REDUCED:
+        return Check("learning rates", "fail", text, "train job=range_test")
+    text = f"{text}; optimizer.lr is {configured:g}"
+    if best / 10 <= configured <= best * 10:
+        return Check("learning rates", "ok", text)
+    return Check("learning rates", "warning", text, f"optimizer.lr={best:g}")
+
+
+def loss_factor(run: Run, lr: float, steps: int) -> float:
+    """Return the last over the first loss (means of a tenth of the steps); infinity if training diverges."""
+    losses = lr_range_curve(run, [lr] * steps)[1]
+    if len(losses) < steps:
+        return math.inf
+    tenth = max(len(losses) // 10, 3)
+    first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+    return last / first

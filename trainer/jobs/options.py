@@ -1,0 +1,264 @@
+"""The parameters of all jobs; each job is implemented in the module of the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.errors import check
+from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+
+Prefer = Annotated[
+    Literal["best", "last"],
+    Field(description="checkpoint to take from a run directory: the one with the best metric, or the last"),
+]
+Weights = Annotated[
+    Literal["auto", "model", "averaged"],
+    Field(description="weights to take from a checkpoint; auto = averaged if at least as accurate on validation"),
+]
+TTA = Annotated[
+    Literal["none", "mirror", "mirror_shift"],
+    Field(
+        description="test-time augmentation: average the logits over the image and its mirror image (mirror), also over "
+        "both shifted by a pixel (mirror_shift)"
+    ),
+]
+
+
+class Job:
+    """Base class of all jobs.
+
+    Attributes:
+        trains: Whether the job may run in several processes that train together (torchrun).
+        needs_checkpoint: Whether the job reads ``checkpoint=``; its ``prefer`` says which one of a run directory.
+        keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
+    """
+
+    trains: ClassVar[bool] = False
+    needs_checkpoint: ClassVar[bool] = False
+    keeps_auto_keys: ClassVar[bool] = False
+
+    def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
+        """Do the job and return the exit code."""
+        raise NotImplementedError
+
+
+@option
+class Fit(Job):
+    """Train to the end, to an early stop, or to an interruption, then evaluate the best weights on the test images, as they
+    are or with test-time augmentation (``tta``). Validation images are never augmented.
+    """
+
+    trains: ClassVar[bool] = True
+    tta: TTA = "none"
+
+    __call__ = implemented_by("trainer.jobs.fit:fit")
+
+
+@option
+class Evaluate(Job):
+    """Loss, accuracy, top-k accuracy, calibration, a table per class, the confusion matrix and the errors with the highest
+    loss of ``checkpoint`` on ``split``. The images are normalized as in its training.
+
+    Writes ``result.json``, ``confusion.png``, ``mistakes.png`` and ``reliability.png``.
+    """
+
+    needs_checkpoint: ClassVar[bool] = True
+    split: Annotated[
+        Literal["auto", "train", "validation", "test", "all"],
+        Field(description="part of the data to evaluate on; auto = test if the data has it, else validation"),
+    ] = "auto"
+    prefer: Prefer = "best"
+    weights: Weights = "auto"
+    fuse: Annotated[
+        bool, Field(description="fold batch norm into the preceding layers: faster, equal up to rounding")
+    ] = False
+    tta: TTA = "none"
+    top: Annotated[PositiveInt, Field(description="k of the top-k accuracy, in classes")] = 5
+    worst: Annotated[
+        NonNegativeInt, Field(description="number of errors with the highest loss to draw and list; 0 = none")
+    ] = 24
+
+    __call__ = implemented_by("trainer.jobs.evaluate:evaluate")
+
+
+@option
+class Predict(Job):
+    """The ``top`` most probable classes of each of ``images``: files, directories (searched recursively), globs, or ``-`` for
+    one path per line from standard input.
+
+    Rows go to standard output and to ``predictions.csv`` (or ``.jsonl``). Files that are not images are reported on
+    standard error and skipped. Exit code 1 if no image could be read.
+    """
+
+    needs_checkpoint: ClassVar[bool] = True
+    images: Annotated[
+        tuple[str, ...] | str | None,
+        Field(
+            description="file, directory, glob, list [a,b] of these, or - for paths from standard input; must be given"
+        ),
+    ] = None
+    format: Annotated[Literal["csv", "jsonl"], Field(description="jsonl = one JSON object per line")] = "csv"
+    top: Annotated[PositiveInt, Field(description="number of most probable classes per image")] = 1
+    prefer: Prefer = "best"
+    weights: Weights = "auto"
+    tta: TTA = "none"
+
+    __call__ = implemented_by("trainer.jobs.predict:predict")
+
+
+@option
+class Export(Job):
+    """Write ``model.onnx`` or ``model.pt2`` (torch.export) of ``checkpoint``: uint8 images (N, C, H, W) in, probabilities (N, K)
+    out. Class names, image size and color format are stored in the file.
+
+    The file is read back and run on real images; the job fails if a probability differs from the network's by more than
+    ``tolerance``.
+    """
+
+    needs_checkpoint: ClassVar[bool] = True
+    format: Annotated[
+        Literal["onnx", "torch", "both"],
+        Field(description="onnx needs pip install 'trainer[export]'; torch = torch.export, model.pt2"),
+    ] = "onnx"
+    fuse: Annotated[bool, Field(description="fold batch norm into the preceding layers")] = True
+    images: Annotated[int, Field(ge=2, description="number of images of the data the file is checked with")] = 16
+    tolerance: Annotated[PositiveFloat, Field(description="largest allowed difference of a probability")] = 1e-4
+    prefer: Prefer = "best"
+    weights: Weights = "auto"
+
+    __call__ = implemented_by("trainer.jobs.export:export")
+
+
+@option
+class Ensemble(Job):
+    """Average the predictions of several networks, save them as one checkpoint, and print gain and cost.
+
+    Args:
+        kind: ``seeds`` trains ``models`` networks that differ in the seed; ``folds`` one per fold of the training and
+            validation images, each validated on its fold; ``snapshots`` one network under a cyclic schedule, a member at
+            the end of each of the last ``models`` cycles (Huang et al. 2017, arXiv:1704.00109); ``runs`` takes the run
+            directories ``runs=[a,b,...]``.
+        average: ``probabilities`` is the arithmetic mean, ``logits`` the normalized geometric mean.
+    """
+
+    kind: Annotated[
+        Literal["seeds", "folds", "snapshots", "runs"],
+        Field(
+            description="what the members differ in; folds = cross-validation, snapshots = one per cycle of the "
+            "schedule, runs = runs=[a,b,...]"
+        ),
+    ] = "seeds"
+    models: Annotated[
+        int, Field(ge=2, description="number of networks to train, of folds, or of last cycles to take")
+    ] = 5
+    top: Annotated[
+        Annotated[int, Field(ge=2)] | None,
+        Field(description="number of members to keep, by validation accuracy; null = all"),
+    ] = None
+    average: Annotated[Literal["probabilities", "logits"], Field(description="what is averaged over the members")] = (
+        "probabilities"
+    )
+
+    __call__ = implemented_by("trainer.jobs.ensemble:ensemble")
+
+
+@option
+class Compare(Job):
+    """Group the runs ``runs`` by config, ignoring the seed; write each group's mean ``score`` with its t-based confidence
+    interval and the effect of each varied key to ``compare.md``, ``compare.png`` and ``compare.csv``.
+    """
+
+    score: Annotated[
+        str,
+        Field(
+            description="dotted key of result.json such as test.accuracy, last.validation.loss; auto = test.accuracy, "
+            "else validation.accuracy"
+        ),
+    ] = "auto"
+    confidence: Annotated[float, Field(gt=0, lt=1, description="confidence level of the intervals")] = 0.95
+
+    __call__ = implemented_by("trainer.jobs.compare:compare")
+
+
+@option
+class Report(Job):
+    """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed."""
+
+    __call__ = implemented_by("trainer.jobs.report:report")
+
+
+@option
+class Plan(Job):
+    """Build everything and train nothing: number of steps, layers and their parameters, FLOPs, memory, the schedule as a plot,
+    and the first ``images`` images before and after augmentation.
+    """
+
+    images: Annotated[
+        PositiveInt, Field(description="number of images of the first batch to draw, before and after augmentation")
+    ] = 8
+
+    __call__ = implemented_by("trainer.jobs.plan:plan")
+
+
+@option
+class RangeTest(Job):
+    """LR range test (Smith 2015, arXiv:1506.01186): train ``steps`` batches while the learning rate rises from ``start`` to
+    ``stop``, each parameter group keeping its own ratio.
+
+    The loss curve is in ``range_test.png``, ``range_test.json`` and TensorBoard; bounds for CLR, a peak for one-cycle and
+    a constant learning rate are printed as overrides. Exit code 1 if the loss does not fall at any learning rate.
+    ``optimizer.lr=auto`` and ``schedule.clr.floor=auto`` run the same test.
+    """
+
+    keeps_auto_keys: ClassVar[bool] = True
+    start: Annotated[PositiveFloat, Field(description="lowest learning rate")] = 1e-6
+    stop: Annotated[
+        PositiveFloat, Field(description="highest learning rate, > start; the test ends earlier if the loss explodes")
+    ] = 10.0
+    # At most 5000, because the curve is smoothed by a matrix with a row and a column per step.
+    steps: Annotated[int, Field(ge=20, le=5000, description="number of batches, one per learning rate")] = 150
+    scale: Annotated[
+        Literal["exponential", "linear"],
+        Field(description="spacing of the learning rates: equal factors (exponential) or equal differences (linear)"),
+    ] = "exponential"
+    smoothing: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.2,
+            description="standard deviation of the Gaussian kernel that smooths the loss, as a fraction of the curve; "
+            "0 = off",
+        ),
+    ] = 0.03
+
+    def __post_init__(self) -> None:
+        check(self, stop=(self.stop > self.start, "must be > job.start"))
+
+    __call__ = implemented_by("trainer.jobs.range_test:range_test")
+
+
+@option
+class Doctor(Job):
+    """Checks before training: is the initial loss that of guessing; can the network overfit ``batches`` mini-batches without
+    regularization and augmentation; which learning rates reduce the loss; are activations and gradients of reasonable
+    size; is loading fast enough; does a step fit into memory; are there suspicious images or labels.
+
+    Exit code 1 if a check fails. The weights it trains are thrown away. Source: Pedersen, "Training Convolutional Neural
+    Networks, part 2" (lecture).
+    """
+
+    batches: Annotated[
+        PositiveInt, Field(description="number of mini-batches that the network has to overfit; 5 to 10 are usual")
+    ] = 8
+    passes: Annotated[PositiveInt, Field(description="largest number of passes over these mini-batches")] = 100
+    steps: Annotated[
+        int, Field(ge=20, le=10_000, description="number of steps within which a learning rate has to reduce the loss")
+    ] = 100
+
+    __call__ = implemented_by("trainer.jobs.doctor.run:doctor")

@@ -1,0 +1,45 @@
+"""Writing the report of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.analysis.diagnosis import diagnose
+from trainer.files import write_text
+from trainer.report.figures import curves_figure, save_figure
+from trainer.report.html import self_contained_html
+from trainer.report.layers import distributions_figure, steps_figure
+from trainer.report.page import page
+from trainer.run_dir import read_json, read_jsonl, read_result
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.md``, its plots and ``report.html``, with a new diagnosis; return the path of ``report.md``."""
+    rows, snapshots = read_jsonl(run_dir / "history.jsonl"), read_jsonl(run_dir / "layers.jsonl")
+    figures = {
+        "curves": curves_figure(rows) if rows else None,
+        "steps": steps_figure(snapshots),
+        "distributions": distributions_figure(snapshots),
+    }
+    for name, figure in figures.items():
+        if figure is not None:
+            save_figure(figure, run_dir / "report" / f"{name}.png")
+    findings = diagnose(rows, snapshots, read_json(run_dir / "facts.json") or {})
+    text = page(
+        rows,
+        result=read_result(run_dir) or {"status": "unfinished", "stop_reason": "killed before its end"},
+        overrides=read_overrides(run_dir),
+        findings=[finding.as_dict() for finding in findings],
+        plots={path.stem for path in (run_dir / "report").glob("*.png")},
+        environment=read_json(run_dir / "environment.json") or {},
+    )
+    path = run_dir / "report.md"
+    write_text(path, text)
+    write_text(run_dir / "report.html", self_contained_html(text, run_dir))
+    return path
+
+
+def read_overrides(run_dir: Path) -> list[str]:
+    """Return the overrides of the command that started the run."""
+    path = run_dir / "overrides.txt"
+    return [line for line in path.read_text(encoding="utf-8").split("\n") if line] if path.is_file() else []
