@@ -52,8 +52,8 @@ def test_a_crop_is_numpys_pad_and_a_slice_even_if_the_padding_is_larger_than_the
 def test_a_crop_has_the_pixels_of_albumentations(shape, fill):
     x, (_, h, w) = batch(shape), shape
     wide = A.Pad(4, border_mode=BORDERS[fill], p=1.0)(image=hwc(x))["image"].reshape(h + 8, w + 8, -1)
-    found = crop_batch(x, torch.tensor([1]), torch.tensor([6]), 4, fill)
-    np.testing.assert_array_equal(hwc(found), wide[1 : 1 + h, 6 : 6 + w])
+    cropped = crop_batch(x, torch.tensor([1]), torch.tensor([6]), 4, fill)
+    np.testing.assert_array_equal(hwc(cropped), wide[1 : 1 + h, 6 : 6 + w])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -89,9 +89,9 @@ def test_a_warp_has_the_pixels_of_albumentations(shape, fill):
     for name, (forward, arguments) in fixed(shape).items():
         transform = A.Affine(**arguments, interpolation=cv2.INTER_LINEAR, border_mode=BORDERS[fill], p=1.0)
         expected = transform(image=hwc(x))["image"].reshape(hwc(x).shape)
-        away = np.abs(warped(x, forward, fill) - expected.astype(float))
-        assert away.max() <= (1 if EXACT else 8), (name, away.max())
-        assert away.mean() < (0.05 if EXACT else 1.5), (name, away.mean())
+        difference = np.abs(warped(x, forward, fill) - expected.astype(float))
+        assert difference.max() <= (1 if EXACT else 8), (name, difference.max())
+        assert difference.mean() < (0.05 if EXACT else 1.5), (name, difference.mean())
 
 
 @pytest.mark.parametrize("fill", FILLS)
@@ -105,8 +105,8 @@ def test_a_warp_has_the_pixels_of_scipy(shape, fill):
             map_coordinates(plane.astype(float), source[1::-1], order=1, mode=SCIPY[fill]).reshape(xs.shape)
             for plane in x[0].numpy()
         ], -1)  # fmt: skip
-        away = np.abs(warped(x, forward, fill) - expected)
-        assert away.max() <= 0.5 + 0.02, (name, away.max())  # rounding, and float32 coordinates
+        difference = np.abs(warped(x, forward, fill) - expected)
+        assert difference.max() <= 0.5 + 0.02, (name, difference.max())  # rounding, and float32 coordinates
 
 
 def test_several_affine_transforms_are_resampled_once_in_their_order():
@@ -123,11 +123,11 @@ def test_brightness_and_contrast_have_the_pixels_of_albumentations():
     x = batch((3, 32, 32))
     for brightness, contrast in ((0.2, 0.0), (-0.37, 0.5), (0.11, -0.3), (0.0, -1.0)):
         transform = A.RandomBrightnessContrast((brightness,) * 2, (contrast,) * 2, p=1.0)
-        found = adjust_batch(x, on_device(x, np.array([1 + contrast])), on_device(x, np.array([255 * brightness])))
-        away = np.abs(hwc(found) - transform(image=hwc(x))["image"].astype(float))
-        assert away.max() <= 1
+        adjusted = adjust_batch(x, on_device(x, np.array([1 + contrast])), on_device(x, np.array([255 * brightness])))
+        difference = np.abs(hwc(adjusted) - transform(image=hwc(x))["image"].astype(float))
+        assert difference.max() <= 1
         assert (
-            away.mean() < 0.01
+            difference.mean() < 0.01
         )  # float32 and float64 truncate differently where a value is an integer but for rounding
 
 

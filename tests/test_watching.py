@@ -221,7 +221,7 @@ def test_a_profile_of_some_steps_is_a_trace_and_a_table(train):
 
 
 @pytest.mark.parametrize("way", ["in_memory", "streaming"])
-def test_the_pictures_of_a_plan_are_as_read_above_and_as_augmented_below(way):
+def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
     from trainer.observers.images import first_batch
 
     words = [

@@ -48,10 +48,12 @@ def read_files(option: TorchvisionFiles) -> RawSplits:
     # ImageNet may not be redistributed: it is read from the folder in which its archives have been put.
     arguments = {} if option.name == "ImageNet" else {"download": option.download}
     with config_errors(option.name, root):
-        found = [cls(str(root), split=split, **arguments) if split else None for split in FILE_SPLITS[option.name]]
-    train, validation, test = (None if dataset is None else _files(option, dataset) for dataset in found)
+        datasets_or_none = [
+            cls(str(root), split=split, **arguments) if split else None for split in FILE_SPLITS[option.name]
+        ]
+    train, validation, test = (None if dataset is None else _files(option, dataset) for dataset in datasets_or_none)
     assert train is not None
-    names = getattr(found[0], "classes", range(102))
+    names = getattr(datasets_or_none[0], "classes", range(102))
     classes = tuple(name[0] if isinstance(name, tuple) else str(name) for name in names)  # ImageNet's have synonyms
     return RawSplits(train, validation, test, classes)
 
