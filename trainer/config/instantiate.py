@@ -69,10 +69,9 @@ def _validated(target: type, arguments: dict[str, Any], key: str, where: str) ->
             option = adapter.validate_json(json.dumps(arguments), strict=True)
             return (None, problems) if problems else (option, [])
         except ValidationError as error:
-            new = [
-                p if p.where else dataclasses.replace(p, where=where) for p in _problems(error, target, arguments, key)
-            ]
-            problems += new
+            reported = {problem.key for problem in problems}
+            new = [p for p in _problems(error, target, arguments, key) if p.key not in reported]
+            problems += [p if p.where else dataclasses.replace(p, where=where) for p in new]
             # Rules that involve several parameters are checked only once each parameter is valid by itself: the
             # invalid ones take their defaults, so that one answer names every error.
             wrong = {problem.key for problem in new}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from pathlib import Path
@@ -34,8 +33,9 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
     checkpoint = trained(config, option.prefer, option.weights)
     info, precision = checkpoint.info, checkpoint.precision
     x, source = example_images(config, checkpoint, option.images)
-    create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
     model = checkpoint.model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    deployed = fuse(model) if option.fuse else model
+    create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
     metadata = {
         "classes": list(info.classes),
         "shape": list(info.shape),
@@ -45,7 +45,7 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
     per_image = config.data.normalize == "channel"
     with torch.inference_mode():
         expected = Deployed(model, checkpoint, per_image).eval()(x).numpy()
-    module = Deployed(fuse(copy.deepcopy(model)) if option.fuse else model, checkpoint, per_image).eval()
+    module = Deployed(deployed, checkpoint, per_image).eval()
     files = {}
     for name in ("onnx", "torch") if option.format == "both" else (option.format,):
         path, output = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
