@@ -129,7 +129,7 @@ def classify(
         num_classes=len(info.classes),
         mean=info.mean,
         std=info.std,
-        per_picture=config.data.normalize == "channel",
+        per_image=config.data.normalize == "channel",
         batch_size=CHUNK,
         shuffle=False,
         device=precision.device,
