@@ -78,7 +78,7 @@ def write_jpegs(folder: Path) -> Path:
 
 def build_run(case: str, device: str, folder: str) -> tuple[Any, list[Any]]:
     """Build the run and its observers as ``train`` does."""
-    from trainer.build import build
+    from trainer.builder import build
     from trainer.config.load import load_config
     from trainer.observers.context import Context, build_observers
     from trainer.run_dir import create_run_dir

@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
+from trainer.config.load import load_config
 from trainer.config.options import OptionFiles
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.schedules import Product

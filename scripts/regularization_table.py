@@ -17,7 +17,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from trainer.build import build, load_splits
+from trainer.builder import build, load_splits
 from trainer.config.load import load_config
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit

@@ -1,4 +1,4 @@
-"""The command line: help, wrong commands and what they answer, sweeps, the jobs, the run folder."""
+"""The command line: help, errors, sweeps, jobs, and the run directory."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SMALL = (
 # command, words that the answer must contain
 ERRORS = {
     "mistyped group": (["optimzer=adam"], ["optimzer", "did you mean 'optimizer'"]),
-    "mistyped option": (["optimizer=adm"], ["optimizer = 'adm': must be one of adadelta, adagrad, adam", "did you mean 'adam'"]),
+    "mistyped option": (["optimizer=adm"], ["must be one of adadelta, adagrad, adam", "did you mean 'adam'"]),
     "mistyped list option": (["schedule=[warmup,cosin]"], ["schedule = 'cosin'", "did you mean 'cosine'"]),
     "mistyped key": (["optimizer.learning_rate=0.1"], ["optimizer.learning_rate", "did you mean 'lr'"]),
-    "key of another option": (["optimizer=sgd", "optimizer.momentum=0.9"], ["optimizer.momentum = 0.9: unknown key", "there are: lr"]),
-    "key of an option not in use": (["regularizer.mixup.alpha=1"], ["mixup is not enabled", "enable it with 'regularizer=[early_stopping,mixup]'"]),
+    "key of another option": (["optimizer=sgd", "optimizer.momentum=0.9"], ["optimizer.momentum = 0.9: unknown", "lr"]),
+    "key of an option not in use": (["regularizer.mixup.alpha=1"], ["mixup is not enabled", "=[early_stopping,mixup]"]),
     "wrong type": (["optimizer.lr=abc"], ["optimizer.lr = 'abc'", "a number", "conf/optimizer/momentum.yaml"]),
     "wrong type in a list": (["architecture.widths=[8,wide]"], ["architecture.widths", "must be a list [an integer"]),
     "out of range": (["optimizer.lr=-1"], ["optimizer.lr = -1", "> 0"]),
-    "several at once": (["optimizer.lr=-1", "optimizer.momentum=3", "epochs=0"], ["3 errors in the command", "lr", "momentum", "epochs"]),
+    "several at once": (["optimizer.lr=-1", "optimizer.momentum=3", "epochs=0"], ["3 errors", "lr", "momentum", "epochs"]),
     "no such choice": (["architecture.norm=bach"], ["architecture.norm = 'bach'", "batch, group, layer or none"]),
     "lone word": (["resnet20"], ["'resnet20' is not an override", "did you mean architecture=resnet20"]),
     "unbalanced bracket": (["schedule=[cosine"], ["'schedule=[cosine' cannot be read", "quote"]),
@@ -46,7 +46,7 @@ ERRORS = {
     "unknown device": (["device=tpu"], ["device = 'tpu'", "auto, cpu, cuda"]),
     "unknown precision": (["precision=fp16"], ["precision = 'fp16'", "auto, bf16 or float32"]),
     "unknown metric": (["metric=accuracy"], ["metric = 'accuracy'", "validation_accuracy"]),
-    "momentum schedule without momentum": (["optimizer=sgd", "schedule=one_cycle"], ["one_cycle moves the momentum"]),
+    "momentum schedule without momentum": (["optimizer=sgd", "schedule=one_cycle"], ["OneCycle moves the momentum"]),
     "flip on digits": (["augmentation=flip"], ["flip changes the class", "augmentation.flip.force=true"]),
     "bad depth": (["architecture=resnet20", "architecture.depth=21"], ["6n + 2"]),
     "bad fill": (["augmentation=crop", "augmentation.crop.fill=mirror"], ["augmentation.crop.fill", "must be constant, edge"]),
@@ -125,7 +125,7 @@ ALL_AT_ONCE = {
 
 
 @pytest.mark.parametrize("mistakes", ALL_AT_ONCE)
-def test_several_mistakes_are_told_at_once_and_what_is_right_is_not_denied(mistakes, train):
+def test_all_errors_are_reported_together_and_what_is_right_is_not_reported(mistakes, train):
     arguments, told, not_told = ALL_AT_ONCE[mistakes]
     code, _, err = train(*arguments)
     assert code == 2
@@ -133,7 +133,7 @@ def test_several_mistakes_are_told_at_once_and_what_is_right_is_not_denied(mista
     assert not any(words in err for words in not_told), err
 
 
-def test_a_key_that_must_be_given_is_not_denied_beside_another_mistake(train, tmp_path):
+def test_a_required_key_that_is_given_is_not_reported_next_to_another_error(train, tmp_path):
     code, _, err = train("data=folder", f"data.root={tmp_path}", "augmentation=nonsense")
     assert code == 2
     assert "augmentation = 'nonsense'" in err
@@ -141,7 +141,7 @@ def test_a_key_that_must_be_given_is_not_denied_beside_another_mistake(train, tm
 
 
 @pytest.mark.parametrize("mistake", ERRORS)
-def test_a_wrong_command_is_answered_with_key_value_and_what_is_allowed(mistake, train, tmp_path):
+def test_an_error_names_the_key_the_value_and_what_is_allowed(mistake, train, tmp_path):
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
     arguments, words = ERRORS[mistake]
@@ -156,7 +156,7 @@ def test_a_wrong_command_is_answered_with_key_value_and_what_is_allowed(mistake,
 
 
 @pytest.mark.parametrize("job", ["plan", "evaluate"])
-def test_a_reader_that_goes_away_is_no_failure(job, train, tmp_path):
+def test_a_closed_pipe_is_not_a_failure(job, train, tmp_path):
     """As in ``train job=evaluate | head -1``: what is printed has nowhere to go, what is written is whole."""
     assert train(*SMALL, f"output={tmp_path / 'run'}")[0] == 0
     given = [*SMALL, "job=plan"] if job == "plan" else ["job=evaluate", f"checkpoint={tmp_path / 'run'}"]
@@ -203,7 +203,7 @@ DATA_ERRORS = {
 
 
 @pytest.mark.parametrize("mistake", DATA_ERRORS)
-def test_what_does_not_fit_the_data_is_told_before_training(mistake, train, tmp_path):
+def test_what_does_not_fit_the_data_is_reported_before_training(mistake, train, tmp_path):
     (tmp_path / "empty").mkdir()
     pictures(tmp_path / "one", ["a"])
     pictures(tmp_path / "hollow", ["a"])
@@ -258,7 +258,7 @@ def test_help_on_a_group_shows_each_parameter(train):
     assert "step_size: 2.5  # half a cycle" in out
 
 
-def test_a_run_folder_holds_what_repeats_and_describes_the_run(train, tmp_path):
+def test_a_run_directory_contains_what_repeats_and_describes_the_run(train, tmp_path):
     observers = "observer=[console,tensorboard,checkpoint,jsonl,report]"
     code, out, err = train(*STATEFUL, observers, "output=run", "seed=3")
     assert (code, err) == (0, "")
@@ -301,7 +301,7 @@ def test_evaluate_repeats_the_numbers_of_the_run(train):
     assert confusion.trace() / confusion.sum() == pytest.approx(result_of("run")["test"]["accuracy"])
 
 
-def test_evaluate_takes_other_data_with_the_normalisation_of_the_checkpoint(train, tmp_path):
+def test_evaluate_normalizes_other_data_as_the_checkpoint_does(train, tmp_path):
     assert train(*SMALL, "data.channels=3", "output=run", "epochs=4")[0] == 0
     mean = load("run", "best")["info"]["mean"]
     pictures(tmp_path / "own", ["a", "b", "c"])
@@ -314,7 +314,7 @@ def test_evaluate_takes_other_data_with_the_normalisation_of_the_checkpoint(trai
     assert "has 1 channels, the checkpoint takes 3" in err
 
 
-def test_a_checkpoint_cut_short_is_called_that(train, tmp_path):
+def test_a_truncated_checkpoint_is_reported_as_such(train, tmp_path):
     assert train(*SMALL, "output=run")[0] == 0
     whole = (tmp_path / "run/checkpoints/last.pt").read_bytes()
     (tmp_path / "run/checkpoints/last.pt").write_bytes(whole[: len(whole) // 2])
@@ -347,10 +347,10 @@ def test_a_second_run_does_not_overwrite_the_first(train):
     assert train(*SMALL, "output=run")[0] == 0
     code, _, err = train(*SMALL, "output=run")
     assert code == 2
-    assert "holds a run already" in err
+    assert "already contains a run" in err
 
 
-def test_a_sweep_runs_every_job_reports_failures_at_once_and_tells_by_its_exit_code(train, tmp_path):
+def test_a_sweep_runs_every_job_and_reports_failures_also_by_its_exit_code(train, tmp_path):
     code, out, err = train("-m", *SMALL, "optimizer=sgd,momentum", "schedule=one_cycle,constant", "output=sweep")
     assert code == 1
     assert "#0 failed: schedule" in err
@@ -364,7 +364,7 @@ def test_a_sweep_runs_every_job_reports_failures_at_once_and_tells_by_its_exit_c
     assert train("-m", *SMALL, "seed=0,1", "output=other")[0] == 0
 
 
-def test_plan_trains_nothing_and_tells_steps_parameters_and_schedule(train, tmp_path):
+def test_plan_trains_nothing_and_reports_steps_parameters_and_schedule(train, tmp_path):
     code, out, _ = train("job=plan", *STATEFUL, "output=plan")
     assert code == 0
     found = result_of("plan")
@@ -375,7 +375,7 @@ def test_plan_trains_nothing_and_tells_steps_parameters_and_schedule(train, tmp_
         assert cv2.imread(str(tmp_path / "plan" / name)).std() > 1, "an empty picture"
 
 
-def test_options_of_ones_own_come_from_config_dir_and_classes_by_target(train, tmp_path):
+def test_own_options_come_from_config_dir_and_own_classes_from_target(train, tmp_path):
     (tmp_path / "mine/optimizer").mkdir(parents=True)
     (tmp_path / "mine/architecture").mkdir()
     (tmp_path / "mine/optimizer/rprop.yaml").write_text("# torch's.\n_target_: torch.optim.Rprop\nlr: 0.01\n")
@@ -396,7 +396,7 @@ def test_options_of_ones_own_come_from_config_dir_and_classes_by_target(train, t
 
 @pytest.mark.parametrize("same_as", [["data.way=workers", "data.num_workers=0"], ["observer=[]"], []])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
-    from trainer.build import build
+    from trainer.builder import build
     from trainer.config.load import load_config
     from trainer.engine.loop import fit
 
@@ -424,7 +424,7 @@ def test_a_pipe_that_closes_is_no_error(words, tmp_path):
     assert process.wait(timeout=60) in (0, 120)
 
 
-def test_folders_may_have_names_with_spaces_and_letters_of_any_language(train, tmp_path):
+def test_paths_may_contain_spaces_and_letters_of_any_language(train, tmp_path):
     assert train(*SMALL, "output=my runs/été")[0] == 0
     assert result_of(tmp_path / "my runs" / "été")["status"] == "finished"
     assert train("resume=my runs/été", "epochs=2")[0] == 0
@@ -442,7 +442,7 @@ def test_folders_may_have_names_with_spaces_and_letters_of_any_language(train, t
 
 
 @pytest.mark.parametrize("text", ["optimizer: {lr: x", "- 1\n- 2\n", ""])
-def test_resume_of_a_folder_whose_config_is_broken_is_told(text, train, tmp_path):
+def test_resume_of_a_directory_with_a_broken_config_is_reported(text, train, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(text)
     code, _, err = train("resume=run")
@@ -451,7 +451,7 @@ def test_resume_of_a_folder_whose_config_is_broken_is_told(text, train, tmp_path
     assert err.strip()
 
 
-def test_resume_without_the_last_checkpoint_does_not_begin_again_over_the_old_run(train, tmp_path):
+def test_resume_without_the_last_checkpoint_does_not_restart_over_the_old_run(train, tmp_path):
     assert train(*SMALL, "output=run")[0] == 0
     (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
     code, _, err = train("resume=run", "epochs=2")
@@ -463,7 +463,7 @@ def test_resume_without_the_last_checkpoint_does_not_begin_again_over_the_old_ru
 @pytest.mark.parametrize(
     "text", ["lr: [", "lr: 3\n", "# my.\n_target_: nope.Cls\nlr: 3\n", "# my.\n_target_: torch.optim.Nope\nlr: 3\n"]
 )
-def test_a_broken_option_of_ones_own_is_told_wherever_the_flag_stands(text, train, tmp_path):
+def test_a_broken_own_option_is_reported_wherever_the_flag_stands(text, train, tmp_path):
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "x.yaml").write_text(text)
     for words in (["--config-dir", "mine", *SMALL, "optimizer=x"], [*SMALL, "--config-dir", "mine", "optimizer=x"]):
@@ -481,7 +481,7 @@ def test_a_broken_option_of_ones_own_is_told_wherever_the_flag_stands(text, trai
         (None, "no .npz"),
     ],
 )
-def test_odd_arrays_are_told(labels, words, train, tmp_path):
+def test_invalid_arrays_are_reported(labels, words, train, tmp_path):
     if labels is None:
         (tmp_path / "a.npz").write_text("hello")
     else:
@@ -492,7 +492,7 @@ def test_odd_arrays_are_told(labels, words, train, tmp_path):
     assert words in err
 
 
-def test_a_run_near_another_ones_weights_is_evaluated_without_that_one(train, tmp_path):
+def test_a_run_with_soft_sharing_is_evaluated_without_its_reference(train, tmp_path):
     assert train(*SMALL, "output=first")[0] == 0
     best = tmp_path / "first" / "checkpoints" / "best.pt"
     near = ["regularizer=[soft_sharing]", f"regularizer.soft_sharing.reference={best}"]
@@ -502,7 +502,7 @@ def test_a_run_near_another_ones_weights_is_evaluated_without_that_one(train, tm
     assert result_of("evaluated")["test"]["accuracy"] == result_of("second")["test"]["accuracy"]
 
 
-def test_folders_named_by_their_overrides_can_be_resumed_and_evaluated(train, tmp_path):
+def test_directories_named_after_overrides_can_be_resumed_and_evaluated(train, tmp_path):
     """As run folders are: outputs/<date>/<time>_optimizer=adam,seed=1."""
     folder = "outputs/12-00-00_optimizer=adam,seed=1"
     assert train(*SMALL, "optimizer=adam", f"output={folder}")[0] == 0
@@ -511,7 +511,7 @@ def test_folders_named_by_their_overrides_can_be_resumed_and_evaluated(train, tm
     assert train("job=evaluate", f"checkpoint={folder}", "output=evaluated")[0] == 0
 
 
-def test_the_test_pictures_are_seen_mirrored_where_asked_and_the_result_says_so(train, tmp_path):
+def test_test_time_augmentation_is_applied_and_recorded(train, tmp_path):
     words = ("data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "epochs=1", "output=run")
     assert train(*words, "job.tta=mirror")[0] == 0
     result = result_of("run")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import same, without_clock
 
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.constraints import check_config
 from trainer.config.load import load_config
 from trainer.config.options import OptionFiles

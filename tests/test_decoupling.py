@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import load, result_of, same
 
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit

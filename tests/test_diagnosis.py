@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from trainer.analysis.diagnosis import CHECKS, Record, diagnose, imbalanced_classes, urgent
 from trainer.analysis.intervals import difference, interval, proportion_half_width
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.view import RunView

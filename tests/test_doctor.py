@@ -40,7 +40,7 @@ def test_batches_are_overfitted_without_regularizers_and_augmentation(train):
 
 
 def test_the_initial_loss_is_that_of_the_network_before_training(train):
-    from trainer.build import build
+    from trainer.builder import build
     from trainer.config.load import load_config
 
     words = ("initialization=normal", "initialization.std=2.0")

@@ -10,7 +10,7 @@ import torch
 from recording import GraphOnCPU
 from torch.nn import functional as F
 
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.evaluation import evaluate

@@ -19,7 +19,7 @@ from conftest import QUIET, load, result_of
 
 from trainer import jobs
 from trainer.architectures.ensemble import Ensemble, average_logits
-from trainer.build import load_splits
+from trainer.builder import load_splits
 from trainer.config.load import load_config
 from trainer.data.folds import fold
 from trainer.engine.metrics import calibration, top_accuracy

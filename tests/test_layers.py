@@ -13,13 +13,13 @@ PACKAGE = Path(trainer.__file__).parent
 
 # Every top-level part of the package and its layer, as in the design.
 LAYERS = {
-    "errors": 0, "history": 0, "schedules": 0, "analysis": 0,
-    "hardware": 1,
+    "errors": 0, "history": 0, "exit_codes": 0, "files": 0, "parameters": 0,
+    "schedules": 1, "analysis": 1, "hardware": 1,
     "activations": 2, "architectures": 2, "initialization": 2, "optimizers": 2, "regularizers": 2, "averaging": 2,
     "augmentation": 2, "data": 2,
     "engine": 3,
     "run_dir": 4, "observers": 4, "report": 4,
-    "config": 5, "build": 6, "inference": 6, "jobs": 6,
+    "config": 5, "api": 7, "builder": 6, "inference": 6, "jobs": 6,
     "sweep": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 

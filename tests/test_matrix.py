@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.constraints import check_config
 from trainer.config.load import load_config
 from trainer.config.options import LISTS, SINGLE, OptionFiles

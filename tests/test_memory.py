@@ -6,7 +6,7 @@ import gc
 from pathlib import Path
 from typing import Any
 
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer

@@ -13,7 +13,7 @@ from conftest import QUIET, STATEFUL, load, result_of, same
 from torch import nn
 
 from trainer.analysis.lr_range import NoDescent, geometric, read
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.lr_range_test import lr_range_curve

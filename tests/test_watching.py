@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer

@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.architectures.ensemble import Ensemble, Renormalized
 from trainer.architectures.fusion import fuse
-from trainer.build import compute, network, to_device
+from trainer.builder import compute, network, to_device
 from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits

@@ -8,9 +8,10 @@ from typing import Any
 
 from trainer.config import renamed
 from trainer.config.instantiate import locate
-from trainer.config.options import LISTS, SINGLE, OptionFiles, names, read_yaml
+from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override, override
 from trainer.errors import ConfigError, Problem
+from trainer.run_dir import find_run_dir, read_config
 
 FREE = ("engine", "observer")  # groups that change how a run proceeds, not what it computes
 FREE_ON_CHECKPOINT = ("job", "data", *FREE)
@@ -71,16 +72,8 @@ def load_resumed(typed: list[Override]) -> Saved | None:
     value = _last(typed, "resume")
     if value is None:
         return None
-    directory = Path(str(value)).expanduser()
-    if not directory.exists():
-        raise ConfigError(Problem("resume", str(value), "no such directory"))
-    if not (directory / "config.yaml").is_file():
-        runs = sorted(p.parent.name for p in directory.glob("*/config.yaml")) if directory.is_dir() else []
-        hint = (
-            f"it contains the runs {', '.join(runs)}" if runs else "a run directory holds config.yaml and checkpoints/"
-        )
-        raise ConfigError(Problem("resume", str(value), "is not a run directory", hint))
-    return Saved("resume", directory, renamed.tree(read_yaml(directory / "config.yaml")), FREE)
+    directory = find_run_dir("resume", str(value))
+    return Saved("resume", directory, renamed.tree(read_config(directory, "resume")), FREE)
 
 
 def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
@@ -95,7 +88,7 @@ def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
     if option not in files.groups["job"]:
         return None  # the unknown job is reported
     keys = files.keys("job", [option])
-    if not getattr(locate(keys["_target_"]), "needs_checkpoint", "prefer" in keys):
+    if not locate(keys["_target_"]).needs_checkpoint:
         text = "is for jobs that start from one: job=evaluate checkpoint=..."
         raise ConfigError(Problem("checkpoint", str(value), text, "to continue training: resume=<run directory>"))
     from trainer.engine import checkpoint  # imports torch, once there is something to read

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from trainer.architectures.ensemble import average_logits
-from trainer.build import build, compute, load_splits, to_device
+from trainer.builder import build, compute, load_splits, to_device
 from trainer.config.load import config_from_tree, with_value
 from trainer.data import Splits
 from trainer.data.folds import fold

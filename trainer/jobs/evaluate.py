@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
-from trainer.build import look
+from trainer.builder import look
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.engine.evaluation import TTA, logits
 from trainer.engine.metrics import calibration, top_accuracy

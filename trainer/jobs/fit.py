@@ -14,7 +14,7 @@ from torch import nn
 
 from trainer import exit_codes
 from trainer.architectures.layers import count_parameters
-from trainer.build import build
+from trainer.builder import build
 from trainer.engine import checkpoint
 from trainer.engine.distributed import rank, world_size
 from trainer.engine.evaluation import TTA, best_weights, evaluate, evaluate_run

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.architectures.layers import count_parameters, weight_layers
-from trainer.build import build
+from trainer.builder import build
 from trainer.engine.run import Run
 from trainer.observers.images import first_batch, schedule_curve
 from trainer.report.figures import batch_figure, save_figure, schedule_figure

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from trainer.analysis.lr_range import NoDescent, Suggestion, lr_sequence, rounded, smooth, suggest_lr
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import config_from_tree, with_value
 from trainer.config.schema import Config
 from trainer.engine.lr_range_test import lr_range_curve

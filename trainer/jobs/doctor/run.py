@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.build import build, load_splits
+from trainer.builder import build, load_splits
 from trainer.jobs.doctor.data import check_data
 from trainer.jobs.doctor.network import initial_loss, memory, signals, speed
 from trainer.jobs.doctor.table import show

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from trainer.build import build
+from trainer.builder import build
 from trainer.config.load import config_from_tree
 from trainer.data.stratified import stratified_split
 from trainer.engine.evaluation import evaluate
