@@ -117,7 +117,7 @@ def test_a_value_out_of_range_is_an_error_that_names_the_parameter(name, key, va
     option, problems = instantiate({"_target_": f"trainer.augmentation.{name}", key: value}, "augmentation.x", "")
     assert option is None
     assert [problem.key for problem in problems] == [f"augmentation.x.{key}"]
-    assert problems[0].allowed.startswith("must be")
+    assert problems[0].text.startswith("must be")
     with pytest.raises(ValueError, match=key):
         getattr(aug, name)(**{key: value})
 

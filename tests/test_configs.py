@@ -29,6 +29,8 @@ REQUIRED = {
     ("schedule", "one_cycle"): ["optimizer=momentum"],
     ("augmentation", "flip"): ["data=cifar10"],
     ("augmentation", "vertical_flip"): ["data=cifar10"],
+    ("augmentation", "cifar"): ["data=cifar10"],
+    ("augmentation", "imagenet"): ["data=cifar10"],
 }
 
 

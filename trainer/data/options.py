@@ -163,7 +163,7 @@ class FileDataset(Dataset):
             " auto = 0.875 with normalize=pretrained, else 1"
         ),
     ] = "auto"
-    cache: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]  # other data sets have none
+    cache: Annotated[
         Literal["none", "memory", "disk"],
         Field(
             description="where decoded, resized images are kept; none = decode in every epoch, disk = in $TRAINER_CACHE"

@@ -33,7 +33,7 @@ HINT = "initialization=lsuv or architecture.norm=batch"
 
 def initial_loss(run: Run) -> Check:
     """Compare the loss before training, in training mode, with that of guessing: the entropy of the classes, at most ln k."""
-    labels = run.train.pictures.labels  # pyright: ignore[reportAttributeAccessIssue]
+    labels = run.train.dataset.labels
     prior = np.bincount(labels, minlength=len(run.info.classes)) / len(labels)
     entropy, uniform = -sum(p * math.log(p) for p in prior if p), math.log(len(prior))
     batches = []
