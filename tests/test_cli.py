@@ -185,31 +185,31 @@ def test_wrong_commands_do_not_wait_for_torch(tmp_path):
 # What only shows with the data at hand.
 DATA_ERRORS = {
     "mixup with nothing to mix": (["regularizer=[mixup]", "batch_size=1", "architecture.norm=group"], ["nothing to mix"]),
-    "batch norm with a last batch of one": (["data.count=60", "batch_size=10", "data.limit=41"], ["batch of one picture"]),
-    "more pictures a batch than there are": (["batch_size=500"], ["batch_size = 500", "batch_size=full"]),
-    "early stopping without validation": (["data.validation=0", "regularizer=early_stopping"], ["validation pictures"]),
-    "resident where it cannot be": (["data.way=resident", "augmentation=elastic"], ["data.way", "elastic has no batched"]),
+    "batch norm with a last batch of one": (["data.count=60", "batch_size=10", "data.limit=41"], ["batch of one image"]),
+    "more images per batch than there are": (["batch_size=500"], ["batch_size = 500", "batch_size=full"]),
+    "early stopping without validation": (["data.validation=0", "regularizer=early_stopping"], ["validation images"]),
+    "in memory where that is impossible": (["data.way=resident", "augmentation=elastic"], ["data.loading", "elastic has no"]),
     "no GPU": (["device=cuda:7"], ["device = 'cuda:7'"]),
     "unknown torchvision model": (["architecture=torchvision", "architecture.name=resnet19"], ["did you mean 'resnet18'"]),
     "unwritable output": (["output=/proc/nope"], ["output = '/proc/nope'", "cannot be written"]),
-    "missing folder": (["data=folder", "data.root=nope"], ["data.root = 'nope'", "no such folder"]),
-    "empty folder": (["data=folder", "data.root=empty"], ["data.root", "holds none"]),
-    "one class": (["data=folder", "data.root=one"], ["holds one class, 'a'", "at least two"]),
-    "a class without pictures": (["data=folder", "data.root=hollow"], ["class 'b' has no picture"]),
-    "a broken picture among good ones": (["data=folder", "data.root=broken"], ["broken/b/2.png", "on_error=skip"]),
+    "missing directory": (["data=folder", "data.root=nope"], ["data.root = 'nope'", "no such directory"]),
+    "empty directory": (["data=folder", "data.root=empty"], ["data.root", "contains none"]),
+    "one class": (["data=folder", "data.root=one"], ["contains only 'a'", "at least two"]),
+    "a class without images": (["data=folder", "data.root=hollow"], ["class 'b' contains no images"]),
+    "a broken image among good ones": (["data=folder", "data.root=broken"], ["broken/b/2.png", "on_error=skip"]),
     "no such array file": (["data=arrays", "data.path=nope.npz"], ["data.path = 'nope.npz'", "x_train"]),
-    "cutout larger than the picture": (["regularizer=[cutout]", "regularizer.cutout.length=16"], ["side is 8"]),
+    "cutout larger than the image": (["regularizer=[cutout]", "regularizer.cutout.length=16"], ["images of side 8"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", DATA_ERRORS)
 def test_what_does_not_fit_the_data_is_reported_before_training(mistake, train, tmp_path):
     (tmp_path / "empty").mkdir()
-    pictures(tmp_path / "one", ["a"])
-    pictures(tmp_path / "hollow", ["a"])
+    write_images(tmp_path / "one", ["a"])
+    write_images(tmp_path / "hollow", ["a"])
     (tmp_path / "hollow" / "b").mkdir()
-    pictures(tmp_path / "broken", ["a", "b"])
-    (tmp_path / "broken/b/2.png").write_bytes(b"\x89PNG half a picture")
+    write_images(tmp_path / "broken", ["a", "b"])
+    (tmp_path / "broken/b/2.png").write_bytes(b"\x89PNG half an image")
     before = sorted(tmp_path.iterdir())
     arguments, words = DATA_ERRORS[mistake]
     small = [o for o in SMALL if not (o.startswith("data.") and "data=" in " ".join(arguments)) or o == "data=fake"]
@@ -225,7 +225,7 @@ def test_what_does_not_fit_the_data_is_reported_before_training(mistake, train, 
     assert sorted(tmp_path.iterdir()) == before
 
 
-def pictures(folder: Path, classes: list[str], count: int = 8) -> None:
+def write_images(folder: Path, classes: list[str], count: int = 8) -> None:
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -304,7 +304,7 @@ def test_evaluate_repeats_the_numbers_of_the_run(train):
 def test_evaluate_normalizes_other_data_as_the_checkpoint_does(train, tmp_path):
     assert train(*SMALL, "data.channels=3", "output=run", "epochs=4")[0] == 0
     mean = load("run", "best")["info"]["mean"]
-    pictures(tmp_path / "own", ["a", "b", "c"])
+    write_images(tmp_path / "own", ["a", "b", "c"])
     call = ["job=evaluate", "checkpoint=run/checkpoints/best.pt", "data=folder", "data.root=own", "data.size=8"]
     assert train(*call, "output=evaluated", "job.split=train")[0] == 0
     assert result_of("evaluated")["train"]["loss"] > 0
@@ -330,7 +330,7 @@ def test_a_truncated_checkpoint_is_reported_as_such(train, tmp_path):
 def test_resume_refuses_what_the_checkpoint_cannot_follow(train):
     assert train(*SMALL, "output=run")[0] == 0
     for arguments, words in {
-        ("optimizer=adam",): ["optimizer = 'adam'", "cannot be another one"],
+        ("optimizer=adam",): ["optimizer = 'adam'", "cannot be replaced"],
         (): ["nothing to go on with", "epochs="],
         ("output=other", "epochs=2"): ["goes on in its own folder"],
         ("optimizer.beta=1", "epochs=2"): ["no such key"],
@@ -394,11 +394,12 @@ def test_own_options_come_from_config_dir_and_own_classes_from_target(train, tmp
     assert "own" in train("--help", "--config-dir", "mine")[1]
 
 
-@pytest.mark.parametrize("same_as", [["data.way=workers", "data.num_workers=0"], ["observer=[]"], []])
+@pytest.mark.parametrize("same_as", [["data.loading=streaming", "data.num_workers=0"], ["observer=[]"], []])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
     from trainer.builder import build
     from trainer.config.load import load_config
     from trainer.engine.loop import fit
+    from trainer.observers.context import Context, build_observers
 
     overrides = [*STATEFUL, "augmentation=[elastic]"]  # by workers whatever their number
     weights = []
@@ -406,7 +407,8 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
         unique = {o.split("=")[0]: o for o in [*overrides, *extra]}
         config = load_config(list(unique.values()))
         run = build(config)
-        fit(run, list(config.observer.values()) if same_as == ["observer=[]"] and len(extra) == 1 else ())
+        watched = same_as == ["observer=[]"] and len(extra) == 1
+        fit(run, build_observers(config.observer.values(), Context(run)) if watched else ())
         weights.append(run.state())
     for name, value in weights[0]["model"].items():
         assert torch.equal(value, weights[1]["model"][name]), name
@@ -456,7 +458,7 @@ def test_resume_without_the_last_checkpoint_does_not_restart_over_the_old_run(tr
     (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
     code, _, err = train("resume=run", "epochs=2")
     assert code == 2
-    assert "last.pt is gone" in err
+    assert "last.pt is missing" in err
     assert len(history_of(tmp_path / "run")) == 1
 
 
@@ -476,9 +478,9 @@ def test_a_broken_own_option_is_reported_wherever_the_flag_stands(text, train, t
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (np.zeros(0, int), "holds no picture"),
+        (np.zeros(0, int), "contains no images"),
         (np.arange(9) * 1000, "some of the 8001 classes, such as [1"),
-        (None, "no .npz"),
+        (None, "not an .npz file"),
     ],
 )
 def test_invalid_arrays_are_reported(labels, words, train, tmp_path):
@@ -528,4 +530,4 @@ def test_test_time_augmentation_is_applied_and_recorded(train, tmp_path):
 def test_a_range_test_of_a_billion_steps_is_refused(train):
     code, _, err = train("job=range_test", "job.steps=1000000000")
     assert code == 2
-    assert "job.steps = 1000000000: must be in [20, 5000] batches" in err
+    assert "job.steps = 1000000000: must be an integer in [20, 5000]" in err

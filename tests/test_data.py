@@ -386,7 +386,12 @@ def test_a_changed_file_is_decoded_again_and_a_full_disk_is_an_error(tmp_path, m
 
 def test_a_cache_is_an_error_if_the_augmentation_crops_whole_images(tmp_path):
     make_folder(tmp_path / "set")
-    overrides = ["data=folder", f"data.root={tmp_path / 'set'}", "data.cache=memory", "augmentation=[random_resized_crop]"]
+    overrides = [
+        "data=folder",
+        f"data.root={tmp_path / 'set'}",
+        "data.cache=memory",
+        "augmentation=[random_resized_crop]",
+    ]
     with pytest.raises(ConfigError, match=r"^data.cache = 'memory': .*random_resized_crop crops the original images"):
         load_config(overrides)
     assert load_config([*overrides[:3], "augmentation=[flip]"]).data.cache == "memory"

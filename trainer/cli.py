@@ -125,29 +125,29 @@ def run(config: Config, overrides: Sequence[str], directory: Path | None = None)
         overrides: As typed, for the name of the run directory and ``overrides.txt``.
         directory: The run directory, of a job of a sweep; by default ``config.output`` or a new one.
     """
-    from trainer.run_dir import new_run_dir
+    from trainer.run_dir import check_available, new_run_dir
 
     given = config.resume or config.output
     directory = directory or (Path(given).expanduser() if given else new_run_dir(list(overrides)))
+    if not config.resume:
+        check_available(directory)
     if config.engine.distributed == "none":
-        return config.job(_with_range_test(config, directory), directory, list(overrides))
+        return config.job(_with_range_test(config), directory, list(overrides))
     from trainer.engine import distributed
 
     distributed.start()
     common: Path = distributed.broadcast(directory)  # the clocks of the processes may differ
-    code = config.job(_with_range_test(config, common), common, list(overrides))
+    code = config.job(_with_range_test(config), common, list(overrides))
     distributed.end()
     return code
 
 
-def _with_range_test(config: Config, directory: Path) -> Config:
+def _with_range_test(config: Config) -> Config:
     """The config with values for what it leaves to an LR range test (``optimizer.lr=auto``)."""
     if not config.auto_keys or config.job.keeps_auto_keys:
         return config
     from trainer.jobs.range_test import resolve_auto_keys
-    from trainer.run_dir import check_available
 
-    check_available(directory)
     return resolve_auto_keys(config)
 
 

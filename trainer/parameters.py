@@ -153,7 +153,8 @@ def allowed_values(annotation: Any) -> str:
     if origin is Literal:
         return " | ".join(map(str, args))
     if origin in (Union, types.UnionType):
-        return " or ".join(filter(None, (allowed_values(a) for a in args)))
+        texts = [allowed_values(a) for a in args]
+        return " or ".join(filter(None, texts)) if any(text not in ("", "null") for text in texts) else ""
     if origin in (tuple, list):
         each = {text for text in (allowed_values(a) for a in args if a is not Ellipsis) if text}
         return f"each {each.pop()}" if len(each) == 1 else ""

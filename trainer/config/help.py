@@ -23,6 +23,8 @@ GRAMMAR = """train [group=option] [key=value] ...     train an image classifier;
   train --cfg job                                    print the config instead of running it
   train --config-dir mine optimizer=my_own           your own options, in mine/<group>/<option>.yaml
   tensorboard --logdir outputs                       curves of all runs
+
+The overrides in the environment variable TRAINER_OVERRIDES are in front of those typed, which are stronger.
 """
 
 

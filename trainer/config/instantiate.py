@@ -84,6 +84,7 @@ def _validated(target: type, arguments: dict[str, Any], key: str, where: str) ->
 def _problems(error: ValidationError, target: type, arguments: dict[str, Any], key: str) -> list[Problem]:
     """pydantic's errors, worded from the declaration of each parameter."""
     hints = get_type_hints(target, include_extras=True)
+    meanings = {p.name: p.meaning for p in parameters(target)}
     problems: dict[str, Problem] = {}
     for item in error.errors(include_url=False):
         cause = item.get("ctx", {}).get("error")
@@ -91,7 +92,7 @@ def _problems(error: ValidationError, target: type, arguments: dict[str, Any], k
             name = str(item["loc"][0])
             finite = item["type"] != "finite_number"
             text = f"must be {describe(hints[name])}" if finite else "must be a finite number"
-            problems.setdefault(name, Problem(_dotted(key, name), arguments[name], text))
+            problems.setdefault(name, Problem(_dotted(key, name), arguments[name], text, meanings[name]))
         elif isinstance(cause, ConfigError):
             for problem in cause.problems:
                 problems.setdefault(problem.key, dataclasses.replace(problem, key=_dotted(key, problem.key)))

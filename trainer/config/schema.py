@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.schedules import Schedule
 
 BatchSize = Annotated[
-    PositiveInt | Literal["full"], Field(description="images per step; full = batch gradient descent")
+    PositiveInt | Literal["full"], Field(description="images per optimizer step; full = batch gradient descent")
 ]
 
 
@@ -34,26 +34,26 @@ class Settings:
     batch_size: BatchSize = 64
     micro_batch: Annotated[
         PositiveInt | None,
-        Field(description="images per forward pass, gradients are accumulated; null = the whole batch"),
+        Field(description="images per forward and backward pass, gradients are accumulated; null = the whole batch"),
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="of weights, data order, augmentation, and dropout")] = 0
-    device: Annotated[str, Field(description="auto (a GPU if there is one) | cpu | cuda | cuda:N")] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="of initial weights, data order, augmentation, dropout")] = 0
+    device: Annotated[str, Field(description="auto (a GPU if available), cpu, cuda or cuda:N")] = "auto"
     precision: Annotated[
         Literal["auto", "bf16", "float32"],
-        Field(description="dtype of matrix products; auto = bf16 where the hardware computes in it"),
+        Field(description="dtype of matrix products; auto = bf16 if the hardware computes in it, otherwise float32"),
     ] = "auto"
-    metric: Annotated[str, Field(description="column of the history that decides which epoch is best")] = (
-        "validation_accuracy"
-    )
+    metric: Annotated[
+        str, Field(description="column of the history that the best snapshot maximizes (minimizes, for a loss)")
+    ] = "validation_accuracy"
     output: Annotated[str | None, Field(description="run directory; null = outputs/<date>/<time>_<overrides>")] = None
-    resume: Annotated[str | None, Field(description="run directory to continue")] = None
+    resume: Annotated[str | None, Field(description="run directory to resume")] = None
     checkpoint: Annotated[
-        str | None, Field(description="run directory or checkpoint file, for job=evaluate, predict, export")
+        str | None, Field(description="run directory or checkpoint file, for job=evaluate, predict and export")
     ] = None
     run: Annotated[str | None, Field(description="run directory, for job=report")] = None
     runs: Annotated[
         tuple[str, ...] | str | None,
-        Field(description="run directories [a,b], or a directory of them, for job=compare and ensemble"),
+        Field(description="run directories [a,b] or a directory that contains them, for job=compare and job=ensemble"),
     ] = None
 
     def __post_init__(self) -> None:
