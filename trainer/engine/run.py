@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 
     from trainer.averaging import Averaging
     from trainer.data.images import ImageArray, ImageFiles
-    from trainer.engine.cuda_graph import CUDAGraphStep
     from trainer.optimizers import Optimizer
     from trainer.regularizers import Chain
+
+
+class RecordedStep(Protocol):
+    """A training step that is recorded once and replayed, such as a CUDA graph."""
+
+    def __call__(self, run: Run, x: Tensor, y: Tensor) -> None: ...
+    def reset(self) -> None: ...
 
 
 class Loader(Protocol):
@@ -105,7 +111,7 @@ class Run:
     batch: tuple[Tensor, Tensor] | None = None  # of the last step, as it went into the model
     grad_norm: Tensor | None = None  # of the last step before clipping; None without clipping
     forward: Any = None  # what a training step calls: the model or its distributed wrapper
-    capture: CUDAGraphStep | None = None  # records and replays steps where this is possible
+    capture: RecordedStep | None = None  # records and replays steps where this is possible
     lr: float = math.nan  # learning rate of the last step, before a group's ratio
     suggested_lrs: dict[str, float] = field(default_factory=dict)  # by phase: what its LR range test suggested
 
