@@ -331,8 +331,8 @@ def test_resume_refuses_what_the_checkpoint_cannot_follow(train):
     assert train(*SMALL, "output=run")[0] == 0
     for arguments, words in {
         ("optimizer=adam",): ["optimizer = 'adam'", "cannot be replaced"],
-        (): ["nothing to go on with", "epochs="],
-        ("output=other", "epochs=2"): ["goes on in its own folder"],
+        (): ["nothing to resume", "epochs="],
+        ("output=other", "epochs=2"): ["continues in its own directory"],
         ("optimizer.beta=1", "epochs=2"): ["no such key"],
         ("architecture.widths=[5]", "epochs=2"): ["does not fit"],
         ("epochs=2,3",): ["one value at a time"],

@@ -19,6 +19,7 @@ from trainer.engine import checkpoint
 from trainer.engine.run import Info
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision
+from trainer.run_dir import find_checkpoint
 
 Weights = Literal["auto", "model", "averaged"]
 
@@ -37,7 +38,7 @@ class TrainedModel:
 def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool = False) -> TrainedModel:
     """The model of ``checkpoint=``; ConfigError if that has none."""
     assert config.checkpoint is not None  # check_config has made sure
-    path = checkpoint.find(config.checkpoint, prefer)
+    path = find_checkpoint(config.checkpoint, prefer)
     content = checkpoint.load(path)
     info, precision = checkpoint.info_of(content), compute(config)
     model, kind = loaded(config, content, weights)

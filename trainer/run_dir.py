@@ -90,6 +90,23 @@ def find_run_dir(key: str, value: str | None) -> Path:
     return run_dir
 
 
+def find_checkpoint(path: str | Path, prefer: str = "best", key: str = "checkpoint") -> Path:
+    """Return the checkpoint file in a run directory (``prefer``: best or last), or ``path`` itself if it is a file.
+
+    Raises:
+        ConfigError: There is no checkpoint; ``key`` is the key of the config that names the path.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        return place
+    for name in (f"{prefer}.pt", "last.pt", "best.pt"):
+        if (place / "checkpoints" / name).is_file():
+            return place / "checkpoints" / name
+    if not place.exists():
+        raise ConfigError(Problem(key, str(path), "no such file or directory"))
+    raise ConfigError(Problem(key, str(path), "is not a run directory: it has no checkpoints/last.pt or best.pt"))
+
+
 def read_config(run_dir: Path, key: str) -> dict[str, Any]:
     """Return the config of a run directory as plain values; ConfigError, for the setting ``key``, if it is unreadable."""
     import yaml

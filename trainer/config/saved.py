@@ -11,7 +11,7 @@ from trainer.config.instantiate import locate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override, override
 from trainer.errors import ConfigError, Problem
-from trainer.run_dir import find_run_dir, read_config
+from trainer.run_dir import find_checkpoint, find_run_dir, read_config
 
 FREE = ("engine", "observer")  # groups that change how a run proceeds, not what it computes
 FREE_ON_CHECKPOINT = ("job", "data", *FREE)
@@ -81,9 +81,6 @@ def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
     value = _last(typed, "checkpoint")
     if value is None or "${" in str(value):
         return None
-    path = Path(str(value)).expanduser()
-    if not path.exists():
-        raise ConfigError(Problem("checkpoint", str(value), "no such file or directory"))
     option = (names(_last(typed, "job")) or files.defaults["job"])[-1]
     if option not in files.groups["job"]:
         return None  # the unknown job is reported
@@ -91,12 +88,13 @@ def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
     if not locate(keys["_target_"]).needs_checkpoint:
         text = "is for jobs that start from one: job=evaluate checkpoint=..."
         raise ConfigError(Problem("checkpoint", str(value), text, "to continue training: resume=<run directory>"))
+    prefer = _last(typed, "job.prefer") or keys.get("prefer", "best")
+    file = find_checkpoint(str(value), str(prefer))
     from trainer.engine import checkpoint  # imports torch, once there is something to read
 
-    prefer = _last(typed, "job.prefer") or keys.get("prefer", "best")
-    content = checkpoint.load(checkpoint.find(path, str(prefer)))
+    content = checkpoint.load(file)
     tree = {k: v for k, v in content["info"]["config"].items() if k != "job"}
-    return Saved("checkpoint", path, renamed.tree(tree), FREE_ON_CHECKPOINT)
+    return Saved("checkpoint", Path(str(value)).expanduser(), renamed.tree(tree), FREE_ON_CHECKPOINT)
 
 
 def _last(typed: list[Override], key: str) -> Any:

@@ -25,7 +25,7 @@ def read_folder(option: Folder) -> RawSplits:
     """Read the names and labels of the files in ``option.root``."""
     root = Path(option.root).expanduser()
     if not root.is_dir():
-        raise ConfigError(Problem("data.root", option.root, "there is no such folder"))
+        raise ConfigError(Problem("data.root", option.root, "no such directory"))
     folders = {
         split: next((root / name for name in names if (root / name).is_dir()), None)
         for split, names in SPLIT_FOLDERS.items()

@@ -16,6 +16,7 @@ from trainer.engine.run import Info
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
+from trainer.run_dir import find_checkpoint
 
 FORMAT = 1
 # What torch.load raises, depending on where a file is truncated or what else it is.
@@ -58,23 +59,6 @@ def write_temporary(content: dict[str, Any], path: Path) -> Callable[[], None]:
         return stack.pop_all().close
 
 
-def find(path: str | Path, prefer: str = "best", key: str = "checkpoint") -> Path:
-    """The checkpoint file in a run directory (``prefer``: best or last), or ``path`` itself if it is a file.
-
-    Raises:
-        ConfigError: There is no checkpoint; ``key`` is the key of the config that names the path.
-    """
-    place = Path(path).expanduser()
-    if place.is_file():
-        return place
-    for name in (f"{prefer}.pt", "last.pt", "best.pt"):
-        if (place / "checkpoints" / name).is_file():
-            return place / "checkpoints" / name
-    if not place.exists():
-        raise ConfigError(Problem(key, str(path), "there is no such file or folder"))
-    raise ConfigError(Problem(key, str(path), "is not a run directory: it has no checkpoints/last.pt or best.pt"))
-
-
 def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint") -> dict[str, Any]:
     """The content of a checkpoint.
 
@@ -98,7 +82,7 @@ def _others(path: Path) -> str:
 
 def load_network(path: str, prefer: str, key: str) -> dict[str, Any]:
     """The content of a checkpoint that must hold a single network; ConfigError at ``key`` if it holds an ensemble."""
-    content = load(find(path, prefer, key), key=key)
+    content = load(find_checkpoint(path, prefer, key), key=key)
     if "members" in content:
         raise ConfigError(Problem(key, str(path), "is an ensemble", "name one of its members, such as .../member_0"))
     return content
