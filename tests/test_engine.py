@@ -47,7 +47,7 @@ def test_the_engine_equals_a_hand_written_loop_bit_for_bit():
         for begin in range(0, len(order), 16):
             chosen = order[begin : begin + 16]
             x = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).float()
-            x = data.normalized(x)
+            x = data.normalize(x)
             for group in optimizer.param_groups:
                 group["lr"] = 0.001 * (1 + math.cos(math.pi * (steps / len(data)) / 2)) / 2
             optimizer.zero_grad()
