@@ -79,7 +79,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "mine/experiment").mkdir()
     (root / "mine/lion.py").write_text(LION)
     (root / "mine/optimizer/lion.yaml").write_text("# By signs (Chen et al. 2023).\n_target_: lion.Lion\nlr: 0.001\n")
-    (root / "mine/experiment/ours.yaml").write_text("# @package _global_\n# Ours.\nepochs: 1\n")
+    experiment = re.search(
+        r"```yaml\n(# @package _global_\n.*?)```", (ROOT / "docs/experiment.md").read_text(), re.DOTALL
+    )
+    assert experiment
+    (root / "mine/experiment/ours.yaml").write_text(experiment[1])
     for arguments in (
         [f"output={RUN}"],
         ["-m", "seed=0,1", "output=outputs/2026-11-24/03-12-07_sweep"],
@@ -198,7 +202,7 @@ def test_the_default_run_prints_what_the_readme_shows(train, tmp_path):
     head = re.search(r"^ +epoch +lr.*$", README, re.MULTILINE)
     assert head
     assert head[0] in out
-    assert re.search(r"^test: accuracy [\d.]+ %, loss [\d.]+ \(epoch 1, best\)$", out, re.MULTILINE)
+    assert re.search(r"^test: accuracy [\d.]+ %, loss [\d.]+ \(best epoch 1\)$", out, re.MULTILINE)
 
 
 def test_files_linked_in_the_readme_exist():
