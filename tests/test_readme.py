@@ -79,7 +79,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "mine/experiment").mkdir()
     (root / "mine/lion.py").write_text(LION)
     (root / "mine/optimizer/lion.yaml").write_text("# By signs (Chen et al. 2023).\n_target_: lion.Lion\nlr: 0.001\n")
-    (root / "mine/experiment/ours.yaml").write_text("# @package _global_\n# Ours.\nepochs: 1\n")
+    experiment = re.search(
+        r"```yaml\n(# @package _global_\n.*?)```", (ROOT / "docs/experiment.md").read_text(), re.DOTALL
+    )
+    assert experiment
+    (root / "mine/experiment/ours.yaml").write_text(experiment[1])
     for arguments in (
         [f"output={RUN}"],
         ["-m", "seed=0,1", "output=outputs/2026-11-24/03-12-07_sweep"],
