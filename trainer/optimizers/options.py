@@ -47,7 +47,7 @@ class Optimizer:
         Field(
             gt=0,
             le=1,
-            description="layer-wise learning rate decay: each layer's learning rate is this times the next layer's; 1 = all equal",
+            description="layer-wise decay: each layer's learning rate is this times the next layer's; 1 = all equal",
         ),
     ] = 1.0
     bias_lr_mult: Annotated[
