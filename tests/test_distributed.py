@@ -125,10 +125,10 @@ def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_pat
     [
         (1, ("engine=ddp",), "torchrun --nproc-per-node 2 -m trainer engine=ddp"),
         (1, ("engine.sync_batch_norm=true",), "has no effect on one process"),
-        (2, (), "engine=ddp lets them train together"),
-        (2, ("engine=ddp", "job=plan"), "is done by one process"),
+        (2, (), "engine=ddp makes them train together"),
+        (2, ("engine=ddp", "job=plan"), "runs in one process"),
         (2, ("engine=ddp", "batch_size=1"), "must be >= 2, the number of processes"),
-        (2, ("engine=ddp", "batch_size=2"), "leaves a batch of one picture"),
+        (2, ("engine=ddp", "batch_size=2"), "leaves a batch of one image"),
         (2, ("engine=ddp", "-m", "seed=1,2"), "torchrun started several"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from trainer.config.schema import Config
+
+GRACE = 2.0  # seconds for rank 0 to print an error: torchrun ends all processes as soon as one has exited
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,6 +157,7 @@ def _with_range_test(config: Config) -> Config:
 def report_errors(error: ConfigError) -> None:
     """Print all errors to stderr; of several processes that find the same ones, rank 0 does."""
     if os.environ.get("RANK", "0") != "0" and not error.of_one_process:
+        time.sleep(GRACE)
         return
     if len(error.problems) > 1:
         print(f"{len(error.problems)} errors in the command:", file=sys.stderr)

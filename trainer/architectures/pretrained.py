@@ -75,7 +75,7 @@ def timm_normalization(option: Timm) -> Normalization | None:
 
 
 def _unknown_name(option: PublishedArchitecture, names: list[str]) -> ConfigError:
-    hint = nearest(option.name, names) or f"there are: {', '.join(names[:12])}, ..."
+    hint = nearest(option.name, names) or f"available: {', '.join(names[:12])}, ..."
     return ConfigError(Problem("architecture.name", option.name, "is not the name of a model", hint))
 
 
@@ -115,7 +115,7 @@ def _torchvision_weights(option: Torchvision) -> dict[str, Tensor]:
     names = [*published.__members__, "DEFAULT"]
     if option.weights not in names:
         text = f"is neither a file nor the name of weights of {option.name}"
-        hint = nearest(option.weights, names) or f"there are: {', '.join(names)}"
+        hint = nearest(option.weights, names) or f"available: {', '.join(names)}"
         raise ConfigError(Problem("architecture.weights", option.weights, text, hint))
     try:
         return published[option.weights].get_state_dict(progress=True, check_hash=True)

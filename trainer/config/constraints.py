@@ -41,14 +41,14 @@ def check_config(config: Config) -> list[Problem]:
     problems = [*_flips(config), *_cache(config), *_metrics(config), *_processes(config)]
     if config.job.needs_checkpoint and config.checkpoint is None:
         text = "must be given: checkpoint=<run directory or file>"
-        problems.append(Problem("checkpoint", None, text, "the job reads one"))
+        problems.append(Problem("checkpoint", None, text, "this job loads a trained model"))
     if isinstance(config.optimizer, Optimizer):
         problems += optimizer_and_schedule(config, config.optimizer)
     size = config.batch_size
     if config.micro_batch and size != "full" and config.micro_batch > size:
         problems.append(Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {size}"))
     if config.engine.graph == "on" and config.micro_batch:
-        text = "records a whole step, which micro_batch splits"
+        text = "captures a whole training step, which micro_batch splits"
         problems.append(Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto"))
     return problems
 
@@ -143,7 +143,7 @@ def check_against_data(
         size, last_batch = max(1, size // processes), max(1, last_batch // processes)
         part = min(part, size)
     if batch_norm and 1 in (last_batch, size, part, last_batch % part):
-        text = "leaves a batch of one image, whose standard deviation is zero: batch normalization cannot train on it"
+        text = "leaves a batch of one image, on which batch normalization cannot train"
         hint = "data.drop_last=true, another batch_size, or architecture.norm=group"
         problems.append(Problem("batch_size", config.batch_size, text, hint))
     validation = splits.validation is not None

@@ -24,7 +24,8 @@ GRAMMAR = """train [group=option] [key=value] ...     train an image classifier;
   train --config-dir mine optimizer=my_own           your own options, in mine/<group>/<option>.yaml
   tensorboard --logdir outputs                       curves of all runs
 
-The overrides in the environment variable TRAINER_OVERRIDES are in front of those typed, which are stronger.
+Overrides in the environment variable TRAINER_OVERRIDES are applied first; those on the command line take precedence.
+Flags: --multirun (-m), --config-dir (-cd), --cfg job|hydra|all, --resolve, --package, --info, --version, --help (-h).
 """
 
 
@@ -34,7 +35,7 @@ def help_text(files: OptionFiles, topics: list[str]) -> str:
         return "\n".join(_group(files, *topic.partition("=")[::2]) for topic in topics)
     width = shutil.get_terminal_size((120, 24)).columns
     lines = [GRAMMAR, "settings (conf/train.yaml)"]
-    lines += [f"  {line}"[:width] for line in _settings()]
+    lines += [_clip(f"  {line}", width) for line in _settings()]
     for group, options in files.groups.items():
         kind = f"list: {group}=[a,b]" if group in LISTS else f"one of: {group}=..."
         lines += ["", f"{group} ({kind})"]

@@ -107,7 +107,7 @@ def _unusable(arguments: dict[str, Any], names: list[str], key: str, where: str)
     for name, value in arguments.items():
         full = _dotted(key, name)
         if name not in names:
-            hint = nearest(name, names) or "there are: " + (", ".join(names) or "none")
+            hint = nearest(name, names) or "available: " + (", ".join(names) or "none")
             problems.append(Problem(full, value, "unknown key", hint, where))
         elif value == "???":
             problems.append(Problem(full, None, f"must be given: {full}=...", where=where))

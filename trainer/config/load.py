@@ -29,7 +29,7 @@ DEFAULTS = "TRAINER_OVERRIDES"
 def load_config(
     overrides: Sequence[str] = (), config_dirs: Sequence[Path | str] = (), defaults: Sequence[str] = ()
 ) -> Config:
-    """Return the config that ``train`` runs with these overrides; ConfigError with every error where there are any.
+    """Return the config that ``train`` runs with these overrides; ConfigError with all the errors that can be found.
 
     Args:
         overrides: As typed after ``train``, such as ``["optimizer=adam", "epochs=2"]``.

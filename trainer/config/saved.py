@@ -62,7 +62,7 @@ class Saved:
             text = f"cannot be replaced when the weights come from {self.key}=...; {', '.join(self.free)} can"
             return Problem(item.key, item.shown, text, "the values of its keys can be changed")
         if self.key == "checkpoint" and item.group not in (*self.free, *SETTINGS_ON_CHECKPOINT):
-            text = "has no effect on a trained model: job, data, engine, observer, device, precision can be given"
+            text = "cannot be changed for a checkpoint; job, data, engine, observer, device, precision and output can"
             return Problem(item.key, item.shown, text, "leave it out")
         return None
 

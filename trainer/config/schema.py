@@ -36,14 +36,17 @@ class Settings:
         PositiveInt | None,
         Field(description="images per forward and backward pass, gradients are accumulated; null = the whole batch"),
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="of initial weights, data order, augmentation, dropout")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**32, description="random seed of initial weights, data order, augmentation, dropout")
+    ] = 0
     device: Annotated[str, Field(description="auto (a GPU if available), cpu, cuda or cuda:N")] = "auto"
     precision: Annotated[
         Literal["auto", "bf16", "float32"],
         Field(description="dtype of matrix products; auto = bf16 if the hardware computes in it, otherwise float32"),
     ] = "auto"
     metric: Annotated[
-        str, Field(description="column of the history that the best snapshot maximizes (minimizes, for a loss)")
+        str,
+        Field(description="column of the history that selects the best checkpoint (maximized; minimized for a loss)"),
     ] = "validation_accuracy"
     output: Annotated[str | None, Field(description="run directory; null = outputs/<date>/<time>_<overrides>")] = None
     resume: Annotated[str | None, Field(description="run directory to resume")] = None

@@ -129,7 +129,7 @@ def _unknown_key(item: Override, part: str, path: list[str], node: Any, schema: 
         return Problem(item.key, value, f"{part} is not enabled", hint, _source(item))
     available += [group for group in schema.files.groups if group not in available] if not path else []
     text = "unknown key" if path else "unknown key or group"
-    hint = f"{nearest(part, available)} there are: {', '.join(available) or 'none'}".strip()
+    hint = f"{nearest(part, available)} available: {', '.join(available) or 'none'}".strip()
     return Problem(item.key, value, text, hint, _source(item))
 
 

@@ -39,14 +39,20 @@ class Optimizer:
     lr: LearningRate = 0.1
     weight_decay: WeightDecay = 0.0
     decay_all: Annotated[bool, Field(description="whether biases and norms decay too")] = False
-    clip_norm: Annotated[NonNegativeFloat, Field(description="largest L2 norm of the whole gradient; 0 = off")] = 0.0
+    clip_norm: Annotated[
+        NonNegativeFloat, Field(description="maximum global norm of the gradient, as of clip_grad_norm_; 0 = off")
+    ] = 0.0
     layer_decay: Annotated[
         float,
-        Field(gt=0, le=1, description="learning rate of a layer divided by that of the layer after it; 1 = all equal"),
+        Field(
+            gt=0,
+            le=1,
+            description="layer-wise decay: each layer's learning rate is this times the next layer's; 1 = all equal",
+        ),
     ] = 1.0
     bias_lr_mult: Annotated[
         PositiveFloat,
-        Field(description="learning rate of biases (also of those of norms) divided by that of weights; 1 = equal"),
+        Field(description="multiplier of the learning rate of biases, those of norms included; 1 = as weights"),
     ] = 1.0
 
     @property

@@ -105,7 +105,10 @@ class Mixup(Regularizer):
     """
 
     alpha: Annotated[
-        PositiveFloat, Field(description="parameter of Beta(alpha, alpha); close to 0 = little mixing, 1 = uniform")
+        PositiveFloat,
+        Field(
+            description="of Beta(alpha, alpha), from which the mixing coefficient is drawn; near 0 = little mixing, 1 = uniform"
+        ),
     ] = 0.2
 
     batch = implemented_by("trainer.regularizers.batches:mixup")
