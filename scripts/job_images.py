@@ -67,7 +67,7 @@ def draw() -> None:
     Path("digits").mkdir()
     images, labels = mnist_data()
     for i in range(0, 5000, 900):
-        cv2.imwrite(f"digits/{labels[i]}_{i}.png", images[i].reshape(28, 28))
+        cv2.imwrite(f"digits/{labels[i]}_{i}.png", images[i].reshape(28, 28).astype("uint8"))
     predictions = output("job=predict", "checkpoint=run", "job.images=digits", "job.top=2", "output=predicted")
     terminal("predict", "train job=predict checkpoint=run job.images=digits job.top=2", predictions)
     terminal("export", "train job=export checkpoint=run job.format=both",
