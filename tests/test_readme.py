@@ -23,7 +23,10 @@ from torchvision.models import squeezenet1_0
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RUN = "outputs/2026-11-24/02-58-41"
-SMALL = f"data.limit=64 data.validation=16 data.test=16 data.size=48 batch_size=16 epochs=1 recipe.head_epochs=0.5 recipe.stage_epochs=0.25 {QUIET}"
+SMALL = (
+    "data.limit=64 data.validation=16 data.test=16 data.size=48 batch_size=16 epochs=1 "
+    f"recipe.head_epochs=0.5 recipe.stage_epochs=0.25 {QUIET}"
+)
 # Commands that need what a test machine lacks: a download, or a GPU. The error says what is missing.
 DOWNLOADED = ("cifar10", "cifar100", "fashion_mnist", "flowers102", "imagenet", "mnist", "oxford_pets", "stl10", "svhn")
 UNAVAILABLE = {
