@@ -41,6 +41,7 @@ REQUIRED = {  # overrides without which the command of an option is not valid
     "recipe=finetune": PRETRAINED,
     "recipe=gradual": PRETRAINED,
     "recipe=transfer": PRETRAINED,
+    "regularizer=stochastic_depth": "architecture=resnet20",
 }
 HEADER_FIELDS = ("source", "claim", "expected", "command", "cost")
 

@@ -31,6 +31,7 @@ SMALL = (
 DOWNLOADED = ("cifar10", "cifar100", "fashion_mnist", "flowers102", "imagenet", "mnist", "oxford_pets", "stl10", "svhn")
 UNAVAILABLE = {
     "engine=gpu": "GPU",
+    "experiment=finetune": "cannot be downloaded",
     "experiment=cifar10_fast": "data",
     "experiment=cifar10_resnet20": "data",
     **{f"data={name}": "data" for name in DOWNLOADED},

@@ -23,11 +23,13 @@ class Layer:
     Attributes:
         options: The options of every group once this layer is applied; its keys are meant for these.
         keys: Dotted keys and their values.
+        shared: Groups whose keys are kept by whichever option has them.
     """
 
     name: str
     options: Options
     keys: dict[str, Any]
+    shared: tuple[str, ...] = SHARED
 
 
 @dataclass
@@ -79,7 +81,7 @@ def _unused(key: str, layer: Layer, final: Options, files: OptionFiles, added: s
         return "" if enabled or name not in files.groups[group] else f"not used: {name} is not enabled"
     if group not in SINGLE or layer.options[group] == final[group]:
         return ""
-    if group in SHARED and name in files.keys(group, options):
+    if group in layer.shared and name in files.keys(group, options):
         return ""
     return f"not used: set for {group}={layer.options[group][0]}"
 

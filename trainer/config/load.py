@@ -137,7 +137,7 @@ def _default_layer(defaults: Sequence[str], layers: list[Layer], files: OptionFi
         raise ConfigError(*(replace(p, text=f"{DEFAULTS}: {p.text}") for p in problems))
     options = (layers[-1].options if layers else files.defaults) | chosen_options(items, files)
     keys = {o.key: o.value for o in items if o.key not in files.groups}
-    return [Layer(DEFAULTS, options, keys)]
+    return [Layer(DEFAULTS, options, keys, shared=SINGLE)]
 
 
 def _validate_saved(command: Command, saved: Saved, typed: list[Override]) -> None:
