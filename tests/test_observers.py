@@ -304,7 +304,7 @@ def test_a_pipe_that_supports_only_ascii_gets_no_sparkline(tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_browser_shows_charts_histograms_pictures_and_the_hparams_of_a_sweep(sweep, tmp_path):
+def test_a_browser_shows_charts_histograms_images_and_the_hparams_of_a_sweep(sweep, tmp_path):
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
         from screenshot import chromium, screenshot, tensorboard
@@ -321,8 +321,8 @@ def test_a_browser_shows_charts_histograms_pictures_and_the_hparams_of_a_sweep(s
         "hparams": ("0_optimizer=sgd", "5_optimizer=adam", "architecture.kernel", str(accuracy)[:5]),
     }
     with tensorboard(sweep) as address:
-        for page, words in pages.items():
-            screenshot(address, page, tmp_path / f"{page}.png", wait=2, words=words)
+        for page, texts in pages.items():
+            screenshot(address, page, tmp_path / f"{page}.png", wait=2, texts=texts)
             assert cv2.imread(str(tmp_path / f"{page}.png")).std() > 10
 
 
