@@ -220,4 +220,3 @@ def terminal(**options: Any) -> Console:
 
 
 # The name that the observers still import.
-write = write_text
