@@ -217,6 +217,3 @@ def terminal(**options: Any) -> Console:
             raise BrokenPipeError
 
     return Terminal(highlight=False, **options)
-
-
-# The name that the observers still import.
