@@ -291,4 +291,4 @@ def test_weights_of_another_network_are_an_error(train, tmp_path):
     assert "holds another network" in err
     code, _, err = train(*SMALL, "initialization=pretrained", "initialization.path=nowhere")
     assert code == 2
-    assert "initialization.path = 'nowhere': there is no such file or folder" in err
+    assert "initialization.path = 'nowhere': no such file or directory" in err
