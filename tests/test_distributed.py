@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer.errors import ConfigError
+
 SMALL = (
     "data=fake", "data.size=8", "data.count=103", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16", "epochs=2",
     "regularizer=[]", "device=cpu", "precision=float32", "optimizer.lr=0.01", "observer=[console,checkpoint,history_file]",
@@ -118,6 +120,27 @@ def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_pat
     assert done.returncode == 0, done.stderr
     assert "started by 2 processes, resumed by 1" in re.sub(r"\s+", " ", done.stdout)
     assert len(history(tmp_path / "run")) == 3
+
+
+def test_a_checkpoint_of_several_processes_is_used_in_one(tmp_path, monkeypatch):
+    """And a resume in one process, which is refused, names both ways to continue."""
+    from trainer.config.load import load_config
+
+    monkeypatch.chdir(tmp_path)
+    train(2, tmp_path / "a run", "epochs=1", "engine.sync_batch_norm=true")
+    for job in ("evaluate", "export", "predict"):
+        config = load_config([f"job={job}", "checkpoint=a run", *(["job.images=."] if job == "predict" else [])])
+        assert (config.engine.distributed, config.engine.sync_batch_norm) == ("none", False)
+    done = subprocess.run(
+        command(1, "job=evaluate", "checkpoint=a run", "output=evaluated"), capture_output=True, text=True, env=ALONE
+    )
+    assert done.returncode == 0, done.stderr
+    trained = json.loads((tmp_path / "a run" / "result.json").read_text())["test"]
+    evaluated = json.loads((tmp_path / "evaluated" / "result.json").read_text())["test"]
+    assert evaluated | trained == pytest.approx(evaluated, abs=1e-5)
+    with pytest.raises(ConfigError, match=r"torchrun .* resume='a run'\n.*engine=auto"):
+        load_config(["resume=a run", "epochs=2"])
+    assert load_config(["resume=a run", "epochs=2", "engine=auto"]).engine.distributed == "none"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from trainer.config.schema import Config
@@ -67,14 +68,15 @@ def launched_processes() -> int:
 def _processes(config: Config) -> list[Problem]:
     """Why ``engine.distributed`` and the job do not go together with the processes started."""
     count, mode = launched_processes(), config.engine.distributed
+    if not config.job.trains and (count > 1 or mode == "ddp"):
+        return [Problem("job", config.name("job"), "runs in one process: start it without torchrun and engine=ddp")]
     if mode == "ddp" and not count:
-        text = "needs several processes: torchrun --nproc-per-node 2 -m trainer engine=ddp ..."
-        return [Problem("engine.distributed", mode, text)]
+        given = f"resume={quote(config.resume)}" if config.resume else "engine=ddp ..."
+        text = f"needs several processes: torchrun --nproc-per-node 2 -m trainer {given}"
+        return [Problem("engine.distributed", mode, text, "engine=auto takes one process")]
     if mode == "none" and count > 1:
         text = f"torchrun started {count} processes, each of which would do the same"
         return [Problem("engine.distributed", mode, text, "engine=ddp makes them train together")]
-    if count > 1 and not config.job.trains:
-        return [Problem("job", config.name("job"), "runs in one process: start it without torchrun and engine=ddp")]
     return []
 
 

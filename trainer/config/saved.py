@@ -16,6 +16,8 @@ from trainer.run_dir import find_checkpoint, find_run_dir, read_config
 FREE = ("engine", "observer")  # groups that change how a run proceeds, not what it computes
 FREE_ON_CHECKPOINT = ("job", "data", *FREE)
 SETTINGS_ON_CHECKPOINT = ("device", "precision", "output", "checkpoint")
+# How training was distributed says nothing about a job on the weights, which runs in one process.
+ONE_PROCESS = {"distributed": "none", "sync_batch_norm": False}
 
 
 @dataclass
@@ -94,6 +96,7 @@ def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
 
     content = checkpoint.load(file)
     tree = {k: v for k, v in content["info"]["config"].items() if k != "job"}
+    tree["engine"] = tree["engine"] | {k: v for k, v in ONE_PROCESS.items() if k in tree["engine"]}
     return Saved("checkpoint", Path(str(value)).expanduser(), renamed.tree(tree), FREE_ON_CHECKPOINT)
 
 
