@@ -25,6 +25,7 @@ EXPERIMENTS = list(FILES.groups["experiment"])
 REQUIRED = {
     ("data", "folder"): ["data.root=x"],
     ("data", "arrays"): ["data.path=x.npz"],
+    ("data", "table"): ["data.path=x.csv"],
     ("initialization", "pretrained"): ["initialization.path=x"],
     ("schedule", "one_cycle"): ["optimizer=momentum"],
     ("augmentation", "flip"): ["data=cifar10"],

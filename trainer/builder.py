@@ -44,8 +44,12 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     device = resolve_device(config.device, config.engine.kind)
     precision = resolve_precision(device, config.precision, config.engine.channels_last)
     notes = config.engine.apply(precision)
-    notes += [*config.notes, *(f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items())]
     splits = splits or load_splits(config)
+    notes += [
+        *splits.notes,
+        *config.notes,
+        *(f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()),
+    ]
     loaders = build_loaders(config, splits, precision, notes)
     torch.manual_seed(config.seed)
     regularizer = Chain(config.regularizer)

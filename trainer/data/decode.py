@@ -24,6 +24,17 @@ JPEG_FLAGS = {  # OpenCV's flags by the divisor of height and width: grayscale, 
     4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
     8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
 }
+
+
+class Undecodable(ConfigError):
+    """A file that cannot be decoded, and why: ``reason`` completes a sentence that begins with the name of the file."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        hint = "replace or remove it, or leave such files out: data.on_error=skip"
+        super().__init__(Problem("data.root", str(path), reason, hint))
+        self.path, self.reason = path, reason
+
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -43,8 +54,7 @@ def decode(path: Path, channels: int = 3, size: int | None = None) -> np.ndarray
     else:
         image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
     if image is None:
-        hint = "replace or remove it, or leave such files out: data.on_error=skip"
-        raise ConfigError(Problem("data.root", str(path), "is not an image that can be decoded", hint))
+        raise Undecodable(path, "is not an image that can be decoded")
     if image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)
     if image.ndim == 2:

@@ -15,7 +15,7 @@ from trainer.errors import ConfigError, Problem
 
 def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     """Return the splits of a data set, see ``Dataset.load``."""
-    train, validation, test, classes = option.read()
+    train, validation, test, classes, notes = option.read()
     if len(classes) < 2:
         raise ConfigError(Problem("data", ", ".join(classes) or "none", "must have at least two classes"))
     if validation is None and option.validation:
@@ -28,7 +28,7 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     prior = np.bincount(train.labels, minlength=len(classes)) / len(train)
     shape = image_shape(train, option)
     mean, std = normalization or normalization_constants(option.normalize, train, shape)
-    return Splits(train, validation, test, classes, shape, mean, std, prior.tolist())
+    return Splits(train, validation, test, classes, shape, mean, std, prior.tolist(), notes)
 
 
 def _cached(images: Images, option: Dataset) -> Images:

@@ -208,12 +208,42 @@ class Arrays(Dataset):
 
 
 @option
-class Folder(FileDataset, WithoutTestSplit):
+class OwnImages(FileDataset, WithoutTestSplit):
+    """Images of the user."""
+
+    size: ResizedSize = 64
+    channels: Annotated[Literal[1, 3], Field(description="1 = grayscale, 3 = RGB")] = 3
+
+
+@option
+class Folder(OwnImages):
     """Image files in one sub-folder per class, or in such folders below train, val and test."""
 
     root: Annotated[
         str, Field(description="folder with one sub-folder per class, or with such folders in train, val and test")
     ]
-    size: ResizedSize = 64
-    channels: Annotated[Literal[1, 3], Field(description="1 = grayscale, 3 = RGB")] = 3
     read = implemented_by("trainer.data.folder:read_folder")
+
+
+@option
+class Table(OwnImages):
+    """Image files listed in a table (CSV, TSV or Parquet) with one row per image and one column of class names.
+
+    Labels are text, whatever they look like; their sorted names are the classes. A row without a label is an error, except
+    in the test split, where it is left out. Image paths without their ending are completed if one image file has that name.
+    """
+
+    path: Annotated[str, Field(description="table with a header, .csv, .tsv or .parquet (needs trainer[hf])")]
+    images: Annotated[str, Field(description="column with the paths of the image files")] = "path"
+    labels: Annotated[str, Field(description="column with the class of each image")] = "label"
+    split: Annotated[
+        str,
+        Field(
+            description="column that says train, val or test; auto = the column named split, if there is one; none = all"
+            " rows are split at random"
+        ),
+    ] = "auto"
+    root: Annotated[
+        str | None, Field(description="folder that image paths are relative to; null = that of the table")
+    ] = None
+    read = implemented_by("trainer.data.table:read")

@@ -18,6 +18,7 @@ class RawSplits(NamedTuple):
     validation: Images | None
     test: Images | None
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what was used and what was not, one line each
 
 
 @dataclass
@@ -25,7 +26,8 @@ class Splits:
     """The splits a run uses.
 
     ``shape`` is the (C, H, W) of the images the network sees, ``mean`` and ``std`` are the constants by which each channel is
-    normalized (white = 1), ``prior`` holds the frequency of each class in the training split.
+    normalized (white = 1), ``prior`` holds the frequency of each class in the training split, ``notes`` what was used of the
+    data and what was not.
     """
 
     train: Images
@@ -36,3 +38,4 @@ class Splits:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     prior: list[float]
+    notes: tuple[str, ...] = ()
