@@ -12,7 +12,7 @@ import torch
 from conftest import QUIET, STATEFUL, load, result_of, same
 from torch import nn
 
-from trainer.analysis.lr_range import NoDescent, geometric, read
+from trainer.analysis.lr_range import NoDescent, lr_sequence, suggest_lr
 from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
@@ -32,7 +32,7 @@ def run_of(*overrides):
 
 def curve(middle, noise=0.02, steps=150, seed=0):
     """A loss that falls by a logistic in the logarithm of the rate from 2.3 to 1.3, and explodes two decades later."""
-    rates = np.array(geometric(1e-6, 10.0, steps))
+    rates = np.array(lr_sequence(1e-6, 10.0, steps))
     z = (np.log(rates) - math.log(middle)) / 0.8
     losses = 2.3 - 1 / (1 + np.exp(-z)) + (rates / (middle * 300)) ** 2
     return rates.tolist(), (losses + np.random.default_rng(seed).normal(0, noise, steps)).tolist()
@@ -40,7 +40,7 @@ def curve(middle, noise=0.02, steps=150, seed=0):
 
 @pytest.mark.parametrize("middle", [1e-4, 3e-3, 0.02])
 def test_a_reading_finds_the_points_of_a_known_curve(middle):
-    reading = read(*curve(middle, noise=0.005))
+    reading = suggest_lr(*curve(middle, noise=0.005))
     tenth = 0.8 * math.log(9)  # a logistic passes 10 % and 90 % so far from its middle
     assert reading.suggested_lr == pytest.approx(middle, rel=0.6)
     assert reading.min_lr == pytest.approx(middle * math.exp(-tenth), rel=0.6)
@@ -50,7 +50,7 @@ def test_a_reading_finds_the_points_of_a_known_curve(middle):
 
 
 def test_the_ranges_widen_with_the_noise_and_hold_the_suggestion():
-    calm, wild = read(*curve(0.01, 0.005)), read(*curve(0.01, 0.15))
+    calm, wild = suggest_lr(*curve(0.01, 0.005)), suggest_lr(*curve(0.01, 0.15))
     for name in ("min_lr", "suggested_lr", "max_lr"):
         low, high = calm.ranges[name]
         assert low <= getattr(calm, name) <= high
@@ -61,12 +61,12 @@ def test_the_ranges_widen_with_the_noise_and_hold_the_suggestion():
 def test_no_learning_rate_is_suggested_if_only_noise_changes_the_loss(seed):
     losses = 2.3 + np.random.default_rng(seed).normal(0, 0.05, 150)
     with pytest.raises(NoDescent, match="does not fall at any learning rate from 1e-06 to 10"):
-        read(geometric(1e-6, 10.0, 150), losses.tolist())
+        suggest_lr(lr_sequence(1e-6, 10.0, 150), losses.tolist())
 
 
 def test_a_curve_that_still_falls_at_its_end_is_reported():
     rates, losses = curve(0.5)
-    assert any("max_lr may be higher" in note for note in read(rates[:140], losses[:140]).notes)
+    assert any("max_lr may be higher" in note for note in suggest_lr(rates[:140], losses[:140]).notes)
 
 
 @pytest.mark.parametrize("extra", [(), ("optimizer=adam",), ("micro_batch=8", "optimizer.clip_norm=1.0")])
@@ -76,11 +76,11 @@ def test_training_after_an_lr_range_test_equals_training_without_it_bit_for_bit(
             self.run = run
 
         def on_fit_start(self, view):
-            lr_range_curve(self.run, geometric(1e-5, 5.0, 30))
+            lr_range_curve(self.run, lr_sequence(1e-5, 5.0, 30))
 
         def on_step_end(self, view):
             if view.step == 12:
-                assert len(lr_range_curve(self.run, geometric(1e-5, 5.0, 30))[1]) > 10
+                assert len(lr_range_curve(self.run, lr_sequence(1e-5, 5.0, 30))[1]) > 10
 
     def final_state(*observers):
         run = run_of(*STATEFUL, *extra)  # seeds the generators
@@ -97,7 +97,7 @@ def test_training_after_an_lr_range_test_equals_training_without_it_bit_for_bit(
 def test_an_lr_range_test_keeps_the_ratios_between_parameter_groups():
     run, seen = run_of(*SMALL, "optimizer.layer_decay=0.5"), []
     run.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append([g["lr"] for g in optimizer.param_groups]))
-    rates, _ = lr_range_curve(run, geometric(1e-4, 1e-1, 20))
+    rates, _ = lr_range_curve(run, lr_sequence(1e-4, 1e-1, 20))
     ratios = [group["ratio"] for group in run.optimizer.param_groups]
     assert len(set(ratios)) == 3
     assert seen == [[rate * ratio for ratio in ratios] for rate in rates]
@@ -105,7 +105,7 @@ def test_an_lr_range_test_keeps_the_ratios_between_parameter_groups():
 
 def test_the_losses_are_those_of_a_loop_written_by_hand():
     run = run_of(*SMALL, "precision=float32", "optimizer=sgd", "optimizer.weight_decay=0")
-    rates, losses = lr_range_curve(run, geometric(1e-3, 1.0, 12))
+    rates, losses = lr_range_curve(run, lr_sequence(1e-3, 1.0, 12))
     model, expected = copy.deepcopy(run.model), []
     batches = [b for epoch in (0, 1) for b in run.train.batches(epoch)]
     for rate, (x, y) in zip(rates, batches, strict=False):

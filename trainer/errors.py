@@ -80,5 +80,14 @@ def most_similar(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | 
     return matches[0] if matches else None
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has no message.
+
+    >>> first_line(RuntimeError("size mismatch\\n  in layer 3")), first_line(EOFError())
+    ('size mismatch', 'EOFError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _initials(name: str) -> str:
     return "".join(word[0] for word in name.split("_") if word)

@@ -145,7 +145,3 @@ def rounded(value: float) -> float:
     0.123
     """
     return float(f"{value:.3g}")
-
-
-# Names that the engine still imports.
-geometric, read = lr_sequence, suggest_lr

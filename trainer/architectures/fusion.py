@@ -11,7 +11,7 @@ from torch.fx.proxy import TraceError
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from trainer.architectures.layers import GlobalAveragePool, replace_module
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, first_line
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # Errors in a forward pass that torch.fx cannot record, because it depends on the values of its input (TraceError), or needs a
@@ -82,6 +82,6 @@ def _trace(model: nn.Module) -> fx.Graph:
         return tracer.trace(model)
     except UNTRACEABLE as error:
         layer = f"layer {tracer.untraceable}" if tracer.untraceable else "the forward method"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         text = f"is not possible: torch.fx cannot trace {layer} of {type(model).__name__}: {reason}"
         raise ConfigError(Problem("job.fuse", True, text, "job.fuse=false")) from error

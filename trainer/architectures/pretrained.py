@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +11,12 @@ from torch import Tensor, nn
 
 from trainer.architectures.layers import ACTIVATIONS, find_head, forward_once, replace_module
 from trainer.architectures.options import IMAGENET, Normalization
-from trainer.errors import ConfigError, Problem, nearest
+from trainer.errors import ConfigError, Problem, first_line, nearest
+from trainer.weight_files import read_weight_file, weights_must_fit
 
 if TYPE_CHECKING:
     from trainer.activations import Activation
     from trainer.architectures.options import PublishedArchitecture, Shape, Timm, Torchvision
-
-# What torch.load and load_state_dict raise for a damaged file, a file of another format, and other weights.
-UNUSABLE_WEIGHTS = (
-    OSError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError
-)  # fmt: skip
 
 
 def torchvision_model(option: Torchvision, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
@@ -58,9 +51,7 @@ def timm_model(option: Timm, shape: Shape, num_classes: int, activation: Activat
         raise ConfigError(Problem("architecture.weights", option.weights, text))
     model = _create_timm_model(timm, option, shape)
     if file is not None:
-        from safetensors import SafetensorError  # a dependency of timm
-
-        with _weights_must_fit(option, SafetensorError):
+        with weights_must_fit("architecture.weights", str(file), option.name):
             timm.models.load_checkpoint(model, str(file), weights_only=True)
     model.reset_classifier(num_classes)
     return _adapt(model, option, shape, activation)
@@ -96,7 +87,7 @@ def _create_timm_model(timm: Any, option: Timm, shape: Shape) -> Any:
         except TypeError:  # most convolutional networks accept images of any size and have no such argument
             return timm.create_model(option.name, pretrained=pretrained)
     except (OSError, RuntimeError, AssertionError) as error:
-        problem = Problem("architecture.name", option.name, f"cannot be created: {_reason(error)}")
+        problem = Problem("architecture.name", option.name, f"cannot be created: {first_line(error)}")
         raise ConfigError(problem) from None
 
 
@@ -105,12 +96,12 @@ def _torchvision_weights(option: Torchvision) -> dict[str, Tensor]:
     assert option.weights is not None
     path = Path(option.weights).expanduser()
     if path.is_file():
-        with _weights_must_fit(option):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_weight_file(path, "architecture.weights")
+        with weights_must_fit("architecture.weights", str(path), option.name):
             # The network that receives the weights is not needed here; but creating one draws random numbers, and without
             # them a seed would no longer give the results of earlier releases.
             torchvision.models.get_model(option.name, weights=None).load_state_dict(state)
-            return state
+        return state
     published = torchvision.models.get_model_weights(option.name)
     names = [*published.__members__, "DEFAULT"]
     if option.weights not in names:
@@ -124,16 +115,6 @@ def _torchvision_weights(option: Torchvision) -> dict[str, Tensor]:
         raise ConfigError(Problem("architecture.weights", option.weights, text, "give a local file")) from None
 
 
-@contextmanager
-def _weights_must_fit(option: PublishedArchitecture, *others: type[Exception]) -> Iterator[None]:
-    """Turn ``UNUSABLE_WEIGHTS`` and ``others``, raised while a local file is read and loaded, into a ConfigError."""
-    try:
-        yield
-    except (*UNUSABLE_WEIGHTS, *others) as error:
-        text = f"does not fit {option.name}: {_reason(error)}"
-        raise ConfigError(Problem("architecture.weights", option.weights, text)) from None
-
-
 def _adapt(model: nn.Module, option: PublishedArchitecture, shape: Shape, activation: Activation) -> nn.Module:
     """Adapt the stem to the channels of the images and, if requested, replace the activations; check that images fit."""
     if shape[0] != 3:
@@ -145,7 +126,7 @@ def _adapt(model: nn.Module, option: PublishedArchitecture, shape: Shape, activa
     try:
         forward_once(model, shape)
     except (RuntimeError, ValueError, AssertionError) as error:
-        text = f"does not accept images of {shape[1]} x {shape[2]}: {_reason(error)}"
+        text = f"does not accept images of {shape[1]} x {shape[2]}: {first_line(error)}"
         hint = "larger images, or architecture=cnn"
         raise ConfigError(Problem("architecture.name", option.name, text, hint)) from None
     return model
@@ -178,7 +159,3 @@ def _replace_stem(model: nn.Module, channels: int, pretrained: bool) -> None:
             if stem.bias is not None and new.bias is not None:
                 new.bias.copy_(stem.bias)
     replace_module(model, name, new)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

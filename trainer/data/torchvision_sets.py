@@ -13,7 +13,7 @@ from torchvision import datasets
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.data.options import TorchvisionFiles, TorchvisionSet
 from trainer.data.splits import RawSplits
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, first_line
 
 WITH_SPLIT = ("SVHN", "STL10")  # take split="train" instead of train=True, and hold (N, C, H, W)
 FILE_SPLITS = {  # what torchvision calls the training, validation and test split
@@ -74,6 +74,6 @@ def config_errors(name: str, root: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         hint = "put torchvision's files there, or data.download=true if there is a network"
         raise ConfigError(Problem("data.root", str(root), f"does not contain {name}: {reason}", hint)) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -17,10 +15,9 @@ from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
 from trainer.run_dir import find_checkpoint
+from trainer.weight_files import read_weight_file
 
 FORMAT = 1
-# What torch.load raises, depending on where a file is truncated or what else it is.
-UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, LookupError)
 
 
 def contents(run: RunView) -> dict[str, Any]:
@@ -65,19 +62,11 @@ def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint"
     Raises:
         ConfigError: The file is truncated, is not a checkpoint, or has another format; ``key`` names the path in the config.
     """
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except UNREADABLE as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        reason = f"cannot be read: {lines[0]}" if zipfile.is_zipfile(path) else "is cut short or damaged"
-        raise ConfigError(Problem(key, str(path), reason, "other files: " + _others(path))) from None
+    others = ", ".join(sorted(p.name for p in path.parent.glob("*.pt") if p != path)) or "none"
+    content = read_weight_file(path, key, device, hint=f"other files: {others}")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ConfigError(Problem(key, str(path), "is not a checkpoint of this program, or one of a later version"))
     return content
-
-
-def _others(path: Path) -> str:
-    return ", ".join(sorted(p.name for p in path.parent.glob("*.pt") if p != path)) or "none"
 
 
 def load_network(path: str, prefer: str, key: str) -> dict[str, Any]:

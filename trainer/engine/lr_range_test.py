@@ -10,15 +10,14 @@ from statistics import median
 
 from torch import Tensor
 
-from trainer.analysis.lr_range import NoDescent, geometric, read, rounded
+from trainer.analysis.lr_range import NoDescent, lr_sequence, rounded, suggest_lr
 from trainer.engine.distributed import broadcast, world_size
 from trainer.engine.run import Run
 from trainer.engine.step import train_step
 from trainer.optimizers.param_groups import set_lr
 
-DIVERGED = (
-    4.0  # the test ends when the loss exceeds this multiple of the first loss, or of chance level if that is higher
-)
+# The test ends when the loss exceeds this multiple of the first loss, or of chance level if that is higher.
+DIVERGED = 4.0
 GENTLE = 0.1  # fraction of the maximum learning rate that does not destroy what the layers have learned
 
 
@@ -57,9 +56,8 @@ def lr_range_curve(run: Run, lrs: list[float]) -> tuple[list[float], list[float]
         The learning rates of the steps, and the loss of the batch of each step before its update.
     """
     losses: list[float] = []
-    chance = math.log(
-        len(run.info.classes)
-    )  # a trained network's first loss is so low that noise is four times as much
+    # A trained network's first loss can be so low that noise alone exceeds a multiple of it.
+    chance_loss = math.log(len(run.info.classes))
     with restored(run), contextlib.closing(endless_batches(run)) as batches:
         run.train_mode()
         for lr, (x, y) in zip(lrs, batches, strict=False):
@@ -71,13 +69,13 @@ def lr_range_curve(run: Run, lrs: list[float]) -> tuple[list[float], list[float]
             if not math.isfinite(loss):
                 break
             losses.append(loss)
-            if len(losses) > 10 and median(losses[-3:]) > DIVERGED * max(median(losses[:5]), chance):
+            if len(losses) > 10 and median(losses[-3:]) > DIVERGED * max(median(losses[:5]), chance_loss):
                 break
     return lrs[: len(losses)], losses
 
 
 def maybe_run_lr_range_test(run: Run, steps: int = 100) -> None:
-    """Run the LR range test of the current phase if the phase leaves its learning rate to one that has not been run.
+    """Run an LR range test if the current phase takes its learning rate from one and it has not been run yet.
 
     The phase gets a tenth of the test's maximum learning rate, as fastai takes a tenth of the learning rate at the
     lowest loss: the maximum itself would destroy what the layers have learned. If no learning rate lowers the loss by
@@ -86,10 +84,11 @@ def maybe_run_lr_range_test(run: Run, steps: int = 100) -> None:
     phase = run.phase
     if phase.lr != "auto" or phase.name in run.suggested_lrs:
         return
-    lrs, losses = lr_range_curve(run, geometric(1e-6, 10.0, steps))
+    lrs, losses = lr_range_curve(run, lr_sequence(1e-6, 10.0, steps))
     try:
-        reading = read(lrs, losses)
-        lr, reason = GENTLE * reading.max_lr, f"a tenth of the LR range test's maximum ({reading.confidence('max_lr')})"
+        suggestion = suggest_lr(lrs, losses)
+        confidence = suggestion.confidence("max_lr")
+        lr, reason = GENTLE * suggestion.max_lr, f"a tenth of the LR range test's max_lr ({confidence} confidence)"
     except NoDescent as error:
         lr, reason = GENTLE * run.optimizer_option.lr, f"a tenth of optimizer.lr, because {error}"
     run.suggested_lrs[phase.name] = rounded(lr)

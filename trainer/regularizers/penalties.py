@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from trainer.errors import ConfigError, Problem
 from trainer.regularizers import options
 from trainer.regularizers.functional import weight_penalty
+from trainer.weight_files import read_weight_file
 
 REFERENCE = "reference_"  # prefix of the buffers with reference weights; the number of the parameter follows
-# What torch.load raises, depending on where a file is truncated or what else it is.
-UNREADABLE = (
-    OSError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)  # fmt: skip
 
 
 def l1(option: options.L1, model: nn.Module, outputs: Tensor) -> Tensor:
@@ -57,11 +50,7 @@ def add_reference(option: options.SoftSharing, model: nn.Module) -> nn.Module:
 
 def _read_weights(path: str) -> dict[str, Tensor]:
     """Return the weights in a state dict or in a checkpoint of a run (``last.pt`` or ``best.pt``)."""
-    try:
-        content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(Problem("regularizer.soft_sharing.reference", path, f"cannot be read: {reason}")) from None
+    content = read_weight_file(Path(path).expanduser(), "regularizer.soft_sharing.reference")
     for key in ("state", "model"):
         content = content.get(key, content) if isinstance(content, dict) else {}
     weights = content if isinstance(content, dict) else {}
