@@ -16,6 +16,7 @@ from trainer.architectures import (
     Airbench,
     CIFAR10Full,
     DenseNet,
+    ExternalArchitecture,
     ResNet,
     ResNet18CIFAR,
     Timm,
@@ -340,6 +341,18 @@ def test_a_damaged_safetensors_file_is_an_error_at_its_key(tmp_path):
 def test_a_model_of_timm_may_be_named_with_the_tag_of_its_weights():
     pytest.importorskip("timm")
     assert Timm(name="resnet10t.c3_in1k").build((3, 32, 32), 5, RELU)(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+
+
+def test_a_third_party_network_gets_the_arguments_it_accepts():
+    def linear(in_channels, num_classes, bias):
+        return nn.Conv2d(in_channels, num_classes, 1, bias=bias)
+
+    option = ExternalArchitecture(target=linear, arguments={"bias": False})
+    model = option.build((3, 8, 8), 10, RELU)
+    assert (model.in_channels, model.out_channels, model.bias) == (3, 10, None)
+    assert ExternalArchitecture(target=nn.Flatten, arguments={}).build((3, 8, 8), 10, RELU).start_dim == 1
+    assert not option.pretrained
+    assert option.normalization() is None
 
 
 @pytest.mark.parametrize(

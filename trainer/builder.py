@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from trainer.architectures import Architecture, ExternalArchitecture
 from trainer.architectures.layers import find_head, forward_once, weight_layers
 from trainer.augmentation.batched import BatchedPipeline, unsupported
 from trainer.augmentation.per_image import PerImagePipeline
@@ -105,7 +105,7 @@ def load_splits(config: Config) -> Splits:
     """The data, normalized as the pretrained weights need it if ``data.normalize=pretrained``."""
     data = config.data
     if data.normalize == "pretrained":
-        normalization = getattr(config.architecture, "normalization", lambda: None)()
+        normalization = architecture_option(config).normalization()
         if isinstance(config.initialization, Pretrained):
             info = checkpoint.load_network(config.initialization.path, "best", "initialization.path")["info"]
             normalization = (tuple(info["mean"]), tuple(info["std"]))
@@ -120,8 +120,8 @@ def load_splits(config: Config) -> Splits:
 
 def build_model(config: Config, splits: Splits, train: Loader, precision: Precision) -> nn.Module:
     """The model with initialized weights."""
-    option = config.architecture
-    model = build_architecture(option, splits.shape, splits.classes, config.activation)
+    option = architecture_option(config)
+    model = option.build(splits.shape, len(splits.classes), config.activation)
     prior = splits.prior
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
     initialization = config.initialization
@@ -129,9 +129,7 @@ def build_model(config: Config, splits: Splits, train: Loader, precision: Precis
         Initialization().apply(model, config.activation, prior=prior, head_only=True)
         load_pretrained_weights(model, initialization)
         return model
-    initialization.apply(
-        model, config.activation, prior=prior, batch=batch, head_only=getattr(option, "pretrained", False)
-    )
+    initialization.apply(model, config.activation, prior=prior, batch=batch, head_only=option.pretrained)
     return model
 
 
@@ -153,22 +151,19 @@ def load_pretrained_weights(model: nn.Module, option: Pretrained) -> None:
     model.load_state_dict(weights, strict=False)
 
 
-def build_architecture(
-    option: Any, shape: tuple[int, int, int], classes: tuple[str, ...], activation: Any
-) -> nn.Module:
-    """The model with its first weights; an external class gets those of num_classes, in_channels and shape that it accepts."""
-    num_classes = len(classes)
-    if not isinstance(option, External):
-        return option.build(shape, num_classes, activation)
-    arguments = {"num_classes": num_classes, "in_channels": shape[0], "shape": shape}
-    return option.target(**{k: v for k, v in arguments.items() if option.accepts(k)} | option.arguments)
-
-
 def to_device(model: nn.Module, precision: Precision) -> nn.Module:
     """The model on its device and in its memory format."""
     if precision.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return model.to(precision.device)
+
+
+def architecture_option(config: Config) -> Architecture:
+    """The architecture option; an external class is wrapped in one."""
+    option = config.architecture
+    if isinstance(option, External):
+        return ExternalArchitecture(target=option.target, arguments=option.arguments)
+    return option
 
 
 def optimizer_option(config: Config) -> Optimizer:
@@ -228,12 +223,10 @@ def compute(config: Config) -> Precision:
 
 def network(config: Config, info: Info) -> nn.Module:
     """The model of a checkpoint, before its weights are loaded."""
-    option = config.architecture
-    if getattr(option, "weights", None) is not None:
-        option = dataclasses.replace(option, weights=None)  # they come from the checkpoint
+    option = architecture_option(config).without_weights()  # they come from the checkpoint
     # A reference that regularizers compare with during training is not needed, and may no longer exist.
     regularizers = {name: regularizer.for_inference() for name, regularizer in config.regularizer.items()}
-    return Chain(regularizers).model(build_architecture(option, info.shape, info.classes, config.activation))
+    return Chain(regularizers).model(option.build(info.shape, len(info.classes), config.activation))
 
 
 def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Module, precision: Precision) -> Loader:

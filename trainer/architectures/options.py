@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -31,6 +34,10 @@ class Architecture:
     def normalization(self) -> Normalization | None:
         """Return the normalization of the images that the pretrained weights were trained with, or None."""
         return None
+
+    def without_weights(self) -> Architecture:
+        """Return the option of the same network without published weights."""
+        return self
 
     def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
         """Return the network for images of ``shape``, with torch's own initialization."""
@@ -192,6 +199,9 @@ class PublishedArchitecture(Architecture):
     def pretrained(self) -> bool:
         return self.weights is not None
 
+    def without_weights(self) -> PublishedArchitecture:
+        return dataclasses.replace(self, weights=None)
+
 
 @option
 class Timm(PublishedArchitecture):
@@ -227,3 +237,22 @@ class Torchvision(PublishedArchitecture):
 
     def normalization(self) -> Normalization | None:
         return IMAGENET if self.pretrained else None
+
+
+@option
+class ExternalArchitecture(Architecture):
+    """A third-party network, with the arguments given in the config.
+
+    ``num_classes``, ``in_channels`` and ``shape`` are passed too if ``target`` accepts arguments of these names.
+    """
+
+    # All parameters are keywords, which pyright does not see through ``option``.
+    target: Callable[..., nn.Module]  # pyright: ignore[reportGeneralTypeIssues]
+    arguments: dict[str, Any]  # pyright: ignore[reportGeneralTypeIssues]
+
+    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
+        available = {"num_classes": num_classes, "in_channels": shape[0], "shape": shape}
+        parameters = inspect.signature(self.target).parameters.values()
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        accepted = available.keys() if takes_any else {p.name for p in parameters}
+        return self.target(**{k: v for k, v in available.items() if k in accepted} | self.arguments)

@@ -20,11 +20,6 @@ class External:
     def __init__(self, target: Any, arguments: dict[str, Any]) -> None:
         self.target, self.arguments = target, arguments
 
-    def accepts(self, name: str) -> bool:
-        """Return whether the class takes an argument of that name."""
-        parameters = inspect.signature(self.target).parameters.values()
-        return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
-
 
 def instantiate(node: dict[str, Any], key: str, where: str) -> tuple[Any, list[Problem]]:
     """Return the option that a node of the config describes, or None and all errors of the node.
