@@ -45,7 +45,7 @@ def main() -> None:
     for _ in range(options.rounds):
         with_observers, without = (train(overrides, options.epochs, observed) for observed in (True, False))
         ratios.append(with_observers["seconds"] / without["seconds"])
-        fractions.append(with_observers["watching_share"])
+        fractions.append(with_observers["observer_fraction"])
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
     print(f"seconds with / without observers: {median(ratios):.3f} ({spread}), {options.rounds} rounds")
     spread = f"{100 * min(fractions):.2f} to {100 * max(fractions):.2f}"

@@ -124,9 +124,9 @@ ALL_AT_ONCE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mistakes", ALL_AT_ONCE)
-def test_all_errors_are_reported_together_and_what_is_right_is_not_reported(mistakes, train):
-    arguments, told, not_told = ALL_AT_ONCE[mistakes]
+@pytest.mark.parametrize("case", ALL_AT_ONCE)
+def test_all_errors_are_reported_together_and_what_is_right_is_not_reported(case, train):
+    arguments, told, not_told = ALL_AT_ONCE[case]
     code, _, err = train(*arguments)
     assert code == 2
     assert all(words in err for words in told), err
@@ -140,11 +140,11 @@ def test_a_required_key_that_is_given_is_not_reported_next_to_another_error(trai
     assert "data.root" not in err
 
 
-@pytest.mark.parametrize("mistake", ERRORS)
-def test_an_error_names_the_key_the_value_and_what_is_allowed(mistake, train, tmp_path):
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_names_the_key_the_value_and_what_is_allowed(case, train, tmp_path):
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
-    arguments, words = ERRORS[mistake]
+    arguments, words = ERRORS[case]
     code, out, err = train(*arguments)
     assert code == 2
     assert out == ""
@@ -202,8 +202,8 @@ DATA_ERRORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", DATA_ERRORS)
-def test_what_does_not_fit_the_data_is_reported_before_training(mistake, train, tmp_path):
+@pytest.mark.parametrize("case", DATA_ERRORS)
+def test_what_does_not_fit_the_data_is_reported_before_training(case, train, tmp_path):
     (tmp_path / "empty").mkdir()
     write_images(tmp_path / "one", ["a"])
     write_images(tmp_path / "hollow", ["a"])
@@ -211,7 +211,7 @@ def test_what_does_not_fit_the_data_is_reported_before_training(mistake, train, 
     write_images(tmp_path / "broken", ["a", "b"])
     (tmp_path / "broken/b/2.png").write_bytes(b"\x89PNG half an image")
     before = sorted(tmp_path.iterdir())
-    arguments, words = DATA_ERRORS[mistake]
+    arguments, words = DATA_ERRORS[case]
     small = [o for o in SMALL if not (o.startswith("data.") and "data=" in " ".join(arguments)) or o == "data=fake"]
     if any(a.startswith("data=") for a in arguments):
         small = [o for o in small if not o.startswith("data=")]
@@ -368,7 +368,7 @@ def test_plan_trains_nothing_and_reports_steps_parameters_and_schedule(train, tm
     code, out, _ = train("job=plan", *STATEFUL, "output=plan")
     assert code == 0
     found = result_of("plan")
-    assert found["steps"] == 3 * -(-found["pictures"]["train"] // 16)
+    assert found["steps"] == 3 * -(-found["images"]["train"] // 16)
     assert f"{found['parameters']:,} parameters" in out
     assert not (tmp_path / "plan/checkpoints").exists()
     for name in ("schedule.png", "batch.png"):

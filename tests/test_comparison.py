@@ -20,6 +20,7 @@ from trainer.analysis.comparison import (
     varied_keys,
 )
 from trainer.analysis.intervals import difference
+from trainer.config.options import OptionFiles
 from trainer.errors import ConfigError
 from trainer.jobs.compare import group_rows
 from trainer.run_dir import find_run_dir, read_config, read_jsonl, read_result, write_json
@@ -84,6 +85,21 @@ def test_a_run_without_a_score_is_counted_but_not_averaged():
     assert math.isinf(groups[0].interval().half)
 
 
+def test_a_run_is_labeled_by_the_names_of_its_options_as_typed():
+    files = OptionFiles()
+    assert all(
+        files.option_name("optimizer", files.keys("optimizer", [name])) == name for name in files.groups["optimizer"]
+    )
+    resnet = files.keys("architecture", ["resnet56"])
+    assert files.option_name("architecture", resnet) == "resnet56"
+    assert files.option_name("architecture", resnet | {"norm": "group"}) == "resnet56"
+    assert files.option_name("optimizer", {"_target_": "torch.optim.RAdam", "lr": 0.1}) == "RAdam"
+    tree = {"activation": files.keys("activation", ["tanh"]), "regularizer": {"mixup": {"_target_": "x.Mixup"}}}
+    settings = flat_settings(tree, files.option_name)
+    assert settings["activation"] == "tanh"
+    assert settings["regularizer.mixup"] == "on"
+
+
 def test_the_job_compares_a_sweep_and_single_run_directories(train, tmp_path):
     assert train("-m", *SMALL, "optimizer.lr=0.05,0.0001", "seed=0,1,2", "output=sweep")[0] == 0
     code, out, err = train("job=compare", "runs=sweep", "output=comparison")
@@ -139,7 +155,7 @@ def test_the_report_is_written_again_from_the_files_alone_with_its_plots_embedde
     assert "moved/report.md" in out
     assert Path("moved/report.md").read_text() == first
     names = re.findall(r"\]\(report/(\w+)\.png\)", first)
-    assert names == ["curves", "steps", "distributions", "filters", "batch", "confusion", "mistakes"]
+    assert names == ["curves", "steps", "distributions", "filters", "batch", "confusion", "misclassified"]
     assert all(cv2.imread(f"moved/report/{name}.png").std() > 5 for name in names)
     page = Path("moved/report.html").read_text()
     assert page.count("data:image/png;base64,") == len(names)
@@ -148,7 +164,7 @@ def test_the_report_is_written_again_from_the_files_alone_with_its_plots_embedde
 
 def test_the_report_of_a_killed_run_is_written_from_the_files_it_left(train, tmp_path):
     assert train("data=digits", "architecture.widths=[4]", "epochs=2", "output=run")[0] == 0
-    for name in ("result.json", "findings.json", "predictions.json", "report.md", "facts.json"):
+    for name in ("result.json", "findings.json", "predictions.json", "report.md", "dataset_info.json"):
         Path("run", name).unlink()
     history = Path("run/history.jsonl")
     history.write_text(history.read_text()[:-40])  # it was writing the second epoch
@@ -174,11 +190,13 @@ def test_a_report_without_a_run_is_an_error_with_a_hint(words, parts, train, tmp
 
 def test_results_of_earlier_releases_are_read_with_todays_names(train, tmp_path):
     old = {"status": "finished", "stop_reason": "tested", "range_test": {"floor": 0.01, "fixed": 0.05, "peak": 0.2}}
+    old["reliability"] = [{"pictures": 3}]
     for name, factor in (("a", 1.0), ("b", 2.0)):
         scaled = {k: v * factor for k, v in old["range_test"].items()}
         write_json(tmp_path / name / "result.json", old | {"range_test": scaled})
         (tmp_path / name / "config.yaml").write_text(f"seed: 0\nepochs: {factor}\n")
     assert read_result(tmp_path / "a")["range_test"] == {"min_lr": 0.01, "suggested_lr": 0.05, "max_lr": 0.2}
+    assert read_result(tmp_path / "a")["reliability"] == [{"images": 3}]
     assert read_result(tmp_path) == {}
     code, out, err = train("job=compare", "runs=[a,b]", "job.score=range_test.suggested_lr", "output=comparison")
     assert code == 0, err

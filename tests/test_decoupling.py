@@ -26,7 +26,7 @@ DEFAULT = (
 # A run with findings about curves, and two snapshots of the layers: the first step and the end.
 SMALL = ("data=digits", "data.limit=300", "architecture.widths=[4]", "epochs=4", "optimizer.lr=0.001", "schedule=constant",
          "regularizer=[]", "device=cpu", "precision=float32")  # fmt: skip
-WALL_TIMES = ("seconds", "images_per_second", "watching_seconds", "watching_share")
+WALL_TIMES = ("seconds", "images_per_second", "observer_seconds", "observer_fraction")
 
 
 def run_of(*overrides: str) -> Any:
@@ -52,7 +52,7 @@ def test_the_result_and_what_is_printed_do_not_depend_on_the_order_of_the_observ
         assert result == expected, order
         for finding in expected["findings"]:
             assert f"{finding['name']}: {finding['evidence']}" in out, order
-        for name in ("findings.json", "facts.json", "predictions.json"):
+        for name in ("findings.json", "dataset_info.json", "predictions.json"):
             assert Path(f"order_{i}", name).read_text() == Path("default", name).read_text(), order
         assert same(load(f"order_{i}")["state"]["model"], load("default")["state"]["model"])
 

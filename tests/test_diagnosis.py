@@ -160,7 +160,7 @@ def test_findings_are_in_the_result_the_run_directory_and_the_terminal(train, tm
     assert json.loads(Path("run/result.json").read_text())["findings"] == findings
     assert f"still improving: {findings[0]['evidence']}" in out
     assert "Try epochs=10" in out
-    facts = json.loads(Path("run/facts.json").read_text())
+    facts = json.loads(Path("run/dataset_info.json").read_text())
     assert facts["prior_entropy"] == pytest.approx(math.log(10), abs=1e-2)
     assert facts["duplicates"] == {"train/validation": 0, "train/test": 0, "validation/test": 0}
 

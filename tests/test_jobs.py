@@ -74,10 +74,10 @@ def test_evaluate_gives_the_scores_computed_by_hand(train, run):
     ranks = (-p).argsort(1)[:, :3]
     assert scores["top3"] == pytest.approx(np.mean([y in row for y, row in zip(labels, ranks, strict=True)]))
     assert scores["ece"] == pytest.approx(calibration_error(p, labels), abs=1e-4)
-    worst = result_of("e")["mistakes"][0]
+    worst = result_of("e")["misclassified"][0]
     losses = -np.log(p[np.arange(len(p)), labels]) * (p.argmax(1) != labels)
     assert worst["index"] == losses.argmax()
-    for name in ("confusion", "mistakes", "reliability"):
+    for name in ("confusion", "misclassified", "reliability"):
         assert (Path("e") / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -139,8 +139,8 @@ def test_evaluating_a_directory_of_the_same_images_gives_the_same_scores_and_nam
     code, out, err = train("job=evaluate", "checkpoint=run", *own, "output=b")
     assert code == 0, err
     assert result_of("b")["all"] == pytest.approx(result_of("a")["test"], abs=1e-6)
-    if result_of("b")["mistakes"]:
-        assert result_of("b")["mistakes"][0]["file"] in out
+    if result_of("b")["misclassified"]:
+        assert result_of("b")["misclassified"][0]["file"] in out
 
 
 def test_other_classes_of_the_same_number_are_an_error(train, run, tmp_path):
@@ -365,7 +365,7 @@ def test_an_exported_network_gives_the_same_probabilities_with_onnxruntime_alone
     images = load_splits(load_config(list(SMALL[:4]))).test.images
     for count in (1, 7):
         x = images[:count].transpose(0, 3, 1, 2).copy()
-        (answer,) = session.run(None, {"pictures": x})
+        (answer,) = session.run(None, {"images": x})
         write_images(images[:count], np.zeros(count, int), tmp_path / f"own{count}")
         code, table, _ = train("job=predict", "checkpoint=r", f"job.images=own{count}", f"output=p{count}")
         for row in csv.DictReader(io.StringIO(table)):

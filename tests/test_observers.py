@@ -227,9 +227,9 @@ def test_tensorboard_holds_images_texts_and_a_layout(run, sweep):
     folder = next(p.parent for p in sweep.glob("*/config.yaml"))
     events = EventAccumulator(str(folder / "train"), {"images": 0, "tensors": 0})
     events.Reload()
-    assert {"filters", "batch", "schedule", "confusion", "mistakes"} <= set(events.Tags()["images"])
+    assert {"filters", "batch", "schedule", "confusion", "misclassified"} <= set(events.Tags()["images"])
     assert [e.step for e in events.Images("filters")] == [0, *(row["step"] for row in history_of(folder))]
-    for name in ("filters", "batch", "schedule", "confusion", "mistakes"):
+    for name in ("filters", "batch", "schedule", "confusion", "misclassified"):
         image = cv2.imdecode(np.frombuffer(events.Images(name)[-1].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
         assert image.std() > 5, name
     assert {"config/text_summary", "notes/text_summary", "diagnosis/text_summary", "custom_scalars__config__"} <= set(
@@ -251,9 +251,9 @@ def test_the_confusion_matrix_and_the_errors_are_those_of_the_best_weights(train
     predictions, result = json.loads((tmp_path / "run" / "predictions.json").read_text()), result_of(tmp_path / "run")
     confusion = np.array(predictions["confusion"])
     assert np.trace(confusion) / confusion.sum() == pytest.approx(result["validation"]["accuracy"])
-    losses = [m["loss"] for m in predictions["mistakes"]]
+    losses = [m["loss"] for m in predictions["misclassified"]]
     assert losses == sorted(losses, reverse=True)
-    assert all(m["class"] != m["predicted"] for m in predictions["mistakes"])
+    assert all(m["class"] != m["predicted"] for m in predictions["misclassified"])
     assert len(losses) == min(24, confusion.sum() - np.trace(confusion))
 
 
@@ -338,5 +338,5 @@ def test_the_time_that_observers_take_is_reported_at_the_end(train, tmp_path):
     code, out, err = train("--config-dir", str(tmp_path / "mine"), *words)
     assert code == 0, err
     result = result_of(tmp_path / "run")
-    assert 0.5 <= result["watching_seconds"] < 0.6 + result["seconds"]
-    assert f"observers took {result['watching_seconds']:.1f} s, {100 * result['watching_share']:.1f} %" in out
+    assert 0.5 <= result["observer_seconds"] < 0.6 + result["seconds"]
+    assert f"observers took {result['observer_seconds']:.1f} s, {100 * result['observer_fraction']:.1f} %" in out

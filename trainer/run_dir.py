@@ -140,16 +140,23 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-# Keys under "range_test" of a result.json of earlier releases.
-OLD_RANGE_TEST_KEYS = {"floor": "min_lr", "fixed": "suggested_lr", "peak": "max_lr"}
+# Keys of a result.json of earlier releases, at any depth.
+RENAMED_KEYS = {
+    "floor": "min_lr", "fixed": "suggested_lr", "peak": "max_lr", "pictures": "images",
+    "multiply_adds_per_picture": "multiply_adds_per_image", "mistakes": "misclassified", "mistaken_for": "confused_with",
+    "watching_seconds": "observer_seconds", "watching_share": "observer_fraction",
+}  # fmt: skip
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
-    """Return ``result.json`` with today's names of its keys; empty if the run has none."""
-    result = read_json(run_dir / "result.json") or {}
-    if isinstance(result.get("range_test"), dict):
-        result["range_test"] = {OLD_RANGE_TEST_KEYS.get(k, k): v for k, v in result["range_test"].items()}
-    return result
+    """Return ``result.json`` with the current names of its keys; empty if the run has none."""
+    return _with_current_keys(read_json(run_dir / "result.json") or {})
+
+
+def _with_current_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {RENAMED_KEYS.get(key, key): _with_current_keys(item) for key, item in value.items()}
+    return [_with_current_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def environment(device: str) -> dict[str, Any]:

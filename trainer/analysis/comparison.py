@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,31 +42,41 @@ class Group:
         return interval(self.scores, confidence) if self.scores else None
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a config by dotted keys; an option's ``_target_`` becomes its class name.
+OptionName = Callable[[str, dict[str, Any]], str]  # of the option that a group's node in a config describes
+
+
+def class_name(group: str, node: dict[str, Any]) -> str:
+    """Return the name of an option's class."""
+    return str(node["_target_"]).rpartition(".")[2]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "", option_name: OptionName = class_name) -> dict[str, Any]:
+    """Return a config by dotted keys. The option of a group stands under the group's name, an option in a list is ``on``.
 
     >>> flatten({"seed": 0, "optimizer": {"_target_": "trainer.optimizers.Adam", "lr": 0.1}})
     {'seed': 0, 'optimizer': 'Adam', 'optimizer.lr': 0.1}
+    >>> flatten({"regularizer": {"mixup": {"_target_": "trainer.regularizers.Mixup", "alpha": 0.2}}})
+    {'regularizer.mixup': 'on', 'regularizer.mixup.alpha': 0.2}
     """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = prefix + str(key)
         if isinstance(value, dict):
             if "_target_" in value:
-                flat[name] = str(value["_target_"]).rpartition(".")[2]
+                flat[name] = "on" if prefix else option_name(name, value)
             flat |= flatten({k: v for k, v in value.items() if k != "_target_"}, name + ".")
         else:
             flat[name] = tuple(value) if isinstance(value, list) else value
     return flat
 
 
-def flat_settings(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide a run's result, by dotted key.
+def flat_settings(tree: dict[str, Any], option_name: OptionName = class_name) -> dict[str, Any]:
+    """Return the settings that decide a run's result, by dotted key; ``option_name`` names the option of a group.
 
     >>> flat_settings({"seed": 0, "output": "x", "observer": {"console": {"every": 1}}})
     {'seed': 0}
     """
-    return flatten({key: value for key, value in tree.items() if key not in NOT_SETTINGS})
+    return flatten({k: v for k, v in tree.items() if k not in NOT_SETTINGS}, option_name=option_name)
 
 
 def varied_keys(runs: Sequence[Outcome]) -> list[str]:

@@ -33,6 +33,10 @@ class Misclassified:
             "loss": self.loss,
         }
 
+    def caption(self, classes: Sequence[str]) -> str:
+        """The true class and, on a second line, the predicted one with its probability."""
+        return f"true {classes[self.label]}\npredicted {classes[self.predicted]} ({100 * self.probability:.0f} %)"
+
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     """Counts (K, K) of logits (N, K) and labels (N,): true classes down, predicted ones across.

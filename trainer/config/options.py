@@ -67,6 +67,18 @@ class OptionFiles:
                     keys[key] = keys[key] | value if both_tables else value
         return keys
 
+    def option_name(self, group: str, node: dict[str, Any]) -> str:
+        """Return the name of the option file a node of a config comes from; the name of its class if there is none.
+
+        Of several files with the same class, the one that shares the most values with the node.
+        """
+        shared: dict[str, int] = {}
+        for name in self.groups.get(group, {}):
+            keys = self.keys(group, [name])
+            if keys.get("_target_") == node["_target_"]:
+                shared[name] = sum(node.get(key) == value for key, value in keys.items())
+        return max(shared, key=shared.__getitem__) if shared else str(node["_target_"]).rpartition(".")[2]
+
 
 def option_files(config_dirs: Sequence[Path | str]) -> OptionFiles:
     """Return the option files; the directories are importable from now on, so that their classes can be named."""

@@ -26,8 +26,8 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
 
     Returns:
         ``stop_reason`` (``finished``, ``interrupted``, or a regularizer's reason), ``seconds`` (of training since the
-        beginning of the run, without evaluation), ``images_per_second``, ``watching_seconds`` (time that the observers
-        took in this process, checkpoints included) and ``watching_share``, its ratio to the time of training.
+        beginning of the run, without evaluation), ``images_per_second``, ``observer_seconds`` (time that the observers
+        took in this process, checkpoints included) and ``observer_fraction``, its ratio to the time of training.
     """
     view, observer, observing = RunView(run), ObserverGroup(observers), Stopwatch()
     seconds_before, seconds, images = sum(run.history.column("seconds")), 0.0, 0
@@ -57,8 +57,8 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
         "stop_reason": "interrupted" if run.interrupted else run.stop_reason() or "finished",
         "seconds": seconds_before + seconds,
         "images_per_second": images / seconds if seconds else 0.0,
-        "watching_seconds": observing.seconds,
-        "watching_share": observing.seconds / seconds if seconds else 0.0,
+        "observer_seconds": observing.seconds,
+        "observer_fraction": observing.seconds / seconds if seconds else 0.0,
     }
 
 

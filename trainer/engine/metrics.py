@@ -26,12 +26,20 @@ def top_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
 
 
 def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, list[dict[str, float]]]:
-    """Expected calibration error Σ n/N·|accuracy − confidence| over ``bins`` equal intervals of the confidence, that is,
-    the largest probability (Guo et al. 2017, arXiv:1706.04599); and the intervals that are not empty. 0 = calibrated.
+    """Return the expected calibration error (Guo et al. 2017, arXiv:1706.04599) and the bins it is the sum over.
 
-    >>> error, intervals = calibration(torch.tensor([[9.0, -9.0], [9.0, -9.0]]), torch.tensor([0, 1]))
-    >>> round(error, 3), intervals[0]["pictures"], intervals[0]["accuracy"]
-    (0.5, 2, 0.5)
+    The error is Σ n/N·|accuracy − confidence| over ``bins`` intervals of equal width of the confidence, the largest
+    predicted probability; 0 = calibrated. Of each interval (``low``, ``high``] that is not empty, the mean ``confidence``,
+    the ``accuracy`` and the number of ``images`` are returned.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        bins: Number of intervals of [0, 1].
+
+    >>> error, intervals = calibration(torch.tensor([[9.0, -9.0], [9.0, -9.0]]), torch.tensor([0, 1]), bins=10)
+    >>> round(error, 3), intervals[0]["low"], intervals[0]["images"], intervals[0]["accuracy"]
+    (0.5, 0.9, 2, 0.5)
     """
     confidence, predicted = logits.double().softmax(1).max(1)
     correct = (predicted == labels).double()
@@ -42,7 +50,13 @@ def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, 
     )
     error = float((counts * (accuracy - mean_confidence).abs()).sum() / len(labels))
     rows = [
-        {"confidence": float(mean_confidence[i]), "accuracy": float(accuracy[i]), "pictures": int(counts[i])}
+        {
+            "low": i / bins,
+            "high": (i + 1) / bins,
+            "confidence": float(mean_confidence[i]),
+            "accuracy": float(accuracy[i]),
+            "images": int(counts[i]),
+        }
         for i in range(bins)
         if counts[i]
     ]

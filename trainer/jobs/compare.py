@@ -23,6 +23,8 @@ from trainer.analysis.comparison import (
     group_runs,
     significant,
 )
+from trainer.config import renamed
+from trainer.config.options import OptionFiles
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.history import better_is
@@ -42,7 +44,7 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     """See ``trainer.jobs.Compare``."""
     paths = find_runs(config.runs)
     check_available(run_dir)
-    metric, runs = read_outcomes(option, paths)
+    metric, runs = read_outcomes(option, paths, OptionFiles(config.config_dirs))
     groups = group_runs(runs)
     effects_of_keys = effects(groups, option.confidence)
     write_text(run_dir / "compare.md", page(metric, groups, effects_of_keys, option.confidence, len(runs)))
@@ -53,7 +55,7 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     return 0
 
 
-def read_outcomes(option: Compare, paths: list[Path]) -> tuple[str, list[Outcome]]:
+def read_outcomes(option: Compare, paths: list[Path], files: OptionFiles) -> tuple[str, list[Outcome]]:
     """Return the metric that ``job.score`` selects, and the runs with it."""
     results = {path: read_result(path) for path in paths}
     metric = option.score
@@ -66,7 +68,7 @@ def read_outcomes(option: Compare, paths: list[Path]) -> tuple[str, list[Outcome
         raise ConfigError(Problem("job.score", metric, "is not a score of any of the runs", hint))
     runs = []
     for path, result in results.items():
-        settings = flat_settings(read_config(path, "runs"))
+        settings = flat_settings(renamed.tree(read_config(path, "runs")), files.option_name)
         runs.append(Outcome(path.name, settings, score(result, metric), read_jsonl(path / "history.jsonl")))
     return metric, runs
 
@@ -120,8 +122,8 @@ def score(result: dict[str, Any], metric: str) -> float | None:
 def label(group: Group) -> str:
     """Return a group's settings as text.
 
-    >>> label(Group({"optimizer": "SGD", "optimizer.lr": 0.1}))
-    'optimizer=SGD optimizer.lr=0.1'
+    >>> label(Group({"optimizer": "sgd", "optimizer.lr": 0.1}))
+    'optimizer=sgd optimizer.lr=0.1'
     """
     return " ".join(f"{k}={format_value(v)}" for k, v in group.settings.items()) or "the same config"
 

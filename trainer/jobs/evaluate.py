@@ -56,12 +56,12 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
         "classes": scores_per_class(classes, confusion),
         "confusion": confusion.tolist(),
         "reliability": bins,
-        "mistakes": errors_with_files(errors, splits, names, classes),
+        "misclassified": errors_with_files(errors, splits, names, classes),
     }
     save_figure(confusion_figure(confusion, list(classes)), run_dir / "confusion.png")
     save_figure(reliability_figure(bins, scores["ece"]), run_dir / "reliability.png")
     if errors:
-        save_figure(errors_figure(errors, splits, names, classes), run_dir / "mistakes.png")
+        save_figure(errors_figure(errors, splits, names, classes), run_dir / "misclassified.png")
     write_json(run_dir / "result.json", result)
     show(result, split, run_dir)
     return 0
@@ -116,10 +116,10 @@ def scores_per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[di
         rows.append(
             {
                 "class": name,
-                "pictures": total,
+                "images": total,
                 "recall": correct / total if total else None,
                 "precision": correct / predicted if predicted else None,
-                "mistaken_for": classes[int(errors.argmax())] if errors.any() else None,
+                "confused_with": classes[int(errors.argmax())] if errors.any() else None,
             }
         )
     return rows
@@ -153,7 +153,7 @@ def errors_figure(errors: list[Misclassified], splits: Splits, names: list[str],
     for error in errors:
         source, index = locate(error.index, splits, names)
         images.append(source.center_crop(index, splits.shape[1]) / 255)
-        titles.append(f"{classes[error.label]}\nnot {classes[error.predicted]} ({100 * error.probability:.0f} %)")
+        titles.append(error.caption(classes))
     return highest_loss_figure(np.stack(images), titles)
 
 
@@ -168,9 +168,9 @@ def show(result: dict[str, Any], split: str, run_dir: Path) -> None:
     table = Table("class", "images", "recall", "precision", "most often confused with")
     for row in result["classes"]:
         rates = ["" if row[k] is None else f"{100 * row[k]:.1f} %" for k in ("recall", "precision")]
-        table.add_row(row["class"], str(row["pictures"]), *rates, row["mistaken_for"] or "")
+        table.add_row(row["class"], str(row["images"]), *rates, row["confused_with"] or "")
     console.print(table)
-    for error in [e for e in result["mistakes"] if "file" in e][:5]:
+    for error in [e for e in result["misclassified"] if "file" in e][:5]:
         text = f"{error['file']}: {error['class']}, predicted {error['predicted']}"
         console.print(f"{text} ({100 * error['probability']:.0f} %)", markup=False)
     console.print(f"written to {run_dir}", markup=False)

@@ -129,7 +129,7 @@ def to_onnx(module: nn.Module, x: Tensor, metadata: dict[str, Any], run_dir: Pat
             module,
             (x,),
             dynamo=True,
-            input_names=["pictures"],
+            input_names=["images"],
             output_names=["probabilities"],
             dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
             verbose=False,

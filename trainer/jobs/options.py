@@ -65,7 +65,7 @@ class Evaluate(Job):
     """Loss, accuracy, top-k accuracy, calibration, a table per class, the confusion matrix and the errors with the highest
     loss of ``checkpoint`` on ``split``. The images are normalized as in its training.
 
-    Writes ``result.json``, ``confusion.png``, ``mistakes.png`` and ``reliability.png``.
+    Writes ``result.json``, ``confusion.png``, ``misclassified.png`` and ``reliability.png``.
     """
 
     needs_checkpoint: ClassVar[bool] = True

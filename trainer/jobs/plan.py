@@ -51,11 +51,11 @@ def summarize(run: Run) -> dict[str, Any]:
         "phases": [{"name": p.name, "epochs": p.epochs, "steps": run.steps_in(p)} for p in run.phases],
         "steps": run.total_steps,
         "batch_size": run.train.batch_size,
-        "pictures": {name: loader.num_images for name, loader in loaders.items() if loader is not None},
+        "images": {name: loader.num_images for name, loader in loaders.items() if loader is not None},
         "classes": list(run.info.classes),
         "shape": list(run.info.shape),
         "parameters": parameters,
-        "multiply_adds_per_picture": counter.get_total_flops() // 2,
+        "multiply_adds_per_image": counter.get_total_flops() // 2,
         "bytes": {
             "weights, gradients, optimizer": 4 * parameters * (2 + buffers + (run.averaged is not None)),
             "kept for the backward pass": saved_bytes(run, size),
@@ -86,13 +86,13 @@ def saved_bytes(run: Run, size: int) -> int:
 def show(run: Run, summary: dict[str, Any], run_dir: Path) -> None:
     """Print the summary and the table of layers."""
     console = terminal(soft_wrap=True)
-    counts = ", ".join(f"{n:,} {name}" for name, n in summary["pictures"].items())
+    counts = ", ".join(f"{n:,} {name}" for name, n in summary["images"].items())
     lines = [*run.notes]
     lines.append(f"{counts} images of {' x '.join(map(str, summary['shape']))}, {len(summary['classes'])} classes")
     for phase in summary["phases"]:
         steps = f"{phase['steps']:,} steps of {summary['batch_size']} images"
         lines.append(f"phase {phase['name']}: {phase['epochs']:g} epochs, {steps}")
-    flops = f"{summary['multiply_adds_per_picture'] / 1e6:,.2f} million multiply-adds per image"
+    flops = f"{summary['multiply_adds_per_image'] / 1e6:,.2f} million multiply-adds per image"
     lines.append(f"{summary['parameters']:,} parameters, {flops}")
     lines += [f"memory for {name}: {size / 2**20:,.1f} MiB" for name, size in summary["bytes"].items()]
     console.print("\n".join(lines), markup=False)

@@ -64,7 +64,7 @@ def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]
         "stop_reason": "predicted",
         "checkpoint": str(checkpoint.path),
         "weights": checkpoint.weights,
-        "pictures": count,
+        "images": count,
         "skipped": [str(path) for path, _ in skipped],
     }
     write_json(run_dir / "result.json", result)

@@ -199,8 +199,8 @@ def trends(view: RunView) -> list[str]:
 
 def summary_lines(view: RunView, result: Mapping[str, Any]) -> list[str]:
     """How the run ended, its metrics and findings, and how to resume it."""
-    seconds = result.get("watching_seconds")
-    cost = "" if seconds is None else f"; observers took {seconds:.1f} s, {100 * result['watching_share']:.1f} %"
+    seconds = result.get("observer_seconds")
+    cost = "" if seconds is None else f"; observers took {seconds:.1f} s, {100 * result['observer_fraction']:.1f} %"
     lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training{cost}", *trends(view)]
     for split in ("validation", "test"):
         scores = result.get(split)

@@ -27,7 +27,7 @@ class DiagnosisObserver(Observer):
     """Adds ``findings`` to the result, writes them to ``findings.json`` and TensorBoard, and alerts to urgent ones at once.
 
     The loss is checked for NaN and Inf every ``every`` steps. Findings about layers need the observer ``histograms``.
-    ``facts.json`` holds what the diagnosis knows about data and config.
+    ``dataset_info.json`` holds what the diagnosis knows about data and config.
     """
 
     def __init__(self, option: Diagnosis, context: Context) -> None:
@@ -40,7 +40,7 @@ class DiagnosisObserver(Observer):
     def on_fit_start(self, view: RunView) -> None:
         self.dataset_info = dataset_info(view)
         if view.folder is not None:
-            write_json(view.folder / "facts.json", self.dataset_info)
+            write_json(view.folder / "dataset_info.json", self.dataset_info)
 
     def on_step_end(self, view: RunView) -> None:
         if view.step % self.every or self.nonfinite or view.loss is None or bool(view.loss.isfinite()):
@@ -69,7 +69,7 @@ class DiagnosisObserver(Observer):
         info = self.dataset_info | {"status": result["status"]}
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
-            write_json(view.folder / "facts.json", info)
+            write_json(view.folder / "dataset_info.json", info)
             write_json(view.folder / "findings.json", findings)
             text = "\n\n".join(map(markdown, findings)) or "no findings"
             self.writers("train").add_text("diagnosis", text, view.step)

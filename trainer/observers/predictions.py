@@ -26,7 +26,7 @@ class PredictionsObserver(Observer):
     """At the end, predicts the validation images, or the test images if there are none, with the best weights.
 
     Writes ``predictions.json`` (the confusion matrix and the ``worst`` errors with the highest loss),
-    ``report/confusion.png``, ``report/mistakes.png``, and the same to TensorBoard.
+    ``report/confusion.png``, ``report/misclassified.png``, and the same to TensorBoard.
     """
 
     def __init__(self, option: Predictions, context: Context) -> None:
@@ -41,12 +41,12 @@ class PredictionsObserver(Observer):
             confusion, errors, images = predict(view, view.loaders[split], self.worst)
         classes = view.info.classes
         rows = [error.as_dict(classes) for error in errors]
-        content = {"split": split, "classes": list(classes), "confusion": confusion.tolist(), "mistakes": rows}
+        content = {"split": split, "classes": list(classes), "confusion": confusion.tolist(), "misclassified": rows}
         write_json(view.folder / "predictions.json", content)
         save_figure(view, self.writers, "confusion", confusion_figure(confusion.numpy(), list(classes)))
         if rows:
-            texts = [f"{row['class']}\nnot {row['predicted']} ({100 * row['probability']:.0f} %)" for row in rows]
-            save_figure(view, self.writers, "mistakes", highest_loss_figure(images, texts))
+            captions = [error.caption(classes) for error in errors]
+            save_figure(view, self.writers, "misclassified", highest_loss_figure(images, captions))
 
 
 def predict(view: RunView, loader: Loader, count: int) -> tuple[Tensor, list[Misclassified], np.ndarray]:

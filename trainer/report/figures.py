@@ -144,20 +144,23 @@ def reliability_figure(bins: Sequence[dict[str, float]], error: float) -> Figure
     """Reliability diagram: accuracy by confidence (Guo et al. 2017, arXiv:1706.04599), on the diagonal if calibrated.
 
     Args:
-        bins: ``confidence``, ``accuracy`` and number of ``pictures`` of each bin.
+        bins: Of each interval of the confidence from ``low`` to ``high``, the mean ``confidence``, the ``accuracy`` and the
+            number of ``images``.
         error: The expected calibration error.
     """
-    figure = canvas(4.6, 4.6)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    width, total = 1 / 15, sum(row["pictures"] for row in bins)
-    x = [row["confidence"] for row in bins]
-    upper.plot((0, 1), (0, 1), ":", color="tab:gray")
-    upper.bar(x, [row["accuracy"] for row in bins], width, color="tab:blue", alpha=0.7, label="accuracy")
-    upper.plot(x, x, "_", color="tab:red", markersize=12, label="confidence")
-    upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02), title=f"calibration error {100 * error:.2f} %")
+    figure = canvas(5.2, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2))
+    left, confidence, counts = ([row[key] for row in bins] for key in ("low", "confidence", "images"))
+    widths = [row["high"] - row["low"] for row in bins]
+    style = {"align": "edge", "edgecolor": "white", "linewidth": 1}
+    upper.plot((0, 1), (0, 1), ":", color="tab:gray", label="calibrated")
+    upper.bar(left, [row["accuracy"] for row in bins], widths, color="tab:blue", label="accuracy", **style)
+    upper.hlines(confidence, left, [row["high"] for row in bins], color="tab:red", label="mean confidence")
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title=f"expected calibration error {100 * error:.2f} %")
     upper.legend(frameon=False, loc="upper left")
-    lower.bar(x, [row["pictures"] / total for row in bins], width, color="tab:gray")
-    lower.set(xlabel="confidence", ylabel="fraction of images", ylim=(0, 1))
+    bars = lower.bar(left, counts, widths, color="tab:gray", **style)
+    lower.bar_label(bars, [f"{count:g}" for count in counts], fontsize=6, padding=1)
+    lower.set(xlabel="confidence", ylabel="images", ylim=(0, 1.2 * max(counts, default=1)))
     return figure
 
 

@@ -13,7 +13,7 @@ PLOTS = (
     ("filters", "Filters of the first layer", "each scaled to the full range of gray or color"),
     ("batch", "Training images", "the first images, original and augmented"),
     ("confusion", "Confusion matrix", "true classes down, predicted ones across"),
-    ("mistakes", "Highest-loss errors", "true class, predicted class and its probability"),
+    ("misclassified", "Highest-loss errors", "true class, predicted class and its probability"),
 )
 
 
@@ -61,7 +61,7 @@ def score_table(result: dict[str, Any]) -> list[str]:
 def speed(result: dict[str, Any]) -> str:
     """Return how long training took, and which fraction of it the observers."""
     text = f"{result.get('seconds', 0):.1f} s of training, {result.get('images_per_second', 0):,.0f} images per second"
-    fraction = result.get("watching_share")
+    fraction = result.get("observer_fraction")
     return text if fraction is None else f"{text}, {100 * fraction:.1f} % of the time in observers"
 
 

@@ -14,7 +14,10 @@ from trainer.run_dir import read_json, read_jsonl, read_result
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write ``report.md``, its plots and ``report.html``, with a new diagnosis; return the path of ``report.md``."""
+    """Write ``report.md``, its plots and ``report.html``; return the path of ``report.md``.
+
+    The findings are those of ``result.json``; if it has none, as of a killed run, they come from the other files.
+    """
     rows, snapshots = read_jsonl(run_dir / "history.jsonl"), read_jsonl(run_dir / "layers.jsonl")
     figures = {
         "curves": curves_figure(rows) if rows else None,
@@ -24,12 +27,20 @@ def write_report(run_dir: Path) -> Path:
     for name, figure in figures.items():
         if figure is not None:
             save_figure(figure, run_dir / "report" / f"{name}.png")
-    findings = diagnose(rows, snapshots, read_json(run_dir / "facts.json") or {})
+    result = read_result(run_dir)
+    findings = result.get("findings")
+    if findings is None:
+        # facts.json: its name in earlier releases.
+        info = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
+        findings = [finding.as_dict() for finding in diagnose(rows, snapshots, info)]
+    earlier = run_dir / "report" / "mistakes.png"  # its name in earlier releases
+    if earlier.is_file():
+        earlier.rename(earlier.with_name("misclassified.png"))
     text = page(
         rows,
-        result=read_result(run_dir) or {"status": "unfinished", "stop_reason": "killed before its end"},
+        result=result or {"status": "unfinished", "stop_reason": "killed before its end"},
         overrides=read_overrides(run_dir),
-        findings=[finding.as_dict() for finding in findings],
+        findings=findings,
         plots={path.stem for path in (run_dir / "report").glob("*.png")},
         environment=read_json(run_dir / "environment.json") or {},
     )

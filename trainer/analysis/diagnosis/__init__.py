@@ -1,7 +1,7 @@
 """Diagnosis: failure modes recognized in what a run recorded, what they mean, and what to try.
 
 Pure functions of plain values: ``rows`` is the history, ``snapshots`` the layer statistics of the histograms observer
-(``layers.jsonl``), ``dataset_info`` facts about data and run (``facts.json``). A check returns a finding or None; a check
+(``layers.jsonl``), ``dataset_info`` facts about data and run (``dataset_info.json``). A check returns a finding or None; a check
 whose input is missing returns None.
 """
 

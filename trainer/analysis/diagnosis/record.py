@@ -42,7 +42,7 @@ class Record:
     Attributes:
         rows: The history.
         snapshots: Layer statistics (``layers.jsonl``).
-        dataset_info: Facts about data and run (``facts.json``).
+        dataset_info: Facts about data and run (``dataset_info.json``).
     """
 
     rows: Rows
