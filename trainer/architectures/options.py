@@ -247,7 +247,7 @@ class ExternalArchitecture(Architecture):
     """
 
     # All parameters are keywords, which pyright does not see through ``option``.
-    target: Callable[..., nn.Module]  # pyright: ignore[reportGeneralTypeIssues]
+    target: Callable[..., Any]  # pyright: ignore[reportGeneralTypeIssues]
     arguments: dict[str, Any]  # pyright: ignore[reportGeneralTypeIssues]
 
     def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
