@@ -22,7 +22,7 @@ from trainer.analysis.comparison import (
 from trainer.analysis.intervals import difference
 from trainer.config.options import OptionFiles
 from trainer.errors import ConfigError
-from trainer.jobs.compare import group_rows
+from trainer.jobs.compare import edge_warnings, group_rows
 from trainer.run_dir import find_run_dir, read_config, read_jsonl, read_result, write_json
 
 SMALL = ("data=fake", "data.size=8", "data.count=300", "architecture.widths=[4]", "epochs=2", "observer=[jsonl]")
@@ -107,6 +107,7 @@ def test_the_job_compares_a_sweep_and_single_run_directories(train, tmp_path):
     assert re.search(r"0\.05\s.*3.*best", out)
     assert re.search(r"0\.0001\s.*3.*(yes|no)", out)
     assert "±" in out
+    assert "warning: the best optimizer.lr, 0.05, is the largest of those compared: larger ones may be better" in err
     text = Path("comparison/compare.md").read_text()
     assert text.startswith("# 6 runs compared by test.accuracy")
     assert "| optimizer.lr | 0.05 -> 0.0001 | 1 |" in text
@@ -122,6 +123,18 @@ def test_the_job_compares_a_sweep_and_single_run_directories(train, tmp_path):
     assert "unknown: single run" in out
     assert train("job=compare", "runs=sweep/*seed=0*", "output=three")[0] == 0
     assert Path("three/compare.md").read_text().startswith("# 2 runs compared")
+
+
+def test_a_best_value_at_the_edge_is_reported_unless_nothing_is_allowed_beyond_it():
+    def warnings(key: str, scores: dict[object, float]) -> list[str]:
+        tree = {"optimizer": {"_target_": "trainer.optimizers.SGD"}}
+        return edge_warnings(group_runs([outcome(s, **{key: v}) for v, s in scores.items()]), "test.accuracy", tree)
+
+    assert warnings("optimizer.lr", {0.1: 0.7, 0.2: 0.9, 0.4: 0.8}) == []
+    assert "0.4, is the largest" in warnings("optimizer.lr", {0.1: 0.7, 0.2: 0.8, 0.4: 0.9})[0]
+    assert "0.1, is the smallest" in warnings("optimizer.lr", {0.1: 0.9, 0.2: 0.8})[0]
+    assert warnings("optimizer.weight_decay", {0.0: 0.9, 0.1: 0.8}) == [], "a weight decay cannot be less than 0"
+    assert warnings("activation", {"ReLU": 0.9, "Tanh": 0.8}) == []
 
 
 @pytest.mark.parametrize(("words", "parts"), [

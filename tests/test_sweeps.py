@@ -1,4 +1,4 @@
-"""Every option of a group as one sweep on real digits, as a user would try them all."""
+"""Sweeps: whole groups as a user would try them, and sweeps that are repeated, changed, interrupted or killed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
-from conftest import result_of
+from conftest import QUIET, result_of, same_run, start
+
+from trainer.config.options import OptionFiles
+from trainer.exit_codes import FINISHED, INTERRUPTED
+from trainer.run_dir import write_json
+from trainer.sweep import run_sweep
+
+SMALL = (
+    "data=fake", "data.size=8", "data.count=60", "data.num_classes=3", "architecture.widths=[4]", "batch_size=8", "epochs=1",
+    QUIET,
+)  # fmt: skip
 
 # Stochastic depth needs a residual network.
 BESIDE = {"regularizer": ["architecture=resnet20", "architecture.depth=8"]}
@@ -35,8 +47,6 @@ def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_pat
         *BESIDE.get(group, []),
     ]
     code, out, err = train(*words)
-    from trainer.config.options import OptionFiles
-
     names = set(OptionFiles().groups[group])
     finished = [f.parent for f in tmp_path.glob("all/*/result.json") if result_of(f.parent)["status"] == "finished"]
     done = {folder.name.split(f"{group}=")[1].split(",")[0] for folder in finished}
@@ -66,3 +76,132 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(train):
     code, _, err = train("-m", "hydra/launcher=submitit_slurm", "seed=0,1")
     assert code == 2
     assert "pip install 'trainer[slurm]'" in err
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, except for what every sweep writes again."""
+    own = ("sweep.json", ".sweep.json.lock")
+    return {str(p): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file() and p.name not in own}
+
+
+def states(directory: Path | str) -> list[str]:
+    return [job["state"] for job in json.loads((Path(directory) / "sweep.json").read_text())["jobs"]]
+
+
+def test_the_same_sweep_again_runs_what_failed_and_leaves_what_finished_untouched(train, tmp_path):
+    words = ["-m", *SMALL, "batch_size=8,500", "output=s"]
+    assert train(*words)[0] == 1
+    assert states("s") == ["finished", "failed"]
+    before = {name: data for name, data in content(tmp_path / "s").items() if "/0_" in name}
+    assert before
+    code, out, err = train(*words)
+    assert code == 1
+    assert "1 of 2 jobs have finished; 1 to run" in out
+    assert "#0" not in out
+    assert "#1 failed: batch_size = 500" in err
+    assert {k: v for k, v in content(tmp_path / "s").items() if k in before} == before
+    code, out, _ = train(*words, "sweep.resume=missing")
+    assert "0 to run" in out
+    assert code == 1, "the failure counts although its job stays"
+
+
+def test_the_order_of_the_overrides_does_not_make_another_sweep(train):
+    assert train("-m", "data=fake", "job=plan", "seed=0,1", "output=s")[0] == 0
+    code, out, _ = train("-m", "seed=0,1", "job=plan", "data=fake", "output=s")
+    assert code == 0
+    assert "2 of 2 jobs have finished; 0 to run" in out
+
+
+def test_a_different_sweep_into_the_same_directory_is_refused_with_the_difference(train, tmp_path):
+    assert train("-m", "data=fake", "job=plan", "seed=0,1", "output=s")[0] == 0
+    before = content(tmp_path / "s")
+    code, _, err = train("-m", "data=fake", "job=plan", "seed=0,2", "batch_size=8", "output=s")
+    assert code == 2
+    assert "contains another sweep: seed=0,1 there, seed=0,2 here; batch_size=8 only here" in err
+    assert train("-m", "data=fake", "job=plan", "seed=0,1", "output=s", "sweep.resume=never")[0] == 2
+    assert content(tmp_path / "s") == before
+
+
+def test_a_sweep_is_not_written_among_other_runs(train):
+    assert train(*SMALL, "output=s")[0] == 0
+    assert "already contains a run" in train("-m", *SMALL, "seed=0,1", "output=s")[2]
+    assert train(*SMALL, "output=old/0_seed=0")[0] == 0
+    assert "contains runs without a sweep.json, such as 0_seed=0" in train("-m", *SMALL, "seed=0,1", "output=old")[2]
+
+
+@pytest.mark.parametrize(("words", "part"), [
+    (["sweep.resume=always"], "sweep.resume = 'always': must be unfinished, missing or never"),
+    (["sweep.resum=never"], "did you mean 'resume'"),
+    (["optimizer.lr=interval(0,1)"], "optimizer.lr = 'interval(0,1)': has no list of values to try"),
+    (["output=a,b"], "must be one directory"),
+    (["hydra.sweep.subdir=same"], "is the same for several jobs"),
+    (["hydra.sweep.subdir=${nothing}"], "cannot be resolved"),
+])  # fmt: skip
+def test_a_wrong_sweep_is_an_error_before_anything_is_written(words, part, train, tmp_path):
+    code, _, err = train("-m", "job=plan", "data=fake", "seed=0,1", *words)
+    assert code == 2
+    assert part in err
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_the_directories_may_be_named_in_hydras_way(train, tmp_path):
+    places = ["hydra.sweep.dir=sweeps/${now:%Y}", "hydra.sweep.subdir=job-${hydra.job.num}"]
+    assert train("-m", "data=fake", "job=plan", "seed=0,1", *places)[0] == 0
+    assert {p.parent.name for p in tmp_path.glob("sweeps/2*/*/result.json")} == {"job-0", "job-1"}
+
+
+def test_ctrl_c_leaves_a_sweep_that_the_same_command_continues(capsys):
+    ran = []
+
+    def run(config, overrides, run_dir):
+        ran.append(config.seed)
+        status = "interrupted" if ran == [0, 1] else "finished"
+        write_json(run_dir / "result.json", {"status": status, "stop_reason": status})
+        return INTERRUPTED if status == "interrupted" else FINISHED
+
+    words = ["seed=0,1,2", "output=s"]
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(words, OptionFiles(), [], run)
+    assert "1 of 3 jobs have finished; the same command with output=s continues" in capsys.readouterr().err
+    assert states("s") == ["finished", "interrupted", "pending"]
+    assert run_sweep(words, OptionFiles(), [], run) == 0
+    assert ran == [0, 1, 1, 2]
+    assert states("s") == ["finished"] * 3
+
+
+def test_changed_option_files_are_reported_before_a_sweep_continues(train, tmp_path):
+    option = tmp_path / "mine/optimizer/own.yaml"
+    option.parent.mkdir(parents=True)
+    words = ["-m", "-cd", "mine", "data=fake", "job=plan", "optimizer=own", "seed=0,1", "output=s"]
+    option.write_text("# Mine.\n_target_: trainer.optimizers.SGD\nlr: 0.1\n")
+    assert train(*words)[0] == 0
+    assert "warning" not in train(*words)[2]
+    option.write_text("# Mine.\n_target_: trainer.optimizers.SGD\nlr: 0.2\n")
+    assert "option files have changed since job 0 finished: optimizer.lr: 0.1 then, 0.2 now" in train(*words)[2]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_and_continued_equals_one_that_was_not(train, tmp_path):
+    words = [
+        "-m",
+        *(w for w in SMALL if not w.startswith(("epochs", "data.count"))),
+        "epochs=40",
+        "data.count=600",
+        "seed=0,1",
+    ]
+    process = start(*words, "output=killed", cwd=tmp_path)
+    last = "killed/1_*/checkpoints/last.pt"
+    while not list(tmp_path.glob(last)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    second = start(*words, "output=killed", cwd=tmp_path)
+    assert "another process is running this sweep" in second.communicate()[1]
+    assert second.returncode == 2
+    process.kill()
+    process.communicate()
+    assert not list(tmp_path.glob("killed/1_*/result.json")), "it was not killed in time"
+    assert train(*words, "output=killed")[0] == 0
+    assert train(*words, "output=unbroken")[0] == 0
+    for number in (0, 1):
+        (killed,), (unbroken,) = (list(tmp_path.glob(f"{d}/{number}_*")) for d in ("killed", "unbroken"))
+        assert same_run(killed, unbroken)

@@ -161,16 +161,28 @@ def allowed_values(annotation: Any) -> str:
     return "null" if annotation is type(None) else limits
 
 
+def limits(annotation: Any) -> dict[str, float]:
+    """Return the limits ``gt``, ``ge``, ``lt`` and ``le`` that the declaration of a number has, those of a union together.
+
+    >>> limits(Annotated[float, Field(ge=0, lt=1)]), limits(PositiveInt | Literal["auto"]), limits(str)
+    ({'ge': 0, 'lt': 1}, {'ge': 1}, {})
+    """
+    if get_origin(annotation) in (Union, types.UnionType):
+        return {k: v for a in get_args(annotation) for k, v in limits(a).items()}
+    if get_origin(annotation) is not Annotated:
+        return {}
+    found = limits(annotation.__origin__)
+    for meta in annotation.__metadata__:
+        for constraint in getattr(meta, "metadata", [meta]):
+            found |= {k: getattr(constraint, k) for k in ("gt", "ge", "lt", "le") if hasattr(constraint, k)}
+    return found
+
+
 def _unwrap(annotation: Any) -> tuple[Any, str]:
     """The bare type of an annotation, and its limits in words."""
     if get_origin(annotation) is not Annotated:
         return annotation, ""
-    limits: dict[str, Any] = {}
-    for meta in annotation.__metadata__:
-        for constraint in getattr(meta, "metadata", [meta]):
-            limits |= {k: getattr(constraint, k) for k in ("gt", "ge", "lt", "le") if hasattr(constraint, k)}
-    inner, more = _unwrap(annotation.__origin__)
-    return inner, _interval(limits) or more
+    return _unwrap(annotation.__origin__)[0], _interval(limits(annotation))
 
 
 def _interval(limits: dict[str, Any]) -> str:
@@ -200,6 +212,7 @@ __all__ = [
     "allowed_values",
     "describe",
     "implemented_by",
+    "limits",
     "option",
     "parameters",
 ]

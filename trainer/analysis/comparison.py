@@ -155,6 +155,28 @@ def differences_to_best(
     return [difference(best.scores, g.scores, confidence) if g.scores else None for g in groups]
 
 
+def at_edge(groups: Sequence[Group], higher_is_better: bool = True) -> list[tuple[str, float, str]]:
+    """Return the numeric keys whose best value is the smallest or the largest one tried: (key, value, which of them).
+
+    The optimum may lie beyond it.
+
+    >>> groups = [Group({"lr": lr}, [Outcome("", {}, score)]) for lr, score in ((0.1, 0.8), (0.2, 0.9), (0.4, 0.95))]
+    >>> at_edge(groups), at_edge([*groups, Group({"lr": 0.8}, [Outcome("", {}, 0.7)])])
+    ([('lr', 0.4, 'largest')], [])
+    """
+    scored = [g for g in groups if g.scores]
+    if not scored:
+        return []
+    best, edges = (max if higher_is_better else min)(scored, key=lambda g: g.mean), []
+    for key, value in best.settings.items():
+        tried = {g.settings[key] for g in scored if g.settings[key] is not None}
+        if len(tried) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried):
+            continue
+        if value in (min(tried), max(tried)):
+            edges.append((key, value, "largest" if value == max(tried) else "smallest"))
+    return edges
+
+
 def significant(effect: Interval) -> bool | None:
     """Return whether an interval excludes 0; None if a single run gives no interval."""
     return abs(effect.mean) > effect.half if math.isfinite(effect.half) else None

@@ -15,6 +15,7 @@ from rich.table import Table
 from trainer.analysis.comparison import (
     Group,
     Outcome,
+    at_edge,
     differences_to_best,
     effects,
     flat_settings,
@@ -24,10 +25,12 @@ from trainer.analysis.comparison import (
     significant,
 )
 from trainer.config import renamed
+from trainer.config.declarations import declaration
 from trainer.config.options import OptionFiles
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.history import better_is
+from trainer.parameters import limits
 from trainer.report.figures import comparison_figure, save_figure
 from trainer.run_dir import check_available, read_config, read_jsonl, read_result, terminal
 
@@ -47,11 +50,14 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     metric, runs = read_outcomes(option, paths, OptionFiles(config.config_dirs))
     groups = group_runs(runs)
     effects_of_keys = effects(groups, option.confidence)
-    write_text(run_dir / "compare.md", page(metric, groups, effects_of_keys, option.confidence, len(runs)))
+    warnings = edge_warnings(groups, metric, read_config(paths[0], "runs"))
+    write_text(run_dir / "compare.md", page(metric, groups, effects_of_keys, option.confidence, len(runs), warnings))
     write_text(run_dir / "compare.csv", csv_text(metric, runs, list(groups[0].settings)))
     curves = [(label(g), [list(run.rows) for run in g.runs], g.scores) for g in groups]
     save_figure(comparison_figure(curves, metric), run_dir / "compare.png")
     show(metric, groups, effects_of_keys, option.confidence, run_dir)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -176,14 +182,34 @@ def plus_minus(half: float) -> str:
     return f" ± {half:.4f}" if math.isfinite(half) else ""
 
 
+def edge_warnings(groups: list[Group], metric: str, tree: dict[str, Any]) -> list[str]:
+    """Return a sentence for each numeric key whose best value is at the edge of those tried, and not the last one allowed."""
+    sentences = []
+    for key, value, side in at_edge(groups, better_is(metric) == "max"):
+        parameter = declaration(tree, key)
+        allowed = limits(parameter.annotation).values() if parameter else ()
+        if value not in allowed:
+            beyond = "larger" if side == "largest" else "smaller"
+            sentences.append(
+                f"the best {key}, {format_value(value)}, is the {side} of those compared: {beyond} ones may be better"
+            )
+    return sentences
+
+
 def page(
-    metric: str, groups: list[Group], effects_of_keys: list[dict[str, Any]], confidence: float, num_runs: int
+    metric: str,
+    groups: list[Group],
+    effects_of_keys: list[dict[str, Any]],
+    confidence: float,
+    num_runs: int,
+    warnings: list[str],
 ) -> str:
     """Return the comparison as Markdown."""
     lines = [f"# {num_runs} runs compared by {metric}", ""]
     lines += markdown_table(group_columns(metric, groups), group_rows(metric, groups, confidence))
     intervals = f"Mean and {100 * confidence:g} % confidence interval (t) over runs that differ only in the seed"
     lines += ["", f"{intervals}; differences with Welch's interval.", "", "![curves of all groups](compare.png)"]
+    lines += ["", *(f"* Warning: {warning}." for warning in warnings)] if warnings else []
     if effects_of_keys:
         lines += ["", "## Effect of each key, all others equal", ""]
         lines += markdown_table(EFFECT_COLUMNS, effect_rows(effects_of_keys))

@@ -1,0 +1,124 @@
+"""The manifest of a sweep, ``sweep.json``: its command and the state of each job, which are read from the jobs' directories."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer.errors import ConfigError, Problem
+from trainer.run_dir import check_available, read_json, read_result, write_json
+
+State = Literal["pending", "interrupted", "failed", "finished"]
+MANIFEST = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of the values: its number, the name of its run directory, its overrides."""
+
+    number: int
+    directory: str
+    overrides: tuple[str, ...]
+
+    @property
+    def identity(self) -> frozenset[str]:
+        """What makes it this job, whatever the order in which its overrides were typed."""
+        return frozenset(self.overrides)
+
+
+def state(run_dir: Path) -> State:
+    """Return the state of a job according to its run directory. A run without a result was killed.
+
+    >>> state(Path("no/such/directory"))
+    'pending'
+    """
+    status = read_result(run_dir).get("status")
+    if status in ("finished", "failed", "interrupted"):
+        return status
+    return "interrupted" if (run_dir / "config.yaml").is_file() else "pending"
+
+
+class Sweep:
+    """A directory of jobs.
+
+    Attributes:
+        directory: Where the jobs' run directories are.
+        command: The overrides as typed.
+        jobs: In the order of their numbers.
+        states: By number, as last seen.
+        existed: Whether the directory contained this sweep already.
+    """
+
+    def __init__(self, directory: Path, command: Sequence[str], jobs: Sequence[Job]) -> None:
+        self.directory, self.command, self.jobs = directory, list(command), list(jobs)
+        recorded = read_manifest(directory)
+        self.existed = recorded is not None
+        if recorded is None:
+            _check_empty(directory)
+        else:
+            command_there, jobs_there = recorded
+            if {job.identity for job in jobs_there} != {job.identity for job in jobs}:
+                text = f"contains another sweep: {difference(command_there, self.command)}"
+                raise ConfigError(Problem("output", str(directory), text, "another output=<directory>"))
+            self.jobs = jobs_there  # their numbers and names, if the order of the overrides is another one
+        self.states: dict[int, State] = {job.number: state(self.run_dir(job)) for job in self.jobs}
+
+    def run_dir(self, job: Job) -> Path:
+        return self.directory / job.directory
+
+    def count(self, *states: State) -> int:
+        return sum(self.states[job.number] in states for job in self.jobs)
+
+    def update(self, *jobs: Job) -> None:
+        """Read the states of jobs, of all where none is given, and write the manifest."""
+        for job in jobs or self.jobs:
+            self.states[job.number] = state(self.run_dir(job))
+        rows = [asdict(job) | {"state": self.states[job.number]} for job in self.jobs]
+        write_json(self.directory / MANIFEST, {"command": self.command, "jobs": rows})
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the directory, which ends with the process, however it ends; ConfigError if it is held."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / f".{MANIFEST}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                text = "another process is running this sweep"
+                raise ConfigError(Problem("output", str(self.directory), text, "wait for it, or end it")) from None
+            yield
+
+
+def read_manifest(directory: Path) -> tuple[list[str], list[Job]] | None:
+    """Return the command and the jobs of the sweep in a directory; None if it contains none."""
+    content: Any = read_json(directory / MANIFEST)
+    if content is None:
+        return None
+    jobs = [Job(row["number"], row["directory"], tuple(row["overrides"])) for row in content["jobs"]]
+    return content["command"], jobs
+
+
+def _check_empty(directory: Path) -> None:
+    """Raise ConfigError if a new sweep cannot be written to the directory."""
+    check_available(directory)
+    runs = [p.parent.name for name in ("config.yaml", "result.json") for p in directory.glob(f"*/{name}")]
+    if runs:
+        text = f"contains runs without a {MANIFEST}, such as {min(runs)}"
+        raise ConfigError(Problem("output", str(directory), text, "another output=<directory>"))
+
+
+def difference(there: Sequence[str], here: Sequence[str]) -> str:
+    """Return how two commands differ, in words.
+
+    >>> difference(["seed=0,1", "epochs=3"], ["seed=0,1,2", "optimizer=adam"])
+    'seed=0,1 there, seed=0,1,2 here; epochs=3 only there; optimizer=adam only here'
+    """
+    old, new = ({text.partition("=")[0]: text for text in command} for command in (there, here))
+    parts = [f"{old[key]} there, {new[key]} here" for key in old if key in new and old[key] != new[key]]
+    parts += [f"{old[key]} only there" for key in old if key not in new]
+    parts += [f"{new[key]} only here" for key in new if key not in old]
+    return "; ".join(parts) or "the same overrides gave other jobs there"

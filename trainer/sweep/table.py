@@ -1,0 +1,67 @@
+"""The table that closes a sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trainer.run_dir import read_result, terminal
+from trainer.sweep.manifest import Sweep
+
+
+def varied_only(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Return the jobs' overrides without those that all jobs have.
+
+    >>> varied_only([["optimizer=sgd", "epochs=3"], ["optimizer=adam", "epochs=3"]])
+    ['optimizer=sgd', 'optimizer=adam']
+    """
+    common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [",".join(o for o in overrides if o not in common) for overrides in jobs]
+
+
+def print_table(sweep: Sweep) -> int:
+    """Print the results of a sweep; return how many jobs failed."""
+    from rich.table import Table
+
+    results = [read_result(sweep.run_dir(job)) for job in sweep.jobs]
+    rows = [{column: show(result) for column, show in COLUMNS.items()} for result in results]
+    columns = [column for column in COLUMNS if any(row[column] for row in rows)]  # which ones depends on the job
+    table = Table("job", "overrides", *columns, "ended", title=str(sweep.directory))
+    names = varied_only([job.overrides for job in sweep.jobs])
+    for job, overrides, result, row in zip(sweep.jobs, names, results, rows, strict=True):
+        failed = result.get("status") == "failed"
+        reason = str(result.get("stop_reason", sweep.states[job.number])).splitlines()[0]
+        cells = [row[column] for column in columns]
+        ended = f"failed: {reason}" if failed else reason
+        table.add_row(str(job.number), overrides, *cells, ended, style="red" if failed else None)
+    terminal(width=None if sys.stdout.isatty() else 160).print(table)
+    failures = sum(result.get("status") == "failed" for result in results)
+    if failures:
+        print(f"{failures} of {len(results)} jobs failed", file=sys.stderr)
+    return failures
+
+
+def _number(*path: str, form: str = "{:g}", scale: float = 1) -> Callable[[dict[str, Any]], str]:
+    """Return a function that formats a number of a result, given by its path; empty if the result has none."""
+
+    def show(result: dict[str, Any]) -> str:
+        value: Any = result
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return "" if value is None else form.format(value * scale)
+
+    return show
+
+
+COLUMNS = {
+    "best epoch": _number("best_epoch"),
+    "validation": _number("validation", "accuracy", form="{:.2f} %", scale=100),
+    "test": _number("test", "accuracy", form="{:.2f} %", scale=100),
+    "gain": _number("gain", form="{:+.2f} points", scale=100),
+    "min_lr": _number("range_test", "min_lr", form="{:.3g}"),
+    "suggested_lr": _number("range_test", "suggested_lr", form="{:.3g}"),
+    "max_lr": _number("range_test", "max_lr", form="{:.3g}"),
+    "healthy": lambda result: {True: "yes", False: "no"}.get(result.get("healthy"), ""),
+    "seconds": _number("seconds", form="{:.1f}"),
+}
