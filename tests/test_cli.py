@@ -255,7 +255,7 @@ def test_help_lists_every_group_and_option_in_under_a_second(tmp_path):
 def test_help_on_a_group_shows_each_parameter(train):
     code, out, _ = train("--help", "schedule=clr")
     assert code == 0
-    assert "step_size: 2.5  # half a cycle" in out
+    assert "step_size: 2.5  # length of half a cycle" in out
 
 
 def test_a_run_directory_contains_what_repeats_and_describes_the_run(train, tmp_path):
@@ -333,7 +333,7 @@ def test_resume_refuses_what_the_checkpoint_cannot_follow(train):
         ("optimizer=adam",): ["optimizer = 'adam'", "cannot be replaced"],
         (): ["nothing to resume", "epochs="],
         ("output=other", "epochs=2"): ["continues in its own directory"],
-        ("optimizer.beta=1", "epochs=2"): ["no such key"],
+        ("optimizer.beta=1", "epochs=2"): ["unknown key"],
         ("architecture.widths=[5]", "epochs=2"): ["does not fit"],
         ("epochs=2,3",): ["one value at a time"],
     }.items():

@@ -96,8 +96,8 @@ def enable_fast_path(run: Run, config: Config) -> None:
         run.notes.append(f"the model is compiled ({engine.compile}): the first step takes up to a minute")
     if engine.graph == "on" and not on_gpu:
         raise ConfigError(Problem("engine.graph", "on", "needs a GPU", "engine.graph=auto"))
-    recordable = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
-    if engine.graph != "off" and on_gpu and recordable:
+    capturable = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
+    if engine.graph != "off" and on_gpu and capturable:
         run.capture = CUDAGraphStep(gradients, update, run.notes.append)
 
 

@@ -23,6 +23,7 @@ UNUSABLE = (
     OSError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError,
     zipfile.BadZipFile, SafetensorError,
 )  # fmt: skip
+NOT_READABLE = (FileNotFoundError, IsADirectoryError, PermissionError)
 
 
 def read_weight_file(path: Path, key: str, device: torch.device | str = "cpu", hint: str = "") -> Any:
@@ -40,8 +41,8 @@ def read_weight_file(path: Path, key: str, device: torch.device | str = "cpu", h
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except UNUSABLE as error:
-        # torch's message helps only for files of its present format, which are ZIP archives.
-        informative = isinstance(error, OSError) or zipfile.is_zipfile(path)
+        # torch's message is of use only for files of its current format, which are ZIP archives.
+        informative = isinstance(error, NOT_READABLE) or zipfile.is_zipfile(path)
         text = f"cannot be read: {first_line(error)}" if informative else "is cut short or damaged"
         raise ConfigError(Problem(key, str(path), text, hint)) from None
 

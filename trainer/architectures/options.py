@@ -24,7 +24,7 @@ IMAGENET: Normalization = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @option
 class Architecture:
-    """What every architecture provides."""
+    """Base class of the architectures."""
 
     @property
     def pretrained(self) -> bool:
@@ -50,7 +50,7 @@ class NormalizedArchitecture(Architecture):
 
     norm: Annotated[
         Literal["batch", "group", "layer", "none"],
-        Field(description="normalization, in groups of about 8 channels (group) or of all channels (layer)"),
+        Field(description="normalization layer; group = groups of about 8 channels, layer = one group of all channels"),
     ] = "batch"
     norm_position: Annotated[
         Literal["before", "after"], Field(description="position of the normalization relative to the activation")
@@ -62,7 +62,7 @@ class MLP(NormalizedArchitecture):
     """Fully connected layers of ``widths`` units and a linear classifier."""
 
     widths: Annotated[
-        tuple[PositiveInt, ...], Field(description="units of each hidden layer, [] = a linear classifier")
+        tuple[PositiveInt, ...], Field(description="units of each hidden layer; [] = a linear classifier")
     ] = (512, 512)
 
     build = implemented_by("trainer.architectures.mlp:mlp")
@@ -72,12 +72,14 @@ class MLP(NormalizedArchitecture):
 class CNN(NormalizedArchitecture):
     """Blocks of convolution, normalization, activation, and max pooling; then global average pooling and a linear classifier.
 
-    Where the result is the same bit for bit (``activation=relu``), the pooling comes before the activation, which saves time.
+    For ``activation=relu``, max pooling is applied before the activation, which is faster and gives identical results.
     """
 
     widths: Annotated[tuple[PositiveInt, ...], Field(description="output channels of each block")] = (32, 64, 128)
-    kernel: Annotated[PositiveInt, Field(description="kernel size of the convolutions in pixels, an odd number")] = 3
-    pool: Annotated[PositiveInt, Field(description="size of the max pooling of each block in pixels, 1 = none")] = 2
+    kernel: Annotated[PositiveInt, Field(description="kernel size of the convolutions in pixels; odd")] = 3
+    pool: Annotated[
+        PositiveInt, Field(description="kernel size and stride of the max pooling of each block; 1 = none")
+    ] = 2
 
     def __post_init__(self) -> None:
         check(
@@ -96,7 +98,7 @@ class ResNet(NormalizedArchitecture):
     He et al. 2015, arXiv:1512.03385, §4.2, option A.
     """
 
-    depth: Annotated[int, Field(ge=8, description="weight layers, 6n + 2")] = 20
+    depth: Annotated[int, Field(ge=8, description="number of layers with weights, 6n + 2")] = 20
 
     def __post_init__(self) -> None:
         check(self, depth=((self.depth - 2) % 6 == 0, "must be 6n + 2: 8, 14, 20, 32, 44, 56, 110"))
@@ -113,7 +115,7 @@ class CIFAR10Full(NormalizedArchitecture):
 
     norm: Annotated[
         Literal["response", "batch", "group", "layer", "none"],
-        Field(description="normalization, local response normalization as published (response)"),
+        Field(description="normalization layer; response = local response normalization, as published"),
     ] = "response"
 
     build = implemented_by("trainer.architectures.cifar10_full:cifar10_full")
@@ -137,9 +139,9 @@ class Airbench(NormalizedArchitecture):
 
     widths: Annotated[tuple[PositiveInt, ...], Field(description="output channels of each block")] = (64, 256, 256)
     stem: Annotated[PositiveInt, Field(description="kernel size of the stem in pixels")] = 2
-    train_stem: Annotated[
-        bool, Field(description="whether the filters of the stem are trained; its bias always is")
-    ] = False
+    train_stem: Annotated[bool, Field(description="train the filters of the stem too; its bias is always trained")] = (
+        False
+    )
 
     def __post_init__(self) -> None:
         check(self, widths=(len(self.widths) > 0, "must contain at least one width"))
@@ -156,11 +158,11 @@ class WideResNet(NormalizedArchitecture):
 
     depth: Annotated[
         int,
-        Field(ge=10, description="weight layers, 6n + 4 (the paper's best: 28 with widen_factor 10)"),
+        Field(ge=10, description="number of layers with weights, 6n + 4 (the paper's best: 28 with widen_factor 10)"),
     ] = 16
     widen_factor: Annotated[PositiveInt, Field(description="multiple of the 16, 32, 64 channels of the stages")] = 4
     dropout: Annotated[
-        float, Field(ge=0, lt=1, description="dropout probability between the convolutions of a block, 0 = off")
+        float, Field(ge=0, lt=1, description="dropout probability between the convolutions of a block; 0 = off")
     ] = 0.0
 
     def __post_init__(self) -> None:
@@ -176,8 +178,8 @@ class DenseNet(NormalizedArchitecture):
     Huang et al. 2016, arXiv:1608.06993.
     """
 
-    depth: Annotated[int, Field(ge=10, description="weight layers, 6n + 4")] = 100
-    growth_rate: Annotated[PositiveInt, Field(description="channels that each layer adds")] = 12
+    depth: Annotated[int, Field(ge=10, description="number of layers with weights, 6n + 4")] = 100
+    growth_rate: Annotated[PositiveInt, Field(description="number of channels that each layer adds")] = 12
 
     def __post_init__(self) -> None:
         check(self, depth=((self.depth - 4) % 6 == 0, "must be 6n + 4: 10, 16, 40, 100, 190"))
@@ -192,7 +194,7 @@ class PublishedArchitecture(Architecture):
     name: str
     weights: str | None = None
     keep_activation: Annotated[
-        bool, Field(description="whether the published activations stay, false = replaced by those of the config")
+        bool, Field(description="keep the published activations; false = replace them by the activation of the config")
     ] = True
 
     @property
@@ -207,7 +209,7 @@ class PublishedArchitecture(Architecture):
 class Timm(PublishedArchitecture):
     """Any classifier of timm (extra ``[timm]``).
 
-    The classifier is replaced, and so is the first convolution where the images are not RGB.
+    The classifier is replaced by one for the classes of the data, and the first convolution if the images are not RGB.
     """
 
     name: Annotated[str, Field(description="name of the model, as listed by timm.list_models()")] = "resnet18"
@@ -223,7 +225,7 @@ class Timm(PublishedArchitecture):
 class Torchvision(PublishedArchitecture):
     """Any classifier of ``torchvision.models``.
 
-    The last layer is replaced, and so is the first convolution where the images are not RGB.
+    The last layer is replaced by one for the classes of the data, and the first convolution if the images are not RGB.
     """
 
     name: Annotated[str, Field(description="name of the model, as listed by torchvision.models.list_models()")] = (

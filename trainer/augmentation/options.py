@@ -10,7 +10,7 @@ from trainer.augmentation.transforms import Affine, Geometric, P, Transform
 from trainer.errors import check
 from trainer.parameters import NonNegativeFloat, NonNegativeInt, PositiveFloat, Probability, implemented_by, option
 
-Force = Annotated[bool, Field(description="apply it even to data whose classes a flip changes, such as digits")]
+Force = Annotated[bool, Field(description="apply it also to data whose classes a flip changes, such as digits")]
 Range = tuple[PositiveFloat, PositiveFloat]
 
 
@@ -55,7 +55,7 @@ class Rotation(Affine):
     """Rotates about the center by an angle drawn uniformly from -``degrees`` to ``degrees``."""
 
     degrees: Annotated[
-        float, Field(ge=0, le=180, description="largest angle in either direction, in degrees; 180 = any angle")
+        float, Field(ge=0, le=180, description="maximum angle of rotation in either direction, in degrees")
     ] = 15.0
     albumentations = implemented_by("trainer.augmentation.albumentations:rotation")
     draw = implemented_by("trainer.augmentation.affine:draw_rotations")
@@ -65,7 +65,7 @@ class Rotation(Affine):
 class Scale(Affine):
     """Scales about the center by a factor drawn uniformly from ``factor``; below 1 the image shrinks and ``fill`` shows."""
 
-    factor: Annotated[Range, Field(description="smallest and largest factor")] = (0.9, 1.1)
+    factor: Annotated[Range, Field(description="minimum and maximum scale factor")] = (0.9, 1.1)
     albumentations = implemented_by("trainer.augmentation.albumentations:scaling")
     draw = implemented_by("trainer.augmentation.affine:draw_scalings")
 
@@ -77,9 +77,7 @@ class Scale(Affine):
 class Translation(Affine):
     """Shifts by whole pixels, each shift of up to round(``fraction`` · side) equally likely, in x and in y."""
 
-    fraction: Annotated[
-        float, Field(ge=0, lt=1, description="largest shift, as a fraction of the image's width and height")
-    ] = 0.1
+    fraction: Annotated[float, Field(ge=0, lt=1, description="maximum shift, as a fraction of width and height")] = 0.1
     albumentations = implemented_by("trainer.augmentation.albumentations:translation")
     draw = implemented_by("trainer.augmentation.affine:draw_translations")
 
@@ -92,7 +90,9 @@ class Translation(Affine):
 class Shear(Affine):
     """Shears along x and along y, about the center, by angles drawn uniformly from -``degrees`` to ``degrees``."""
 
-    degrees: Annotated[float, Field(ge=0, lt=45, description="largest angle along x and along y, in degrees")] = 10.0
+    degrees: Annotated[float, Field(ge=0, lt=45, description="maximum shear angle along x and along y, in degrees")] = (
+        10.0
+    )
     albumentations = implemented_by("trainer.augmentation.albumentations:shear")
     draw = implemented_by("trainer.augmentation.affine:draw_shears")
 
@@ -111,9 +111,11 @@ class BrightnessContrast(Transform):
     """Turns each value v into α v + 255 β, with α from 1 ± ``contrast`` and β from ± ``brightness`` drawn once per image."""
 
     brightness: Annotated[
-        Probability, Field(description="largest value that is added, as a fraction of the full range")
+        Probability, Field(description="maximum absolute change of brightness, as a fraction of the full range")
     ] = 0.2
-    contrast: Annotated[Probability, Field(description="the factor is drawn from 1 - contrast to 1 + contrast")] = 0.2
+    contrast: Annotated[
+        Probability, Field(description="the contrast factor is drawn from [1 - contrast, 1 + contrast]")
+    ] = 0.2
     albumentations = implemented_by("trainer.augmentation.albumentations:brightness_contrast")
     batch = implemented_by("trainer.augmentation.batched:brightness_contrast")
 
@@ -126,7 +128,7 @@ class Perspective(Geometric):
     """
 
     strength: Annotated[
-        float, Field(ge=0, le=0.3, description="scale of the corners' shifts, as a fraction of the side")
+        float, Field(ge=0, le=0.3, description="scale of the displacement of the corners, as a fraction of the side")
     ] = 0.1
     albumentations = implemented_by("trainer.augmentation.albumentations:perspective")
 
@@ -141,7 +143,7 @@ class Elastic(Geometric):
 
     alpha: Annotated[
         NonNegativeFloat,
-        Field(description="strength; pixels move by about 0.16 alpha/sigma pixels; 34 in the paper; 0 = not at all"),
+        Field(description="strength: pixels move by about 0.16 alpha/sigma pixels; 34 in the paper; 0 = off"),
     ] = 20.0
     sigma: Annotated[
         float, Field(ge=1, description="standard deviation of the Gaussian kernel that smooths the noise, in pixels")
@@ -158,7 +160,7 @@ class Blur(Transform):
 
     p: P = 0.5
     sigma: Annotated[
-        Range, Field(description="smallest and largest standard deviation of the Gaussian kernel, in pixels")
+        Range, Field(description="minimum and maximum standard deviation of the Gaussian kernel, in pixels")
     ] = (0.1, 2.0)
     albumentations = implemented_by("trainer.augmentation.albumentations:blur")
 
@@ -176,9 +178,9 @@ class RandomResizedCrop(Transform):
     p: Annotated[float, Field(description="must be 1: images that are not cropped would keep their size")] = 1.0
     scale: Annotated[
         tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]],
-        Field(description="smallest and largest fraction of the area"),
+        Field(description="minimum and maximum fraction of the area"),
     ] = (0.08, 1.0)
-    ratio: Annotated[Range, Field(description="smallest and largest ratio of width to height")] = (0.75, 1.3333)
+    ratio: Annotated[Range, Field(description="minimum and maximum ratio of width to height")] = (0.75, 1.3333)
     resizes: ClassVar[bool] = True
     albumentations = implemented_by("trainer.augmentation.albumentations:random_resized_crop")
 

@@ -1,4 +1,4 @@
-"""What all transforms have in common, and how consecutive ones are combined."""
+"""Base classes of the transforms, and how consecutive transforms are combined."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]  # channels, height, width
 Fill = Annotated[
     Literal["constant", "edge", "reflect", "symmetric", "wrap"],
-    Field(description="values beyond the edge of an image, as in numpy.pad; constant = 0"),
+    Field(description="padding mode for pixels beyond the border, as in numpy.pad; constant = zeros"),
 ]
-P = Annotated[Probability, Field(description="probability with which an image is changed")]
+P = Annotated[Probability, Field(description="probability of applying the transform to an image")]
 
 
 @option
 class Transform:
-    """A random change of an image, made with probability ``p``, independently for each image.
+    """A random transform, applied with probability ``p``, independently for each image.
 
     Each transform has one description and two forms that draw from the same distribution: ``albumentations`` changes one
     image at a time, ``batch`` (or, of affine transforms, ``matrices``) a whole batch. The output has the shape of the input.
@@ -45,7 +45,7 @@ class Transform:
 
 @option
 class Geometric(Transform):
-    """A transform that may move pixels from beyond the edge into the image; ``fill`` (numpy's names) tells which.
+    """A transform that may move pixels from beyond the border into the image; ``fill`` is the padding mode, as in numpy.pad.
 
     For a row ``abcd``: constant ``00|abcd|00``, edge ``aa|abcd|dd``, reflect ``cb|abcd|cb``, symmetric ``ba|abcd|dc``,
     wrap ``cd|abcd|ab``.

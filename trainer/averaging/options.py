@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
 Start = Annotated[
-    NonNegativeFloat, Field(description="time in epochs at which averaging starts; until then the average is the model")
+    NonNegativeFloat,
+    Field(description="time at which averaging starts, in epochs; before, the average equals the model"),
 ]
 
 
 @option
 class Averaging:
-    """No averaging, and the interface of the kinds of averaging."""
+    """No averaging; base class of the other options."""
 
     enabled: ClassVar[bool] = False  # whether there is an averaged model
     updates_batch_norm: ClassVar[bool] = False  # whether batch-norm statistics are re-estimated before evaluation
@@ -36,7 +37,7 @@ class Averaging:
 class EMA(Averaging):
     """Exponential moving average: w̄ ← decay·w̄ + (1 − decay)·w after every step from ``start`` on; before, w̄ = w.
 
-    The average extends over about 1/(1 − decay) steps. Batch-norm statistics are averaged in the same way.
+    It averages about 1/(1 − decay) steps. Batch normalization statistics are averaged in the same way.
     """
 
     decay: Annotated[
@@ -44,7 +45,7 @@ class EMA(Averaging):
         Field(
             gt=0,
             lt=1,
-            description="fraction of the average kept at each step; memory of 1/(1 - decay) steps",
+            description="fraction of the average kept at each step; it averages about 1/(1 - decay) steps",
         ),
     ] = 0.99
     start: Start = 0.0

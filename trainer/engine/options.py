@@ -1,4 +1,4 @@
-"""The options of the group ``engine``: how the arithmetic is done."""
+"""The options of the group ``engine``: device, memory format, compilation, distribution."""
 
 from __future__ import annotations
 
@@ -10,54 +10,57 @@ from trainer.parameters import Field, PositiveInt, implemented_by, option
 
 @option
 class Engine:
-    """How the arithmetic is done. ``auto`` suits the device; results change in their last bits at most.
+    """Device, memory format, compilation and distribution. They affect the speed; results are equal up to rounding.
 
     ``compile`` takes up to a minute at the first step and is off by default: on a CPU it was slower than channels-last
-    and bf16 (0.7 to 1.0 of their speed). ``graph`` records forward and backward pass, running metrics, clipping and the
-    optimizer's update as one CUDA graph; the update is left out for adadelta, with ``epsilon_inside_root=false``, and
-    if a schedule moves the momentum.
+    and bf16 (0.7 to 1.0 of their speed). ``graph`` captures forward and backward pass, running metrics, clipping and the
+    optimizer step in one CUDA graph; the optimizer step is not captured for adadelta, for ``epsilon_inside_root=false``,
+    or if a schedule changes the momentum.
     """
 
     kind: Annotated[
-        Literal["auto", "cpu", "gpu"], Field(description="where to compute; auto = on a GPU if there is one")
+        Literal["auto", "cpu", "gpu"], Field(description="device to compute on; auto = a GPU if there is one")
     ] = "auto"
     channels_last: Annotated[
-        bool, Field(description="memory format of images and convolutions; false = contiguous (NCHW)")
+        bool, Field(description="use the memory format channels_last (NHWC); false = contiguous (NCHW)")
     ] = True
     threads: Annotated[
         PositiveInt | Literal["auto"],
-        Field(description="CPU threads for computation; auto = the cores that this process may use"),
+        Field(description="number of CPU threads; auto = number of cores available to the process"),
     ] = "auto"
     keep_memory: Annotated[
         bool,
-        Field(description="keep freed memory in the process (glibc), and use 2 MiB pages for large tensors"),
+        Field(
+            description="keep freed memory instead of returning it to the system (glibc); 2 MiB pages for large tensors"
+        ),
     ] = True
-    tf32: Annotated[bool, Field(description="multiply float32 in TF32 on a GPU")] = True
+    tf32: Annotated[bool, Field(description="compute float32 matrix products and convolutions in TF32 on a GPU")] = True
     deterministic: Annotated[
-        bool, Field(description="only deterministic cuDNN algorithms, which are slower; a CPU is always deterministic")
+        bool,
+        Field(description="use only deterministic cuDNN algorithms, which are slower; results on a CPU always are"),
     ] = False
     compile: Annotated[
         Literal["off", "default", "reduce-overhead", "max-autotune"],
-        Field(description="mode of torch.compile, with which the first step takes up to a minute"),
+        Field(description="mode of torch.compile; the first step then takes up to a minute"),
     ] = "off"
     graph: Annotated[
-        Literal["auto", "on", "off"], Field(description="record a step as one CUDA graph; auto = on a GPU")
+        Literal["auto", "on", "off"], Field(description="capture the training step in a CUDA graph; auto = on a GPU")
     ] = "auto"
     distributed: Annotated[
         Literal["none", "ddp"],
-        Field(description="ddp = train with all processes that torchrun started"),
+        Field(description="ddp = DistributedDataParallel over the processes started by torchrun"),
     ] = "none"
     sync_batch_norm: Annotated[
-        bool, Field(description="batch normalization over the whole batch of all ranks, not over each rank's part")
+        bool, Field(description="compute batch normalization statistics over all ranks (SyncBatchNorm)")
     ] = False
 
     def __post_init__(self) -> None:
         one_process = self.distributed == "none"
-        recordable = self.kind != "cpu" and one_process and self.compile in ("off", "default")
+        capturable = self.kind != "cpu" and one_process and self.compile in ("off", "default")
         check(
             self,
             graph=(
-                self.graph != "on" or recordable,
+                self.graph != "on" or capturable,
                 "needs a GPU, one process, and compile=off or default: engine.graph=auto",
             ),
             sync_batch_norm=(not self.sync_batch_norm or not one_process, "has no effect on one process: engine=ddp"),

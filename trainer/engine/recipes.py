@@ -11,7 +11,9 @@ from trainer.parameters import Field, PositiveFloat, PositiveInt, option
 if TYPE_CHECKING:
     from trainer.schedules import Product
 
-LrRatio = Annotated[float, Field(ge=1, description="last layer's learning rate / first layer's; 1 = equal")]
+LrRatio = Annotated[
+    float, Field(ge=1, description="ratio of the last layer's learning rate to the first layer's; 1 = equal")
+]
 
 
 class Recipe:
@@ -44,14 +46,16 @@ class Transfer(Recipe):
 
 @option
 class Finetune(Recipe):
-    """The head only for ``head_epochs`` epochs at the optimizer's learning rate, then all layers for the rest of ``epochs``.
+    """Train the head for ``head_epochs`` epochs at the optimizer's learning rate, then all layers for the rest of ``epochs``.
 
     In the second phase the peak learning rate is ``lr`` in the head and lr/lr_ratio in the first layer (fastai's
     ``slice(3e-5, 3e-4)`` is lr 3e-4, lr_ratio 10). Each phase goes through the whole schedule. Frozen batch norms keep
     their running statistics.
     """
 
-    head_epochs: Annotated[PositiveFloat, Field(description="epochs that train the head only, fewer than epochs")] = 3.0
+    head_epochs: Annotated[
+        PositiveFloat, Field(description="length of the phase that trains only the head, in epochs; less than epochs")
+    ] = 3.0
     lr: Annotated[
         PositiveFloat | Literal["auto"],
         Field(description="peak learning rate of the head in the second phase; auto = by an LR range test"),
@@ -68,7 +72,7 @@ class Finetune(Recipe):
 
 @option
 class Gradual(Recipe):
-    """The head only, then stage by stage more of the last layers, then all (Howard & Ruder 2018, arXiv:1801.06146).
+    """Gradual unfreezing: the head, then more and more of the last layers, then all (Howard & Ruder 2018, arXiv:1801.06146).
 
     ``stages`` phases of ``stage_epochs`` epochs each train the head, then 1/stages, 2/stages ... of the layers; all
     layers are trained for the rest of ``epochs``. From the second phase on the peak learning rate is ``lr`` in the head
@@ -77,9 +81,11 @@ class Gradual(Recipe):
 
     stages: Annotated[
         PositiveInt,
-        Field(description="phases before all layers are trained: the head, then 1/stages, 2/stages ... of the layers"),
+        Field(
+            description="number of phases before all layers are trained: the head, then 1/stages, 2/stages ... of the layers"
+        ),
     ] = 3
-    stage_epochs: Annotated[PositiveFloat, Field(description="epochs of each of these phases")] = 1.0
+    stage_epochs: Annotated[PositiveFloat, Field(description="length of each of these phases, in epochs")] = 1.0
     lr: Annotated[
         PositiveFloat | Literal["auto"],
         Field(description="peak learning rate of the head from the second phase on; auto = by an LR range test"),

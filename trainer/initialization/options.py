@@ -13,7 +13,7 @@ from trainer.parameters import PositiveFloat, implemented_by, option
 class Initialization:
     """Weights drawn by ``rule``; biases are 0, and the bias of the head is the log prior of the classes.
 
-    The first loss is thus about the entropy of the classes. The rules:
+    The initial loss is thus about the entropy of the class frequencies. The rules:
 
     - ``kaiming_normal``, ``kaiming_uniform``: variance gain²/inputs (He et al. 2015, arXiv:1502.01852)
     - ``xavier_normal``, ``xavier_uniform``: variance 2·gain²/(inputs + outputs) (Glorot & Bengio 2010)
@@ -36,9 +36,9 @@ class Initialization:
         ],
         Field(description="distribution of the weights"),
     ] = "auto"  # fmt: skip
-    std: Annotated[PositiveFloat, Field(description="standard deviation of the weights if rule is normal")] = 0.01
+    std: Annotated[PositiveFloat, Field(description="standard deviation of the weights, for rule normal")] = 0.01
     identity: Annotated[
-        bool, Field(description="whether convolutions copy their inputs to their first outputs, where there are enough")
+        bool, Field(description="initialize convolutions with at least as many outputs as inputs as the identity")
     ] = False
 
     @property
@@ -59,6 +59,6 @@ class Pretrained:
     path: Annotated[str, Field(description="run directory or checkpoint file")]
     prefer: Annotated[Literal["best", "last"], Field(description="checkpoint of a run directory to use")] = "best"
     head: Annotated[
-        Literal["new", "same"], Field(description="whether the last layer is initialized (other classes) or copied")
+        Literal["new", "same"], Field(description="last layer: new = initialized, for other classes, same = copied")
     ] = "new"
     needs_batch: ClassVar[bool] = False

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 Prefer = Annotated[
     Literal["best", "last"],
-    Field(description="checkpoint to take from a run directory: the one with the best metric, or the last"),
+    Field(description="checkpoint of a run directory to use: the one with the best metric, or the last"),
 ]
 Weights = Annotated[
     Literal["auto", "model", "averaged"],
-    Field(description="weights to take from a checkpoint; auto = averaged if at least as accurate on validation"),
+    Field(
+        description="weights of the checkpoint to use; auto = averaged if at least as accurate on the validation images"
+    ),
 ]
 TTA = Annotated[
     Literal["none", "mirror", "mirror_shift"],
@@ -44,7 +46,7 @@ class Job:
     keeps_auto_keys: ClassVar[bool] = False
 
     def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
-        """Do the job and return the exit code."""
+        """Run the job and return the exit code."""
         raise NotImplementedError
 
 
@@ -71,7 +73,7 @@ class Evaluate(Job):
     needs_checkpoint: ClassVar[bool] = True
     split: Annotated[
         Literal["auto", "train", "validation", "test", "all"],
-        Field(description="part of the data to evaluate on; auto = test if the data has it, else validation"),
+        Field(description="split to evaluate on; auto = test if the data has one, else validation"),
     ] = "auto"
     prefer: Prefer = "best"
     weights: Weights = "auto"
@@ -127,8 +129,10 @@ class Export(Job):
         Field(description="onnx needs pip install 'trainer[export]'; torch = torch.export, model.pt2"),
     ] = "onnx"
     fuse: Annotated[bool, Field(description="fold batch norm into the preceding layers")] = True
-    images: Annotated[int, Field(ge=2, description="number of images of the data the file is checked with")] = 16
-    tolerance: Annotated[PositiveFloat, Field(description="largest allowed difference of a probability")] = 1e-4
+    images: Annotated[
+        int, Field(ge=2, description="number of images of the data on which the exported file is verified")
+    ] = 16
+    tolerance: Annotated[PositiveFloat, Field(description="maximum allowed difference of a probability")] = 1e-4
     prefer: Prefer = "best"
     weights: Weights = "auto"
 
@@ -150,20 +154,18 @@ class Ensemble(Job):
     kind: Annotated[
         Literal["seeds", "folds", "snapshots", "runs"],
         Field(
-            description="what the members differ in; folds = cross-validation, snapshots = one per cycle of the "
+            description="how the members differ; folds = cross-validation, snapshots = one per cycle of the "
             "schedule, runs = runs=[a,b,...]"
         ),
     ] = "seeds"
-    models: Annotated[
-        int, Field(ge=2, description="number of networks to train, of folds, or of last cycles to take")
-    ] = 5
+    models: Annotated[int, Field(ge=2, description="number of networks to train, of folds, or of snapshots")] = 5
     top: Annotated[
         Annotated[int, Field(ge=2)] | None,
         Field(description="number of members to keep, by validation accuracy; null = all"),
     ] = None
-    average: Annotated[Literal["probabilities", "logits"], Field(description="what is averaged over the members")] = (
-        "probabilities"
-    )
+    average: Annotated[
+        Literal["probabilities", "logits"], Field(description="outputs that are averaged over the members")
+    ] = "probabilities"
 
     __call__ = implemented_by("trainer.jobs.ensemble:ensemble")
 
@@ -256,7 +258,7 @@ class Doctor(Job):
     batches: Annotated[
         PositiveInt, Field(description="number of mini-batches that the network has to overfit; 5 to 10 are usual")
     ] = 8
-    passes: Annotated[PositiveInt, Field(description="largest number of passes over these mini-batches")] = 100
+    passes: Annotated[PositiveInt, Field(description="maximum number of epochs over these mini-batches")] = 100
     steps: Annotated[
         int, Field(ge=20, le=10_000, description="number of steps within which a learning rate has to reduce the loss")
     ] = 100

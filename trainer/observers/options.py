@@ -11,10 +11,10 @@ from trainer.parameters import Field, PositiveFloat, PositiveInt, implemented_by
 class Checkpoint:
     """Checkpoints ``last.pt``, to resume from, and ``best.pt``, to use; see ``trainer.observers.checkpoint``."""
 
-    every_epochs: Annotated[PositiveInt, Field(description="epochs between two writes of last.pt")] = 1
+    every_epochs: Annotated[PositiveInt, Field(description="number of epochs between two writes of last.pt")] = 1
     every_steps: Annotated[
         PositiveInt | None,
-        Field(description="steps between further writes of last.pt; null = only at the end of epochs"),
+        Field(description="number of steps between additional writes of last.pt; null = only at the end of epochs"),
     ] = None
     build = implemented_by("trainer.observers.checkpoint:CheckpointObserver")
 
@@ -34,7 +34,7 @@ class Console:
 class Diagnosis:
     """Findings about training curves, layers and data; see ``trainer.observers.diagnosis``."""
 
-    every: Annotated[PositiveInt, Field(description="steps between two checks for a NaN or Inf loss")] = 50
+    every: Annotated[PositiveInt, Field(description="number of steps between two checks for a NaN or Inf loss")] = 50
     build = implemented_by("trainer.observers.diagnosis:DiagnosisObserver")
 
 
@@ -42,8 +42,8 @@ class Diagnosis:
 class Filters:
     """Images of the first layer's filters, a batch, and the schedule; see ``trainer.observers.images``."""
 
-    every: Annotated[PositiveInt, Field(description="epochs between two images of the filters")] = 1
-    images: Annotated[PositiveInt, Field(description="images of the first batch that are drawn")] = 8
+    every: Annotated[PositiveInt, Field(description="number of epochs between two images of the filters")] = 1
+    images: Annotated[PositiveInt, Field(description="number of images of the first batch to draw")] = 8
     build = implemented_by("trainer.observers.images:FiltersObserver")
 
 
@@ -51,10 +51,13 @@ class Filters:
 class Histograms:
     """Statistics of activations, gradients and weights; see ``trainer.observers.histograms``."""
 
-    every: Annotated[int, Field(ge=2, description="steps between two snapshots")] = 50
-    images: Annotated[PositiveInt, Field(description="images of the batch that the activations are computed for")] = 32
+    every: Annotated[int, Field(ge=2, description="number of steps between two snapshots")] = 50
+    images: Annotated[
+        PositiveInt, Field(description="number of images of the batch for which activations are computed")
+    ] = 32
     budget: Annotated[
-        float, Field(gt=0, le=1, description="fraction of the time for snapshots; a snapshot waits until it fits")
+        float,
+        Field(gt=0, le=1, description="fraction of the time spent on snapshots; a snapshot is postponed until it fits"),
     ] = 0.004
     build = implemented_by("trainer.observers.histograms:HistogramsObserver")
 
@@ -70,7 +73,7 @@ class HistoryFile:
 class Predictions:
     """Confusion matrix and highest-loss errors at the end; see ``trainer.observers.predictions``."""
 
-    worst: Annotated[PositiveInt, Field(description="errors that are drawn, those with the highest loss")] = 24
+    worst: Annotated[PositiveInt, Field(description="number of errors with the highest loss to draw")] = 24
     build = implemented_by("trainer.observers.predictions:PredictionsObserver")
 
 
@@ -78,8 +81,8 @@ class Predictions:
 class Profile:
     """A profile of some steps; see ``trainer.observers.profile``."""
 
-    skip: Annotated[PositiveInt, Field(description="steps before the first recorded one, for warm-up")] = 10
-    steps: Annotated[PositiveInt, Field(description="steps that are recorded, which slows them down")] = 10
+    skip: Annotated[PositiveInt, Field(description="number of warm-up steps before the profile")] = 10
+    steps: Annotated[PositiveInt, Field(description="number of profiled steps, which are slower than others")] = 10
     build = implemented_by("trainer.observers.profile:ProfileObserver")
 
 
@@ -94,6 +97,8 @@ class Report:
 class TensorBoard:
     """Events for TensorBoard; see ``trainer.observers.tensorboard``."""
 
-    every: Annotated[PositiveInt, Field(description="steps between two values of batch loss and learning rate")] = 10
-    graph: Annotated[bool, Field(description="also write the graph of the model, which takes some seconds")] = False
+    every: Annotated[
+        PositiveInt, Field(description="number of steps between two values of batch loss and learning rate")
+    ] = 10
+    graph: Annotated[bool, Field(description="also write the graph of the model, which takes a few seconds")] = False
     build = implemented_by("trainer.observers.tensorboard:TensorBoardObserver")

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from trainer.schedules import Schedule
 
 LearningRate = Annotated[
-    PositiveFloat, Field(description="peak learning rate, which the schedule multiplies; auto = by a range test")
+    PositiveFloat,
+    Field(description="peak learning rate, multiplied by the schedule; auto = suggested by an LR range test"),
 ]
 WeightDecay = Annotated[NonNegativeFloat, Field(description="weight decay; 0 = off")]
 MomentumCoefficient = Annotated[
-    float, Field(gt=0, lt=1, description="fraction of the velocity that is kept at each step")
+    float, Field(gt=0, lt=1, description="momentum coefficient: fraction of the velocity kept at each step")
 ]
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 EpsilonInsideRoot = Annotated[
@@ -38,21 +39,24 @@ class Optimizer:
 
     lr: LearningRate = 0.1
     weight_decay: WeightDecay = 0.0
-    decay_all: Annotated[bool, Field(description="whether biases and norms decay too")] = False
+    decay_all: Annotated[bool, Field(description="apply weight decay to biases and normalization parameters too")] = (
+        False
+    )
     clip_norm: Annotated[
-        NonNegativeFloat, Field(description="maximum global norm of the gradient, as of clip_grad_norm_; 0 = off")
+        NonNegativeFloat,
+        Field(description="clip the gradient to this global norm (torch.nn.utils.clip_grad_norm_); 0 = off"),
     ] = 0.0
     layer_decay: Annotated[
         float,
         Field(
             gt=0,
             le=1,
-            description="layer-wise decay: each layer's learning rate is this times the next layer's; 1 = all equal",
+            description="layer-wise learning rate decay: ratio of each layer's learning rate to the next layer's; 1 = off",
         ),
     ] = 1.0
     bias_lr_mult: Annotated[
         PositiveFloat,
-        Field(description="multiplier of the learning rate of biases, those of norms included; 1 = as weights"),
+        Field(description="learning rate of biases, also in normalization layers, relative to that of weights"),
     ] = 1.0
 
     @property
@@ -113,7 +117,7 @@ class Adam(Optimizer):
     betas: Annotated[
         tuple[DecayRate, DecayRate], Field(description="decay rates of the running means of g and of g^2")
     ] = (0.9, 0.999)
-    eps: Annotated[PositiveFloat, Field(description="added in the denominator for numerical stability")] = 1e-8
+    eps: Annotated[PositiveFloat, Field(description="term added to the denominator for numerical stability")] = 1e-8
 
     @property
     def momentum_key(self) -> Literal["momentum", "betas"] | None:
@@ -199,7 +203,8 @@ class Muon(Optimizer):
     momentum: MomentumCoefficient = 0.95
     steps: Annotated[PositiveInt, Field(description="Newton-Schulz iterations")] = 5
     rest: Annotated[
-        PositiveFloat, Field(description="learning rate of biases, norms and the last layer divided by lr")
+        PositiveFloat,
+        Field(description="learning rate of biases, normalization layers and the last layer, relative to lr"),
     ] = 1.0
 
     @property

@@ -1,4 +1,4 @@
-"""Options of the regularizers: what acts on the model, on the batch, on the loss, or on the end of training."""
+"""Options of the regularizers, which act on the model, on the batch, on the loss, or stop training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from trainer.regularizers.base import Regularizer, Setup
 class EarlyStopping(Regularizer):
     """Stop after ``patience`` epochs in which ``metric`` did not improve by more than ``min_delta`` over its best value.
 
-    The decision depends on the history alone, so that a run resumes exactly. The best snapshot is kept and reported.
+    The decision depends on the history alone, so that a run resumes exactly. The best checkpoint is kept and evaluated.
     """
 
     metric: Annotated[str, Field(description="column of the history that should improve")] = "validation_accuracy"
-    patience: Annotated[PositiveInt, Field(description="epochs without improvement before training stops")] = 5
+    patience: Annotated[
+        PositiveInt, Field(description="number of epochs without improvement after which training stops")
+    ] = 5
     min_delta: Annotated[
         NonNegativeFloat, Field(description="the metric must improve by more than this to count as improved")
     ] = 0.0
@@ -56,7 +58,7 @@ class Dropout(Regularizer):
 
     p: Annotated[float, Field(gt=0, lt=1, description="probability that a value is zeroed")] = 0.5
     where: Annotated[
-        Literal["head", "all"], Field(description="before the last layer (head) or after every activation (all)")
+        Literal["head", "all"], Field(description="head = before the last layer, all = after every activation")
     ] = "head"
 
     model = implemented_by("trainer.regularizers.hooks:insert_dropout")
@@ -71,10 +73,14 @@ class StochasticDepth(Regularizer):
     """
 
     p: Annotated[
-        float, Field(gt=0, lt=1, description="probability that the last branch is zeroed; block l of L has p l/L")
+        float,
+        Field(
+            gt=0, lt=1, description="probability of dropping the last residual branch; that of block l of L is p l/L"
+        ),
     ] = 0.5
     mode: Annotated[
-        Literal["batch", "row"], Field(description="for the whole batch as published (batch) or for each image (row)")
+        Literal["batch", "row"],
+        Field(description="batch = drop a branch for the whole batch, as published, row = per image"),
     ] = "batch"
 
     model = implemented_by("trainer.regularizers.hooks:drop_branches")
@@ -82,16 +88,17 @@ class StochasticDepth(Regularizer):
 
 @option
 class LabelSmoothing(Regularizer):
-    """Label smoothing (Szegedy et al. 2015, arXiv:1512.00567): targets that are less certain than 0 and 1.
+    """Label smoothing (Szegedy et al. 2015, arXiv:1512.00567): part of the probability of the true class is
+    distributed over the other classes.
 
     Form ``others``: 1 − eps for the class and eps/(K − 1) for each other class. Form ``all``: (1 − eps)·y + eps/K, as in torch;
     with eps·K/(K − 1) in place of eps it equals ``others``.
     """
 
-    eps: Annotated[float, Field(gt=0, lt=1, description="probability that is taken from the class")] = 0.1
+    eps: Annotated[float, Field(gt=0, lt=1, description="probability taken from the true class")] = 0.1
     form: Annotated[
         Literal["others", "all"],
-        Field(description="eps/(K - 1) for each other class (others) or eps/K for all as in torch (all)"),
+        Field(description="others = eps/(K - 1) for each other class, all = eps/K for all classes, as in torch"),
     ] = "others"
 
     batch = implemented_by("trainer.regularizers.batches:label_smoothing")
@@ -101,14 +108,12 @@ class LabelSmoothing(Regularizer):
 class Mixup(Regularizer):
     """Mixup (Zhang et al. 2017, arXiv:1710.09412): λ·x + (1 − λ)·x′ for pairs of images, and the same for their targets.
 
-    One weight λ ~ Beta(alpha, alpha) is drawn per batch.
+    One mixing coefficient λ ~ Beta(alpha, alpha) is drawn per batch.
     """
 
     alpha: Annotated[
         PositiveFloat,
-        Field(
-            description="of Beta(alpha, alpha), from which the mixing coefficient is drawn; near 0 = little mixing, 1 = uniform"
-        ),
+        Field(description="parameter of Beta(alpha, alpha), the distribution of the mixing coefficient; 1 = uniform"),
     ] = 0.2
 
     batch = implemented_by("trainer.regularizers.batches:mixup")
@@ -125,7 +130,7 @@ class Cutmix(Mixup):
     """
 
     alpha: Annotated[
-        PositiveFloat, Field(description="parameter of Beta(alpha, alpha); 1 = uniform distribution of the area")
+        PositiveFloat, Field(description="parameter of Beta(alpha, alpha), the distribution of the area; 1 = uniform")
     ] = 1.0
 
     batch = implemented_by("trainer.regularizers.batches:cutmix")
@@ -133,49 +138,50 @@ class Cutmix(Mixup):
 
 @option
 class Cutout(Regularizer):
-    """Cutout (DeVries & Taylor 2017, arXiv:1708.04552): a square around a random center is blanked, clipped at the border."""
+    """Cutout (DeVries & Taylor 2017, arXiv:1708.04552): a square around a random center is masked out; it may extend
+    beyond the border."""
 
     length: Annotated[PositiveInt, Field(description="side of the square in pixels; 16 for CIFAR-10 in the paper")] = 8
-    value: Annotated[float, Field(description="value of the blanked pixels, after normalization; 0 = mean")] = 0.0
+    value: Annotated[float, Field(description="value of the masked pixels, after normalization; 0 = mean")] = 0.0
 
     batch = implemented_by("trainer.regularizers.batches:cutout")
 
     def needs(self, setup: Setup) -> list[str]:
         side = min(setup.shape[1:])
-        return [f"length {self.length} blanks whole images of side {side}"] if self.length >= 2 * side else []
+        return [f"length {self.length} masks out whole images of side {side}"] if self.length >= 2 * side else []
 
 
 @option
 class L2(Regularizer):
-    """L2 penalty: strength·Σ w² is added to the loss, without biases and norms.
+    """L2 penalty: strength·Σ w² is added to the loss, except for biases and normalization layers.
 
     Its gradient is 2·strength·w, so that it equals ``optimizer.weight_decay`` = 2·strength for plain SGD.
     """
 
-    strength: Annotated[PositiveFloat, Field(description="factor of the sum of squared weights")] = 1e-4
+    strength: Annotated[PositiveFloat, Field(description="coefficient of the sum of squared weights")] = 1e-4
 
     penalty = implemented_by("trainer.regularizers.penalties:l2")
 
 
 @option
 class L1(Regularizer):
-    """L1 penalty: strength·Σ |w| is added to the loss, without biases and norms; it drives weights to zero."""
+    """L1 penalty: strength·Σ |w| is added to the loss, except for biases and normalization layers. It drives weights to 0."""
 
-    strength: Annotated[PositiveFloat, Field(description="factor of the sum of absolute weights")] = 1e-5
+    strength: Annotated[PositiveFloat, Field(description="coefficient of the sum of absolute weights")] = 1e-5
 
     penalty = implemented_by("trainer.regularizers.penalties:l1")
 
 
 @option
 class SoftSharing(Regularizer):
-    """Soft weight sharing: strength·Σ (w − w₀)² is added to the loss, without biases and norms.
+    """Soft weight sharing: strength·Σ (w − w₀)² is added to the loss, except for biases and normalization layers.
 
     The reference w₀ are the weights of a checkpoint of the same architecture, or by default the initial weights, which for
     pretrained weights is L2-SP (Li et al. 2018, arXiv:1802.01483). Layers whose shapes differ from those of the reference, such
     as a new head, are not penalized.
     """
 
-    strength: Annotated[PositiveFloat, Field(description="factor of the sum of squared differences")] = 1e-3
+    strength: Annotated[PositiveFloat, Field(description="coefficient of the sum of squared differences")] = 1e-3
     reference: Annotated[
         str | None, Field(description="checkpoint file with the reference weights; null = the initial weights")
     ] = None

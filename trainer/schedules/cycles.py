@@ -31,19 +31,21 @@ class CLR(Schedule):
 
     step_size: Annotated[
         PositiveFloat,
-        Field(description="half a cycle in epochs; the paper uses 2 to 8 and ends training at the end of a cycle"),
+        Field(
+            description="length of half a cycle in epochs; 2 to 8 in the paper, where training ends at the end of a cycle"
+        ),
     ] = 2.5
     floor: Annotated[
         float,
         Field(
             ge=0,
             lt=1,
-            description="lowest multiplier of the peak learning rate; auto (in schedule.clr) = by a range test",
+            description="minimum learning rate as a fraction of the peak; auto (schedule.clr only) = by an LR range test",
         ),
     ] = 1 / 6  # 0.001 to 0.006 in the paper
     policy: Annotated[
         Literal["triangular", "triangular2", "exp_range"],
-        Field(description="amplitude is 1, 2^(1 - cycle) or gamma^t"),
+        Field(description="amplitude of a cycle: 1 (triangular), 2^(1 - cycle) (triangular2) or gamma^t (exp_range)"),
     ] = "triangular"
     gamma: Annotated[float, Field(gt=0, le=1, description="factor of the amplitude per epoch, for exp_range")] = 1.0
 
@@ -73,7 +75,7 @@ class WarmRestarts(Schedule):
     cycle: Annotated[PositiveFloat, Field(description="length of the first cycle in epochs")] = 5.0
     cycle_mult: Annotated[
         float,
-        Field(ge=1, description="length of each cycle divided by that of the previous one; the paper uses 1 and 2"),
+        Field(ge=1, description="ratio of the length of each cycle to that of the previous one; 1 and 2 in the paper"),
     ] = 1.0
     floor: Floor = 0.0
 
@@ -112,9 +114,11 @@ class OneCycle(Timed):
     ([0.04, 1.0], [0.95, 0.85, 0.95])
     """
 
-    rise: Annotated[float, Field(gt=0, lt=1, description="fraction of the length spent on the rise")] = 0.25
-    div: Annotated[float, Field(ge=1, description="peak learning rate divided by the initial one")] = 25.0
-    final_div: Annotated[float, Field(ge=1, description="peak learning rate divided by the final one")] = 1e5
+    rise: Annotated[
+        float, Field(gt=0, lt=1, description="fraction of the length during which the learning rate rises")
+    ] = 0.25
+    div: Annotated[float, Field(ge=1, description="ratio of the peak to the initial learning rate")] = 25.0
+    final_div: Annotated[float, Field(ge=1, description="ratio of the peak to the final learning rate")] = 1e5
     momentum_low: Annotated[
         float, Field(ge=0, lt=1, description="momentum (beta1) at the peak learning rate; at most momentum_high")
     ] = 0.85

@@ -33,7 +33,7 @@ class Step(Schedule):
     [1.0, 1.0, 0.5, 0.25]
     """
 
-    every: Annotated[PositiveFloat, Field(description="epochs between drops")] = 5.0
+    every: Annotated[PositiveFloat, Field(description="number of epochs between drops")] = 5.0
     factor: Factor = 0.5
 
     def __call__(self, t: float, history: History | None = None) -> float:
@@ -76,7 +76,7 @@ class Plateau(Schedule):
     """
 
     metric: Annotated[str, Field(description="column of the history that should improve")] = "validation_loss"
-    patience: Annotated[PositiveInt, Field(description="epochs without improvement before a drop")] = 3
+    patience: Annotated[PositiveInt, Field(description="number of epochs without improvement before a drop")] = 3
     factor: Factor = 0.5
     min_delta: Annotated[
         NonNegativeFloat, Field(description="the metric must improve by more than this to count as improved")
@@ -118,7 +118,9 @@ class InverseSqrt(Schedule):
     [1.0, 1.0, 0.5]
     """
 
-    scale: Annotated[PositiveFloat, Field(description="epochs at the peak learning rate before the decay")] = 1.0
+    scale: Annotated[
+        PositiveFloat, Field(description="number of epochs at the peak learning rate before the decay")
+    ] = 1.0
 
     def __call__(self, t: float, history: History | None = None) -> float:
         return 1.0 / math.sqrt(max(t / self.scale, 1.0))
@@ -133,7 +135,10 @@ class Exponential(Schedule):
     """
 
     k: Annotated[
-        NonNegativeFloat, Field(description="decay per epoch; 0 = constant; ln(2)/5 = 0.139 halves every 5 epochs")
+        NonNegativeFloat,
+        Field(
+            description="decay rate per epoch; ln(2)/5 = 0.139 halves the learning rate every 5 epochs; 0 = constant"
+        ),
     ] = 0.139
 
     def __call__(self, t: float, history: History | None = None) -> float:
@@ -165,7 +170,7 @@ class Warmup(Schedule):
     """
 
     epochs: Annotated[PositiveFloat, Field(description="length of the warmup in epochs; 5 in the paper")] = 1.0
-    start: Annotated[float, Field(ge=0, lt=1, description="multiplier of the peak at the first step")] = 0.01
+    start: Annotated[float, Field(ge=0, lt=1, description="initial learning rate as a fraction of the peak")] = 0.01
 
     def __call__(self, t: float, history: History | None = None) -> float:
         return self.start + (1 - self.start) * min(t / self.epochs, 1.0)
