@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from trainer.data.images import ImageArray
 from trainer.data.in_memory import InMemoryLoader
 from trainer.engine.evaluation import evaluate, logits
 from trainer.engine.run import Run
+from trainer.formats import JsonObject, Result
 from trainer.inference import TrainedModel, Weights, trained
 from trainer.jobs.fit import train_and_evaluate
 from trainer.run_dir import (
@@ -52,7 +53,7 @@ def build(config: Config) -> Run:
     return builder.build(config, run_dir)
 
 
-def fit(run: Run) -> dict[str, Any]:
+def fit(run: Run) -> Result:
     """Train a run, evaluate its best weights, and write the run directory; return the content of ``result.json``."""
     assert run.folder is not None
     create_run_dir(run.folder, run.info.config, [], run.notes[0])
@@ -71,8 +72,8 @@ class FinishedRun:
     """
 
     directory: Path
-    config: dict[str, Any]
-    result: dict[str, Any]
+    config: JsonObject
+    result: Result | JsonObject
 
     @property
     def history(self) -> pd.DataFrame:

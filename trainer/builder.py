@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from trainer.architectures import Architecture, ExternalArchitecture
 from trainer.architectures.layers import find_head, forward_once, weight_layers
 from trainer.augmentation.batched import BatchedPipeline, unsupported
 from trainer.augmentation.per_image import PerImagePipeline
+from trainer.augmentation.transforms import AnyTransform
 from trainer.config.constraints import check_against_data, optimizer_and_schedule
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
@@ -79,7 +82,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         micro_batch=config.micro_batch,
         folder=folder,
         notes=notes,
-        forward=distributed.wrap(model, device) if distributed.world_size() > 1 else None,
+        wrapped=distributed.wrap(model, device) if distributed.world_size() > 1 else None,
     )
     enable_fast_path(run, config)
     return run
@@ -136,7 +139,7 @@ def build_model(config: Config, splits: Splits, train: Loader, precision: Precis
 def load_pretrained_weights(model: nn.Module, option: Pretrained) -> None:
     """Load another run's weights into the model, except those of the head if ``head=new``."""
     content = checkpoint.load_network(option.path, option.prefer, "initialization.path")
-    weights, own = checkpoint.weights_of(content), model.state_dict()
+    weights, own = checkpoint.weights_of(content)["model"], model.state_dict()
     if option.head == "new":
         head = find_head(model)[0]
         weights = {k: v for k, v in weights.items() if not k.startswith(f"{head}.")}
@@ -172,45 +175,49 @@ def optimizer_option(config: Config) -> Optimizer:
     return ExternalOptimizer.wrap(option.target, option.arguments) if isinstance(option, External) else option
 
 
-def build_loaders(config: Config, splits: Splits, precision: Precision, notes: list[str]) -> dict[str, Any]:
-    """The loaders ``train``, ``validation`` and ``test``; None for a split without images."""
+class Loaders(TypedDict):
+    """The loaders of a run; None for a split without images."""
+
+    train: Loader
+    validation: Loader | None
+    test: Loader | None
+
+
+def build_loaders(config: Config, splits: Splits, precision: Precision, notes: list[str]) -> Loaders:
+    """The loaders of all splits."""
     transforms = [t for t in config.augmentation.values() if t is not None]
     in_memory = choose_loading(config, splits, transforms, notes)
     size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
-    kind, common = loader_class(config, splits, precision, in_memory)
+    loader = loader_constructor(config, splits, precision, in_memory)
     pipeline = (BatchedPipeline if in_memory else PerImagePipeline)(transforms, splits.shape) if transforms else None
-    train = kind(
-        splits.train, **common, batch_size=size, seed=config.seed, pipeline=pipeline, drop_last=config.data.drop_last
-    )
+    train = loader(splits.train, batch_size=size, seed=config.seed, pipeline=pipeline, drop_last=config.data.drop_last)
     evaluation_size = min(max(config.micro_batch or size, 64), 512)
-    others = {
-        name: kind(split, **common, batch_size=evaluation_size, shuffle=False)
-        if split is not None and len(split)
-        else None
-        for name, split in (("validation", splits.validation), ("test", splits.test))
-    }
-    return {"train": train, **others}
+    validation, test = (
+        loader(split, batch_size=evaluation_size, shuffle=False) if split is not None and len(split) else None
+        for split in (splits.validation, splits.test)
+    )
+    return Loaders(train=train, validation=validation, test=test)
 
 
-def loader_class(config: Config, splits: Splits, precision: Precision, in_memory: bool) -> tuple[Any, dict[str, Any]]:
-    """The class of the loaders of a run, and the arguments that they have in common."""
-    common: dict[str, Any] = {
-        "num_classes": len(splits.classes),
-        "mean": splits.mean,
-        "std": splits.std,
-        "per_image": config.data.normalize == "channel",
-        "device": precision.device,
-        "channels_last": precision.channels_last,
-        "rank": distributed.rank(),
-        "world_size": distributed.world_size(),
-    }
-    if in_memory:
-        return InMemoryLoader, common
-    return StreamingLoader, common | {
-        "shape": splits.shape,
-        "num_workers": config.data.num_workers,
-        "worker_type": config.data.worker_type,
-    }
+def loader_constructor(config: Config, splits: Splits, precision: Precision, in_memory: bool) -> Callable[..., Loader]:
+    """The class of the loaders of a run, with the arguments that they have in common."""
+    constructor: Callable[..., Loader] = InMemoryLoader
+    if not in_memory:
+        data = config.data
+        constructor = partial(
+            StreamingLoader, shape=splits.shape, num_workers=data.num_workers, worker_type=data.worker_type
+        )
+    return partial(
+        constructor,
+        num_classes=len(splits.classes),
+        mean=splits.mean,
+        std=splits.std,
+        per_image=config.data.normalize == "channel",
+        device=precision.device,
+        channels_last=precision.channels_last,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
 
 
 def compute(config: Config) -> Precision:
@@ -239,11 +246,11 @@ def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Modul
             text = f"has images of {h} x {w} pixels; this model accepts only {own_h} x {own_w}"
             raise ConfigError(Problem("data", config.name("data"), text)) from None
     images = getattr(splits, split)
-    kind, common = loader_class(config, splits, precision, isinstance(images, ImageArray))
-    return kind(images, **common, batch_size=256, shuffle=False)
+    loader = loader_constructor(config, splits, precision, isinstance(images, ImageArray))
+    return loader(images, batch_size=256, shuffle=False)
 
 
-def choose_loading(config: Config, splits: Splits, transforms: list[Any], notes: list[str]) -> bool:
+def choose_loading(config: Config, splits: Splits, transforms: list[AnyTransform], notes: list[str]) -> bool:
     """Return whether the images are kept in memory; what ``auto`` chooses, and why, is added to ``notes``."""
     loading, unbatched = config.data.loading, unsupported(transforms)
     no_batched_form = f"{', '.join(unbatched)} has no batched form"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from trainer.formats import Row
 
 Mode = Literal["min", "max"]
 
@@ -19,42 +21,39 @@ def better_is(metric: str) -> Mode:
 
 
 class History:
-    """An append-only list of rows. Schedules, stopping rules and reports read it; only the loop writes it.
-
-    A row is a flat dict of JSON values: ``phase``, ``epoch`` (at its end, in epochs of its phase, float), ``step``
-    (optimizer steps so far, over all phases), ``lr``, ``momentum``, ``train_loss``, ``train_accuracy``,
-    ``validation_loss``, ``validation_accuracy``, with averaging also ``averaged_loss`` and ``averaged_accuracy`` (on the
-    validation images), ``seconds``, ``images_per_second``.
+    """An append-only list of rows (``trainer.formats.Row``). Schedules, stopping rules and reports
+    read it; only the loop writes it.
 
     >>> history = History([{"epoch": 1.0, "validation_loss": 0.5}, {"epoch": 2.0, "validation_loss": 0.7}])
     >>> history.column("validation_loss"), history.best("validation_loss")
     ([0.5, 0.7], 0)
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.rows = [dict(row) for row in rows]
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.rows = [row.copy() for row in rows]
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: Row) -> None:
         self.rows.append(row)
 
-    def column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> list[float]:
         """The values of one column, without the rows that have none."""
-        return [row[name] for row in self.rows if row.get(name) is not None]
+        values = (row.get(name) for row in self.rows)
+        return [value for value in values if value is not None]
 
     def best(self, metric: str) -> int | None:
         """The index of the first row with the best value of ``metric``; None if no row has a value other than NaN."""
         sign = 1.0 if better_is(metric) == "min" else -1.0
-        scores = [(sign * row[metric], i) for i, row in enumerate(self.rows) if row.get(metric) is not None]
-        scores = [(score, i) for score, i in scores if not math.isnan(score)]
+        values = [(row.get(metric), i) for i, row in enumerate(self.rows)]
+        scores = [(sign * value, i) for value, i in values if value is not None and not math.isnan(value)]
         return min(scores)[1] if scores else None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Row:
         return self.rows[index]
 
     def __eq__(self, other: object) -> bool:

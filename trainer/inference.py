@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -16,7 +16,9 @@ from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
 from trainer.engine import checkpoint
+from trainer.engine.checkpoint import Content, Member
 from trainer.engine.run import Info
+from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision
 from trainer.run_dir import find_checkpoint
@@ -46,9 +48,9 @@ def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool 
     return TrainedModel(model, precision, info, path, kind)
 
 
-def loaded(config: Config, content: dict[str, Any], weights: Weights = "auto") -> tuple[nn.Module, str]:
+def loaded(config: Config, content: Content, weights: Weights = "auto") -> tuple[nn.Module, str]:
     """The model of a checkpoint on the CPU with its weights, and which weights these are."""
-    if "members" in content:
+    if "members" in content and "average" in content:
         if weights == "averaged":
             raise ConfigError(Problem("job.weights", weights, "the checkpoint holds an ensemble", "job.weights=auto"))
         info = checkpoint.info_of(content)
@@ -60,7 +62,7 @@ def loaded(config: Config, content: dict[str, Any], weights: Weights = "auto") -
     return model, "averaged" if average else "model"
 
 
-def member_of(info: Info, member: dict[str, Any]) -> nn.Module:
+def member_of(info: Info, member: Member) -> nn.Module:
     """A member of an ensemble, which takes images with the normalization of the ensemble, ``info``."""
     own = checkpoint.info_of(member)
     model = network(config_from_tree(own.config), own)
@@ -72,22 +74,24 @@ def member_of(info: Info, member: dict[str, Any]) -> nn.Module:
     return Renormalized(model, [a / b for a, b in both], shift)
 
 
-def plain_weights(content: dict[str, Any], average: bool) -> dict[str, Any]:
+def plain_weights(content: Content, average: bool) -> StateDict:
     """A checkpoint's weights under the model's own names: torch's AveragedModel adds a counter and the prefix "module."."""
-    weights = checkpoint.weights_of(content, average)
-    if average:
-        weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
-    return weights
+    weights = checkpoint.weights_of(content)
+    if not average:
+        return weights["model"]
+    assert weights["averaged"] is not None
+    return {k.removeprefix("module."): v for k, v in weights["averaged"].items() if k != "n_averaged"}
 
 
-def use_averaged(content: dict[str, Any], weights: Weights) -> bool:
+def use_averaged(content: Content, weights: Weights) -> bool:
     """Whether to take the averaged weights; ``auto`` takes them if they were at least as accurate on the validation images."""
-    available = checkpoint.weights_of(content, averaged=True) is not None
+    available = checkpoint.weights_of(content)["averaged"] is not None
     if weights == "averaged" and not available:
         text = "the checkpoint holds no averaged weights"
         raise ConfigError(Problem("job.weights", "averaged", text, "job.weights=model"))
     row = content.get("row") or {}
-    as_good = row.get("averaged_accuracy", 1.0) >= row.get("validation_accuracy", 0.0)
+    averaged, last = row.get("averaged_accuracy"), row.get("validation_accuracy")
+    as_good = averaged is None or last is None or averaged >= last
     return available and (weights == "averaged" or (weights == "auto" and as_good))
 
 

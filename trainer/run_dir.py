@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
+from trainer.formats import Environment, GitCommit, JsonObject, Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +62,7 @@ def check_available(run_dir: Path) -> None:
         raise ConfigError(Problem("output", str(run_dir), f"{existing} is not writable"))
 
 
-def create_run_dir(run_dir: Path, tree: dict[str, Any], overrides: list[str], device: str) -> None:
+def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device: str) -> None:
     """Create the run directory with what repeats the run: config.yaml, overrides.txt, environment.json."""
     from omegaconf import OmegaConf
 
@@ -107,7 +108,7 @@ def find_checkpoint(path: str | Path, prefer: str = "best", key: str = "checkpoi
     raise ConfigError(Problem(key, str(path), "is not a run directory: it has no checkpoints/last.pt or best.pt"))
 
 
-def read_config(run_dir: Path, key: str) -> dict[str, Any]:
+def read_config(run_dir: Path, key: str) -> JsonObject:
     """Return the config of a run directory as plain values; ConfigError, for the setting ``key``, if it is unreadable."""
     import yaml
     from omegaconf import DictConfig, OmegaConf
@@ -129,7 +130,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[Any]:
     """Return the objects of a file with one per line, up to a line that a killed run left incomplete."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -148,7 +149,7 @@ RENAMED_KEYS = {
 }  # fmt: skip
 
 
-def read_result(run_dir: Path) -> dict[str, Any]:
+def read_result(run_dir: Path) -> Result:
     """Return ``result.json`` with the current names of its keys; empty if the run has none."""
     return _with_current_keys(read_json(run_dir / "result.json") or {})
 
@@ -159,7 +160,7 @@ def _with_current_keys(value: Any) -> Any:
     return [_with_current_keys(item) for item in value] if isinstance(value, list) else value
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str) -> Environment:
     """Return versions, machine, device and git commit, so that a result can be traced."""
     from trainer import __version__
 
@@ -181,7 +182,7 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def git_commit() -> dict[str, Any] | None:
+def git_commit() -> GitCommit | None:
     """Return the commit of the working directory and whether it has changes; None outside a repository or without git."""
 
     def git(*arguments: str) -> str:
@@ -207,7 +208,7 @@ def json_safe(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write ``value`` to ``path`` as JSON, atomically."""
     write_text(path, json.dumps(json_safe(value), indent=1) + "\n")
 

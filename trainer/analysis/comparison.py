@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
+
+from typing_extensions import TypedDict
 
 from trainer.analysis.intervals import Interval, difference, interval
+from trainer.formats import Json, JsonObject, Row
 
 # Keys that say where and how a run is made, not what it is.
 NOT_SETTINGS = ("output", "resume", "checkpoint", "run", "runs", "experiment", "device", "observer", "engine", "job")
+
+Setting: TypeAlias = "Json | tuple[Json, ...]"
+Settings: TypeAlias = dict[str, Setting]  # by dotted key
 
 
 @dataclass(frozen=True)
@@ -18,16 +24,16 @@ class Outcome:
     """One run: its name, settings by dotted key, score (None if it has none), and history rows."""
 
     name: str
-    settings: dict[str, Any]
+    settings: Settings
     score: float | None
-    rows: Sequence[dict[str, Any]] = ()
+    rows: Sequence[Row] = ()
 
 
 @dataclass
 class Group:
     """Runs that differ only in the seed."""
 
-    settings: dict[str, Any]
+    settings: Settings
     runs: list[Outcome] = field(default_factory=list)
 
     @property
@@ -42,15 +48,15 @@ class Group:
         return interval(self.scores, confidence) if self.scores else None
 
 
-OptionName = Callable[[str, dict[str, Any]], str]  # of the option that a group's node in a config describes
+OptionName = Callable[[str, JsonObject], str]  # of the option that a group's node in a config describes
 
 
-def class_name(group: str, node: dict[str, Any]) -> str:
+def class_name(group: str, node: JsonObject) -> str:
     """Return the name of an option's class."""
     return str(node["_target_"]).rpartition(".")[2]
 
 
-def flatten(tree: dict[str, Any], prefix: str = "", option_name: OptionName = class_name) -> dict[str, Any]:
+def flatten(tree: JsonObject, prefix: str = "", option_name: OptionName = class_name) -> Settings:
     """Return a config by dotted keys. The option of a group stands under the group's name, an option in a list is ``on``.
 
     >>> flatten({"seed": 0, "optimizer": {"_target_": "trainer.optimizers.Adam", "lr": 0.1}})
@@ -58,7 +64,7 @@ def flatten(tree: dict[str, Any], prefix: str = "", option_name: OptionName = cl
     >>> flatten({"regularizer": {"mixup": {"_target_": "trainer.regularizers.Mixup", "alpha": 0.2}}})
     {'regularizer.mixup': 'on', 'regularizer.mixup.alpha': 0.2}
     """
-    flat: dict[str, Any] = {}
+    flat: Settings = {}
     for key, value in tree.items():
         name = prefix + str(key)
         if isinstance(value, dict):
@@ -70,7 +76,7 @@ def flatten(tree: dict[str, Any], prefix: str = "", option_name: OptionName = cl
     return flat
 
 
-def flat_settings(tree: dict[str, Any], option_name: OptionName = class_name) -> dict[str, Any]:
+def flat_settings(tree: JsonObject, option_name: OptionName = class_name) -> Settings:
     """Return the settings that decide a run's result, by dotted key; ``option_name`` names the option of a group.
 
     >>> flat_settings({"seed": 0, "output": "x", "observer": {"console": {"every": 1}}})
@@ -112,13 +118,29 @@ def group_runs(runs: Sequence[Outcome]) -> list[Group]:
     return list(groups.values())
 
 
-def effects(groups: Sequence[Group], confidence: float = 0.95) -> list[dict[str, Any]]:
+# Of changing ``key`` from one value to another: the change of the score in ``pairs`` pairs of groups, and the half-width
+# of its confidence interval.
+Effect = TypedDict(
+    "Effect",
+    {
+        "key": str,
+        "from": str,
+        "to": str,
+        "pairs": int,
+        "effect": float,
+        "half": float,
+        "significant": bool | None,
+    },
+)
+
+
+def effects(groups: Sequence[Group], confidence: float = 0.95) -> list[Effect]:
     """Return how changing one key changes the score while all other varied keys are equal.
 
     The effect is the mean over all such pairs of groups; its interval is over these pairs, or over the seeds if there is
     only one pair.
     """
-    rows = []
+    rows: list[Effect] = []
     for key in groups[0].settings if groups else ():
         first, *others = dict.fromkeys(format_value(g.settings[key]) for g in groups)
         for value in others:
@@ -129,8 +151,19 @@ def effects(groups: Sequence[Group], confidence: float = 0.95) -> list[dict[str,
                 effect = difference(pairs[0][0].scores, pairs[0][1].scores, confidence)
             else:
                 effect = interval([b.mean - a.mean for a, b in pairs], confidence)
-            row = {"key": key, "from": first, "to": value, "pairs": len(pairs)}
-            rows.append(row | {"effect": effect.mean, "half": effect.half, "significant": significant(effect)})
+            rows.append(
+                Effect(
+                    {
+                        "key": key,
+                        "from": first,
+                        "to": value,
+                        "pairs": len(pairs),
+                        "effect": effect.mean,
+                        "half": effect.half,
+                        "significant": significant(effect),
+                    }
+                )
+            )
     return rows
 
 
@@ -169,10 +202,11 @@ def at_edge(groups: Sequence[Group], higher_is_better: bool = True) -> list[tupl
         return []
     best, edges = (max if higher_is_better else min)(scored, key=lambda g: g.mean), []
     for key, value in best.settings.items():
-        tried = {g.settings[key] for g in scored if g.settings[key] is not None}
-        if len(tried) < 2 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried):
+        given = [g.settings[key] for g in scored if g.settings[key] is not None]
+        tried = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(tried) < len(given) or len(set(tried)) < 2:
             continue
-        if value in (min(tried), max(tried)):
+        if isinstance(value, int | float) and value in (min(tried), max(tried)):
             edges.append((key, value, "largest" if value == max(tried) else "smallest"))
     return edges
 
@@ -182,7 +216,7 @@ def significant(effect: Interval) -> bool | None:
     return abs(effect.mean) > effect.half if math.isfinite(effect.half) else None
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Return a setting as tables show it.
 
     >>> format_value(None), format_value(0.10), format_value("SGD")

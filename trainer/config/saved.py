@@ -96,7 +96,9 @@ def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
 
     content = checkpoint.load(file)
     tree = {k: v for k, v in content["info"]["config"].items() if k != "job"}
-    tree["engine"] = tree["engine"] | {k: v for k, v in ONE_PROCESS.items() if k in tree["engine"]}
+    engine = tree["engine"]
+    assert isinstance(engine, dict)
+    tree["engine"] = engine | {k: v for k, v in ONE_PROCESS.items() if k in engine}
     return Saved("checkpoint", Path(str(value)).expanduser(), renamed.tree(tree), FREE_ON_CHECKPOINT)
 
 

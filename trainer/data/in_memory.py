@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.data.images import ImageArray
-from trainer.data.loader import Loader
+from trainer.data.loader import Loader, LoaderArguments
+
+if TYPE_CHECKING:
+    from trainer.augmentation.batched import BatchedPipeline
 
 NORMALIZED_LIMIT = 128 * 2**20  # bytes of float32 images that are kept normalized
 
@@ -19,10 +22,17 @@ class InMemoryLoader(Loader):
     """Batches of images that are kept on the device, in the memory format of the model.
 
     They are kept as uint8 or, if they are few and not augmented, already normalized.
+
+    Args:
+        dataset: See ``Loader``, as for all other arguments.
+        pipeline: Augmentation of batches, or None.
     """
 
-    def __init__(self, dataset: ImageArray, **options: Any) -> None:
-        super().__init__(dataset, **options)
+    def __init__(
+        self, dataset: ImageArray, *, pipeline: BatchedPipeline | None = None, **arguments: Unpack[LoaderArguments]
+    ) -> None:
+        super().__init__(dataset, **arguments)
+        self.pipeline = pipeline
         images = torch.from_numpy(np.ascontiguousarray(dataset.images)).permute(0, 3, 1, 2)
         self.images = images.to(self.device).contiguous(memory_format=self.memory_format)
         self.is_normalized = self.pipeline is None and 4 * self.images.numel() <= NORMALIZED_LIMIT

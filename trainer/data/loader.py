@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Required, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.data.images import Images
+
+
+class LoaderArguments(TypedDict, total=False):
+    """The keyword arguments of ``Loader``, which all its subclasses take."""
+
+    num_classes: Required[int]
+    mean: Required[Sequence[float]]
+    std: Required[Sequence[float]]
+    batch_size: Required[int]
+    seed: int
+    per_image: bool
+    device: torch.device | str
+    channels_last: bool
+    shuffle: bool
+    drop_last: bool
+    rank: int
+    world_size: int
 
 
 class Loader(ABC):
@@ -26,7 +43,6 @@ class Loader(ABC):
         std: Standard deviation of each channel.
         batch_size: Images in a batch, over all ranks.
         seed: Seed of the order and of the augmentation.
-        pipeline: Augmentation, or None.
         per_image: Whether each channel of each image is normalized by its own mean and standard deviation instead.
         device: Where batches are delivered.
         channels_last: Whether batches are in channels-last memory format.
@@ -45,7 +61,6 @@ class Loader(ABC):
         std: Sequence[float],
         batch_size: int,
         seed: int = 0,
-        pipeline: Callable[..., Any] | None = None,
         per_image: bool = False,
         device: torch.device | str = "cpu",
         channels_last: bool = True,
@@ -56,7 +71,7 @@ class Loader(ABC):
     ) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.pipeline, self.per_image, self.shuffle, self.drop_last = pipeline, per_image, shuffle, drop_last
+        self.per_image, self.shuffle, self.drop_last = per_image, shuffle, drop_last
         self.device = torch.device(device)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.targets = torch.eye(num_classes, device=self.device)

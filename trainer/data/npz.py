@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def images(path: Path, split: str, arrays: dict[str, np.ndarray]) -> ImageArray:
     return kind(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
 
 
-def load_array(path: Path, name: str, file: Any) -> np.ndarray:
+def load_array(path: Path, name: str, file: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return an array of an ``.npz`` file: images are memory-mapped if they are stored uncompressed, else read."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{name}.npy")

@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer.data.decode import decoding_threads
 from trainer.data.images import ImageFiles, Images
-from trainer.data.loader import Loader
+from trainer.data.loader import Loader, LoaderArguments
 from trainer.errors import ConfigError
 from trainer.hardware import usable_cores
 
@@ -82,9 +82,9 @@ class StreamingLoader(Loader):
         pipeline: PerImagePipeline | None = None,
         num_workers: int | Literal["auto"] = "auto",
         worker_type: Literal["auto", "thread", "process"] = "auto",
-        **options: Any,
+        **arguments: Unpack[LoaderArguments],
     ) -> None:
-        super().__init__(dataset, pipeline=pipeline, **options)
+        super().__init__(dataset, **arguments)
         if num_workers == "auto":
             num_workers = min(usable_cores(), 8) if isinstance(dataset, ImageFiles) else 0
         self.num_workers, self.batch_maker = num_workers, BatchMaker(dataset, shape[1], pipeline)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 from torchvision import datasets
 
 from trainer.data.images import ImageArray, ImageFiles
@@ -35,7 +36,15 @@ def read_arrays(option: TorchvisionSet) -> RawSplits:
     return RawSplits(_array(option.name, train), None, _array(option.name, test), classes)
 
 
-def _array(name: str, dataset: Any) -> ImageArray:
+class _Arrays(Protocol):
+    """What torchvision's data sets of arrays have: ``labels`` those of ``WITH_SPLIT``, ``targets`` the others."""
+
+    data: np.ndarray | Tensor
+    labels: Sequence[int]
+    targets: Sequence[int]
+
+
+def _array(name: str, dataset: _Arrays) -> ImageArray:
     images = np.asarray(dataset.data)
     if name in WITH_SPLIT:
         return ImageArray(images.transpose(0, 2, 3, 1), np.asarray(dataset.labels, np.int64))
@@ -58,7 +67,16 @@ def read_files(option: TorchvisionFiles) -> RawSplits:
     return RawSplits(train, validation, test, classes)
 
 
-def _files(option: TorchvisionFiles, dataset: Any) -> ImageFiles:
+class _Files(Protocol):
+    """What torchvision's data sets of files have: Flowers102 ``_image_files``, ImageNet ``samples``, the others ``_images``."""
+
+    samples: Sequence[tuple[str, int]]
+    _image_files: Sequence[Path]
+    _images: Sequence[Path]
+    _labels: Sequence[int]
+
+
+def _files(option: TorchvisionFiles, dataset: _Files) -> ImageFiles:
     if option.name == "ImageNet":
         paths, labels = zip(*dataset.samples, strict=True)
     elif option.name == "Flowers102":

@@ -2,42 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict, TypeGuard
 
 import torch
 
+from trainer.architectures.ensemble import Average
 from trainer.engine.run import Info
+from trainer.engine.state import State, StateDict, Weights
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
+from trainer.formats import JsonObject, Row
 from trainer.run_dir import find_checkpoint
 from trainer.weight_files import read_weight_file
 
 FORMAT = 1
 
 
-def contents(run: RunView) -> dict[str, Any]:
+class SavedInfo(TypedDict):
+    """``Info`` as a checkpoint holds it."""
+
+    classes: Sequence[str]
+    shape: Sequence[int]
+    mean: Sequence[float]
+    std: Sequence[float]
+    config: JsonObject
+
+
+class Member(TypedDict):
+    """A member of an ensemble; ``row`` is empty if no row of a history describes its weights."""
+
+    info: SavedInfo
+    model: StateDict
+    name: str
+    seconds: float
+    row: Row | dict[str, float]
+
+
+class Content(TypedDict, total=False):
+    """The content of a checkpoint.
+
+    ``last.pt`` holds ``state``; ``best.pt`` holds ``row``, ``model`` and ``averaged``; that of an ensemble holds the rest.
+    """
+
+    format: Required[int]
+    info: Required[SavedInfo]
+    state: State
+    row: Row | dict[str, float]
+    model: StateDict
+    averaged: StateDict | None
+    members: list[Member]
+    average: Average
+    one_run: bool
+
+
+def contents(run: RunView) -> Content:
     """The content of ``last.pt``: the whole state, and what is needed to use the model without the run directory."""
-    return {"format": FORMAT, "info": asdict(run.info), "state": run.state()}
+    return {"format": FORMAT, "info": saved_info(run.info), "state": run.state()}
 
 
-def best_contents(run: RunView) -> dict[str, Any]:
+def best_contents(run: RunView) -> Content:
     """The content of ``best.pt``: the weights of the best epoch and its row in the history, no optimizer."""
-    assert run.best is not None
-    row = dict(run.history[run.best["row"]])
-    return {"format": FORMAT, "info": asdict(run.info), "row": row, **{k: run.best[k] for k in ("model", "averaged")}}
+    best = run.best
+    assert best is not None
+    return {
+        "format": FORMAT,
+        "info": saved_info(run.info),
+        "row": run.history[best["row"]],
+        "model": best["model"],
+        "averaged": best["averaged"],
+    }
 
 
-def save(content: dict[str, Any], path: Path) -> None:
+def saved_info(info: Info) -> SavedInfo:
+    """``Info`` as a checkpoint holds it."""
+    return SavedInfo(**asdict(info))
+
+
+def save(content: Content, path: Path) -> None:
     """Write a checkpoint atomically."""
     write_temporary(content, path)()
 
 
-def write_temporary(content: dict[str, Any], path: Path) -> Callable[[], None]:
+def write_temporary(content: Content, path: Path) -> Callable[[], None]:
     """Write the content as it is now to a temporary file.
 
     Returns:
@@ -56,7 +107,7 @@ def write_temporary(content: dict[str, Any], path: Path) -> Callable[[], None]:
         return stack.pop_all().close
 
 
-def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint") -> dict[str, Any]:
+def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint") -> Content:
     """The content of a checkpoint.
 
     Raises:
@@ -64,12 +115,16 @@ def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint"
     """
     others = ", ".join(sorted(p.name for p in path.parent.glob("*.pt") if p != path)) or "none"
     content = read_weight_file(path, key, device, hint=f"other files: {others}")
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not _is_content(content):
         raise ConfigError(Problem(key, str(path), "is not a checkpoint of this program, or one of a later version"))
     return content
 
 
-def load_network(path: str, prefer: str, key: str) -> dict[str, Any]:
+def _is_content(value: object) -> TypeGuard[Content]:
+    return isinstance(value, dict) and value.get("format") == FORMAT
+
+
+def load_network(path: str, prefer: str, key: str) -> Content:
     """The content of a checkpoint that must hold a single network; ConfigError at ``key`` if it holds an ensemble."""
     content = load(find_checkpoint(path, prefer, key), key=key)
     if "members" in content:
@@ -77,15 +132,19 @@ def load_network(path: str, prefer: str, key: str) -> dict[str, Any]:
     return content
 
 
-def info_of(content: dict[str, Any]) -> Info:
+def info_of(content: Content | Member) -> Info:
     """The ``Info`` of a checkpoint, which stores its tuples as lists."""
-    info = dict(content["info"])
-    for key in ("classes", "shape", "mean", "std"):
-        info[key] = tuple(info[key])
-    return Info(**info)
+    info = content["info"]
+    channels, height, width = info["shape"]
+    return Info(
+        tuple(info["classes"]), (channels, height, width), tuple(info["mean"]), tuple(info["std"]), info["config"]
+    )
 
 
-def weights_of(content: dict[str, Any], averaged: bool = False) -> dict[str, Any]:
-    """The weights in a checkpoint: the best ones in ``best.pt``, else the last ones; None without averaging."""
-    state = content.get("state", content)
-    return state["averaged" if averaged else "model"]
+def weights_of(content: Content) -> Weights:
+    """The weights in a checkpoint of one network: the best ones in ``best.pt``, else the last ones."""
+    if "state" in content:
+        return content["state"]
+    assert "model" in content
+    assert "averaged" in content
+    return Weights(model=content["model"], averaged=content["averaged"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ WARMUP_STEPS = 3  # eager steps before the capture, which choose cuDNN algorithm
 class Recorder:
     """Records and replays on a GPU. Tests substitute a recorder for the CPU."""
 
-    def record(self, work: Callable[[], Any]) -> Callable[[], None]:
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Record ``work`` without running it; return the function that runs it."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
@@ -125,7 +125,7 @@ def move_lrs_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -
     optimizer._warned_capturable_if_run_uncaptured = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def constants(optimizer: torch.optim.Optimizer) -> list[Any]:
+def constants(optimizer: torch.optim.Optimizer) -> list[object]:
     """What a recorded update cannot change: the numbers of the parameter groups, and the memory of their learning rates."""
     return [
         id(value) if isinstance(value, Tensor) else value

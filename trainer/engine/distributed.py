@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from torch.distributed.nn.functional import all_reduce
 
 from trainer.architectures.layers import replace_module
 from trainer.engine.interrupt import Interrupt
-from trainer.engine.metrics import RunningMetrics
+from trainer.engine.metrics import RunningMetrics, Sums
 from trainer.hardware import world_size
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -49,7 +51,7 @@ def end() -> None:
         dist.destroy_process_group()
 
 
-def broadcast(value: Any) -> Any:
+def broadcast(value: T) -> T:
     """Rank 0's value, on all ranks: for whatever depends on a clock or a disk."""
     if world_size() == 1:
         return value
@@ -58,14 +60,14 @@ def broadcast(value: Any) -> Any:
     return box[0]
 
 
-def all_reduced(sums: RunningMetrics) -> dict[str, Any]:
+def all_reduced(sums: RunningMetrics) -> Sums:
     """The state of the running metrics, summed over all ranks. All ranks must call it together."""
     state = sums.state_dict()
     if world_size() > 1:
         count = torch.tensor([state["count"]], dtype=torch.float64, device=sums.totals.device)
         values = torch.cat((sums.totals, count))
         dist.all_reduce(values)
-        state = {"totals": values[:-1], "count": int(values[-1])}
+        state: Sums = {"totals": values[:-1], "count": int(values[-1])}
     return state
 
 
@@ -86,8 +88,12 @@ class StopFlag:
 
     def __init__(self, interrupt: Interrupt) -> None:
         self.interrupt = interrupt
-        self.group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
-        self.pending: tuple[Any, Tensor] | None = None
+        self.group: dist.ProcessGroup | None = None
+        if world_size() > 1:
+            group = dist.new_group(backend="gloo")
+            assert isinstance(group, dist.ProcessGroup)  # every rank is in it
+            self.group = group
+        self.pending: tuple[dist.Work, Tensor] | None = None
 
     def __call__(self) -> bool:
         requested = self.interrupt.requested
@@ -150,7 +156,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         x = input.float()
         axes = [0, *range(2, x.ndim)]
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums: Any = all_reduce(torch.cat((x.sum(axes), x.square().sum(axes), count)))
+        sums: Tensor = all_reduce(torch.cat((x.sum(axes), x.square().sum(axes), count)))
         features = x.shape[1]
         n = sums[-1]
         mean = sums[:features] / n

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch.optim.swa_utils import update_bn
 from trainer.engine.distributed import means, sync_buffers
 from trainer.engine.metrics import RunningMetrics, soft_cross_entropy
 from trainer.engine.run import Loader, Run, snapshot
+from trainer.engine.state import Weights
+from trainer.formats import Scores
 from trainer.hardware import Precision
 
 TTA = Literal["none", "mirror", "mirror_shift"]
@@ -48,7 +50,7 @@ def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none")
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loader: Loader, precision: Precision, tta: TTA = "none") -> dict[str, float]:
+def evaluate(model: nn.Module, loader: Loader, precision: Precision, tta: TTA = "none") -> Scores:
     """Mean ``loss`` (cross-entropy, nats) and ``accuracy`` in [0, 1] over all images; the model's mode is restored."""
     was_training = model.training
     model.eval()
@@ -60,7 +62,7 @@ def evaluate(model: nn.Module, loader: Loader, precision: Precision, tta: TTA = 
     return means(sums)
 
 
-def evaluate_run(run: Run) -> dict[str, Any]:
+def evaluate_run(run: Run) -> Scores:
     """The validation columns of a history row: of the model, and of the averaged model if there is one."""
     if run.validation is None:
         return {}
@@ -98,20 +100,20 @@ def best_weights(run: Run) -> Iterator[None]:
     if run.best is None:
         yield
         return
-    models = {"model": run.model, "averaged": run.averaged}
-    last = {name: snapshot(model) for name, model in models.items()}
+    last = Weights(model=snapshot(run.model), averaged=snapshot(run.averaged))
     try:
-        load_weights(models, run.best)
+        load_weights(run, run.best)
         yield
     finally:
-        load_weights(models, last)
+        load_weights(run, last)
 
 
-def load_weights(models: dict[str, nn.Module | None], weights: dict[str, Any]) -> None:
-    """Load the weights of the same name into each model."""
-    for name, model in models.items():
-        if model is not None:
-            model.load_state_dict(weights[name])
+def load_weights(run: Run, weights: Weights) -> None:
+    """Load the weights into the model and, with averaging, into the averaged model."""
+    run.model.load_state_dict(weights["model"])
+    if run.averaged is not None:
+        assert weights["averaged"] is not None  # saved with averaging as well
+        run.averaged.load_state_dict(weights["averaged"])
 
 
 @contextlib.contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+
+Handler = Callable[[int, FrameType | None], object] | int | None  # as signal.signal takes and returns it
 
 
 class Interrupt:
@@ -13,7 +15,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self.previous: dict[int, Any] = {}
+        self.previous: dict[int, Handler] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():  # no other thread can handle signals in Python

@@ -6,8 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
 
 import torch
 
@@ -19,16 +17,11 @@ from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
 from trainer.engine.step import set_lr_and_momentum, train_step
 from trainer.engine.view import RunView
+from trainer.formats import Outcome, Row, read_only
 
 
-def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | None = None) -> dict[str, Any]:
-    """Train until the phases are over, a regularizer stops training, or an interrupt is requested.
-
-    Returns:
-        ``stop_reason`` (``finished``, ``interrupted``, or a regularizer's reason), ``seconds`` (of training since the
-        beginning of the run, without evaluation), ``images_per_second``, ``observer_seconds`` (time that the observers
-        took in this process, checkpoints included) and ``observer_fraction``, its ratio to the time of training.
-    """
+def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | None = None) -> Outcome:
+    """Train until the phases are over, a regularizer stops training, or an interrupt is requested."""
     view, observer, observing = RunView(run), ObserverGroup(observers), Stopwatch()
     seconds_before, seconds, images = sum(run.history.column("seconds")), 0.0, 0
     run.interrupted = False
@@ -46,12 +39,12 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
             seconds, images = seconds + speed.seconds, images + speed.images
             if run.interrupted:
                 break
-            row = broadcast(evaluate_epoch(run) | speed.columns())
+            row = broadcast(evaluate_epoch(run, speed))
             run.history.append(row)
             run.keep_best()
             run.advance()
             with observing:
-                observer.on_epoch_end(view, MappingProxyType(row))
+                observer.on_epoch_end(view, read_only(row))
     run.train.close()
     return {
         "stop_reason": "interrupted" if run.interrupted else run.stop_reason() or "finished",
@@ -89,17 +82,18 @@ def train_epoch(run: Run, stop_requested: Callable[[], bool], notify_step_end: C
     return Speed(time.perf_counter() - started, images)
 
 
-def evaluate_epoch(run: Run) -> dict[str, Any]:
-    """The history's row for the epoch just trained: learning rate, training metrics, validation metrics."""
-    return {
-        "phase": run.phase.name,
-        "epoch": run.time,
-        "step": run.clock.step,
-        "lr": run.lr,
-        "momentum": run.momentum,
+def evaluate_epoch(run: Run, speed: Speed) -> Row:
+    """The history's row for the epoch just trained: learning rate, training metrics, validation metrics, speed."""
+    return Row(
+        phase=run.phase.name,
+        epoch=run.time,
+        step=run.clock.step,
+        lr=run.lr,
+        momentum=run.momentum,
         **{f"train_{name}": value for name, value in means(run.sums).items()},
         **evaluate_run(run),
-    }
+        **speed.columns(),
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -63,6 +65,13 @@ def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, 
     return error, rows
 
 
+class Sums(TypedDict):
+    """The state of running metrics: sums of loss and correct predictions (2,), and how many images they are of."""
+
+    totals: Tensor
+    count: int
+
+
 class RunningMetrics:
     """Sums of loss and correct predictions, on the device that computes them."""
 
@@ -86,9 +95,9 @@ class RunningMetrics:
         self.totals.zero_()
         self.count = 0
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> Sums:
         return {"totals": self.totals.clone(), "count": self.count}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Sums) -> None:
         self.totals.copy_(state["totals"])
         self.count = state["count"]

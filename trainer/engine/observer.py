@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from trainer.formats import Contribution, Result, Row
 
 if TYPE_CHECKING:
     from trainer.engine.view import RunView
@@ -30,16 +32,16 @@ class Observer:
     def on_step_end(self, view: RunView) -> None:
         """Called after each step."""
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         """Called after each epoch; ``row`` is the new row of the history."""
 
     def flush(self) -> None:
         """Wait until everything that has been saved is on the disk. Called before the result says so."""
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> dict[str, Any] | None:
+    def on_fit_end(self, view: RunView, result: Result) -> Contribution | None:
         """Called at the end of the run; what is returned is added to ``result.json`` under new keys."""
 
-    def on_result(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_result(self, view: RunView, result: Result) -> None:
         """Called with the complete result, which ``result.json`` already holds: the place to print or draw it."""
 
 
@@ -61,7 +63,7 @@ class ObserverGroup(Observer):
         for observer in self.started:
             observer.on_step_end(view)
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         for observer in self.started:
             observer.on_epoch_end(view, row)
 
@@ -69,16 +71,17 @@ class ObserverGroup(Observer):
         for observer in self.started:
             observer.flush()
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> dict[str, Any]:
+    def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         """The contributions of all observers; ValueError if one would replace a key of the result or of another."""
-        contributions: dict[str, Any] = {}
+        contributions: Contribution = {}
         for observer in self.started:
             own = observer.on_fit_end(view, result) or {}
             if taken := sorted(own.keys() & (result.keys() | contributions.keys())):
                 raise ValueError(f"{type(observer).__name__} cannot set result[{taken[0]!r}], which exists already")
-            contributions |= own
+            for key, value in own.items():
+                contributions[key] = value
         return contributions
 
-    def on_result(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_result(self, view: RunView, result: Result) -> None:
         for observer in self.started:
             observer.on_result(view, result)

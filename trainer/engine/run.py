@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
+from trainer.engine.state import Best, State, StateDict
+from trainer.formats import JsonObject
 from trainer.hardware import Precision
 from trainer.history import History
 from trainer.optimizers.param_groups import parameter_groups, portable
@@ -43,11 +45,11 @@ class Loader(Protocol):
     """Batches of one split: normalized images (N, C, H, W) and class probabilities (N, K) on the device."""
 
     dataset: ImageArray | ImageFiles
-    num_images: int
     batch_size: int
     seed: int
-    pipeline: Any
 
+    @property
+    def num_images(self) -> int: ...
     def __len__(self) -> int: ...
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]: ...
     def indices(self, epoch: int, start: int) -> Iterator[tuple[int, np.ndarray]]: ...
@@ -74,7 +76,7 @@ class Info:
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    config: dict[str, Any]
+    config: JsonObject
 
     def denormalized(self, images: Tensor) -> np.ndarray:
         """Normalized images (N, C, H, W) as (N, H, W, C) in [0, 1]."""
@@ -104,19 +106,18 @@ class Run:
     alert: Alerts = field(default_factory=Alerts)  # prints what cannot wait
     clock: Clock = field(default_factory=Clock)
     history: History = field(default_factory=History)
-    best: dict[str, Any] | None = None  # {"row": int, "model": state, "averaged": state | None}
+    best: Best | None = None
     interrupted: bool = False
     loss: Tensor | None = None  # of the last step, on the device: reading its value waits for the device
     outputs: Tensor | None = None
     batch: tuple[Tensor, Tensor] | None = None  # of the last step, as it went into the model
     grad_norm: Tensor | None = None  # of the last step before clipping; None without clipping
-    forward: Any = None  # what a training step calls: the model or its distributed wrapper
+    wrapped: nn.Module | None = None  # the model with gradients that are averaged over all ranks
     capture: RecordedStep | None = None  # records and replays steps where this is possible
     lr: float = math.nan  # learning rate of the last step, before a group's ratio
     suggested_lrs: dict[str, float] = field(default_factory=dict)  # by phase: what its LR range test suggested
 
     def __post_init__(self) -> None:
-        self.forward = self.forward or self.model
         self.sums = RunningMetrics(self.precision.device)
         self.averaged = self.averaging.build(self.model)
         self.never_trained = {name for name, p in self.model.named_parameters() if not p.requires_grad}
@@ -137,8 +138,13 @@ class Run:
         )
         if self.capture is not None:
             self.capture.reset()
-        if self.forward is not self.model:
-            self.forward = distributed.wrap(self.model, self.precision.device)
+        if self.wrapped is not None:
+            self.wrapped = distributed.wrap(self.model, self.precision.device)
+
+    @property
+    def forward(self) -> nn.Module:
+        """What a training step calls: the model or its distributed wrapper."""
+        return self.model if self.wrapped is None else self.wrapped
 
     def train_mode(self) -> None:
         """Put the model into training mode, except for batch norms whose parameters are frozen."""
@@ -222,7 +228,7 @@ class Run:
         self.best = {"row": index, "model": snapshot(self.model), "averaged": snapshot(self.averaged)}
         return True
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Everything that the rest of the run depends on, as plain values and tensors (loads with weights_only)."""
         cuda = self.precision.device.type == "cuda"
         return {
@@ -230,7 +236,7 @@ class Run:
             "optimizer": portable(self.optimizer.state_dict()),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
             "clock": asdict(self.clock),
-            "history": [dict(row) for row in self.history],
+            "history": [row.copy() for row in self.history],
             "sums": distributed.all_reduced(self.sums),
             "best": self.best,
             "rates": self.suggested_lrs,
@@ -239,7 +245,7 @@ class Run:
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         """Restore a state, random number generators included."""
         phase_before, self.clock = self.clock.phase, Clock(**state["clock"])
         if self.clock.phase != phase_before:
@@ -261,6 +267,10 @@ class Run:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
 
 
-def snapshot(model: nn.Module | None) -> dict[str, Tensor] | None:
+@overload
+def snapshot(model: nn.Module) -> StateDict: ...
+@overload
+def snapshot(model: nn.Module | None) -> StateDict | None: ...
+def snapshot(model: nn.Module | None) -> StateDict | None:
     """A copy of a model's weights and buffers that training does not change."""
     return None if model is None else {k: copy.deepcopy(v.detach()) for k, v in model.state_dict().items()}

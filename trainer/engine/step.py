@@ -54,8 +54,12 @@ def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
     part = min(run.micro_batch or size, size)
     for begin in range(0, size, part):
         part_x, part_y = (x, y) if part == size else (x[begin : begin + part], y[begin : begin + part])
-        local = isinstance(run.forward, DistributedDataParallel) and begin + part < size
-        with run.forward.no_sync() if local else contextlib.nullcontext():
+        forward, is_last = run.forward, begin + part >= size
+        with (
+            forward.no_sync()
+            if isinstance(forward, DistributedDataParallel) and not is_last
+            else contextlib.nullcontext()
+        ):
             loss, outputs = forward_backward(run, part_x, part_y, weight * len(part_x) / size, first=begin == 0)
         if weight:
             run.sums.add(loss, outputs, part_y)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from torch import Tensor, nn
 
 from trainer.engine.evaluation import best_weights
 from trainer.engine.phases import Phase
 from trainer.engine.run import Info, Loader, Run
+from trainer.engine.state import Best, State
+from trainer.formats import read_only
 from trainer.hardware import Precision
 from trainer.history import History
 
@@ -206,14 +205,14 @@ class RunView:
         return len(self._run.history)
 
     @property
-    def best(self) -> Mapping[str, Any] | None:
+    def best(self) -> Best | None:
         """The best epoch so far: ``row`` (index in the history) and the weights ``model`` and ``averaged``."""
-        return None if self._run.best is None else MappingProxyType(self._run.best)
+        return None if self._run.best is None else read_only(self._run.best)
 
     def best_weights(self) -> AbstractContextManager[None]:
         """Context manager that puts the best weights into ``model`` and ``averaged``, and the last ones back at its end."""
         return best_weights(self._run)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Everything that the rest of the run depends on, for a checkpoint. All ranks must call it together."""
         return self._run.state()

@@ -8,11 +8,12 @@ import io
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from rich.table import Table
 
 from trainer.analysis.comparison import (
+    Effect,
     Group,
     Outcome,
     at_edge,
@@ -29,6 +30,7 @@ from trainer.config.declarations import declaration
 from trainer.config.options import OptionFiles
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
+from trainer.formats import JsonObject, Result, number_at
 from trainer.history import better_is
 from trainer.parameters import limits
 from trainer.report.figures import comparison_figure, save_figure
@@ -69,7 +71,8 @@ def read_outcomes(option: Compare, paths: list[Path], files: OptionFiles) -> tup
         candidates = (m for m in AUTO_SCORES if any(score(r, m) is not None for r in results.values()))
         metric = next(candidates, AUTO_SCORES[0])
     if all(score(result, metric) is None for result in results.values()):
-        scores = sorted({k for result in results.values() for k, v in flatten(result).items() if isinstance(v, float)})
+        flat = [flatten(cast(JsonObject, result)) for result in results.values()]
+        scores = sorted({name for result in flat for name, value in result.items() if isinstance(value, float)})
         hint = f"scores: {', '.join(scores) or 'none'}"
         raise ConfigError(Problem("job.score", metric, "is not a score of any of the runs", hint))
     runs = []
@@ -117,12 +120,10 @@ def _sort_key(path: Path) -> tuple[str, int, str]:
     return str(path.parent), int(number) if number.isdigit() else -1, path.name
 
 
-def score(result: dict[str, Any], metric: str) -> float | None:
+def score(result: Result, metric: str) -> float | None:
     """Return a score of ``result.json`` by its dotted name; None if there is none or it is not finite."""
-    value: Any = result
-    for part in metric.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    value = number_at(result, *metric.split("."))
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def label(group: Group) -> str:
@@ -159,7 +160,7 @@ def group_rows(metric: str, groups: list[Group], confidence: float) -> list[list
     return [row for _, row in sorted(rows, key=lambda row: row[0])]
 
 
-def effect_rows(effects_of_keys: list[dict[str, Any]]) -> list[list[str]]:
+def effect_rows(effects_of_keys: list[Effect]) -> list[list[str]]:
     """Return a row per changed value of a key."""
     return [
         [
@@ -182,7 +183,7 @@ def plus_minus(half: float) -> str:
     return f" ± {half:.4f}" if math.isfinite(half) else ""
 
 
-def edge_warnings(groups: list[Group], metric: str, tree: dict[str, Any]) -> list[str]:
+def edge_warnings(groups: list[Group], metric: str, tree: JsonObject) -> list[str]:
     """Return a sentence for each numeric key whose best value is at the edge of those tried, and not the last one allowed."""
     sentences = []
     for key, value, side in at_edge(groups, better_is(metric) == "max"):
@@ -199,7 +200,7 @@ def edge_warnings(groups: list[Group], metric: str, tree: dict[str, Any]) -> lis
 def page(
     metric: str,
     groups: list[Group],
-    effects_of_keys: list[dict[str, Any]],
+    effects_of_keys: list[Effect],
     confidence: float,
     num_runs: int,
     warnings: list[str],
@@ -221,9 +222,7 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def show(
-    metric: str, groups: list[Group], effects_of_keys: list[dict[str, Any]], confidence: float, run_dir: Path
-) -> None:
+def show(metric: str, groups: list[Group], effects_of_keys: list[Effect], confidence: float, run_dir: Path) -> None:
     """Print the comparison."""
     console = terminal(width=None if sys.stdout.isatty() else 160)
     for columns, rows in (

@@ -7,21 +7,25 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from trainer.architectures.ensemble import average_logits
+from trainer.architectures.ensemble import Average, average_logits
 from trainer.builder import build, compute, load_splits, to_device
 from trainer.config.load import config_from_tree, with_value
 from trainer.data import Splits
 from trainer.data.folds import fold
 from trainer.engine import checkpoint
+from trainer.engine.checkpoint import Content, Member, saved_info
 from trainer.engine.run import Run, snapshot
+from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import INTERRUPTED
 from trainer.files import write_text
+from trainer.formats import JsonObject, Result, Row
 from trainer.inference import TrainedModel, member_of, plain_weights, use_averaged
 from trainer.jobs.compare import find_runs
 from trainer.jobs.evaluate import SPLITS, collect_outputs, compute_scores
@@ -33,8 +37,6 @@ from trainer.schedules import Product
 if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.jobs.options import Ensemble
-
-Content = dict[str, Any]  # of a checkpoint
 
 
 def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[str]) -> int:
@@ -58,9 +60,9 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
         return INTERRUPTED
     members = select_best(members, option.top)
-    content = joined(members, option.average) | {"one_run": option.kind == "snapshots"}
-    checkpoint.save(content, run_dir / "checkpoints" / "best.pt")
-    split, rows = score_rows(config, splits, content)
+    one_run = option.kind == "snapshots"
+    checkpoint.save(joined(members, option.average, one_run), run_dir / "checkpoints" / "best.pt")
+    split, rows = score_rows(config, splits, members, option.average, one_run)
     result = {
         "status": "finished",
         "stop_reason": "joined",
@@ -72,41 +74,41 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
         "seconds": rows[-1]["seconds"],
     }
     write_json(run_dir / "result.json", result)
-    text = page(split, rows, content["one_run"])
+    text = page(split, rows, one_run)
     write_text(run_dir / "ensemble.md", text)
     print(f"{text}\nfor job=evaluate, predict and export: checkpoint={run_dir}")
     return 0
 
 
-def train_seeds(option: Ensemble, config: Config, splits: Splits, run_dir: Path) -> list[Content] | None:
+def train_seeds(option: Ensemble, config: Config, splits: Splits, run_dir: Path) -> list[Member] | None:
     """Train members that differ in the seed; None if interrupted."""
 
-    def member(i: int) -> tuple[dict[str, Any], Splits]:
+    def member(i: int) -> tuple[JsonObject, Splits]:
         return with_value(config.tree, "seed", config.seed + i), splits
 
     return train_members(option.models, member, lambda i: f"seed {config.seed + i}", run_dir)
 
 
-def train_folds(option: Ensemble, config: Config, splits: Splits, run_dir: Path) -> list[Content] | None:
+def train_folds(option: Ensemble, config: Config, splits: Splits, run_dir: Path) -> list[Member] | None:
     """Train a member per fold, validated on its fold; None if interrupted."""
     folds = fold(splits, option.models, config.data.split_seed)
     return train_members(option.models, lambda i: (config.tree, folds[i]), lambda i: f"fold {i}", run_dir)
 
 
 def train_members(
-    count: int, member: Callable[[int], tuple[dict[str, Any], Splits]], name: Callable[[int], str], run_dir: Path
-) -> list[Content] | None:
+    count: int, member: Callable[[int], tuple[JsonObject, Splits]], name: Callable[[int], str], run_dir: Path
+) -> list[Member] | None:
     """Train each member, given by its config and splits, in a run directory of its own; None if interrupted."""
     contents = []
     for i in range(count):
         tree, splits = member(i)
         print(f"member {i + 1} of {count}: {name(i)}", flush=True)
         run, result = train(tree, splits, run_dir / f"member_{i}")
-        if result["status"] == "interrupted":
+        if result.get("status") == "interrupted":
             return None
         weights = run.best["model"] if run.best else run.model.state_dict()
         row = run.history[run.best["row"]] if run.best else {}
-        contents.append(member_content(run, weights, name(i), result["seconds"], row))
+        contents.append(member_content(run, weights, name(i), result.get("seconds", 0.0), row))
     return contents
 
 
@@ -124,14 +126,14 @@ def cycle_ends(option: Ensemble, config: Config) -> list[float]:
 
 def train_snapshots(
     option: Ensemble, config: Config, splits: Splits, run_dir: Path, ends: list[float]
-) -> list[Content] | None:
+) -> list[Member] | None:
     """Train one network; its weights at the ends of the last cycles are the members. None if interrupted."""
     collector = SnapshotCollector(ends)
     regularizers = {k: v for k, v in (config.tree.get("regularizer") or {}).items() if k != "early_stopping"}
     run, result = train({**config.tree, "regularizer": regularizers}, splits, run_dir / "run", [collector])
-    if result["status"] == "interrupted":
+    if result.get("status") == "interrupted":
         return None
-    seconds = result["seconds"] / config.epochs  # per epoch: a member costs the training up to its end
+    seconds = result.get("seconds", 0.0) / config.epochs  # per epoch: a member costs the training up to its end
     return [
         member_content(run, weights, f"epoch {end:g}", end * seconds, {})
         for end, weights in collector.snapshots[-option.models :]
@@ -147,7 +149,7 @@ class SnapshotCollector(Observer):
 
     def __init__(self, ends: list[float]) -> None:
         self.ends = list(ends)
-        self.snapshots: list[tuple[float, Any]] = []
+        self.snapshots: list[tuple[float, StateDict]] = []
 
     def on_step_end(self, view: RunView) -> None:
         if self.ends and view.time >= self.ends[0] - 1e-9:
@@ -155,8 +157,8 @@ class SnapshotCollector(Observer):
 
 
 def train(
-    tree: dict[str, Any], splits: Splits, run_dir: Path, observers: list[Observer] | None = None
-) -> tuple[Run, dict[str, Any]]:
+    tree: JsonObject, splits: Splits, run_dir: Path, observers: list[Observer] | None = None
+) -> tuple[Run, Result]:
     """Train one member; return its run and result."""
     config = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.Fit"}))
     run = build(config, run_dir, splits)
@@ -164,13 +166,12 @@ def train(
     return run, train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
 
 
-def member_content(run: Run, weights: Any, name: str, seconds: float, row: dict[str, Any]) -> Content:
+def member_content(run: Run, weights: StateDict, name: str, seconds: float, row: Row | dict[str, float]) -> Member:
     """Return a member as the checkpoint holds it; ``row`` is the history's row of its weights."""
-    info = dataclasses.asdict(run.info)
-    return {"info": info, "model": copy.deepcopy(weights), "name": name, "seconds": seconds, "row": row}
+    return {"info": saved_info(run.info), "model": copy.deepcopy(weights), "name": name, "seconds": seconds, "row": row}
 
 
-def read_members(config: Config, splits: Splits) -> list[Content]:
+def read_members(config: Config, splits: Splits) -> list[Member]:
     """Return the best weights of the runs ``runs=[a,b,...]``."""
     members = []
     for path in find_runs(config.runs):
@@ -189,7 +190,7 @@ def read_members(config: Config, splits: Splits) -> list[Content]:
     return members
 
 
-def check_same_data(members: list[Content], splits: Splits) -> None:
+def check_same_data(members: list[Member], splits: Splits) -> None:
     """Raise ConfigError if classes or image shapes differ between members, or from those of the data."""
     first = members[0]["info"]
     for member in members[1:]:
@@ -205,47 +206,68 @@ def check_same_data(members: list[Content], splits: Splits) -> None:
         raise ConfigError(Problem("data", data, text, "give the runs' data=... too"))
 
 
-def select_best(members: list[Content], top: int | None) -> list[Content]:
+def select_best(members: list[Member], top: int | None) -> list[Member]:
     """Return the ``top`` members by validation accuracy, in their order; all of them if None."""
     if top is None or top >= len(members):
         return members
-    accuracies = [m["row"].get("validation_accuracy") for m in members]
-    if any(accuracy is None for accuracy in accuracies):
+    rows = (member["row"] for member in members)
+    accuracies = [value for row in rows if (value := row.get("validation_accuracy")) is not None]
+    if len(accuracies) < len(members):
         raise ConfigError(Problem("job.top", top, "needs validation images to choose by", "job.top=null"))
     order = sorted(range(len(members)), key=lambda i: -accuracies[i])[:top]
     return [members[i] for i in sorted(order)]
 
 
-def joined(members: list[Content], average: str) -> Content:
+def joined(members: list[Member], average: Average, one_run: bool) -> Content:
     """Return the checkpoint of an ensemble: the members, with the first one's description of the data."""
-    return {"format": checkpoint.FORMAT, "info": members[0]["info"], "average": average, "members": members, "row": {}}
+    return {
+        "format": checkpoint.FORMAT,
+        "info": members[0]["info"],
+        "average": average,
+        "members": members,
+        "row": {},
+        "one_run": one_run,
+    }
 
 
-def score_rows(config: Config, splits: Splits, content: Content) -> tuple[str, list[dict[str, Any]]]:
+class MemberScores(TypedDict, extra_items=float):
+    """The scores of a member or, with the name ``ensemble`` or ``mean member``, of several, by the name of the metric."""
+
+    name: str
+    seconds: float  # of training
+
+
+def score_rows(
+    config: Config, splits: Splits, members: list[Member], average: Average, one_run: bool
+) -> tuple[str, list[MemberScores]]:
     """Return the split evaluated on, and scores and cost of each member and, last, of the ensemble."""
     split = next(name for name in SPLITS if getattr(splits, name) is not None)
-    info, precision = checkpoint.info_of(content), compute(config)
+    info, precision = checkpoint.info_of(members[0]), compute(config)
     splits = dataclasses.replace(splits, mean=info.mean, std=info.std)
     outputs: list[Tensor] = []
-    rows: list[dict[str, Any]] = []
-    for member in content["members"]:
+    rows: list[MemberScores] = []
+    for member in members:
         model = TrainedModel(to_device(member_of(info, member).eval(), precision), precision, info, Path(), "model")
         logits, labels = collect_outputs(config, model, splits, [split])
         outputs.append(logits)
-        rows.append({"name": member["name"], **compute_scores(logits, labels, 1)[0], "seconds": member["seconds"]})
-    scores = compute_scores(average_logits(outputs, content["average"]), labels, 1)[0]
-    cost = (max if content["one_run"] else sum)(row["seconds"] for row in rows)
-    return split, [*rows, {"name": "ensemble", **scores, "seconds": cost}]
+        rows.append(
+            MemberScores(name=member["name"], **compute_scores(logits, labels, 1)[0], seconds=member["seconds"])
+        )
+    scores = compute_scores(average_logits(outputs, average), labels, 1)[0]
+    seconds = [row["seconds"] for row in rows]
+    cost = max(seconds) if one_run else sum(seconds)
+    return split, [*rows, MemberScores(name="ensemble", **scores, seconds=cost)]
 
 
-def mean(rows: list[dict[str, Any]], key: str) -> float:
+def mean(rows: list[MemberScores], key: str) -> float:
     return sum(row[key] for row in rows) / len(rows)
 
 
-def page(split: str, rows: list[dict[str, Any]], one_run: bool = False) -> str:
+def page(split: str, rows: list[MemberScores], one_run: bool = False) -> str:
     """Return the scores as Markdown; the members of ``one_run`` are its stages, which need no training of their own."""
     *members, whole = rows
-    average = {"name": "mean member", **{k: mean(members, k) for k in ("accuracy", "loss", "ece", "seconds")}}
+    means = {k: mean(members, k) for k in ("accuracy", "loss", "ece")}
+    average = MemberScores(name="mean member", **means, seconds=mean(members, "seconds"))
     lines = [f"| {split} | accuracy | loss | calibration error | seconds of training |", "|---|---|---|---|---|"]
     for row in [*members, average, whole]:
         scores = f"{100 * row['accuracy']:.2f} % | {row['loss']:.4f} | {100 * row['ece']:.2f} % | {row['seconds']:.1f}"

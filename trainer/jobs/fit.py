@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from torch import nn
@@ -25,6 +24,7 @@ from trainer.engine.run import Run
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
+from trainer.formats import JsonObject, Result, Row, Scores, SplitScores, Summary, read_only
 from trainer.observers.context import Context, ObserverOption, build_observers
 from trainer.run_dir import check_available, create_run_dir, write_json
 
@@ -43,10 +43,10 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
     elif rank() == 0:
         create_run_dir(run_dir, config.tree, overrides, run.notes[0])
     result = train_and_evaluate(run, config.observer.values(), job.tta)
-    return exit_codes.INTERRUPTED if result["status"] == "interrupted" else exit_codes.FINISHED
+    return exit_codes.INTERRUPTED if result.get("status") == "interrupted" else exit_codes.FINISHED
 
 
-def restore_run(run: Run, run_dir: Path, tree: dict[str, Any]) -> None:
+def restore_run(run: Run, run_dir: Path, tree: JsonObject) -> None:
     """Load the last checkpoint. A run that was killed before its first one restarts from scratch, which gives the same result.
 
     Raises:
@@ -99,7 +99,7 @@ def has_history(run_dir: Path) -> bool:
     return file.is_file() and file.stat().st_size > 0
 
 
-def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none") -> dict[str, Any]:
+def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none") -> Result:
     """Train with the given observers, evaluate the best and the last weights, and write ``result.json``.
 
     The observers are ended also if training fails. A first Ctrl-C during the evaluation, which is short, waits for it.
@@ -107,14 +107,14 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
     context = Context(run)
     observers = build_observers(options, context)
     group = ObserverGroup(o for o in observers if rank() == 0 or o.on_every_rank)
-    result: dict[str, Any] = {"status": "failed", "stop_reason": "failed", "seconds": 0.0}
+    result = Result(status="failed", stop_reason="failed", seconds=0.0)
     try:
         outcome = train(run, [group])
         late = Interrupt()
         with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
             scores = summary(run, tta)
         group.flush()  # result.json says that everything has been written
-        result |= outcome | {"status": "interrupted" if run.interrupted else "finished"} | scores
+        result = Result(status="interrupted" if run.interrupted else "finished", **outcome, **scores)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             result["status"] = "interrupted"
@@ -130,50 +130,52 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
     return result
 
 
-def conclude(run: Run, group: ObserverGroup, result: dict[str, Any]) -> None:
+def conclude(run: Run, group: ObserverGroup, result: Result) -> None:
     """Add the observers' contributions to the result, write ``result.json``, and let the observers show the result."""
     view = RunView(run)
     try:
-        result |= group.on_fit_end(view, MappingProxyType(result))
+        for key, value in group.on_fit_end(view, read_only(result)).items():
+            result[key] = value
     finally:
         if run.folder is not None and rank() == 0:
             write_json(run.folder / "result.json", result)
-        group.on_result(view, MappingProxyType(result))
+        group.on_result(view, read_only(result))
 
 
-def summary(run: Run, tta: TTA = "none") -> dict[str, Any]:
+def summary(run: Run, tta: TTA = "none") -> Summary:
     """Best and last epoch, each with ``accuracy`` and ``loss`` on ``validation`` and ``test``.
 
     The plain ``validation`` and ``test`` are those of the best weights; ``last`` and ``averaged`` hold the same two for
     the last weights and for the averaged weights of the best epoch.
     """
 
-    def scores(model: nn.Module, row: Mapping[str, Any], prefix: str = "validation") -> dict[str, Any]:
+    def scores(model: nn.Module, row: Row | Scores, prefix: str = "validation") -> SplitScores:
         validation = {name: row.get(f"{prefix}_{name}") for name in ("accuracy", "loss")}
         return {
             "validation": validation if validation["loss"] is not None else None,
             "test": None if run.test is None else evaluate(model, run.test, run.precision, tta),
         }
 
-    result: dict[str, Any] = {"metric": run.metric, "steps": run.clock.step, "parameters": count_parameters(run.model)}
+    result = Summary(metric=run.metric, steps=run.clock.step, parameters=count_parameters(run.model))
     if tta != "none":
         result["tta"] = tta
     if run.interrupted:  # within an epoch: no row of the history describes the weights
-        row = evaluate_run(run)
-        return result | {"epoch": run.time, **scores(run.model, row)}
+        result["epoch"], own = run.time, scores(run.model, evaluate_run(run))
+        result["validation"], result["test"] = own["validation"], own["test"]
+        return result
     last, best = run.history[-1], run.history[run.best["row"]] if run.best else run.history[-1]
-    result |= {"best_epoch": epochs_until(run, best), "last_epoch": epochs_until(run, last)}
-    result["last"] = scores(run.model, last)
-    if run.best is None:
-        return result | result["last"]
+    result["best_epoch"], result["last_epoch"] = epochs_until(run, best), epochs_until(run, last)
+    own = result["last"] = scores(run.model, last)
     with best_weights(run):
-        result |= scores(run.model, best)
-        if run.averaged is not None:
+        if run.best is not None:
+            own = scores(run.model, best)
+        result["validation"], result["test"] = own["validation"], own["test"]
+        if run.best is not None and run.averaged is not None:
             result["averaged"] = scores(run.averaged, best, "averaged")
     return result
 
 
-def epochs_until(run: Run, row: Mapping[str, Any]) -> float:
+def epochs_until(run: Run, row: Row) -> float:
     """Epochs from the beginning of the run to the end of a row's epoch, over all phases."""
     names = [phase.name for phase in run.phases]
     return sum(phase.epochs for phase in run.phases[: names.index(row["phase"])]) + row["epoch"]

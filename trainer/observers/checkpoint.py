@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from trainer.engine import checkpoint
 from trainer.engine.distributed import rank
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
+from trainer.formats import Result, Row
 from trainer.observers.context import Context
 from trainer.observers.options import Checkpoint
 
@@ -39,7 +39,7 @@ class CheckpointObserver(Observer):
         if view.interrupted or (self.every_steps and view.step % self.every_steps == 0):
             self._save_last(view)
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         # Both files hold the history's index of the best row, so a kill between the two writes does no harm.
         if rank() == 0 and view.folder is not None and view.best and view.best["row"] == view.epochs_done - 1:
             self._save(checkpoint.best_contents(view), view.folder / "checkpoints" / "best.pt")
@@ -53,7 +53,7 @@ class CheckpointObserver(Observer):
         if rank() == 0:
             self._save(content, view.folder / "checkpoints" / "last.pt")
 
-    def _save(self, content: dict[str, Any], path: Path) -> None:
+    def _save(self, content: checkpoint.Content, path: Path) -> None:
         if path in self.pending:
             self.pending.pop(path).result()
         self.pending[path] = self.disk.submit(checkpoint.write_temporary(content, path))
@@ -62,6 +62,6 @@ class CheckpointObserver(Observer):
         for written in self.pending.values():
             written.result()
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Result) -> None:
         self.disk.shutdown(wait=True)
         self.flush()

@@ -6,15 +6,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer.architectures.layers import count_parameters
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
+from trainer.formats import Result, Row, number_at
 from trainer.observers.context import Context
 from trainer.observers.options import Console
 from trainer.run_dir import terminal
@@ -104,7 +103,7 @@ class ConsoleObserver(Observer):
         self.bars.update(self.run_bar, completed=view.step, total=view.total_steps, text=f"step {view.step}")
         self.bars.refresh()
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         text = line(view, row, view.epochs_done - 1)
         if self.live:
             self._print(text)
@@ -114,12 +113,12 @@ class ConsoleObserver(Observer):
             print(text, flush=True)
             self.next_update = time.monotonic() + self.interval
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Result) -> None:
         if self.live:
             self.alert.display = None
             self.bars.stop()
 
-    def on_result(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_result(self, view: RunView, result: Result) -> None:
         for text in summary_lines(view, result):
             self._print(text)
         sys.stdout.flush()
@@ -144,17 +143,17 @@ def columns(view: RunView) -> list[str]:
     return [name for name in COLUMNS if name not in missing]
 
 
-def line(view: RunView, row: Mapping[str, Any], index: int) -> str:
+def line(view: RunView, row: Row, index: int) -> str:
     """A row of the history as a line of the table; a star marks the best so far."""
     values = {
         "epoch": f"{row['epoch']:g}" if len(view.phases) == 1 else f"{row['phase']} {row['epoch']:g}",
         "lr": f"{row['lr']:.2e}",
-        "train loss": f"{row['train_loss']:.4f}",
-        "train acc": f"{100 * row['train_accuracy']:.2f} %",
         "images/s": f"{row['images_per_second']:,.0f}",
         "seconds": f"{row['seconds']:.1f}",
     }
     for name, column in (
+        ("train loss", "train_loss"),
+        ("train acc", "train_accuracy"),
         ("val loss", "validation_loss"),
         ("val acc", "validation_accuracy"),
         ("avg acc", "averaged_accuracy"),
@@ -197,24 +196,23 @@ def trends(view: RunView) -> list[str]:
     return ["   ".join(texts)] if texts else []
 
 
-def summary_lines(view: RunView, result: Mapping[str, Any]) -> list[str]:
+def summary_lines(view: RunView, result: Result) -> list[str]:
     """How the run ended, its metrics and findings, and how to resume it."""
-    seconds = result.get("observer_seconds")
-    cost = "" if seconds is None else f"; observers took {seconds:.1f} s, {100 * result['observer_fraction']:.1f} %"
-    lines = [f"{result['stop_reason']}, after {result['seconds']:.1f} s of training{cost}", *trends(view)]
+    seconds, fraction = result.get("observer_seconds"), result.get("observer_fraction", 0.0)
+    cost = "" if seconds is None else f"; observers took {seconds:.1f} s, {100 * fraction:.1f} %"
+    lines = [f"{result.get('stop_reason')}, after {result.get('seconds', 0.0):.1f} s of training{cost}", *trends(view)]
     for split in ("validation", "test"):
-        scores = result.get(split)
-        if scores and scores.get("accuracy") is not None:
+        accuracy, loss = number_at(result, split, "accuracy"), number_at(result, split, "loss")
+        if accuracy is not None and loss is not None:
             epoch = f"best epoch {result['best_epoch']:g}" if "best_epoch" in result else "now"
-            averaged = ((result.get("averaged") or {}).get(split) or {}).get("accuracy")
+            averaged = number_at(result, "averaged", split, "accuracy")
             more = f" · averaged weights {100 * averaged:.2f} %" if averaged is not None else ""
-            text = f"{split}: accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4f} ({epoch}){more}"
-            lines.append(text)
+            lines.append(f"{split}: accuracy {100 * accuracy:.2f} %, loss {loss:.4f} ({epoch}){more}")
     for finding in result.get("findings") or []:
         lines.append(f"{finding['name']}: {finding['evidence']}")
         lines.append(f"  {finding['meaning']}")
         if finding["attempt"]:
             lines.append(f"  Try {' or '.join(finding['attempt'])}")
-    if result["status"] == "interrupted" and view.folder is not None:
+    if result.get("status") == "interrupted" and view.folder is not None:
         lines.append(f"resume with: train resume={view.folder}")
     return lines

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
+from trainer.formats import Snapshot
 from trainer.observers.event_writers import EventWriters
 
 
@@ -14,7 +15,7 @@ class LayerStatistics:
     """Snapshots of the layers, in order of their steps: ``histograms`` adds them, ``diagnosis`` reads them."""
 
     def __init__(self) -> None:
-        self.snapshots: list[dict[str, Any]] = []
+        self.snapshots: list[Snapshot] = []
 
 
 class Context:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from trainer.analysis.diagnosis import diagnose, urgent
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
+from trainer.formats import Contribution, Facts, FindingContent, Result, Row, Snapshot, value_at
 from trainer.observers.context import Context
 from trainer.observers.nonfinite import first_nonfinite
 from trainer.observers.options import Diagnosis
@@ -21,6 +20,7 @@ from trainer.run_dir import write_json
 
 MAX_FILES = 20_000  # of a split, whose digests are computed
 MAX_BYTES = 2**21  # of a file that is read for its digest
+Fingerprint = tuple[int, bytes | str]  # the size of a file, and its digest or path
 
 
 class DiagnosisObserver(Observer):
@@ -33,9 +33,9 @@ class DiagnosisObserver(Observer):
     def __init__(self, option: Diagnosis, context: Context) -> None:
         self.every = option.every
         self.statistics, self.writers, self.alert = context.layer_statistics, context.event_writers, context.alert
-        self.nonfinite: list[dict[str, Any]] = []  # at most one snapshot, of the step with a NaN or Inf loss
+        self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
         self.alerted: set[str] = set()
-        self.dataset_info: dict[str, Any] = {}
+        self.dataset_info: Facts = {}
 
     def on_fit_start(self, view: RunView) -> None:
         self.dataset_info = dataset_info(view)
@@ -52,10 +52,10 @@ class DiagnosisObserver(Observer):
         })  # fmt: skip
         self._alert_urgent(view)
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         self._alert_urgent(view)
 
-    def snapshots(self) -> list[dict[str, Any]]:
+    def snapshots(self) -> list[Snapshot]:
         """The snapshots of the layers, and that of a NaN or Inf loss before those of the same step."""
         return sorted([*self.nonfinite, *self.statistics.snapshots], key=lambda snapshot: snapshot["step"])
 
@@ -65,8 +65,8 @@ class DiagnosisObserver(Observer):
                 self.alerted.add(finding.name)
                 self.alert(f"{finding.name}: {finding.evidence}; try {' or '.join(finding.attempt)}")
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> dict[str, Any]:
-        info = self.dataset_info | {"status": result["status"]}
+    def on_fit_end(self, view: RunView, result: Result) -> Contribution:
+        info: Facts = {**self.dataset_info, "status": result.get("status", "failed")}
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", info)
@@ -76,31 +76,42 @@ class DiagnosisObserver(Observer):
         return {"findings": findings}
 
 
-def markdown(finding: dict[str, Any]) -> str:
+def markdown(finding: FindingContent) -> str:
     """A finding as a paragraph of Markdown."""
     attempt = f" Try: {', '.join(f'`{override}`' for override in finding['attempt'])}" if finding["attempt"] else ""
     return f"**{finding['name']}** ({finding['kind']}): {finding['evidence']}. {finding['meaning']}{attempt}"
 
 
-def dataset_info(view: RunView) -> dict[str, Any]:
+def dataset_info(view: RunView) -> Facts:
     """What the diagnosis knows about data and config."""
     labels, config = view.train.dataset.labels, view.info.config
+    regularizers = config.get("regularizer")
     counter = Counter(int(label) for label in labels)
     counts = [counter.get(i, 0) for i in range(len(view.info.classes))]
     fractions = [count / max(len(labels), 1) for count in counts]
-    return {
-        "classes": list(view.info.classes),
-        "class_counts": counts,
-        "prior_entropy": -sum(p * math.log(p) for p in fractions if p),
-        **{name: loader.num_images for name, loader in view.loaders.items()},
-        "duplicates": duplicates({name: loader.dataset for name, loader in view.loaders.items()}),
-        "batch_size": view.train.batch_size,
-        "steps_per_epoch": len(view.train),
-        "lr": view.lr_option,
-        "pretrained": bool((config.get("architecture") or {}).get("weights")),
-        "mixed": any(name in ("mixup", "cutmix", "label_smoothing") for name in config.get("regularizer") or {}),
-        "metric": view.metric,
-    }
+    mixing = [
+        name
+        for name in ("mixup", "cutmix", "label_smoothing")
+        if isinstance(regularizers, dict) and name in regularizers
+    ]
+    facts = Facts(
+        classes=list(view.info.classes),
+        class_counts=counts,
+        prior_entropy=-sum(p * math.log(p) for p in fractions if p),
+        train=view.train.num_images,
+        duplicates=duplicates({name: loader.dataset for name, loader in view.loaders.items()}),
+        batch_size=view.train.batch_size,
+        steps_per_epoch=len(view.train),
+        lr=view.lr_option,
+        pretrained=bool(value_at(config, "architecture", "weights")),
+        mixed=bool(mixing),
+        metric=view.metric,
+    )
+    if view.validation is not None:
+        facts["validation"] = view.validation.num_images
+    if view.test is not None:
+        facts["test"] = view.test.num_images
+    return facts
 
 
 def duplicates(splits: dict[str, ImageArray | ImageFiles]) -> dict[str, int]:
@@ -111,12 +122,12 @@ def duplicates(splits: dict[str, ImageArray | ImageFiles]) -> dict[str, int]:
     return {f"{a}/{b}": sum(key in sets[a] for key in keys[b]) for a, b in pairs if a in keys and b in keys}
 
 
-def fingerprints(images: ImageArray | ImageFiles) -> list[Any]:
+def fingerprints(images: ImageArray | ImageFiles) -> list[bytes] | list[Fingerprint]:
     """A key per image, equal for equal bytes: a digest; for large files, size and path."""
     if isinstance(images, ImageArray):
         rows = np.ascontiguousarray(images.images).reshape(len(images.images), -1)
         return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
-    keys: list[Any] = []
+    keys: list[Fingerprint] = []
     for path in images.paths[:MAX_FILES]:
         size = path.stat().st_size if path.is_file() else 0
         small = 0 < size <= MAX_BYTES

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from trainer.engine.evaluation import no_side_effects
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.files import write_text
+from trainer.formats import ActivationStatistics, Result, Snapshot, WeightStatistics
 from trainer.observers.context import Context
 from trainer.observers.event_writers import write_histogram
 from trainer.observers.options import Histograms
@@ -66,7 +66,7 @@ class HistogramsObserver(Observer):
             return
         file = view.folder / "layers.jsonl"
         if view.step and file.is_file():  # drop what was written after the checkpoint
-            snapshots = [json.loads(line) for line in file.read_text().splitlines()]
+            snapshots: list[Snapshot] = [json.loads(line) for line in file.read_text().splitlines()]
             self.snapshots[:] = [snapshot for snapshot in snapshots if snapshot["step"] <= view.step]
         write_text(file, "".join(json.dumps(snapshot) + "\n" for snapshot in self.snapshots))
 
@@ -89,7 +89,7 @@ class HistogramsObserver(Observer):
     def _fits_into_budget(self, now: float) -> bool:
         return self.seconds + self.cost <= self.budget * (now - self.started)
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Result) -> None:
         if view.batch is not None and (not self.snapshots or self.snapshots[-1]["step"] < view.step):
             self._take_snapshot(view, None)
 
@@ -103,7 +103,7 @@ class HistogramsObserver(Observer):
             file.write(json.dumps(json_safe(snapshot)) + "\n")
         self._write_events(snapshot, by_kind)
 
-    def _write_events(self, snapshot: dict[str, Any], by_kind: dict[str, list[Distribution]]) -> None:
+    def _write_events(self, snapshot: Snapshot, by_kind: dict[str, list[Distribution]]) -> None:
         writer, step = self.writers("train"), snapshot["step"]
         for kind, rows in (
             ("weights", snapshot["weights"]),
@@ -142,7 +142,7 @@ def layer_kind(model: nn.Module, name: str) -> str:
 
 def layer_snapshot(
     view: RunView, images: int, weights_before: Tensor | None, losses: list[Tensor]
-) -> tuple[dict[str, Any], dict[str, list[Distribution]]]:
+) -> tuple[Snapshot, dict[str, list[Distribution]]]:
     """A snapshot of the layers as a line of ``layers.jsonl``, and its distributions of weights, gradients and activations.
 
     ``weights_before`` holds samples of the weights before the last step; without them there are no update ratios.
@@ -170,7 +170,7 @@ def layer_snapshot(
         "gradients": all_distributions[count : 2 * count],
         "activations": all_distributions[2 * count :],
     }
-    snapshot = {
+    snapshot: Snapshot = {
         "step": view.step, "epoch": view.time, "phase": view.phase.name, "grad_norm": grad_norm, "batch_loss": loss,
         "batch_loss_std": loss_std, "batches": len(batch_losses), "finite": bool(finite),
         "weights": weight_rows(view.model, layers, by_kind, ratios),
@@ -189,7 +189,7 @@ def gradient_norm(view: RunView) -> Tensor:
 
 def weight_rows(
     model: nn.Module, layers: Weights, by_kind: dict[str, list[Distribution]], ratios: list[float | None]
-) -> list[dict[str, Any]]:
+) -> list[WeightStatistics]:
     """For each weight its distribution, its gradient's, and its update-to-weight ratio."""
     return [
         {
@@ -209,7 +209,7 @@ def weight_rows(
 
 def activation_rows(
     outputs: list[Activation], statistics: list[Distribution], dead: list[Tensor | None]
-) -> list[dict[str, Any]]:
+) -> list[ActivationStatistics]:
     """For each activation the distribution of its outputs, and the fraction of dead and saturated units if it can have any."""
     return [
         {
@@ -254,7 +254,7 @@ def activations(view: RunView, x: Tensor) -> list[Activation]:
     with contextlib.ExitStack() as stack:
         for name, module in layers:
 
-            def record(module: nn.Module, inputs: Any, output: Tensor, name: str = name) -> None:
+            def record(module: nn.Module, inputs: object, output: Tensor, name: str = name) -> None:
                 calls = sum(n == name or n.startswith(f"{name}~") for n, _, _ in outputs)
                 # A copy, because the next layer may work in place.
                 outputs.append((f"{name}~{calls}" if calls else name, type(module).__name__, output.detach().clone()))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.files import write_text
+from trainer.formats import Row
 from trainer.observers.context import Context
 from trainer.observers.options import HistoryFile
 from trainer.run_dir import json_safe
@@ -25,17 +25,17 @@ class HistoryFileObserver(Observer):
         if view.folder is not None:
             write_history(view.folder, view.history)
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         if view.folder is not None:
             with (view.folder / "history.jsonl").open("a") as file:
                 file.write(json_line(row))
 
 
-def write_history(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_history(folder: Path, rows: Iterable[Row]) -> None:
     """Write ``history.jsonl`` in a run directory."""
     write_text(folder / "history.jsonl", "".join(map(json_line, rows)))
 
 
-def json_line(row: Mapping[str, Any]) -> str:
+def json_line(row: Row) -> str:
     """A row as one line of JSON."""
     return json.dumps(json_safe(dict(row))) + "\n"

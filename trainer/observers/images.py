@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
 from trainer.engine.view import RunView
+from trainer.formats import Result, Row
 from trainer.history import History
 from trainer.observers.context import Context
 from trainer.observers.event_writers import EventWriters
@@ -55,11 +55,11 @@ class FiltersObserver(Observer):
         # Without class names: matplotlib, which draws them, takes most of a second to import.
         save_image(view, self.writers, "batch", mosaic(np.concatenate([before, after]), columns=len(labels)))
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         if view.folder is not None and (view.epochs_done % self.every == 0 or view.over):
             self._draw_filters(view)
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Result) -> None:
         if self.first_batch is None:
             return
         before, after, labels = self.first_batch
@@ -86,7 +86,10 @@ def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure)
     assert view.folder is not None
     (view.folder / "report").mkdir(exist_ok=True)
     figure.savefig(view.folder / "report" / f"{name}.png", dpi=110)
-    canvas: Any = figure.canvas
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)  # as figures of trainer.report.figures have
     writers("train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], view.step, dataformats="HWC")
 
 

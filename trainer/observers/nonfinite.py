@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +24,7 @@ def first_nonfinite(view: RunView) -> str | None:
             if next(module.children(), None) is not None:
                 continue
 
-            def check_output(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+            def check_output(module: nn.Module, inputs: object, output: object, name: str = name) -> None:
                 finite_weights = all(bool(p.isfinite().all()) for p in module.parameters())
                 finite_output = isinstance(output, torch.Tensor) and bool(output.isfinite().all())
                 if not layers and not (finite_weights and finite_output):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +13,7 @@ from trainer.engine.evaluation import eval_mode, logits
 from trainer.engine.observer import Observer
 from trainer.engine.run import Loader
 from trainer.engine.view import RunView
+from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.images import save_figure
 from trainer.observers.options import Predictions
@@ -32,12 +31,12 @@ class PredictionsObserver(Observer):
     def __init__(self, option: Predictions, context: Context) -> None:
         self.worst, self.writers = option.worst, context.event_writers
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Result) -> None:
         split = "validation" if view.validation is not None else "test"
-        if view.folder is None or split not in view.loaders or result["status"] == "failed" or view.step == 0:
+        if view.folder is None or split not in view.loaders or result.get("status") == "failed" or view.step == 0:
             return
         # The result of an interrupted run is that of its last weights.
-        with view.best_weights() if result["status"] == "finished" else contextlib.nullcontext():
+        with view.best_weights() if result.get("status") == "finished" else contextlib.nullcontext():
             confusion, errors, images = predict(view, view.loaders[split], self.worst)
         classes = view.info.classes
         rows = [error.as_dict(classes) for error in errors]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch.profiler import ProfilerActivity, profile
 
 from trainer.engine.loop import synchronize
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.files import write_text
+from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.options import Profile
 
@@ -36,7 +34,7 @@ class ProfileObserver(Observer):
         elif view.step == self.start + self.steps:
             self._finish(view)
 
-    def on_fit_end(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_fit_end(self, view: RunView, result: Result) -> None:
         self._finish(view)
 
     def _finish(self, view: RunView) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
+from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.history_file import write_history
 from trainer.observers.options import Report
@@ -19,7 +17,7 @@ class ReportObserver(Observer):
     def __init__(self, option: Report, context: Context) -> None:
         pass
 
-    def on_result(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_result(self, view: RunView, result: Result) -> None:
         if view.folder is not None:
             write_history(view.folder, view.history)  # the report reads it, also without the observer history_file
             write_report(view.folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -17,6 +16,7 @@ from trainer.analysis.comparison import flat_settings
 from trainer.engine.evaluation import eval_mode
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
+from trainer.formats import Result, Row
 from trainer.observers.context import Context
 from trainer.observers.options import TensorBoard
 
@@ -54,25 +54,25 @@ class TensorBoardObserver(Observer):
         self.losses.append(view.loss)
         self.steps.append((view.step, view.lr, view.momentum))
 
-    def on_epoch_end(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def on_epoch_end(self, view: RunView, row: Row) -> None:
         if view.folder is None:
             return
         self._write_steps()
         for split, prefix in SPLITS.items():
             for name in ("loss", "accuracy"):
-                if row.get(prefix + name) is not None:
-                    self.writers(split).add_scalar(name, row[prefix + name], row["step"])
+                if (value := row.get(prefix + name)) is not None:
+                    self.writers(split).add_scalar(name, value, row["step"])
         self.writers("train").add_scalar("speed/images_per_second", row["images_per_second"], row["step"])
         self._write_scores(view, row)
         self.writers.flush()
 
-    def on_result(self, view: RunView, result: Mapping[str, Any]) -> None:
+    def on_result(self, view: RunView, result: Result) -> None:
         if view.folder is None:
             return
         self._write_steps()
         writer = self.writers("train")
-        for split in ("validation", "test"):
-            for name, value in (result.get(split) or {}).items():
+        for split, scores in (("validation", result.get("validation")), ("test", result.get("test"))):
+            for name, value in (scores or {}).items():
                 if value is not None:
                     writer.add_scalar(f"{split}/{name}", value, view.step)
         end_hparams(writer, finished=result.get("status") == "finished")
@@ -88,7 +88,7 @@ class TensorBoardObserver(Observer):
                 writer.add_scalar("batch/momentum", momentum, step)
         self.losses, self.steps = [], []
 
-    def _write_scores(self, view: RunView, row: Mapping[str, Any]) -> None:
+    def _write_scores(self, view: RunView, row: Row) -> None:
         """Write the best and the current metrics for the HPARAMS tab, every epoch, so that a killed run has them too."""
         if view.best is None:
             return
@@ -96,8 +96,8 @@ class TensorBoardObserver(Observer):
         split = "validation" if view.validation is not None else "train"
         for name in ("accuracy", "loss"):
             for tag, source in ((f"{split}/{name}", best), (f"last/{split}_{name}", row)):
-                if source.get(f"{split}_{name}") is not None:
-                    writer.add_scalar(tag, source[f"{split}_{name}"], row["step"])
+                if (value := source.get(f"{split}_{name}")) is not None:
+                    writer.add_scalar(tag, value, row["step"])
 
     def _write_graph(self, view: RunView) -> None:
         """Write the graph of the model, traced with a blank image; alert if the model cannot be traced."""
@@ -129,7 +129,7 @@ LAYOUT = {
 }
 
 
-def start_hparams(writer: SummaryWriter, settings: dict[str, Any]) -> None:
+def start_hparams(writer: SummaryWriter, settings: Mapping[str, bool | float | str]) -> None:
     """Write the run's line of the HPARAMS tab; ``add_hparams`` would create a sub-run for it, with metrics of -1.
 
     It is written before training and gets its metrics during the run, so that a killed run has a line, too.
@@ -145,13 +145,13 @@ def end_hparams(writer: SummaryWriter, finished: bool) -> None:
     *_, end = hparams({}, {})
     if not finished:
         plugin = end.value[0].metadata.plugin_data
-        content: Any = HParamsPluginData.FromString(plugin.content)
+        content = HParamsPluginData.FromString(plugin.content)
         content.session_end_info.status = 2  # STATUS_FAILURE of its api.proto
         plugin.content = content.SerializeToString()
     writer._get_file_writer().add_summary(end)
 
 
-def plain(settings: dict[str, Any]) -> dict[str, Any]:
+def plain(settings: Mapping[str, object]) -> dict[str, bool | float | str]:
     """Settings with values of the types that TensorBoard accepts.
 
     >>> plain({"seed": 0, "widths": (1, 2), "resume": None})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from trainer.optimizers import options, rules
 
-Groups = list[dict[str, Any]]
+Groups = options.ParamGroups
 
 
 def sgd(option: options.SGD, groups: Groups) -> torch.optim.Optimizer:

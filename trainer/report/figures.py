@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.files import atomic_path
+from trainer.formats import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +82,7 @@ def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: t
     return figure
 
 
-def curves_figure(rows: list[dict[str, Any]]) -> Figure:
+def curves_figure(rows: list[Row]) -> Figure:
     """Loss, accuracy and learning rate by epoch; training and validation in the same plot."""
     figure = canvas(12, 3.6)
     epochs = total_epochs(rows)
@@ -101,7 +102,7 @@ def curves_figure(rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def total_epochs(rows: list[dict[str, Any]]) -> list[float]:
+def total_epochs(rows: list[Row]) -> list[float]:
     """Return each row's time in epochs since the start of the run, over all its phases.
 
     >>> total_epochs([{"phase": "head", "epoch": 1.0}, {"phase": "all", "epoch": 1.0}, {"phase": "all", "epoch": 2.0}])
@@ -164,7 +165,7 @@ def reliability_figure(bins: Sequence[dict[str, float]], error: float) -> Figure
     return figure
 
 
-def comparison_figure(groups: list[tuple[str, list[list[dict[str, Any]]], list[float]]], metric: str) -> Figure:
+def comparison_figure(groups: list[tuple[str, list[list[Row]], list[float]]], metric: str) -> Figure:
     """Validation loss and accuracy of groups of runs, mean and range over each group; next to them the score of each run.
 
     Args:
@@ -190,7 +191,7 @@ def comparison_figure(groups: list[tuple[str, list[list[dict[str, Any]]], list[f
     return figure
 
 
-def _band(ax: Axes, histories: list[list[dict[str, Any]]], name: str, label: str, color: str) -> None:
+def _band(ax: Axes, histories: list[list[Row]], name: str, label: str, color: str) -> None:
     """Plot mean and range of a column over the runs, up to the last epoch that all of them have."""
     split = "validation" if any(f"validation_{name}" in h[0] for h in histories) else "train"
     length = min((len(h) for h in histories), default=0)

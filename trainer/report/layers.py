@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from trainer.formats import Snapshot
 from trainer.report.figures import canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Snapshots = list[dict[str, Any]]
 
-
-def distributions_figure(snapshots: Snapshots, max_layers: int = 6) -> Figure | None:
+def distributions_figure(snapshots: Sequence[Snapshot], max_layers: int = 6) -> Figure | None:
     """Median and 68 % and 95 % of the activations (above) and gradients (below) by step, of up to ``max_layers`` layers from
     first to last; None with fewer than two snapshots.
     """
@@ -58,7 +58,7 @@ def _bands(ax: Axes, steps: list[int], quantiles: list[list[float]]) -> None:
     ax.yaxis.get_offset_text().set_fontsize(6)
 
 
-def steps_figure(snapshots: Snapshots) -> Figure | None:
+def steps_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
     """Gradient norm and update-to-weight ratio of each layer by step, and the fractions of dead and saturated units by depth;
     None with fewer than two snapshots.
     """
@@ -83,7 +83,7 @@ def steps_figure(snapshots: Snapshots) -> Figure | None:
     return figure
 
 
-def _update_ratios(ax: Axes, snapshots: Snapshots) -> None:
+def _update_ratios(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
     """Plot the update-to-weight ratio of each layer, dark for the first and bright for the last."""
     import matplotlib as mpl
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+
+from trainer.formats import Environment, FindingContent, Result, Row
 
 # Plots by name, with title and description, in the order of the report.
 PLOTS = (
@@ -18,17 +19,17 @@ PLOTS = (
 
 
 def page(
-    rows: list[dict[str, Any]],
-    result: dict[str, Any],
+    rows: list[Row],
+    result: Result,
     overrides: list[str],
-    findings: list[dict[str, Any]],
+    findings: list[FindingContent],
     plots: set[str],
-    environment: dict[str, Any],
+    environment: Environment | None,
 ) -> str:
     """Return the report: how the run ended, scores, findings, plots, the history, and the command that repeats it."""
     named = [o for o in overrides if not o.startswith("output=")]
-    lines = [f"# {' '.join(named) or 'the default run'}", "", f"{result['stop_reason']}.", *score_table(result)]
-    if result.get("best_epoch") is not None:
+    lines = [f"# {' '.join(named) or 'the default run'}", "", f"{result.get('stop_reason')}.", *score_table(result)]
+    if "best_epoch" in result and "last_epoch" in result:
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
     lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
     for name, title, text in PLOTS:
@@ -39,14 +40,13 @@ def page(
         lines += ["", "## History", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         lines += [f"| {' | '.join(number(row.get(c)) for c in columns)} |" for row in rows]
     lines += ["", "## Reproduce", "", f"    train {' '.join(shlex.quote(o) for o in overrides)}".rstrip(), ""]
-    versions = environment.get("versions") or {}
-    if versions:
-        libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-        lines += [f"On {environment.get('device')}; Python {environment.get('python')}, {libraries}.", ""]
+    if environment is not None and environment["versions"]:
+        libraries = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+        lines += [f"On {environment['device']}; Python {environment['python']}, {libraries}.", ""]
     return "\n".join(lines)
 
 
-def score_table(result: dict[str, Any]) -> list[str]:
+def score_table(result: Result) -> list[str]:
     """Return accuracy and loss of the best, the averaged and the last weights as the lines of a table."""
     weights = [("best", result), ("averaged", result.get("averaged") or {}), ("last", result.get("last") or {})]
     rows = [
@@ -58,14 +58,14 @@ def score_table(result: dict[str, Any]) -> list[str]:
     return ["", "| | accuracy | loss |", "|---|---|---|", *rows] if rows else []
 
 
-def speed(result: dict[str, Any]) -> str:
+def speed(result: Result) -> str:
     """Return how long training took, and which fraction of it the observers."""
     text = f"{result.get('seconds', 0):.1f} s of training, {result.get('images_per_second', 0):,.0f} images per second"
     fraction = result.get("observer_fraction")
     return text if fraction is None else f"{text}, {100 * fraction:.1f} % of the time in observers"
 
 
-def finding_list(findings: list[dict[str, Any]]) -> list[str]:
+def finding_list(findings: list[FindingContent]) -> list[str]:
     """Return the findings as a list, each with its evidence, its meaning, and what to try."""
     lines = []
     for finding in findings:
@@ -75,7 +75,7 @@ def finding_list(findings: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def number(value: Any) -> str:
+def number(value: float | str | None) -> str:
     """Return a value as a table shows it.
 
     >>> number(None), number(0.123456), number(3)

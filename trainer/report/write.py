@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
+from trainer.formats import Facts, Row, Snapshot
 from trainer.report.figures import curves_figure, save_figure
 from trainer.report.html import self_contained_html
 from trainer.report.layers import distributions_figure, steps_figure
@@ -18,7 +19,8 @@ def write_report(run_dir: Path) -> Path:
 
     The findings are those of ``result.json``; if it has none, as of a killed run, they come from the other files.
     """
-    rows, snapshots = read_jsonl(run_dir / "history.jsonl"), read_jsonl(run_dir / "layers.jsonl")
+    rows: list[Row] = read_jsonl(run_dir / "history.jsonl")
+    snapshots: list[Snapshot] = read_jsonl(run_dir / "layers.jsonl")
     figures = {
         "curves": curves_figure(rows) if rows else None,
         "steps": steps_figure(snapshots),
@@ -31,7 +33,7 @@ def write_report(run_dir: Path) -> Path:
     findings = result.get("findings")
     if findings is None:
         # facts.json: its name in earlier releases.
-        info = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
+        info: Facts = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
         findings = [finding.as_dict() for finding in diagnose(rows, snapshots, info)]
     earlier = run_dir / "report" / "mistakes.png"  # its name in earlier releases
     if earlier.is_file():
@@ -42,7 +44,7 @@ def write_report(run_dir: Path) -> Path:
         overrides=read_overrides(run_dir),
         findings=findings,
         plots={path.stem for path in (run_dir / "report").glob("*.png")},
-        environment=read_json(run_dir / "environment.json") or {},
+        environment=read_json(run_dir / "environment.json"),
     )
     path = run_dir / "report.md"
     write_text(path, text)

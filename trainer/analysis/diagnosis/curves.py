@@ -17,8 +17,8 @@ def nonfinite_loss(r: Record) -> Finding | None:
     row = next((row for row in r.rows if not math.isfinite(row.get("train_loss", math.nan) or 0.0)), None)
     if snapshot is not None:
         where = f"step {snapshot['step']} or up to {snapshot['batches']} steps before"
-        if snapshot.get("first_nonfinite"):
-            where += f"; the first layer with a NaN or Inf is {snapshot['first_nonfinite']}"
+        if layer := snapshot.get("first_nonfinite"):
+            where += f"; the first layer with a NaN or Inf is {layer}"
     elif row is not None:
         where = f"the epoch that ended at {row['epoch']:g}"
     else:
@@ -183,15 +183,15 @@ def good_fit(r: Record) -> Finding | None:
 def noisy(r: Record) -> Finding | None:
     """The loss jumps from epoch to epoch; the snapshots say how much of it the batch size explains."""
     losses, train = r.column("validation_loss") or r.column("train_loss"), r.column("train_loss")
-    snapshots = [s for s in r.snapshots[1:] if s["batches"] >= 8 and s["batch_loss_std"] is not None]
-    if len(losses) < 6 or not snapshots or not r.learned:
+    stds = [std for s in r.snapshots[1:] if s["batches"] >= 8 and (std := s["batch_loss_std"]) is not None]
+    if len(losses) < 6 or not stds or not r.learned:
         return None
     late = losses[len(losses) // 2 :]
     roughness = _roughness(losses)
     if roughness < 0.2 * median(late) or max(late) < 0.05:
         return None
     size, steps = r.dataset_info.get("batch_size") or 1, r.dataset_info.get("steps_per_epoch") or 1
-    measured, predicted = _roughness(train), snapshots[-1]["batch_loss_std"] / math.sqrt(steps)
+    measured, predicted = _roughness(train), stds[-1] / math.sqrt(steps)
     larger_batches = f"batch_size={min(8 * size, 1024)}"
     if measured < 3 * predicted:
         meaning = "The batch size explains the noise of the training curve: larger batches would reduce it."

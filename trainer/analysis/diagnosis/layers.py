@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import median
+from typing import Literal
 
 from trainer.analysis.diagnosis.record import Finding, Record
 
@@ -14,14 +16,19 @@ def gradients_by_depth(r: Record) -> Finding | None:
     snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 4), None)
     if snapshot is None:
         return None
-    sizes = [layer["grad_rms"] for layer in snapshot["weights"]]
-    if any(s is None or not math.isfinite(s) for s in sizes):
+    return gradient_ratio([layer["grad_rms"] for layer in snapshot["weights"]], snapshot["step"])
+
+
+def gradient_ratio(sizes: Sequence[float | None], step: int) -> Finding | None:
+    """The gradient vanishes or explodes: its root mean square in at least four layers, from first to last, at a step."""
+    finite = [size for size in sizes if size is not None and math.isfinite(size)]
+    if len(finite) < len(sizes) or len(sizes) < 4:
         return None
-    first, last = median(sizes[: len(sizes) // 3 or 1]), sizes[-1]
+    first, last = median(finite[: len(finite) // 3 or 1]), finite[-1]
     if last == 0 or 1e-3 < first / last < 1e3:
         return None
     evidence = (
-        f"at step {snapshot['step']} the root mean square of the gradient is {last:.1e} in the last layer, {first:.1e} in "
+        f"at step {step} the root mean square of the gradient is {last:.1e} in the last layer, {first:.1e} in "
         "the first layers"
     )
     attempt = ("activation=relu", "initialization=auto", "architecture.norm=batch", "architecture=resnet20")
@@ -76,10 +83,11 @@ def high_initial_loss(r: Record) -> Finding | None:
     )
 
 
-def _worst_layer(r: Record, statistic: str) -> tuple[float, str, int] | None:
+def _worst_layer(r: Record, statistic: Literal["dead", "saturated"]) -> tuple[float, str, int] | None:
     """Return the largest fraction of units in the last snapshot, its layer and the step."""
     if not r.snapshots:
         return None
     last = r.snapshots[-1]
-    fractions = [(layer[statistic], layer["tag"]) for layer in last["activations"] if layer.get(statistic) is not None]
+    values = [(layer.get(statistic), layer["tag"]) for layer in last["activations"]]
+    fractions = [(fraction, tag) for fraction, tag in values if fraction is not None]
     return (*max(fractions), last["step"]) if fractions else None

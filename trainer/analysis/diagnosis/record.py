@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from trainer.analysis.intervals import proportion_half_width
+from trainer.formats import Facts, FindingContent, Row, Snapshot
 
-Rows = Sequence[dict[str, Any]]
-DatasetInfo = dict[str, Any]
+Rows = Sequence[Row]
+Snapshots = Sequence[Snapshot]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Finding:
     attempt: tuple[str, ...] = ()
     kind: str = "warning"
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def as_dict(self) -> FindingContent:
+        return FindingContent(**asdict(self))
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Record:
     """
 
     rows: Rows
-    snapshots: Rows
-    dataset_info: DatasetInfo
+    snapshots: Snapshots
+    dataset_info: Facts
 
     def column(self, name: str) -> list[float]:
         """Values of a history column; empty if an epoch has none or one that is not finite."""

@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.analysis.diagnosis import Record
-from trainer.analysis.diagnosis.layers import gradients_by_depth
+from trainer.analysis.diagnosis.layers import gradient_ratio
 from trainer.architectures.layers import count_parameters
 from trainer.engine.loop import synchronize
 from trainer.engine.lr_range_test import restored
@@ -62,7 +60,7 @@ def signals(run: Run) -> list[Check]:
         with ExitStack() as hooks:
             for name, module in layers:
 
-                def record(module: nn.Module, inputs: Any, output: Tensor, name: str = name) -> None:
+                def record(module: nn.Module, inputs: object, output: Tensor, name: str = name) -> None:
                     values = output.detach().float()
                     outputs[name] = float(values.std()), float(dead_fraction(values))
 
@@ -93,10 +91,9 @@ def check_gradients(sizes: list[float]) -> list[Check]:
     text = "root mean square of the weights' gradients, first to last layer " + ", ".join(
         f"{v:.2g}" for v in evenly_spaced(sizes)
     )
-    snapshot = {"step": 1, "weights": [{"grad_rms": size} for size in sizes]}
     if not all(map(math.isfinite, sizes)) or not any(sizes):
         return [Check("gradients", "fail", text, f"{HINT}, activation=relu")]
-    finding = gradients_by_depth(Record([], [snapshot], {}))
+    finding = gradient_ratio(sizes, step=1)
     if finding is None:
         return [Check("gradients", "ok", text)]
     return [Check("gradients", "fail", f"{finding.name}: {text}", f"{HINT}, activation=relu")]
@@ -116,7 +113,7 @@ def evenly_spaced(values: list[float], count: int = 8) -> list[float]:
 def speed(run: Run, count: int = 12) -> Check:
     """Compare the time to load a batch with the time to train on it."""
 
-    def seconds(work: Callable[[], Any]) -> float:
+    def seconds(work: Callable[[], object]) -> float:
         start = time.perf_counter()
         work()
         synchronize(run.precision.device)

@@ -1,0 +1,49 @@
+"""The state of a run, as ``Run.state`` returns it and a checkpoint holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict
+
+from torch import Tensor
+
+from trainer.engine.metrics import Sums
+from trainer.formats import Row
+
+if TYPE_CHECKING:
+    from torch.optim.optimizer import StateDict as OptimizerState
+
+StateDict: TypeAlias = dict[str, Tensor]  # parameters and buffers of a model by name
+
+
+class Weights(TypedDict):
+    """The weights of the model, and of the averaged model if there is one."""
+
+    model: StateDict
+    averaged: StateDict | None
+
+
+class Best(Weights):
+    """The weights of the best epoch, and the index of its row in the history."""
+
+    row: int
+
+
+class RandomState(TypedDict):
+    """The states of torch's random number generators."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+
+class State(Weights):
+    """What ``Run.state`` returns: everything that the rest of the run depends on. Old checkpoints lack some keys."""
+
+    optimizer: OptimizerState
+    clock: dict[str, int]
+    history: list[Row]
+    sums: Sums
+    best: Best | None
+    rates: NotRequired[dict[str, float]]
+    lr: NotRequired[float]
+    processes: NotRequired[int]
+    random: RandomState

@@ -1,0 +1,211 @@
+"""The types of what a run directory and a checkpoint hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NotRequired, TypeAlias, TypeVar, cast
+
+from typing_extensions import TypedDict  # the standard library's has no extra_items before Python 3.15
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+JsonObject: TypeAlias = dict[str, Json]
+
+Scores: TypeAlias = dict[str, float]  # the value of each metric on one split, such as accuracy in [0, 1] and loss
+
+
+class Row(TypedDict, extra_items=float | None):
+    """A row of the history, ``history.jsonl``: one epoch.
+
+    All other columns are metrics, such as ``train_loss``, ``validation_accuracy``, and with averaging
+    ``averaged_accuracy`` (of the averaged weights on the validation images).
+    """
+
+    phase: str
+    epoch: float  # at its end, in epochs of its phase
+    step: int  # optimizer steps so far, over all phases
+    lr: float
+    momentum: float | None
+    seconds: float  # of training
+    images_per_second: float
+
+
+class WeightStatistics(TypedDict):
+    """The statistics of a weight and its gradient."""
+
+    tag: str  # number, class and name of the layer
+    rms: float
+    grad_rms: float | None
+    update_ratio: float | None  # norm of the last update / norm of the weight
+    nonfinite: float
+    quantiles: list[float]
+    grad_quantiles: list[float]
+
+
+class ActivationStatistics(TypedDict):
+    """The statistics of the outputs of an activation function, or of a layer."""
+
+    tag: str
+    kind: str  # its class
+    mean: float
+    std: float
+    zero: float
+    dead: float | None  # fraction of the units that are above zero on no image
+    saturated: float | None  # fraction of the outputs at the ends of the range of the function
+    nonfinite: float
+    quantiles: list[float]
+
+
+class Snapshot(TypedDict):
+    """The statistics of the layers at one step, a line of ``layers.jsonl``; None where a value was not finite."""
+
+    step: int
+    epoch: float
+    phase: str
+    grad_norm: float | None
+    batch_loss: float | None  # mean over the batches since the last snapshot
+    batch_loss_std: float | None
+    batches: int
+    finite: bool  # whether all losses since the last snapshot were finite
+    first_nonfinite: NotRequired[str | None]  # the first layer whose output is not finite
+    weights: list[WeightStatistics]
+    activations: list[ActivationStatistics]
+
+
+class Facts(TypedDict, total=False):
+    """What the diagnosis knows about data and config, ``facts.json``; the splits hold their number of images."""
+
+    classes: list[str]
+    class_counts: list[int]
+    prior_entropy: float  # nats
+    train: int
+    validation: int
+    test: int
+    duplicates: dict[str, int]  # by "<split>/<split>"
+    batch_size: int
+    steps_per_epoch: int
+    lr: float
+    pretrained: bool
+    mixed: bool  # whether a regularizer mixes the targets
+    metric: str
+    status: str
+
+
+class FindingContent(TypedDict):
+    """A finding of the diagnosis in ``findings.json`` and ``result.json``; see ``trainer.analysis.diagnosis.Finding``."""
+
+    name: str
+    evidence: str
+    meaning: str
+    attempt: Sequence[str]
+    kind: str
+
+
+class Environment(TypedDict):
+    """What identifies machine and program, ``environment.json``."""
+
+    trainer: str
+    python: str
+    platform: str
+    device: str
+    versions: dict[str, str]
+    git: GitCommit | None
+    command: list[str]
+    begun: str
+
+
+class GitCommit(TypedDict):
+    """The commit of the working directory, and whether files have changed since."""
+
+    commit: str
+    changed: bool
+
+
+class SplitScores(TypedDict):
+    """The scores of one set of weights; None for a split without images. Metrics of the history may be missing."""
+
+    validation: Mapping[str, float | None] | None
+    test: Scores | None
+
+
+class Outcome(TypedDict, extra_items=Json):
+    """What the training loop returns.
+
+    ``stop_reason`` is ``finished``, ``interrupted``, or a regularizer's reason. ``seconds`` are those of training since
+    the beginning of the run, without evaluation; ``observer_seconds`` those that the observers took in this process,
+    checkpoints included, and ``observer_fraction`` is their ratio to the time of training.
+    """
+
+    stop_reason: str
+    seconds: float
+    images_per_second: float
+    observer_seconds: float
+    observer_fraction: float
+
+
+class Summary(TypedDict, total=False, extra_items=Json):
+    """The scores of a training run, in its ``result.json``: ``validation`` and ``test`` are those of the best weights."""
+
+    metric: str
+    steps: int
+    parameters: int
+    tta: str
+    epoch: float  # of an interrupted run, which has no best epoch
+    best_epoch: float
+    last_epoch: float
+    last: SplitScores
+    validation: Mapping[str, float | None] | None
+    test: Scores | None
+    averaged: SplitScores
+
+
+class Contribution(TypedDict, total=False, extra_items=Json):
+    """What an observer adds to the result, under any keys."""
+
+    findings: list[FindingContent]
+
+
+class Result(Summary, Contribution, total=False):
+    """``result.json`` of a training run; empty while the run lasts."""
+
+    status: str  # finished | interrupted | failed
+    stop_reason: str
+    seconds: float
+    images_per_second: float
+    observer_seconds: float
+    observer_fraction: float
+
+
+def value_at(tree: Mapping[str, object], *path: str) -> object:
+    """Return the value under nested keys; None if one of them is missing.
+
+    >>> tree = {"test": {"accuracy": 0.9}}
+    >>> value_at(tree, "test", "accuracy"), value_at(tree, "test", "loss"), value_at(tree, "seed", "accuracy")
+    (0.9, None, None)
+    """
+    value: object = tree
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def number_at(tree: Mapping[str, object], *path: str) -> float | None:
+    """Return the number under nested keys; None if one of them is missing, or the value is not a number.
+
+    >>> number_at({"test": {"accuracy": 0.9}}, "test", "accuracy"), number_at({"test": None}, "test", "accuracy")
+    (0.9, None)
+    """
+    value = value_at(tree, *path)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+M = TypeVar("M", bound=Mapping[str, object])
+
+
+def read_only(mapping: M) -> M:
+    """Return a read-only view of a mapping; setting an item raises TypeError.
+
+    >>> read_only({"epoch": 1.0})["epoch"]
+    1.0
+    """
+    return cast(M, MappingProxyType(mapping))
