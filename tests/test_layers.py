@@ -16,7 +16,7 @@ LAYERS = {
     "errors": 0, "history": 0, "exit_codes": 0, "files": 0, "formats": 0, "parameters": 0,
     "schedules": 1, "analysis": 1, "hardware": 1, "weight_files": 1,
     "activations": 2, "architectures": 2, "initialization": 2, "optimizers": 2, "regularizers": 2, "averaging": 2,
-    "augmentation": 2, "data": 2,
+    "augmentation": 2, "data": 2, "tasks": 2,
     "engine": 3,
     "run_dir": 1, "observers": 4, "report": 4,
     "config": 5, "api": 7, "builder": 6, "inference": 6, "jobs": 6,

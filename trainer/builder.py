@@ -7,21 +7,24 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.architectures import Architecture, ExternalArchitecture
-from trainer.architectures.layers import find_head, forward_once, weight_layers
+from trainer.architectures.layers import find_head, forward_once, map_networks, side_by_side, weight_layers
 from trainer.augmentation.batched import BatchedPipeline, unsupported
 from trainer.augmentation.per_image import PerImagePipeline
 from trainer.augmentation.transforms import AnyTransform
-from trainer.config.constraints import check_against_data, optimizer_and_schedule
+from trainer.config.constraints import check_against_data, check_metrics, optimizer_and_schedule
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
 from trainer.data import Splits
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.data.in_memory import InMemoryLoader
+from trainer.data.sampling import class_quotas
 from trainer.data.streaming import StreamingLoader
+from trainer.data.targets import LABEL
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.evaluation import has_batch_norm
@@ -34,6 +37,7 @@ from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
+from trainer.tasks.task import Task
 
 IN_MEMORY_LIMIT = 4 * 2**30  # bytes of uint8 images up to which data.loading=auto keeps them in memory
 
@@ -53,17 +57,18 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         *config.notes,
         *(f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()),
     ]
-    loaders = build_loaders(config, splits, precision, notes)
-    torch.manual_seed(config.seed)
-    regularizer = Chain(config.regularizer)
-    model = build_model(config, splits, loaders["train"], precision)
-    model = to_device(regularizer.model(model), precision)
+    task = config.task.build(splits, device)
+    loaders = build_loaders(config, splits, task, precision, notes)
+    regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
+    model = build_model(config, splits, task, loaders["train"])
+    model = to_device(map_networks(regularizer.model, model), precision)
     if config.engine.sync_batch_norm and distributed.world_size() > 1:
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
     last = loaders["train"].images_in(len(loaders["train"]) - 1)
     problems = check_against_data(config, splits, last, has_batch_norm(model), distributed.world_size())
     problems += optimizer_and_schedule(config, option)
+    problems += check_metrics(config, task.history_columns(config.averaging.enabled))
     if problems:
         raise ConfigError(*problems)
     if splits.validation is None:
@@ -77,8 +82,9 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         regularizer=regularizer,
         averaging=config.averaging,
         precision=precision,
-        info=Info(splits.classes, splits.shape, splits.mean, splits.std, config.tree),
-        metric=config.metric,
+        task=task,
+        info=Info(task.classes, splits.shape, splits.mean, splits.std, config.tree, task.as_tuple()),
+        metric=task.main_metric if config.metric == "auto" else config.metric,
         micro_batch=config.micro_batch,
         folder=folder,
         notes=notes,
@@ -121,19 +127,27 @@ def load_splits(config: Config) -> Splits:
     return data.load()
 
 
-def build_model(config: Config, splits: Splits, train: Loader, precision: Precision) -> nn.Module:
-    """The model with initialized weights."""
-    option = architecture_option(config)
-    model = option.build(splits.shape, len(splits.classes), config.activation)
-    prior = splits.prior
+def build_model(config: Config, splits: Splits, task: Task, train: Loader) -> nn.Module:
+    """The model with initialized weights; with soft sharing, a network per task, each as it would be alone."""
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
+    networks = {}
+    for name, parts in task.networks().items():
+        torch.manual_seed(config.seed)
+        model = architecture_option(config).build(splits.shape, sum(p.size for p in parts), config.activation)
+        networks[name] = model
+        initialize(config, model, [bias for part in parts for bias in part.output_bias()], batch)
+    return side_by_side(networks)
+
+
+def initialize(config: Config, model: nn.Module, output_bias: list[float], batch: Tensor | None) -> None:
+    """Give a network its first weights."""
     initialization = config.initialization
     if isinstance(initialization, Pretrained):
-        Initialization().apply(model, config.activation, prior=prior, head_only=True)
+        Initialization().apply(model, config.activation, output_bias=output_bias, head_only=True)
         load_pretrained_weights(model, initialization)
-        return model
-    initialization.apply(model, config.activation, prior=prior, batch=batch, head_only=option.pretrained)
-    return model
+        return
+    head_only = architecture_option(config).pretrained
+    initialization.apply(model, config.activation, output_bias=output_bias, batch=batch, head_only=head_only)
 
 
 def load_pretrained_weights(model: nn.Module, option: Pretrained) -> None:
@@ -183,20 +197,47 @@ class Loaders(TypedDict):
     test: Loader | None
 
 
-def build_loaders(config: Config, splits: Splits, precision: Precision, notes: list[str]) -> Loaders:
+def build_loaders(config: Config, splits: Splits, task: Task, precision: Precision, notes: list[str]) -> Loaders:
     """The loaders of all splits."""
     transforms = [t for t in config.augmentation.values() if t is not None]
     in_memory = choose_loading(config, splits, transforms, notes)
     size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
     loader = loader_constructor(config, splits, precision, in_memory)
     pipeline = (BatchedPipeline if in_memory else PerImagePipeline)(transforms, splits.shape) if transforms else None
-    train = loader(splits.train, batch_size=size, seed=config.seed, pipeline=pipeline, drop_last=config.data.drop_last)
+    train = loader(
+        splits.train,
+        batch_size=size,
+        seed=config.seed,
+        pipeline=pipeline,
+        drop_last=config.data.drop_last,
+        targets=task.encode(splits.train, train=True),
+        sampling=config.data.sampling,
+        classes=sampled_classes(config, splits, task, notes),
+    )
     evaluation_size = min(max(config.micro_batch or size, 64), 512)
     validation, test = (
-        loader(split, batch_size=evaluation_size, shuffle=False) if split is not None and len(split) else None
+        loader(split, batch_size=evaluation_size, shuffle=False, targets=task.encode(split, train=False))
+        if split is not None and len(split)
+        else None
         for split in (splits.validation, splits.test)
     )
     return Loaders(train=train, validation=validation, test=test)
+
+
+def sampled_classes(config: Config, splits: Splits, task: Task, notes: list[str]) -> np.ndarray | None:
+    """The class of each training image if classes are not sampled as they are; their proportions are added to ``notes``."""
+    sampling = config.data.sampling
+    if sampling == "natural":
+        return None
+    part = task.class_part
+    if part is None:
+        text = "needs a task with classes"
+        raise ConfigError(Problem("data.sampling", sampling, text, "data.sampling=natural"))
+    classes = splits.train.target(part.spec.target)
+    quotas = class_quotas(np.bincount(classes[classes >= 0], minlength=part.size), sampling)
+    shown = ", ".join(f"{name} {n:,}" for name, n in list(zip(part.classes, quotas.tolist(), strict=True))[:10])
+    notes.append(f"sampling {sampling}: images per epoch {shown}{', ...' if part.size > 10 else ''}")
+    return classes
 
 
 def loader_constructor(config: Config, splits: Splits, precision: Precision, in_memory: bool) -> Callable[..., Loader]:
@@ -209,7 +250,6 @@ def loader_constructor(config: Config, splits: Splits, precision: Precision, in_
         )
     return partial(
         constructor,
-        num_classes=len(splits.classes),
         mean=splits.mean,
         std=splits.std,
         per_image=config.data.normalize == "channel",
@@ -233,10 +273,22 @@ def network(config: Config, info: Info) -> nn.Module:
     option = architecture_option(config).without_weights()  # they come from the checkpoint
     # A reference that regularizers compare with during training is not needed, and may no longer exist.
     regularizers = {name: regularizer.for_inference() for name, regularizer in config.regularizer.items()}
-    return Chain(regularizers).model(option.build(info.shape, len(info.classes), config.activation))
+    networks = {
+        name: option.build(info.shape, sum(part.size for part in parts), config.activation)
+        for name, parts in restored_task(config, info).networks().items()
+    }
+    return map_networks(Chain(regularizers).model, side_by_side(networks))
 
 
-def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Module, precision: Precision) -> Loader:
+def restored_task(config: Config, info: Info, device: torch.device | str = "cpu") -> Task:
+    """The task of a checkpoint; those of earlier releases classify."""
+    specs = info.targets or ({"name": "", "target": LABEL, "kind": "classification", "classes": list(info.classes)},)
+    return config.task.restore(specs, device)
+
+
+def look(
+    config: Config, info: Info, splits: Splits, split: str, model: nn.Module, precision: Precision, task: Task
+) -> Loader:
     """A loader of one split for a trained model; ConfigError if the model cannot take images of this size."""
     if splits.shape != info.shape:
         try:
@@ -247,7 +299,7 @@ def look(config: Config, info: Info, splits: Splits, split: str, model: nn.Modul
             raise ConfigError(Problem("data", config.name("data"), text)) from None
     images = getattr(splits, split)
     loader = loader_constructor(config, splits, precision, isinstance(images, ImageArray))
-    return loader(images, batch_size=256, shuffle=False)
+    return loader(images, batch_size=256, shuffle=False, targets=task.encode(images, train=False))
 
 
 def choose_loading(config: Config, splits: Splits, transforms: list[AnyTransform], notes: list[str]) -> bool:

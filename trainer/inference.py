@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.architectures.ensemble import Ensemble, Renormalized
 from trainer.architectures.fusion import fuse
-from trainer.builder import compute, network, to_device
+from trainer.builder import compute, network, restored_task, to_device
 from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
@@ -22,6 +22,7 @@ from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision
 from trainer.run_dir import find_checkpoint
+from trainer.tasks.task import Task
 
 Weights = Literal["auto", "model", "averaged"]
 
@@ -35,6 +36,7 @@ class TrainedModel:
     info: Info
     path: Path
     weights: str  # model | averaged | ensemble of N
+    task: Task
 
 
 def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool = False) -> TrainedModel:
@@ -45,7 +47,7 @@ def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool 
     info, precision = checkpoint.info_of(content), compute(config)
     model, kind = loaded(config, content, weights)
     model = to_device((fuse(model) if fused else model).eval(), precision)
-    return TrainedModel(model, precision, info, path, kind)
+    return TrainedModel(model, precision, info, path, kind, restored_task(config, info, precision.device))
 
 
 def loaded(config: Config, content: Content, weights: Weights = "auto") -> tuple[nn.Module, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import torch
@@ -80,12 +81,61 @@ def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     return layers[-1]
 
 
+class Parallel(nn.Module):
+    """Several networks of the same architecture on the same images, whose outputs are concatenated: (N, ΣK).
+
+    Args:
+        networks: The networks by name.
+    """
+
+    def __init__(self, networks: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict({f"task_{name}": network for name, network in networks.items()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([network(x) for network in self.networks.values()], 1)
+
+
+def networks_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the networks that a model consists of by the prefix of their parameters: several side by side, or itself alone.
+
+    >>> list(networks_of(Parallel({"a": nn.Linear(4, 3), "b": nn.Linear(4, 2)})))
+    ['networks.task_a.', 'networks.task_b.']
+    """
+    if isinstance(model, Parallel):
+        return {f"networks.{name}.": network for name, network in model.networks.items()}
+    return {"": model}
+
+
+def side_by_side(networks: dict[str, nn.Module]) -> nn.Module:
+    """Return a single network as it is, several as ``Parallel``."""
+    return next(iter(networks.values())) if len(networks) == 1 else Parallel(networks)
+
+
+def map_networks(function: Callable[[nn.Module], nn.Module], model: nn.Module) -> nn.Module:
+    """Return the model with each of its networks replaced by the function of it."""
+    if not isinstance(model, Parallel):
+        return function(model)
+    for name, network in list(model.networks.items()):
+        model.networks[name] = function(network)
+    return model
+
+
 def weight_layers(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
     """Return all parameters, each once, by layer from first to last: a weight matrix or kernel and the vectors after it.
+
+    Layers of the same depth of networks side by side count as one.
 
     >>> [len(layer) for layer in weight_layers(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))]
     [4, 2]
     """
+    networks = networks_of(model)
+    if len(networks) > 1 or "" not in networks:
+        columns = (
+            [[(prefix + name, p) for name, p in layer] for layer in weight_layers(network)]
+            for prefix, network in networks.items()
+        )
+        return [[pair for layer in layers for pair in layer] for layers in zip_longest(*columns, fillvalue=[])]
     layers: list[list[tuple[str, nn.Parameter]]] = []
     for name, parameter in model.named_parameters():
         if not layers or parameter.ndim > 1:
@@ -103,8 +153,8 @@ def trainable_names(model: nn.Module, part: str | float) -> set[str]:
     """
     layers = weight_layers(model)
     if part == "head":
-        head_name, head = find_head(model)
-        return {f"{head_name}.{name}" for name, _ in head.named_parameters()}
+        heads = {prefix: find_head(network) for prefix, network in networks_of(model).items()}
+        return {f"{prefix}{name}.{p}" for prefix, (name, head) in heads.items() for p, _ in head.named_parameters()}
     count = len(layers) if part == "all" else max(1, math.ceil(float(part) * len(layers) - 1e-9))
     return {name for layer in layers[-count:] for name, _ in layer}
 

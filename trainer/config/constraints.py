@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,6 @@ from trainer.schedules import Product
 
 if TYPE_CHECKING:
     from trainer.data import Splits
-
-SCORES = ("loss", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,13 @@ def _flips(config: Config) -> list[Problem]:
 
 
 def _metrics(config: Config) -> list[Problem]:
-    """Metrics that no column of the history will have."""
-    splits = ["train", "validation"] + (["averaged"] if config.averaging.enabled else [])
-    columns = [f"{split}_{score}" for split in splits for score in SCORES]
+    """Metrics that no column of the history will have, as far as the config alone tells."""
+    columns = config.task.columns(config.averaging.enabled)
+    return [] if columns is None else check_metrics(config, columns)
+
+
+def check_metrics(config: Config, columns: Sequence[str]) -> list[Problem]:
+    """Return the keys that name a metric which is not among the columns of the history."""
     metrics = {"metric": config.metric}
     for key, option in config.options():
         if hasattr(option, "metric"):
@@ -116,7 +119,7 @@ def _metrics(config: Config) -> list[Problem]:
     return [
         Problem(key, value, f"must be a column of the history: {', '.join(columns)}", nearest(value, columns))
         for key, value in metrics.items()
-        if value not in columns
+        if value not in (*columns, "auto")
     ]
 
 

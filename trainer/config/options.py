@@ -10,7 +10,18 @@ from typing import Any
 
 from trainer.errors import ConfigError, Problem
 
-SINGLE = ("job", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe")
+SINGLE = (
+    "job",
+    "task",
+    "architecture",
+    "activation",
+    "initialization",
+    "optimizer",
+    "averaging",
+    "data",
+    "engine",
+    "recipe",
+)
 LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, checkout

@@ -118,6 +118,7 @@ def tree(config: dict[str, Any]) -> dict[str, Any]:
             result[group] = {name: _node(f"{group}.{name}", value) for name, value in options.items()}
         else:
             result[group] = _node(group, node)
+    result.setdefault("task", {"_target_": "trainer.tasks.Classification"})  # runs of earlier releases have no other
     return result
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trainer.engine.options import Engine
     from trainer.regularizers import Regularizer
     from trainer.schedules import Schedule
+    from trainer.tasks import Classification, Multilabel, Multitask, Regression
 
 BatchSize = Annotated[
     PositiveInt | Literal["full"], Field(description="images per optimizer step; full = batch gradient descent")
@@ -46,8 +47,10 @@ class Settings:
     ] = "auto"
     metric: Annotated[
         str,
-        Field(description="column of the history that selects the best checkpoint (maximized; minimized for a loss)"),
-    ] = "validation_accuracy"
+        Field(
+            description="column of the history that selects the best checkpoint, such as validation_loss; auto = of the task"
+        ),
+    ] = "auto"
     output: Annotated[str | None, Field(description="run directory; null = outputs/<date>/<time>_<overrides>")] = None
     resume: Annotated[str | None, Field(description="run directory to resume")] = None
     checkpoint: Annotated[
@@ -82,6 +85,7 @@ class Config:
     run: str | None
     runs: tuple[str, ...] | str | None
     job: Any
+    task: Classification | Multilabel | Regression | Multitask
     architecture: Any  # ours, or a third-party class as External
     activation: Activation
     initialization: Any

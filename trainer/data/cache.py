@@ -59,7 +59,7 @@ def cached_images(files: ImageFiles, size: int, cache: Literal["memory", "disk"]
     if cache == "memory":
         images = np.empty(shape, np.uint8)
         decode_into(images, files, size)
-        return ImageArray(images, files.labels)
+        return ImageArray(images, files.labels, files.columns)
     # The folder keeps the name of earlier releases, so that what they decoded is found.
     path = cache_dir("pictures") / f"{digest(files, shape)}.npy"
     if not path.is_file():
@@ -76,7 +76,7 @@ def cached_images(files: ImageFiles, size: int, cache: Literal["memory", "disk"]
             )
             hint = "data.cache=none, or another $TRAINER_CACHE"
             raise ConfigError(Problem("data.cache", cache, text, hint)) from None
-    return MappedImages(np.load(path, mmap_mode="r"), files.labels)
+    return MappedImages(np.load(path, mmap_mode="r"), files.labels, columns=files.columns)
 
 
 def reserve(path: Path) -> None:

@@ -46,8 +46,9 @@ def fold(splits: Splits, count: int, seed: int, key: str = "job.models") -> list
 def concatenated(a: Images, b: Images) -> Images:
     """Return two splits of a data set as one."""
     labels = np.concatenate([a.labels, b.labels])
+    columns = {name: np.concatenate([values, b.columns[name]]) for name, values in a.columns.items()}
     if isinstance(a, ImageFiles) and isinstance(b, ImageFiles):
-        return a.with_files([*a.paths, *b.paths], labels)
+        return a.with_files([*a.paths, *b.paths], labels, columns)
     assert isinstance(a, ImageArray)
     assert isinstance(b, ImageArray)
-    return ImageArray(np.concatenate([a.images, b.images]), labels)
+    return ImageArray(np.concatenate([a.images, b.images]), labels, columns)

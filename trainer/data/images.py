@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,38 @@ import numpy as np
 from trainer.data.decode import decode, resize_and_center_crop, resize_target
 from trainer.errors import ConfigError
 
+Columns = Mapping[str, np.ndarray]
 
-class ImageArray:
-    """Images of one size in memory: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self._images, self.labels = images, labels
+class Labels:
+    """What is known of each image.
+
+    Args:
+        labels: The class of each image, int64 (N,), in whose proportions images are split; 0 where images have no classes.
+        columns: Values of further targets by name, see ``trainer.data.Target``.
+    """
+
+    def __init__(self, labels: np.ndarray, columns: Columns | None = None) -> None:
+        self.labels, self.columns = labels, dict(columns or {})
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def target(self, name: str) -> np.ndarray:
+        """Return the values of a target: of the named column or, without one, the class of each image."""
+        return self.columns.get(name, self.labels)
+
+    def columns_of(self, indices: np.ndarray) -> Columns:
+        """Return the columns of some of the images."""
+        return {name: values[indices] for name, values in self.columns.items()}
+
+
+class ImageArray(Labels):
+    """Images of one size in memory: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,), and further targets."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, columns: Columns | None = None) -> None:
+        super().__init__(labels, columns)
+        self._images = images
 
     @property
     def images(self) -> np.ndarray:
@@ -35,7 +58,7 @@ class ImageArray:
         return self._images.nbytes
 
     def subset(self, indices: np.ndarray) -> ImageArray:
-        return ImageArray(self._images[indices], self.labels[indices])
+        return ImageArray(self._images[indices], self.labels[indices], self.columns_of(indices))
 
     def read(self, index: int) -> np.ndarray:
         return self._images[index]
@@ -58,10 +81,13 @@ class MappedImages(ImageArray):
         images: The mapped array (M, H, W, C).
         labels: The label of each image in the split (N,).
         indices: The rows of ``images`` that belong to the split (N,); None for all.
+        columns: Values of further targets.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> None:
-        super().__init__(images, labels)
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None, columns: Columns | None = None
+    ) -> None:
+        super().__init__(images, labels, columns)
         self.indices = np.arange(len(images)) if indices is None else indices
 
     @property
@@ -73,7 +99,7 @@ class MappedImages(ImageArray):
         return len(self.indices) * self._images[:1].nbytes
 
     def subset(self, indices: np.ndarray) -> MappedImages:
-        return MappedImages(self._images, self.labels[indices], self.indices[indices])
+        return MappedImages(self._images, self.labels[indices], self.indices[indices], self.columns_of(indices))
 
     def read(self, index: int) -> np.ndarray:
         return self._images[self.indices[index]]
@@ -83,7 +109,7 @@ class MappedImages(ImageArray):
             yield self._images[self.indices[start : start + size]]
 
 
-class ImageFiles:
+class ImageFiles(Labels):
     """Images in files, decoded when they are read: uint8 (H, W, C), each of its own size.
 
     Args:
@@ -92,23 +118,27 @@ class ImageFiles:
         channels: 1 for grayscale, 3 for RGB.
         on_error: ``raise`` or ``skip``, see ``is_readable``.
         crop_pct: The fraction of an image's shorter side that ``center_crop`` covers.
+        columns: Values of further targets.
     """
 
     def __init__(
-        self, paths: list[Path], labels: np.ndarray, channels: int = 3, on_error: str = "raise", crop_pct: float = 1.0
+        self,
+        paths: list[Path],
+        labels: np.ndarray,
+        channels: int = 3,
+        on_error: str = "raise",
+        crop_pct: float = 1.0,
+        columns: Columns | None = None,
     ) -> None:
-        self.paths, self.labels, self.channels, self.on_error = paths, labels, channels, on_error
-        self.crop_pct = crop_pct
-
-    def __len__(self) -> int:
-        return len(self.labels)
+        super().__init__(labels, columns)
+        self.paths, self.channels, self.on_error, self.crop_pct = paths, channels, on_error, crop_pct
 
     def subset(self, indices: np.ndarray) -> ImageFiles:
-        return self.with_files([self.paths[i] for i in indices], self.labels[indices])
+        return self.with_files([self.paths[i] for i in indices], self.labels[indices], self.columns_of(indices))
 
-    def with_files(self, paths: list[Path], labels: np.ndarray) -> ImageFiles:
+    def with_files(self, paths: list[Path], labels: np.ndarray, columns: Columns | None = None) -> ImageFiles:
         """Return other files that are read with the same settings."""
-        return ImageFiles(paths, labels, self.channels, self.on_error, self.crop_pct)
+        return ImageFiles(paths, labels, self.channels, self.on_error, self.crop_pct, columns)
 
     def read(self, index: int, size: int | None = None) -> np.ndarray:
         """Decode an image; with ``size`` perhaps at a reduced scale that leaves its shorter side at least that long."""

@@ -47,7 +47,4 @@ class InMemoryLoader(Loader):
                 x = x.permute(0, 3, 1, 2)
             if self.pipeline is not None:
                 x = self.pipeline(x, self.rng(epoch, batch))
-            yield (
-                x if self.is_normalized else self.normalize(x),
-                self.targets.index_select(0, self.labels.index_select(0, index)),
-            )
+            yield x if self.is_normalized else self.normalize(x), self.targets_of(index)

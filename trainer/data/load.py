@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from trainer.data.cache import cached_images
 from trainer.data.images import ImageArray, ImageFiles, Images
 from trainer.data.options import Dataset, FileDataset
@@ -15,8 +13,8 @@ from trainer.errors import ConfigError, Problem
 
 def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     """Return the splits of a data set, see ``Dataset.load``."""
-    train, validation, test, classes, notes = option.read()
-    if len(classes) < 2:
+    train, validation, test, classes, notes, targets = option.read()
+    if len(classes) < 2 and not targets:
         raise ConfigError(Problem("data", ", ".join(classes) or "none", "must have at least two classes"))
     if validation is None and option.validation:
         rest, held_out = stratified_split(train.labels, option.validation, option.split_seed, "data.validation")
@@ -25,10 +23,9 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
         train = train.subset(stratified_split(train.labels, option.limit, option.split_seed, "data.limit")[1])
     train = _cached(train, option)
     validation, test = (None if images is None else _cached(images, option) for images in (validation, test))
-    prior = np.bincount(train.labels, minlength=len(classes)) / len(train)
     shape = image_shape(train, option)
     mean, std = normalization or normalization_constants(option.normalize, train, shape)
-    return Splits(train, validation, test, classes, shape, mean, std, prior.tolist(), notes)
+    return Splits(train, validation, test, classes, shape, mean, std, notes, targets)
 
 
 def _cached(images: Images, option: Dataset) -> Images:

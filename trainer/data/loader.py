@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.images import Images
+from trainer.data.sampling import Sampling, sample
 
 
 class LoaderArguments(TypedDict, total=False):
@@ -38,7 +39,7 @@ class Loader(ABC):
 
     Args:
         dataset: The images of one split, and their labels.
-        num_classes: Length K of the targets.
+        num_classes: Length K of the targets, one-hot rows of the labels, unless ``targets`` are given.
         mean: Mean of each channel; white = 1.
         std: Standard deviation of each channel.
         batch_size: Images in a batch, over all ranks.
@@ -50,13 +51,16 @@ class Loader(ABC):
         drop_last: Whether to leave out the last batch if it is smaller, unless it is the only one.
         rank: Which part of each batch is delivered: every ``world_size``-th image, starting at ``rank``.
         world_size: Number of processes that share each batch.
+        targets: A table of targets (R, D) and the row of each image in it (N,), on the device.
+        sampling: Proportions of the classes in an epoch.
+        classes: The class of each image (N,), for ``sampling``; by default its label.
     """
 
     def __init__(
         self,
         dataset: Images,
         *,
-        num_classes: int,
+        num_classes: int = 0,
         mean: Sequence[float],
         std: Sequence[float],
         batch_size: int,
@@ -68,14 +72,20 @@ class Loader(ABC):
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        targets: tuple[Tensor, Tensor] | None = None,
+        sampling: Sampling = "natural",
+        classes: np.ndarray | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.per_image, self.shuffle, self.drop_last = per_image, shuffle, drop_last
         self.device = torch.device(device)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.targets = torch.eye(num_classes, device=self.device)
-        self.labels = torch.from_numpy(dataset.labels).to(self.device)
+        if targets is None:
+            targets = torch.eye(num_classes, device=self.device), torch.from_numpy(dataset.labels).to(self.device)
+        self.target_table, self.target_rows = targets
+        self.sampling: Sampling = sampling
+        self.classes = dataset.labels if classes is None else classes
         # (x/255 − mean)/std as one multiplication and one addition.
         divisor = torch.tensor(std)
         self.scale = (1 / (255 * divisor)).view(1, -1, 1, 1).to(self.device)
@@ -85,7 +95,7 @@ class Loader(ABC):
     def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield the batches of an epoch from number ``start`` on.
 
-        Each is x, float32 (N, C, H, W), normalized, and y, float32 (N, K), class probabilities.
+        Each is x, float32 (N, C, H, W), normalized, and y, float32 (N, D), its targets.
         """
 
     def __len__(self) -> int:
@@ -101,7 +111,10 @@ class Loader(ABC):
     def order(self, epoch: int) -> np.ndarray:
         """Return the order of the images in an epoch."""
         n = len(self.dataset)
-        return np.random.default_rng([self.seed, epoch, 0]).permutation(n) if self.shuffle else np.arange(n)
+        if not self.shuffle:
+            return np.arange(n)
+        rng = np.random.default_rng([self.seed, epoch, 0])
+        return rng.permutation(n) if self.sampling == "natural" else sample(self.classes, self.sampling, rng)
 
     def key(self, epoch: int, batch: int) -> list[int]:
         """Return what seeds the random numbers of a batch: (seed, epoch, batch) and, of several processes, the rank."""
@@ -145,6 +158,10 @@ class Loader(ABC):
             local = whole[self.rank :: self.world_size]
             if len(local) or self.shuffle:
                 yield batch, local if len(local) else whole[-1:]
+
+    def targets_of(self, index: Tensor) -> Tensor:
+        """Return the targets (n, D) of images by their index (n,), on the device."""
+        return self.target_table.index_select(0, self.target_rows.index_select(0, index))
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return a batch (N, C, H, W) of values from 0 to 255 as normalized float32, in the model's memory format."""

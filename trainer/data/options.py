@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.data.sampling import Sampling
 from trainer.data.splits import Normalization, RawSplits, Splits
 from trainer.errors import check
 from trainer.parameters import NonNegativeInt, PositiveInt, implemented_by, option
@@ -62,6 +63,13 @@ class Dataset:
         Field(description="auto = threads if images are only decoded, processes if they are augmented"),
     ] = "auto"
     drop_last: Annotated[bool, Field(description="leave out the last batch of an epoch if it is smaller")] = False
+    sampling: Annotated[
+        Sampling,
+        Field(
+            description="proportions of the classes in an epoch; natural = each image once, balanced = all classes equally often,"
+            " sqrt = by the square root of their numbers"
+        ),
+    ] = "natural"
     cache: ClassVar[str] = "none"
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from trainer.data.targets import LABEL, Target
+
 if TYPE_CHECKING:
     from trainer.data.images import Images
 
@@ -19,6 +21,7 @@ class RawSplits(NamedTuple):
     test: Images | None
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what was used and what was not, one line each
+    targets: tuple[Target, ...] = ()  # what its labels are; () = the classes alone
 
 
 @dataclass
@@ -26,8 +29,7 @@ class Splits:
     """The splits a run uses.
 
     ``shape`` is the (C, H, W) of the images the network sees, ``mean`` and ``std`` are the constants by which each channel is
-    normalized (white = 1), ``prior`` holds the frequency of each class in the training split, ``notes`` what was used of the
-    data and what was not.
+    normalized (white = 1), ``notes`` what was used of the data and what was not, ``targets`` what its labels are.
     """
 
     train: Images
@@ -37,5 +39,8 @@ class Splits:
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    prior: list[float]
     notes: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.targets = self.targets or (Target(LABEL, "classification", self.classes),)

@@ -99,8 +99,8 @@ class StreamingLoader(Loader):
                     error = ConfigError(x)
                     error.of_one_process = True
                     raise error
-                labels = self.labels[torch.tensor(indices, device=self.device)]
-                yield self.normalize(x.to(self.device, non_blocking=True)), self.targets[labels]
+                targets = self.targets_of(torch.tensor(indices, device=self.device))
+                yield self.normalize(x.to(self.device, non_blocking=True)), targets
 
     def _in_processes(self, requests: list[BatchRequest]) -> Generator[Tensor | str, None, None]:
         yield from DataLoader(

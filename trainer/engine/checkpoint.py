@@ -137,7 +137,12 @@ def info_of(content: Content | Member) -> Info:
     info = content["info"]
     channels, height, width = info["shape"]
     return Info(
-        tuple(info["classes"]), (channels, height, width), tuple(info["mean"]), tuple(info["std"]), info["config"]
+        tuple(info["classes"]),
+        (channels, height, width),
+        tuple(info["mean"]),
+        tuple(info["std"]),
+        info["config"],
+        tuple(info.get("targets", ())),
     )
 
 

@@ -53,7 +53,7 @@ class CUDAGraphStep:
         self.replay: Callable[[], None] | None = None
 
     def __call__(self, run: Run, x: Tensor, y: Tensor) -> None:
-        """Train on images x (N, C, H, W) and targets y (N, K), by a replay if possible."""
+        """Train on images x (N, C, H, W) and targets y (N, D), by a replay if possible."""
         if self.replay is not None and self.includes_update and self.constants != constants(run.optimizer):
             self.update_is_eager = True  # a number that was recorded has changed, such as the momentum
             self.reset()

@@ -72,12 +72,28 @@ def all_reduced(sums: RunningMetrics) -> Sums:
 
 
 def means(sums: RunningMetrics) -> dict[str, float]:
-    """Mean ``loss`` and ``accuracy`` over all ranks."""
+    """Mean ``loss`` and running metrics over all ranks."""
     if world_size() == 1:
         return sums.means()
-    total = RunningMetrics(sums.totals.device)
+    total = RunningMetrics(sums.task)
     total.load_state_dict(all_reduced(sums))
     return total.means()
+
+
+def gathered(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """All outputs (N, O) and targets (N, D) of batches that the ranks have shared between them, on every rank.
+
+    Of a split that is not shuffled each image occurs once, in an order that depends on the number of ranks.
+    """
+    outputs, targets = (torch.cat([batch[i] for batch in batches]) if batches else None for i in (0, 1))
+    if world_size() == 1:
+        assert outputs is not None
+        assert targets is not None
+        return outputs, targets
+    pairs: list[Any] = [None] * world_size()
+    dist.all_gather_object(pairs, None if outputs is None or targets is None else (outputs.cpu(), targets.cpu()))
+    present = [pair for pair in pairs if pair is not None]
+    return torch.cat([pair[0] for pair in present]), torch.cat([pair[1] for pair in present])
 
 
 class StopFlag:

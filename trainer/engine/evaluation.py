@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from trainer.engine.distributed import means, sync_buffers
-from trainer.engine.metrics import RunningMetrics, soft_cross_entropy
+from trainer.engine.distributed import gathered, means, sync_buffers
+from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Loader, Run, snapshot
 from trainer.engine.state import Weights
 from trainer.formats import Scores
 from trainer.hardware import Precision
+from trainer.tasks.task import Task
 
 TTA = Literal["none", "mirror", "mirror_shift"]
 
@@ -41,7 +42,7 @@ def views(x: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
 
 
 def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none") -> Tensor:
-    """Logits (N, K) of images (N, C, H, W), averaged over the views of test-time augmentation ``tta``."""
+    """Outputs (N, O) of images (N, C, H, W), averaged over the views of test-time augmentation ``tta``."""
     with precision.autocast():
         if tta == "none":
             return model(x)
@@ -50,16 +51,20 @@ def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none")
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loader: Loader, precision: Precision, tta: TTA = "none") -> Scores:
-    """Mean ``loss`` (cross-entropy, nats) and ``accuracy`` in [0, 1] over all images; the model's mode is restored."""
+def evaluate(model: nn.Module, loader: Loader, precision: Precision, task: Task, tta: TTA = "none") -> Scores:
+    """Mean ``loss`` and the metrics of the task over all images; the model's mode is restored."""
     was_training = model.training
     model.eval()
-    sums = RunningMetrics(precision.device)
+    sums, batches = RunningMetrics(task), []
     for x, y in loader.batches(0):
         outputs = logits(model, x, precision, tta)
-        sums.add(soft_cross_entropy(outputs, y), outputs, y)
+        sums.add(task.loss(outputs, y), outputs, y)
+        if task.further_metrics:
+            batches.append((outputs.float(), y))
     model.train(was_training)
-    return means(sums)
+    if not task.further_metrics:
+        return means(sums)
+    return means(sums) | task.evaluate(*gathered(batches))
 
 
 def evaluate_run(run: Run) -> Scores:
@@ -67,11 +72,11 @@ def evaluate_run(run: Run) -> Scores:
     if run.validation is None:
         return {}
     sync_buffers(run.model)
-    row = {f"validation_{k}": v for k, v in evaluate(run.model, run.validation, run.precision).items()}
+    row = {f"validation_{k}": v for k, v in evaluate(run.model, run.validation, run.precision, run.task).items()}
     if run.averaged is not None:
         sync_buffers(run.averaged)
         update_averaged_bn(run)
-        row |= {f"averaged_{k}": v for k, v in evaluate(run.averaged, run.validation, run.precision).items()}
+        row |= {f"averaged_{k}": v for k, v in evaluate(run.averaged, run.validation, run.precision, run.task).items()}
     return row
 
 

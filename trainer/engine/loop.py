@@ -40,6 +40,7 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
             if run.interrupted:
                 break
             row = broadcast(evaluate_epoch(run, speed))
+            run.task.end_epoch(row)
             run.history.append(row)
             run.keep_best()
             run.advance()
@@ -92,6 +93,7 @@ def evaluate_epoch(run: Run, speed: Speed) -> Row:
         momentum=run.momentum,
         **{f"train_{name}": value for name, value in means(run.sums).items()},
         **evaluate_run(run),
+        **run.task.columns(),
         **speed.columns(),
     )
 

@@ -57,7 +57,7 @@ def lr_range_curve(run: Run, lrs: list[float]) -> tuple[list[float], list[float]
     """
     losses: list[float] = []
     # A trained network's first loss can be so low that noise alone exceeds a multiple of it.
-    chance_loss = math.log(len(run.info.classes))
+    chance_loss = run.task.chance_loss()
     with restored(run), contextlib.closing(endless_batches(run)) as batches:
         run.train_mode()
         for lr, (x, y) in zip(lrs, batches, strict=False):

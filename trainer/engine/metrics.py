@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from trainer.tasks.task import Losses, Task
 
 
 def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -73,23 +76,21 @@ class Sums(TypedDict):
 
 
 class RunningMetrics:
-    """Sums of loss and correct predictions, on the device that computes them."""
+    """Sums of the losses and running metrics of a task, on the device that computes them."""
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss, correct predictions
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.totals = torch.zeros(task.sums[-1].stop, dtype=torch.float64, device=task.device)
         self.count = 0
 
-    def add(self, loss: Tensor, outputs: Tensor, y: Tensor) -> None:
-        """Add a batch: its mean loss, logits (N, K), and targets (N, K)."""
-        n = len(y)
-        self.totals[0].add_(loss, alpha=n)
-        self.totals[1].add_((outputs.argmax(1) == y.argmax(1)).sum())
-        self.count += n
+    def add(self, losses: Losses, outputs: Tensor, y: Tensor) -> None:
+        """Add a batch: its losses, outputs (N, O), and targets (N, D)."""
+        self.task.add(self.totals, losses, outputs, y)
+        self.count += len(y)
 
     def means(self) -> dict[str, float]:
-        """The mean ``loss`` and ``accuracy`` so far. This is the only place that waits for the device."""
-        loss, accuracy = (self.totals / max(self.count, 1)).tolist()
-        return {"loss": loss, "accuracy": accuracy}
+        """The mean ``loss`` and running metric so far. This is the only place that waits for the device."""
+        return self.task.means(self.totals.tolist(), self.count)
 
     def reset(self) -> None:
         self.totals.zero_()

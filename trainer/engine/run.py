@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trainer.data.images import ImageArray, ImageFiles
     from trainer.optimizers import Optimizer
     from trainer.regularizers import Chain
+    from trainer.tasks.task import Task
 
 
 class RecordedStep(Protocol):
@@ -42,7 +43,7 @@ class RecordedStep(Protocol):
 
 
 class Loader(Protocol):
-    """Batches of one split: normalized images (N, C, H, W) and class probabilities (N, K) on the device."""
+    """Batches of one split: normalized images (N, C, H, W) and targets (N, D) on the device."""
 
     dataset: ImageArray | ImageFiles
     batch_size: int
@@ -77,6 +78,7 @@ class Info:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     config: JsonObject
+    targets: tuple[JsonObject, ...] = ()  # of the task, see trainer.tasks.spec; () in checkpoints of earlier releases
 
     def denormalized(self, images: Tensor) -> np.ndarray:
         """Normalized images (N, C, H, W) as (N, H, W, C) in [0, 1]."""
@@ -98,6 +100,7 @@ class Run:
     regularizer: Chain
     averaging: Averaging
     precision: Precision
+    task: Task
     info: Info
     metric: str = "validation_accuracy"
     micro_batch: int | None = None
@@ -118,7 +121,7 @@ class Run:
     suggested_lrs: dict[str, float] = field(default_factory=dict)  # by phase: what its LR range test suggested
 
     def __post_init__(self) -> None:
-        self.sums = RunningMetrics(self.precision.device)
+        self.sums = RunningMetrics(self.task)
         self.averaged = self.averaging.build(self.model)
         self.never_trained = {name for name, p in self.model.named_parameters() if not p.requires_grad}
         self.frozen_norms: list[nn.Module] = []  # batch norms that keep their running statistics
@@ -238,6 +241,7 @@ class Run:
             "clock": asdict(self.clock),
             "history": [row.copy() for row in self.history],
             "sums": distributed.all_reduced(self.sums),
+            "task": self.task.state_dict(),
             "best": self.best,
             "rates": self.suggested_lrs,
             "lr": self.lr,
@@ -261,6 +265,7 @@ class Run:
         self.history = History(state["history"])
         if distributed.rank() == 0:  # the sums of all ranks count once
             self.sums.load_state_dict(state["sums"])
+        self.task.load_state_dict(state.get("task", {}))
         self.best = state["best"]
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if self.precision.device.type == "cuda" and state["random"]["cuda"] is not None:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.engine.metrics import soft_cross_entropy
+from trainer.architectures.layers import networks_of
 from trainer.engine.run import Run
 from trainer.optimizers.param_groups import set_lr
+from trainer.tasks.task import Losses
 
 
 def set_lr_and_momentum(run: Run) -> None:
@@ -29,7 +30,7 @@ def set_lr_and_momentum(run: Run) -> None:
 
 
 def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
-    """Train on a batch of images (N, C, H, W) and targets (N, K).
+    """Train on a batch of images (N, C, H, W) and targets (N, D).
 
     In distributed training, ``weight`` is the weight of this rank's part of the batch in the mean over all ranks.
     """
@@ -60,28 +61,37 @@ def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
             if isinstance(forward, DistributedDataParallel) and not is_last
             else contextlib.nullcontext()
         ):
-            loss, outputs = forward_backward(run, part_x, part_y, weight * len(part_x) / size, first=begin == 0)
+            losses, outputs = forward_backward(run, part_x, part_y, weight * len(part_x) / size, first=begin == 0)
         if weight:
-            run.sums.add(loss, outputs, part_y)
-        run.loss, run.outputs = loss, outputs
+            run.sums.add(losses, outputs, part_y)
+        run.loss, run.outputs = losses.reported, outputs
 
 
 def update(run: Run) -> None:
-    """Clip the gradient if ``clip_norm`` is set, and update the weights."""
+    """Clip the gradient if ``clip_norm`` is set, and update the weights, then those of several tasks' losses."""
     clip = run.optimizer_option.clip_norm
     if clip:
         run.grad_norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)
     run.optimizer.step()
+    run.task.step()
 
 
-def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool) -> tuple[Tensor, Tensor]:
-    """Loss and logits of a (micro-)batch; its gradients are added, times ``weight``, those of penalties with the ``first``."""
+def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool) -> tuple[Losses, Tensor]:
+    """Losses and outputs of a (micro-)batch; its gradients are added, times ``weight``, those of penalties with the ``first``."""
     with run.precision.autocast():
         outputs = run.forward(x)
-    loss = soft_cross_entropy(outputs, y)
-    total = loss if weight == 1 else loss * weight
-    if first and run.regularizer.acts_on_loss:
-        penalty = run.regularizer.penalty(run.model, outputs)
-        total = total if penalty is None else total + penalty
+    losses = run.task.loss(outputs, y)
+    total = losses.objective if weight == 1 else losses.objective * weight
+    for penalty in penalties(run, outputs) if first else ():
+        total = total + penalty
+    run.task.measure(losses, run.model)
     total.backward()
-    return loss.detach(), outputs.detach()
+    return losses.detach(), outputs.detach()
+
+
+def penalties(run: Run, outputs: Tensor) -> list[Tensor]:
+    """What regularizers and soft sharing add to the loss."""
+    found = [run.task.penalty(run.model)]
+    if run.regularizer.acts_on_loss:
+        found += [run.regularizer.penalty(network, outputs) for network in networks_of(run.model).values()]
+    return [penalty for penalty in found if penalty is not None]

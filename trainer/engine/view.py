@@ -14,6 +14,7 @@ from trainer.engine.state import Best, State
 from trainer.formats import read_only
 from trainer.hardware import Precision
 from trainer.history import History
+from trainer.tasks.task import Task
 
 
 class RunView:
@@ -54,6 +55,11 @@ class RunView:
     def metric(self) -> str:
         """The column of the history that decides which epoch is the best."""
         return self._run.metric
+
+    @property
+    def task(self) -> Task:
+        """What is learned: the layout of outputs and targets, losses and metrics."""
+        return self._run.task
 
     @property
     def model(self) -> nn.Module:
@@ -160,7 +166,7 @@ class RunView:
 
     @property
     def batch(self) -> tuple[Tensor, Tensor] | None:
-        """Images (N, C, H, W) and targets (N, K) of the last step, as they went into the model; None before the first."""
+        """Images (N, C, H, W) and targets (N, D) of the last step, as they went into the model; None before the first."""
         return self._run.batch
 
     @property
@@ -170,7 +176,7 @@ class RunView:
 
     @property
     def outputs(self) -> Tensor | None:
-        """Logits (N, K) of the last step."""
+        """Outputs (N, O) of the last step."""
         return self._run.outputs
 
     @property
@@ -189,7 +195,7 @@ class RunView:
         return self._run.momentum
 
     def running_metrics(self) -> dict[str, float]:
-        """Mean ``loss`` and ``accuracy`` of the current epoch so far; waits for the device."""
+        """Mean ``loss`` and running metrics of the current epoch so far; waits for the device."""
         return self._run.sums.means()
 
     # Results

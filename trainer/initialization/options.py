@@ -11,9 +11,9 @@ from trainer.parameters import PositiveFloat, implemented_by, option
 
 @option(kw_only=False)
 class Initialization:
-    """Weights drawn by ``rule``; biases are 0, and the bias of the head is the log prior of the classes.
+    """Weights drawn by ``rule``; biases are 0, and the bias of the head predicts best without the image.
 
-    The initial loss is thus about the entropy of the class frequencies. The rules:
+    That is the log prior of the classes, so that the initial loss is about the entropy of their frequencies. The rules:
 
     - ``kaiming_normal``, ``kaiming_uniform``: variance gain²/inputs (He et al. 2015, arXiv:1502.01852)
     - ``xavier_normal``, ``xavier_uniform``: variance 2·gain²/(inputs + outputs) (Glorot & Bengio 2010)

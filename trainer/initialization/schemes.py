@@ -20,21 +20,20 @@ if TYPE_CHECKING:
 # Standard deviation of the weights of a new head after pretrained layers, whose outputs may have any scale: with small logits
 # the first loss is that of guessing.
 NEW_HEAD_STD = 0.01
-MIN_PRIOR = 1e-6  # of a class without training images, whose log prior would be infinite
 
 
 def initialize(
     option: Initialization,
     model: nn.Module,
     activation: Activation,
-    prior: Sequence[float] | None = None,
+    output_bias: Sequence[float] | None = None,
     batch: Tensor | None = None,
     head_only: bool = False,
 ) -> None:
     """Initialize the convolutions and linear layers of ``model`` in place.
 
     Args:
-        prior: The fractions of the classes in the training set; None leaves the bias of the head at 0.
+        output_bias: Bias of the head, such as the log prior of the classes; None leaves it at 0.
         batch: Images (N, C, H, W) for the rules that need them.
         head_only: Whether all layers but the last keep their (pretrained) weights.
     """
@@ -58,9 +57,9 @@ def initialize(
             first = next(m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
             if first is not head:
                 whiten(first, batch)
-    if prior is not None and head.bias is not None:
+    if output_bias is not None and head.bias is not None:
         with torch.no_grad():
-            head.bias.copy_(torch.tensor([math.log(max(p, MIN_PRIOR)) for p in prior]))
+            head.bias.copy_(torch.tensor(output_bias))
 
 
 def init_weight(option: Initialization, weight: Tensor, activation: Activation, gain: float) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from trainer.architectures.ensemble import Average, average_logits
-from trainer.builder import build, compute, load_splits, to_device
+from trainer.builder import build, compute, load_splits, restored_task, to_device
 from trainer.config.load import config_from_tree, with_value
 from trainer.data import Splits
 from trainer.data.folds import fold
@@ -247,7 +247,8 @@ def score_rows(
     outputs: list[Tensor] = []
     rows: list[MemberScores] = []
     for member in members:
-        model = TrainedModel(to_device(member_of(info, member).eval(), precision), precision, info, Path(), "model")
+        network = to_device(member_of(info, member).eval(), precision)
+        model = TrainedModel(network, precision, info, Path(), "model", restored_task(config, info, precision.device))
         logits, labels = collect_outputs(config, model, splits, [split])
         outputs.append(logits)
         rows.append(

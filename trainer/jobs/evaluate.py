@@ -87,7 +87,7 @@ def collect_outputs(
     outputs, labels = [], []
     model, precision = checkpoint.model, checkpoint.precision
     for name in names:
-        for x, y in look(config, checkpoint.info, splits, name, model, precision).batches(0):
+        for x, y in look(config, checkpoint.info, splits, name, model, precision, checkpoint.task).batches(0):
             outputs.append(logits(model, x, precision, tta).float().cpu())
             labels.append(y.argmax(1).cpu())
     return torch.cat(outputs), torch.cat(labels)

@@ -153,7 +153,7 @@ def summary(run: Run, tta: TTA = "none") -> Summary:
         validation = {name: row.get(f"{prefix}_{name}") for name in ("accuracy", "loss")}
         return {
             "validation": validation if validation["loss"] is not None else None,
-            "test": None if run.test is None else evaluate(model, run.test, run.precision, tta),
+            "test": None if run.test is None else evaluate(model, run.test, run.precision, run.task, tta),
         }
 
     result = Summary(metric=run.metric, steps=run.clock.step, parameters=count_parameters(run.model))

@@ -27,6 +27,19 @@ class Setup(Protocol):
         ...
 
 
+class TaskInfo(Protocol):
+    """What a regularizer may ask of the task."""
+
+    @property
+    def main_metric(self) -> str:
+        """The column of the history that selects the best epoch with ``metric=auto``."""
+        ...
+
+    def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
+        """Return targets (N, D) of which those of classes are smoothed."""
+        ...
+
+
 class Regularizer:
     """The four places in which a regularizer may act; a place that it does not override does nothing."""
 
@@ -35,7 +48,7 @@ class Regularizer:
         return model
 
     def batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images (N, C, H, W) and targets (N, K) to be trained on, for each batch."""
+        """Return the images (N, C, H, W) and targets (N, D) to be trained on, for each batch."""
         return x, y
 
     def penalty(self, model: nn.Module, outputs: Tensor) -> Tensor | None:
@@ -49,6 +62,10 @@ class Regularizer:
     def needs(self, setup: Setup) -> list[str]:
         """Return the requirements that are not met, in words."""
         return []
+
+    def for_task(self, task: TaskInfo) -> Regularizer:
+        """Return what acts in the same way on the targets and metrics of a task."""
+        return self
 
     def for_inference(self) -> Regularizer:
         """Return what changes the model in the same way, but needs nothing else that only training has."""

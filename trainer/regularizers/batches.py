@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from trainer.regularizers import options
+from trainer.regularizers.base import Regularizer, TaskInfo
 from trainer.regularizers.functional import (
     cutmix_batch,
     cutout_batch,
@@ -21,6 +22,16 @@ Batch = tuple[Tensor, Tensor]
 
 def label_smoothing(option: options.LabelSmoothing, x: Tensor, y: Tensor) -> Batch:
     return x, smooth_labels(y, option.eps, option.form)
+
+
+class TaskLabelSmoothing(Regularizer):
+    """Label smoothing of the targets of a task, some of whose columns are not those of classes."""
+
+    def __init__(self, option: options.LabelSmoothing, task: TaskInfo) -> None:
+        self.option, self.task = option, task
+
+    def batch(self, x: Tensor, y: Tensor) -> Batch:
+        return x, self.task.smooth(y, self.option.eps, self.option.form)
 
 
 def mixup(option: options.Mixup, x: Tensor, y: Tensor) -> Batch:

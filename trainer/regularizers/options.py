@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from trainer.errors import ConfigError, Problem
 from trainer.history import History, better_is
 from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, implemented_by, option
-from trainer.regularizers.base import Regularizer, Setup
+from trainer.regularizers.base import Regularizer, Setup, TaskInfo
 
 
 @option
@@ -20,13 +21,16 @@ class EarlyStopping(Regularizer):
     The decision depends on the history alone, so that a run resumes exactly. The best checkpoint is kept and evaluated.
     """
 
-    metric: Annotated[str, Field(description="column of the history that should improve")] = "validation_accuracy"
+    metric: Annotated[str, Field(description="column of the history that should improve; auto = of the task")] = "auto"
     patience: Annotated[
         PositiveInt, Field(description="number of epochs without improvement after which training stops")
     ] = 5
     min_delta: Annotated[
         NonNegativeFloat, Field(description="the metric must improve by more than this to count as improved")
     ] = 0.0
+
+    def for_task(self, task: TaskInfo) -> EarlyStopping:
+        return dataclasses.replace(self, metric=task.main_metric) if self.metric == "auto" else self
 
     def stop(self, history: History) -> str | None:
         if len(history) and self.metric not in history[-1]:
@@ -102,6 +106,7 @@ class LabelSmoothing(Regularizer):
     ] = "others"
 
     batch = implemented_by("trainer.regularizers.batches:label_smoothing")
+    for_task = implemented_by("trainer.regularizers.batches:TaskLabelSmoothing")
 
 
 @option

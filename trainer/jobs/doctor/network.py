@@ -17,7 +17,6 @@ from trainer.analysis.diagnosis.layers import gradient_ratio
 from trainer.architectures.layers import count_parameters
 from trainer.engine.loop import synchronize
 from trainer.engine.lr_range_test import restored
-from trainer.engine.metrics import soft_cross_entropy
 from trainer.engine.run import Run
 from trainer.engine.step import train_step
 from trainer.jobs.doctor.table import Check
@@ -38,7 +37,7 @@ def initial_loss(run: Run) -> Check:
     with restored(run), torch.no_grad(), run.precision.autocast():
         run.train_mode()
         for x, y in islice(run.train.batches(0), 10):
-            batches.append((float(soft_cross_entropy(run.model(x), y)), float(x.mean()), float(x.std())))
+            batches.append((float(run.task.loss(run.model(x), y).reported), float(x.mean()), float(x.std())))
     loss, mean, std = (sum(values) / len(batches) for values in zip(*batches, strict=True))
     text = f"{loss:.3g}; guessing by class frequency gives {entropy:.3g}, uniformly ln {len(prior)} = {uniform:.3g}"
     if not math.isfinite(loss):

@@ -74,7 +74,7 @@ def train_until_memorized(run: Run, lr: float, passes: int) -> tuple[int, float,
         set_lr(run.optimizer, lr)
         for x, y in run.train.batches(epoch):
             train_step(run, x, y)
-        metrics = evaluate(run.model, run.train, run.precision)
+        metrics = evaluate(run.model, run.train, run.precision, run.task)
         if metrics["accuracy"] == 1.0 or not math.isfinite(metrics["loss"]):
             return epoch + 1, metrics["accuracy"], metrics["loss"]
     return passes, metrics["accuracy"], metrics["loss"]

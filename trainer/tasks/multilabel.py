@@ -1,0 +1,79 @@
+"""Multi-label classification: any number of labels per image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.tasks import losses
+from trainer.tasks.classification import weights_by_name
+from trainer.tasks.options import Multilabel
+from trainer.tasks.part import OwnLoss, Part, reduced
+
+MAX_POSITIVE_WEIGHT = 20.0  # of a label with few positives
+RATES = (1e-3, 1 - 1e-3)  # limits of a label's frequency in the initial bias
+
+
+class LabelsPart(Part):
+    """Any number of labels per image, see ``trainer.tasks.Multilabel``."""
+
+    mask_per_value = True
+    option: Multilabel
+
+    def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        option = self.option
+        if isinstance(option.loss, dict):
+            return OwnLoss(option.loss, self.spec)
+        positive = self._positive_weights()
+        if option.loss == "bce":
+            return partial(losses.multilabel_bce, positive=positive)
+        return partial(
+            losses.asymmetric,
+            gamma_positive=1.0 if option.gamma_positive is None else option.gamma_positive,
+            gamma_negative=4.0 if option.gamma_negative is None else option.gamma_negative,
+            clip=0.05 if option.clip is None else option.clip,
+            positive=positive,
+        )
+
+    @property
+    def labelled_images(self) -> float:
+        """Number of training images that have labels."""
+        return self.spec.images * self.spec.labelled
+
+    def _positive_weights(self) -> Tensor | float:
+        kind = self.option.class_weights
+        if kind == "none":
+            return 1.0
+        if kind != "balanced":
+            return torch.tensor(weights_by_name(kind, self.classes), device=self.device)
+        ratios = [(self.labelled_images - n) / n if n else MAX_POSITIVE_WEIGHT for n in self.spec.counts]
+        return torch.tensor([min(r, MAX_POSITIVE_WEIGHT) for r in ratios], device=self.device)
+
+    def encode(self, values: np.ndarray, train: bool) -> Tensor:
+        return torch.from_numpy(np.nan_to_num(values).astype(np.float32))
+
+    def running_sum(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        return reduced(((outputs > 0) == (y > 0.5)).float(), mask)
+
+    def output_bias(self) -> list[float]:
+        """Return logit p of each label's frequency p."""
+        rates = [min(max(n / self.labelled_images, RATES[0]), RATES[1]) for n in self.spec.counts]
+        return [math.log(p / (1 - p)) for p in rates]
+
+    def guessing_loss(self) -> float:
+        outputs = torch.tensor([self.output_bias()], device=self.device)
+        rates = outputs.sigmoid()
+        with_label, without = (self.function(outputs, y) for y in (torch.ones_like(rates), torch.zeros_like(rates)))
+        return float((rates * with_label + (1 - rates) * without).mean())
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs.float().sigmoid()
+
+    def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
+        """Return y·(1 − eps) + eps/2: each label is one of two classes."""
+        return y * (1 - eps) + eps / 2

@@ -1,0 +1,145 @@
+"""Several tasks at once as an option of the config: which, how they share a network, and how their losses are weighted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from trainer.errors import ConfigError, Problem, check, nearest
+from trainer.parameters import NonNegativeFloat, PositiveFloat, describe, implemented_by, option, parameters
+from trainer.tasks.options import KINDS, SingleTask
+
+if TYPE_CHECKING:
+    from trainer.data.targets import Kind, Target
+
+
+@option
+class Multitask:
+    """Several named tasks on the same images, each of the kind of its target.
+
+    ``sharing=hard``: one network with one head per task. ``sharing=soft``: one network per task, and
+    strength·Σ ‖θ − mean θ‖² over the weights of the first layers is added to the loss (Duong et al. 2015), or their trace
+    norm (Yang & Hospedales 2017, arXiv:1606.04038). Weights of the losses L:
+
+    - ``fixed``: Σ weight·L
+    - ``uncertainty``: Σ weight·c·L/σ² + log σ with c = ½ for numbers and 1 for classes; the log variances are learned at
+      their own learning rate, without decay (Kendall et al. 2018, arXiv:1705.07115)
+    - ``dwa``: by the ratio of the last two epochs' losses, softmax with a temperature (Liu et al. 2019, arXiv:1803.10704)
+    - ``gradnorm``: equal training rates by the norms of the gradients of the last shared layer (Chen et al. 2018,
+      arXiv:1711.02257)
+
+    Columns of the history are prefixed by the name of the task. ``loss`` is Σ weight·L with the weights of the config, so that
+    it can be compared between epochs and between weightings. A missing label leaves its image out of that task's loss.
+    """
+
+    tasks: Annotated[
+        dict[str, dict[str, Any]] | None,
+        Field(
+            description="by name, the keys of task=classification, multilabel or regression and optionally kind;"
+            " null = one for each target of the data"
+        ),
+    ] = None
+    main: Annotated[
+        str | None,
+        Field(
+            description="task that selects the best epoch, and the only one that predicts and is exported; null = all"
+        ),
+    ] = None
+    sharing: Annotated[
+        Literal["hard", "soft"], Field(description="one network with a head per task, or one network per task")
+    ] = "hard"
+    strength: Annotated[
+        NonNegativeFloat | None, Field(description="of soft sharing: factor of the distance; null = 0.01; 0 = none")
+    ] = None
+    distance: Annotated[
+        Literal["l2", "trace_norm"] | None, Field(description="of soft sharing: what is penalized; null = l2")
+    ] = None
+    layers: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Field(
+            description="of soft sharing: fraction of the layers, from the first on; null = 1; heads are never shared"
+        ),
+    ] = None
+    weighting: Annotated[
+        Literal["fixed", "uncertainty", "dwa", "gradnorm"], Field(description="how the weights of the losses are found")
+    ] = "fixed"
+    weighting_lr: Annotated[
+        PositiveFloat | None,
+        Field(description="learning rate of the weights (uncertainty, gradnorm); null = 0.025"),
+    ] = None
+    temperature: Annotated[PositiveFloat | None, Field(description="of dwa: large = equal weights; null = 2")] = None
+    alpha: Annotated[
+        NonNegativeFloat | None,
+        Field(description="of gradnorm: how strongly slower tasks are favored; null = 1.5; 0 = equal gradients"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        for name, table in (self.tasks or {}).items():
+            if "kind" in table:
+                part_option(name, table, None)
+        soft, own = self.sharing == "soft", "has an effect with task.{} only"
+        check(
+            self,
+            **{
+                name: (getattr(self, name) is None or soft, own.format("sharing=soft"))
+                for name in ("strength", "distance", "layers")
+            },
+            tasks=(self.tasks is None or len(self.tasks) >= 2, "must name at least two tasks"),
+            main=(self.tasks is None or self.main is None or self.main in self.tasks, "must be one of task.tasks"),
+            temperature=(self.temperature is None or self.weighting == "dwa", own.format("weighting=dwa")),
+            alpha=(self.alpha is None or self.weighting == "gradnorm", own.format("weighting=gradnorm")),
+            weighting_lr=(
+                self.weighting_lr is None or self.weighting in ("uncertainty", "gradnorm"),
+                own.format("weighting=uncertainty or gradnorm"),
+            ),
+            weighting=(self.weighting != "gradnorm" or not soft, "needs a shared layer: task.sharing=hard"),
+        )  # fmt: skip
+
+    def parts(self, targets: tuple[Target, ...]) -> dict[str, tuple[SingleTask, float]]:
+        """Return the tasks by name, each with the weight of its loss; ConfigError where one does not fit the data."""
+        tables = {target.name: {} for target in targets} if self.tasks is None else self.tasks
+        kinds: dict[str, Kind] = {target.name: target.kind for target in targets}
+        return {name: part_option(name, table, kinds) for name, table in tables.items()}
+
+    def columns(self, averaged: bool) -> tuple[str, ...] | None:
+        """Return None: the names of the metrics depend on the targets of the data."""
+        return None
+
+    build = implemented_by("trainer.tasks.build:build_multitask")
+    restore = implemented_by("trainer.tasks.build:restore_multitask")
+
+
+def part_option(name: str, table: dict[str, Any], kinds: dict[str, Kind] | None) -> tuple[SingleTask, float]:
+    """Return one of the tasks and the weight of its loss from its table, of the kind of its target where that names none."""
+    key, target = f"tasks.{name}", table.get("target") or name
+    if "kind" not in table and kinds is not None and target not in kinds:
+        text = f"the data has no target of this name; it has {', '.join(kinds)}"
+        raise ConfigError(Problem(key, table, text, nearest(target, kinds)))
+    kind = table.get("kind") or (kinds or {})[target]
+    if kind not in KINDS:
+        raise ConfigError(Problem(f"{key}.kind", kind, f"must be {', '.join(KINDS)}"))
+    cls = KINDS[kind]
+    known = {p.name: p for p in parameters(cls)}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k not in ("kind", "weight")}
+    weight = table.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise ConfigError(Problem(f"{key}.weight", weight, "must be a number >= 0", "weight of the task's loss"))
+    if unknown := [k for k in values if k not in known]:
+        hint = nearest(unknown[0], known) or f"available: kind, weight, {', '.join(known)}"
+        raise ConfigError(Problem(f"{key}.{unknown[0]}", table[unknown[0]], "unknown key", hint))
+    try:
+        return replace(TypeAdapter(cls).validate_python(values), target=target), float(weight)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_url=False):
+            cause = item.get("ctx", {}).get("error")
+            if isinstance(cause, ConfigError):
+                problems += [replace(p, key=f"{key}.{p.key}") for p in cause.problems]
+            elif item["loc"]:
+                parameter = known[str(item["loc"][0])]
+                text = f"must be {describe(parameter.annotation)}"
+                problems.append(Problem(f"{key}.{parameter.name}", values[parameter.name], text, parameter.meaning))
+        raise ConfigError(*dict.fromkeys(problems)) from None

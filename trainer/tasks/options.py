@@ -1,0 +1,217 @@
+"""Tasks as options of the config: what is learned from the labels, by which loss, measured by which metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.data.targets import Kind
+from trainer.errors import check
+from trainer.parameters import NonNegativeFloat, PositiveFloat, implemented_by, option
+
+Weights = dict[str, float] | tuple[NonNegativeFloat, ...]
+LossTable = dict[str, Any]
+TargetName = Annotated[str | None, Field(description="target of the data that is learned; null = its only one")]
+MetricNames = Annotated[
+    tuple[str, ...],
+    Field(description="further metrics of the validation and test images; train --help task lists them"),
+]
+
+
+@option
+class SingleTask:
+    """What the tasks that learn one target have in common."""
+
+    target: TargetName = None
+    metrics: MetricNames = ()
+    kind: ClassVar[Kind]
+    main_metric: ClassVar[str]
+    running_metric: ClassVar[str]  # computed on training batches as well
+
+    def columns(self, averaged: bool) -> tuple[str, ...] | None:
+        """Return the columns of the history that hold metrics; None if they depend on the data.
+
+        Args:
+            averaged: Whether there is an averaged model.
+        """
+        if any(name.endswith(("_per_class", "_per_target")) for name in self.further):
+            return None
+        return history_columns(("loss", self.running_metric), self.further, averaged)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of the metrics that need the outputs of a whole split."""
+        names = dict.fromkeys((self.main_metric, *self.metrics))
+        return tuple(name for name in names if name != self.running_metric)
+
+    build = implemented_by("trainer.tasks.build:build_single")
+    restore = implemented_by("trainer.tasks.build:restore_single")
+
+
+@option
+class Classification(SingleTask):
+    """One class per image.
+
+    The loss is linear in the target, a row of class weights: ``cross_entropy`` (softmax), ``bce`` (a sigmoid per class, mean
+    over classes), ``focal`` (Lin et al. 2017, arXiv:1708.02002) or ``poly1`` (Leng et al. 2022, arXiv:2204.12511). Class
+    weights have a mean of 1 over the training images: ``balanced`` in inverse proportion to the number of images,
+    ``effective_number`` by (1 − beta)/(1 − beta^n) (Cui et al. 2019, arXiv:1901.05555). They act in training only: the
+    losses of validation and test are not weighted.
+    """
+
+    loss: Annotated[
+        Literal["cross_entropy", "bce", "focal", "poly1"] | LossTable,
+        Field(description="loss; a table with _target_ = your own, called with logits (N, K) and targets (N, K)"),
+    ] = "cross_entropy"
+    gamma: Annotated[
+        NonNegativeFloat | None, Field(description="exponent of the focal loss; null = 2; 0 = cross_entropy")
+    ] = None
+    epsilon: Annotated[
+        Annotated[float, Field(ge=-1)] | None,
+        Field(description="first coefficient of poly1; null = 1; 0 = cross_entropy"),
+    ] = None
+    class_weights: Annotated[
+        Literal["none", "balanced", "effective_number"] | Weights,
+        Field(
+            description="weight of each class in the training loss; a list in the order of the classes, or {class: weight}"
+        ),
+    ] = "none"
+    beta: Annotated[
+        Annotated[float, Field(ge=0, lt=1)] | None,
+        Field(description="of effective_number; null = 0.999; 0 = equal weights, near 1 = balanced"),
+    ] = None
+    kind = "classification"
+    main_metric = "accuracy"
+    running_metric = "accuracy"
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            gamma=(self.gamma is None or self.loss == "focal", "has an effect with task.loss=focal only"),
+            epsilon=(self.epsilon is None or self.loss == "poly1", "has an effect with task.loss=poly1 only"),
+            beta=(
+                self.beta is None or self.class_weights == "effective_number",
+                "has an effect with task.class_weights=effective_number only",
+            ),
+            class_weights=(
+                self.class_weights == "none" or not isinstance(self.loss, dict),
+                "needs one of the built-in losses, which are linear in the target",
+            ),
+            **_loss_rules(self),
+        )
+
+
+@option
+class Multilabel(SingleTask):
+    """Any number of labels per image: a sigmoid per label.
+
+    The loss is the mean over labels of the binary cross-entropy, or of the asymmetric loss, in which easy negatives count
+    less (Ridnik et al. 2021, arXiv:2009.14119). A label is predicted where its probability reaches its threshold, which
+    maximizes F1 on the validation images and is stored in the checkpoint.
+    """
+
+    loss: Annotated[
+        Literal["bce", "asymmetric"] | LossTable,
+        Field(description="loss; a table with _target_ = your own, called with logits (N, K) and targets (N, K)"),
+    ] = "bce"
+    gamma_positive: Annotated[
+        NonNegativeFloat | None, Field(description="exponent of the positives in the asymmetric loss; null = 1")
+    ] = None
+    gamma_negative: Annotated[
+        NonNegativeFloat | None, Field(description="exponent of the negatives in the asymmetric loss; null = 4")
+    ] = None
+    clip: Annotated[
+        Annotated[float, Field(ge=0, lt=1)] | None,
+        Field(description="probability below which negatives do not count in the asymmetric loss; null = 0.05"),
+    ] = None
+    class_weights: Annotated[
+        Literal["none", "balanced"] | Weights,
+        Field(
+            description="weight of the positives of each label in the training loss; balanced = negatives/positives, at most 20"
+        ),
+    ] = "none"
+    thresholds: Annotated[
+        Literal["validation"] | Annotated[float, Field(gt=0, lt=1)],
+        Field(
+            description="probability from which a label is predicted; validation = per label, chosen on validation images"
+        ),
+    ] = "validation"
+    kind = "multilabel"
+    main_metric = "map"
+    running_metric = "label_accuracy"
+
+    def __post_init__(self) -> None:
+        asymmetric = (self.loss == "asymmetric", "has an effect with task.loss=asymmetric only")
+        check(
+            self,
+            **{
+                name: (getattr(self, name) is None or asymmetric[0], asymmetric[1])
+                for name in ("gamma_positive", "gamma_negative", "clip")
+            },
+            class_weights=(
+                self.class_weights == "none" or not isinstance(self.loss, dict), "needs one of the built-in losses"
+            ),
+            **_loss_rules(self),
+        )  # fmt: skip
+
+
+@option
+class Regression(SingleTask):
+    """One or several numbers per image.
+
+    The network predicts numbers that are standardized by the mean and standard deviation of the training images; losses are
+    those of standardized numbers, metrics and predictions are in original units.
+    """
+
+    loss: Annotated[
+        Literal["mse", "l1", "huber"] | LossTable,
+        Field(
+            description="loss of standardized numbers; a table with _target_ = your own, called with two tensors (N, T)"
+        ),
+    ] = "mse"
+    delta: Annotated[
+        PositiveFloat | None,
+        Field(description="error, in standard deviations, from which the Huber loss grows linearly; null = 0.5"),
+    ] = None
+    geometry: Annotated[
+        Literal["refuse", "invariant"],
+        Field(
+            description="what an augmentation that moves pixels does to the numbers; refuse = not known, no such augmentation;"
+            " invariant = nothing, as to a count"
+        ),
+    ] = "refuse"
+    kind = "regression"
+    main_metric = "mae"
+    running_metric = "mae"
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            delta=(self.delta is None or self.loss == "huber", "has an effect with task.loss=huber only"),
+            **_loss_rules(self),
+        )
+
+
+def history_columns(running: Sequence[str], further: Sequence[str], averaged: bool) -> tuple[str, ...]:
+    """Return the columns of the history for metrics: ``further`` ones are not computed of training batches.
+
+    >>> history_columns(["loss"], ["auroc"], averaged=False)
+    ('train_loss', 'validation_loss', 'validation_auroc')
+    """
+    splits = ("validation", "averaged") if averaged else ("validation",)
+    evaluated = [f"{split}_{name}" for split in splits for name in (*running, *further)]
+    return (*(f"train_{name}" for name in running), *evaluated)
+
+
+def _loss_rules(task: Any) -> dict[str, tuple[bool, str]]:
+    own = task.loss if isinstance(task.loss, dict) else None
+    return {"loss": (own is None or "_target_" in own, "must name the class or function under _target_")}
+
+
+KINDS: dict[str, type[Classification | Multilabel | Regression]] = {
+    "classification": Classification,
+    "multilabel": Multilabel,
+    "regression": Regression,
+}

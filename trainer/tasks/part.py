@@ -1,0 +1,182 @@
+"""One task on the device: the form of its targets, its loss, its running metric, and what it predicts."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from hydra.utils import get_object
+from torch import Tensor
+
+from trainer.data.images import Images
+from trainer.data.targets import Target, is_missing
+from trainer.errors import ConfigError, Problem
+from trainer.tasks.options import SingleTask
+from trainer.tasks.spec import PartSpec
+
+COUNTED = 1 - 1e-5  # value of a mask from which on a label counts: mixed with a missing label it is less than 1
+
+
+class Part(ABC):
+    """One task: where its outputs and its targets are, and what is computed of them.
+
+    The outputs of all tasks are columns of one tensor (N, O), their targets columns of another one (N, D): the values and, where
+    labels may be missing, a mask that is 1 where there is a label. Mixing images mixes all these columns; an image
+    counts only if all images that it is mixed from have a label.
+
+    Args:
+        option: The option of the config.
+        spec: What is known of the target.
+        begin: First column of its outputs.
+        values_begin: First column of its targets.
+        device: Where tensors are kept.
+    """
+
+    has_classes: ClassVar[bool] = False
+    mask_per_value: ClassVar[bool] = False
+
+    def __init__(
+        self, option: SingleTask, spec: PartSpec, begin: int, values_begin: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.option, self.spec, self.device = option, spec, torch.device(device)
+        self.size = len(spec.classes)
+        self.outputs = slice(begin, begin + self.size)
+        self.values = slice(values_begin, values_begin + self.size)
+        width = (self.size if self.mask_per_value else 1) if spec.masked else 0
+        self.mask = slice(self.values.stop, self.values.stop + width)
+        self.function = self._loss_function()
+
+    @property
+    def name(self) -> str:
+        """The prefix of its columns; empty for a single task."""
+        return self.spec.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, labels or numbers."""
+        return self.spec.classes
+
+    def column(self, metric: str) -> str:
+        """Return the name of a metric in the history, without the split.
+
+        >>> from trainer.tasks import Classification
+        >>> spec = PartSpec("digit", "digit", "classification", ("0", "1"), 10, (5, 5))
+        >>> from trainer.tasks.build import part_of
+        >>> part_of(Classification(), spec).column("accuracy")
+        'digit_accuracy'
+        """
+        return f"{self.name}_{metric}" if self.name else metric
+
+    @abstractmethod
+    def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss: from outputs and targets (N, K) to one value per image (N,) or per output (N, K)."""
+
+    @abstractmethod
+    def encode(self, values: np.ndarray, train: bool) -> Tensor:
+        """Return the targets (N, K) of raw values, zero where they are missing; class weights are included if ``train``."""
+
+    def encode_columns(self, images: Images, train: bool) -> Tensor:
+        """Return the columns of its targets (N, K) and, where labels may be missing, of the mask, for all images."""
+        values = images.target(self.spec.target)
+        encoded = self.encode(values, train)
+        if not self.spec.masked:
+            return encoded
+        target = Target(self.spec.target, self.spec.kind, self.classes)
+        present = torch.from_numpy(~is_missing(target, values)).float()
+        return torch.cat((encoded, present.view(len(values), -1)), 1)
+
+    @abstractmethod
+    def running_sum(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the sum of the running metric over the images of a batch."""
+
+    @abstractmethod
+    def output_bias(self) -> list[float]:
+        """Return the bias of the outputs that predicts best without the image."""
+
+    @abstractmethod
+    def guessing_loss(self) -> float:
+        """Return the training loss of the prediction that does not depend on the image."""
+
+    def chance_loss(self) -> float:
+        """Return the loss of outputs that do not depend on the image, where classes are taken to be equally frequent."""
+        return self.guessing_loss()
+
+    @abstractmethod
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Return probabilities (N, K), or numbers in original units (N, K), of the task's own outputs."""
+
+    def further_columns(self) -> list[str]:
+        """Return the names of the metrics that need the outputs of a whole split."""
+        return []
+
+    def evaluate(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, float]:
+        """Return these metrics of all images of a split, from the task's own columns."""
+        return {}
+
+    def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
+        """Return smoothed targets (N, K); numbers stay as they are."""
+        return y
+
+    def select(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the task's own outputs and targets (N, K), and the mask (N, 1) or (N, K); None = all labels are there."""
+        mask = y[:, self.mask] > COUNTED if self.spec.masked else None
+        if outputs.shape[1] == self.size and mask is None:  # the only task
+            return outputs, y, None
+        return outputs[:, self.outputs], y[:, self.values], mask
+
+    def per_image(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the loss of each image (N,) from the task's own columns, zero where labels are missing."""
+        values = self.function(outputs, y)
+        if mask is not None:
+            values = torch.where(mask if values.ndim == 2 else mask.all(1), values, 0.0)
+        return values.mean(1) if values.ndim == 2 else values
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss over the images of a batch (N, O), (N, D).
+
+        It is divided by the fraction of the training labels that are there, not by those of the batch: the mean over parts
+        of a batch is thus the mean over the whole batch, whatever is missing in each part.
+        """
+        loss = self.per_image(*self.select(outputs, y)).mean()
+        return loss if not self.spec.masked else loss / self.spec.labelled
+
+
+def reduced(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the sum over images of the mean over outputs (N, K), with zero where the mask is False."""
+    return (values if mask is None else torch.where(mask, values, 0.0)).mean(1).sum()
+
+
+class OwnLoss:
+    """A loss of the user's: called with outputs and targets, it returns a value per image or per output, or their mean.
+
+    Args:
+        loss: The class, or a function, under ``_target_``, and its arguments.
+        spec: What is known of the target.
+    """
+
+    def __init__(self, loss: dict[str, Any], spec: PartSpec) -> None:
+        self.path, self.masked = str(loss["_target_"]), spec.masked
+        arguments = {k: v for k, v in loss.items() if k != "_target_"}
+        try:
+            target: Any = get_object(self.path)
+            function: Any = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
+        except Exception as error:  # whatever the user's class raises
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ConfigError(Problem("loss._target_", self.path, f"cannot be made: {reason}")) from None
+        self.function: Callable[..., Tensor] = function
+
+    def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
+        value: Tensor = self.function(outputs.float(), y)
+        if value.ndim == 0:
+            if self.masked:
+                text = (
+                    "returns a mean, but some labels are missing: it must return one value per image (reduction='none')"
+                )
+                raise ConfigError(Problem("task.loss", self.path, text))
+            return value.expand(len(y))
+        return value

@@ -1,0 +1,49 @@
+"""Regression: one or several numbers per image, standardized by the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.tasks import losses
+from trainer.tasks.options import Regression
+from trainer.tasks.part import OwnLoss, Part, reduced
+
+
+class NumbersPart(Part):
+    """One or several numbers per image, see ``trainer.tasks.Regression``."""
+
+    mask_per_value = True
+    option: Regression
+
+    def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        option = self.option
+        self.mean, self.std = (torch.tensor(v, device=self.device) for v in (self.spec.mean, self.spec.std))
+        if isinstance(option.loss, dict):
+            return OwnLoss(option.loss, self.spec)
+        if option.loss == "huber":
+            return partial(losses.huber, delta=0.5 if option.delta is None else option.delta)
+        return losses.squared_error if option.loss == "mse" else losses.absolute_error
+
+    def encode(self, values: np.ndarray, train: bool) -> Tensor:
+        standardized = (values - np.array(self.spec.mean)) / np.array(self.spec.std)
+        return torch.from_numpy(np.nan_to_num(standardized).astype(np.float32))
+
+    def running_sum(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        return reduced((outputs.float() - y).abs() * self.std, mask)
+
+    def output_bias(self) -> list[float]:
+        """Return 0, the standardized mean."""
+        return [0.0] * self.size
+
+    def guessing_loss(self) -> float:
+        """Return the loss of predicting the mean of normally distributed numbers: 1 for the squared error."""
+        sample = torch.special.ndtri((torch.arange(1000) + 0.5) / 1000)[:, None].expand(-1, self.size).to(self.device)
+        return float(self.function(torch.zeros_like(sample), sample).mean())
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs.float() * self.std + self.mean

@@ -1,0 +1,211 @@
+"""A task: the outputs of a network, the targets they are compared with, losses and metrics. The loop knows nothing of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data.images import Images
+from trainer.tasks.classification import ClassPart
+from trainer.tasks.multitask_options import Multitask
+from trainer.tasks.options import history_columns
+from trainer.tasks.part import Part
+from trainer.tasks.sharing import Sharing, last_shared_weight
+from trainer.tasks.weighting import KINDS
+
+
+class Losses(NamedTuple):
+    """What the outputs of a batch cost: the objective that is minimized, the loss that is reported, and that of each task."""
+
+    objective: Tensor
+    reported: Tensor
+    parts: tuple[Tensor, ...]
+
+    def detach(self) -> Losses:
+        """Return the values alone, cut from the graph."""
+        if self.reported is self.objective:  # a single task
+            loss = self.objective.detach()
+            return Losses(loss, loss, (loss,))
+        return Losses(self.objective.detach(), self.reported.detach(), tuple(loss.detach() for loss in self.parts))
+
+
+class Task:
+    """What is learned from the labels.
+
+    Args:
+        parts: The tasks that it consists of; one, without a name, unless several are learned at once.
+        option: How several tasks are combined; None for a single one.
+        device: Where its tensors are kept.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], option: Multitask | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.parts, self.option, self.device = tuple(parts), option, torch.device(device)
+        self.weighting = None if option is None else KINDS[option.weighting](option, self.parts, self.device)
+        self.sharing = Sharing(option) if option is not None and option.sharing == "soft" else None
+        # The sums of each task: loss, running metric and, where labels are missing, their number.
+        ends = list(accumulate(3 if part.spec.masked else 2 for part in self.parts))
+        self.sums = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+
+    # What it needs of a network
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs of the network, over all tasks."""
+        return sum(part.size for part in self.parts)
+
+    def networks(self) -> dict[str, tuple[Part, ...]]:
+        """Return the tasks of each network: all of them in one, or with soft sharing one in each."""
+        return {"": self.parts} if self.sharing is None else {part.name: (part,) for part in self.parts}
+
+    @property
+    def class_part(self) -> Part | None:
+        """The main task if it has classes, else the first one that has."""
+        main = [part for part in self.parts if self.option is not None and part.name == self.option.main]
+        return next((part for part in [*main, *self.parts] if part.has_classes), None)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the first task that has classes; without one, of the first task's labels or numbers."""
+        return (self.class_part or self.parts[0]).classes
+
+    def chance_loss(self) -> float:
+        """Return the loss of a network that does not look at the image, and takes all classes for equally likely."""
+        return sum(part.spec.weight * part.chance_loss() for part in self.parts)
+
+    # Targets
+
+    def encode(self, images: Images, train: bool) -> tuple[Tensor, Tensor]:
+        """Return a table of targets (R, D) and the row of each image in it (N,), on the device.
+
+        Args:
+            images: One split.
+            train: Whether class weights are included.
+        """
+        part = self.parts[0]
+        if len(self.parts) == 1 and isinstance(part, ClassPart) and not part.spec.masked:
+            table, rows = part.rows(train)[: part.size], torch.from_numpy(images.target(part.spec.target))
+        else:
+            table = torch.cat([part.encode_columns(images, train) for part in self.parts], 1)
+            rows = torch.arange(len(images))
+        return table.to(self.device), rows.to(self.device)
+
+    def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
+        """Return targets (N, D) of which those of classes are smoothed, see ``trainer.regularizers.LabelSmoothing``."""
+        if len(self.parts) == 1 and y.shape[1] == self.parts[0].size:
+            return self.parts[0].smooth(y, eps, form)
+        columns = ((part.smooth(y[:, part.values], eps, form), y[:, part.mask]) for part in self.parts)
+        return torch.cat([column for pair in columns for column in pair], 1)
+
+    # Loss
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Losses:
+        """Return the losses of outputs (N, O) and targets (N, D)."""
+        parts = tuple(part.loss(outputs, y) for part in self.parts)
+        if self.weighting is None:
+            return Losses(parts[0], parts[0], parts)
+        stacked = torch.stack(parts)
+        return Losses(self.weighting.objective(stacked), self.weighting.reported(stacked), parts)
+
+    @property
+    def learns_weights(self) -> bool:
+        """Whether the weights of the losses change during training."""
+        return self.weighting is not None and self.weighting.learned
+
+    def measure(self, losses: Losses, model: nn.Module) -> None:
+        """Let the weighting see the losses of a (micro-)batch, before its backward pass."""
+        if self.weighting is not None and self.weighting.learned:
+            shared = last_shared_weight(model) if self.weighting.needs_gradients else None
+            self.weighting.measure(torch.stack(losses.parts), shared)
+
+    def step(self) -> None:
+        """Update the weights of the losses after an update of the network."""
+        if self.weighting is not None:
+            self.weighting.step()
+
+    def end_epoch(self, row: Mapping[str, Any]) -> None:
+        """Update the weights of the losses after an epoch, whose row of the history is given."""
+        if self.weighting is not None:
+            self.weighting.end_epoch([row[f"train_{part.column('loss')}"] for part in self.parts])
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        """Return what soft sharing adds to the objective; None = nothing."""
+        return None if self.sharing is None else self.sharing.penalty(model)
+
+    # Metrics, as sums on the device
+
+    def add(self, totals: Tensor, losses: Losses, outputs: Tensor, y: Tensor) -> None:
+        """Add a batch to the sums: its losses, outputs (N, O) and targets (N, D)."""
+        for part, sums, loss in zip(self.parts, self.sums, losses.parts, strict=True):
+            own, targets, mask = part.select(outputs, y)
+            if mask is None:
+                totals[sums.start].add_(loss, alpha=len(y))
+            else:
+                totals[sums.start].add_(loss, alpha=len(y) * part.spec.labelled)
+                totals[sums.start + 2].add_(mask.float().mean(1).sum())
+            totals[sums.start + 1].add_(part.running_sum(own, targets, mask))
+
+    def means(self, totals: list[float], count: int) -> dict[str, float]:
+        """Return the mean ``loss`` and running metric over ``count`` images; of several tasks, the ``loss`` and those of each."""
+        values: dict[str, float] = {}
+        for part, sums in zip(self.parts, self.sums, strict=True):
+            loss, metric, *labels = totals[sums]
+            n = max(labels[0] if labels else count, 1 if not labels else 1e-9)
+            values |= {part.column("loss"): loss / n, part.column(part.option.running_metric): metric / n}
+        if self.option is None:
+            return values
+        total = sum(part.spec.weight * values[part.column("loss")] for part in self.parts)
+        return {"loss": total, **values}
+
+    @property
+    def main_metric(self) -> str:
+        """The column of the history that selects the best epoch with ``metric=auto``."""
+        if self.option is None:
+            return f"validation_{self.parts[0].option.main_metric}"
+        main = next((part for part in self.parts if part.name == self.option.main), None)
+        return "validation_loss" if main is None else f"validation_{main.column(main.option.main_metric)}"
+
+    def history_columns(self, averaged: bool) -> tuple[str, ...]:
+        """Return the columns of the history that hold metrics, see ``SingleTask.columns``."""
+        running = tuple(self.means([0.0] * self.sums[-1].stop, 1))
+        return history_columns(running, [p.column(name) for p in self.parts for name in p.further_columns()], averaged)
+
+    @property
+    def further_metrics(self) -> bool:
+        """Whether there are metrics that need the outputs of all images of a split."""
+        return any(part.further_columns() for part in self.parts)
+
+    def evaluate(self, outputs: Tensor, y: Tensor) -> dict[str, float]:
+        """Return the further metrics of all images of a split: outputs (N, O), targets (N, D)."""
+        values = {}
+        for part in self.parts:
+            if part.further_columns():
+                scores = part.evaluate(*part.select(outputs, y))
+                values |= {part.column(name): value for name, value in scores.items()}
+        return values
+
+    def columns(self) -> dict[str, float]:
+        """Return what is of interest in an epoch's row besides metrics: the weights of the losses, where they are learned."""
+        if self.weighting is None or not self.weighting.learned:
+            return {}
+        return {f"weight_{p.name}": w for p, w in zip(self.parts, self.weighting.weights.tolist(), strict=True)}
+
+    # The state that a checkpoint holds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the weighting."""
+        return {} if self.weighting is None else self.weighting.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of the weighting."""
+        if self.weighting is not None:
+            self.weighting.load_state_dict(state)
+
+    def as_tuple(self) -> tuple[dict[str, Any], ...]:
+        """Return what is known of the targets as plain values, for a checkpoint."""
+        return tuple(part.spec.as_dict() for part in self.parts)
