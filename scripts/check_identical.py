@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -250,19 +250,21 @@ def difference(a: Any, b: Any) -> str:
     return f"{x!r} -> {y!r} (element {places[0]}; {len(places)} of {a.numel()} elements differ)"
 
 
-def compare(base: Path, new: Path) -> tuple[int, list[str]]:
+def compare(base: Path, new: Path, ignored: Sequence[str]) -> tuple[int, list[str]]:
     """The number of compared values of two runs, and a line for each that differs."""
     missing = [f"{side} has no {name}" for side in (base, new) for name in FILES if not (side / name).is_file()]
     if missing:
         return 0, missing
     one, other, lines = read(base), read(new), []
     for path in sorted(one.keys() | other.keys()):
+        if any(part in path for part in ignored):
+            continue
         if text := difference(one.get(path, "(absent)"), other.get(path, "(absent)")):
             lines.append(f"{path.replace('/', '  ', 1)}: {text}")
     return len(one.keys() & other.keys()), lines
 
 
-def check(names: list[str], trees: list[Tree]) -> list[str]:
+def check(names: list[str], trees: list[Tree], ignored: Sequence[str] = ()) -> list[str]:
     """Train and compare the named cases, print a row for each, and return a line for each difference."""
     lines: list[str] = []
     print(f"{'config':<22}{'outcome':<18}{'values':>8}{'base':>9}{'new':>9}", flush=True)
@@ -270,7 +272,7 @@ def check(names: list[str], trees: list[Tree]) -> list[str]:
         for name in names:
             results = list(pool.map(lambda tree, name=name: tree.train(name), trees))
             failures = [f"{side} failed: {text}" for side, (_, text) in zip(SIDES, results, strict=True) if text]
-            count, differences = (0, failures) if failures else compare(*(tree.runs / name for tree in trees))
+            count, differences = (0, failures) if failures else compare(*(tree.runs / name for tree in trees), ignored)
             outcome = "failed" if failures else f"{len(differences)} differences" if differences else "equal"
             seconds = "".join(f"{elapsed:>7.1f} s" for elapsed, _ in results)
             print(f"{name:<22}{outcome:<18}{count:>8}{seconds}", flush=True)
@@ -283,6 +285,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True, metavar="REV", help="git revision to compare with")
     parser.add_argument("--only", nargs="+", choices=CASES, metavar="NAME", help=f"configs: {', '.join(CASES)}")
+    parser.add_argument(
+        "--ignore", nargs="+", default=(), metavar="TEXT", help="parts of the names of values that are not compared"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="new folder to keep the runs in")
     parser.add_argument("--tree", type=Path, default=ROOT, metavar="DIR", help="working tree (default: the repository)")
     arguments = parser.parse_args()
@@ -290,7 +295,7 @@ def main() -> int:
         parser.error(f"--keep {arguments.keep}: exists already")
     start = time.perf_counter()
     with checkout(arguments.base, arguments.tree, arguments.keep) as trees:
-        lines = check([name for name in CASES if name in (arguments.only or CASES)], trees)
+        lines = check([name for name in CASES if name in (arguments.only or CASES)], trees, arguments.ignore)
     print("\n".join(["", *lines]) if lines else "\nall equal", flush=True)
     print(f"{time.perf_counter() - start:.0f} s")
     return 1 if lines else 0

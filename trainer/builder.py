@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainer.architectures import Architecture, ExternalArchitecture
-from trainer.architectures.layers import find_head, forward_once, map_networks, side_by_side, weight_layers
-from trainer.augmentation.batched import BatchedPipeline, unsupported
-from trainer.augmentation.per_image import PerImagePipeline
-from trainer.augmentation.transforms import AnyTransform
+from trainer.architectures.layers import find_head, map_networks, side_by_side, weight_layers
 from trainer.config.constraints import check_against_data, check_metrics, optimizer_and_schedule
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
 from trainer.data import Splits
-from trainer.data.images import ImageArray, ImageFiles
-from trainer.data.in_memory import InMemoryLoader
-from trainer.data.sampling import class_quotas
-from trainer.data.streaming import StreamingLoader
 from trainer.data.targets import LABEL
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
@@ -33,13 +22,12 @@ from trainer.engine.step import gradients, update
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision, resolve_device, resolve_precision
 from trainer.initialization import Initialization, Pretrained
+from trainer.loaders import build_loaders
 from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
 from trainer.tasks.task import Task
-
-IN_MEMORY_LIMIT = 4 * 2**30  # bytes of uint8 images up to which data.loading=auto keeps them in memory
 
 
 def build(config: Config, folder: Path | None = None, splits: Splits | None = None) -> Run:
@@ -189,77 +177,6 @@ def optimizer_option(config: Config) -> Optimizer:
     return ExternalOptimizer.wrap(option.target, option.arguments) if isinstance(option, External) else option
 
 
-class Loaders(TypedDict):
-    """The loaders of a run; None for a split without images."""
-
-    train: Loader
-    validation: Loader | None
-    test: Loader | None
-
-
-def build_loaders(config: Config, splits: Splits, task: Task, precision: Precision, notes: list[str]) -> Loaders:
-    """The loaders of all splits."""
-    transforms = [t for t in config.augmentation.values() if t is not None]
-    in_memory = choose_loading(config, splits, transforms, notes)
-    size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
-    loader = loader_constructor(config, splits, precision, in_memory)
-    pipeline = (BatchedPipeline if in_memory else PerImagePipeline)(transforms, splits.shape) if transforms else None
-    train = loader(
-        splits.train,
-        batch_size=size,
-        seed=config.seed,
-        pipeline=pipeline,
-        drop_last=config.data.drop_last,
-        targets=task.encode(splits.train, train=True),
-        sampling=config.data.sampling,
-        classes=sampled_classes(config, splits, task, notes),
-    )
-    evaluation_size = min(max(config.micro_batch or size, 64), 512)
-    validation, test = (
-        loader(split, batch_size=evaluation_size, shuffle=False, targets=task.encode(split, train=False))
-        if split is not None and len(split)
-        else None
-        for split in (splits.validation, splits.test)
-    )
-    return Loaders(train=train, validation=validation, test=test)
-
-
-def sampled_classes(config: Config, splits: Splits, task: Task, notes: list[str]) -> np.ndarray | None:
-    """The class of each training image if classes are not sampled as they are; their proportions are added to ``notes``."""
-    sampling = config.data.sampling
-    if sampling == "natural":
-        return None
-    part = task.class_part
-    if part is None:
-        text = "needs a task with classes"
-        raise ConfigError(Problem("data.sampling", sampling, text, "data.sampling=natural"))
-    classes = splits.train.target(part.spec.target)
-    quotas = class_quotas(np.bincount(classes[classes >= 0], minlength=part.size), sampling)
-    shown = ", ".join(f"{name} {n:,}" for name, n in list(zip(part.classes, quotas.tolist(), strict=True))[:10])
-    notes.append(f"sampling {sampling}: images per epoch {shown}{', ...' if part.size > 10 else ''}")
-    return classes
-
-
-def loader_constructor(config: Config, splits: Splits, precision: Precision, in_memory: bool) -> Callable[..., Loader]:
-    """The class of the loaders of a run, with the arguments that they have in common."""
-    constructor: Callable[..., Loader] = InMemoryLoader
-    if not in_memory:
-        data = config.data
-        constructor = partial(
-            StreamingLoader, shape=splits.shape, num_workers=data.num_workers, worker_type=data.worker_type
-        )
-    return partial(
-        constructor,
-        mean=splits.mean,
-        std=splits.std,
-        per_image=config.data.normalize == "channel",
-        device=precision.device,
-        channels_last=precision.channels_last,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-    )
-
-
 def compute(config: Config) -> Precision:
     """The precision in which a trained model computes; configures the process for it."""
     device = resolve_device(config.device, config.engine.kind)
@@ -284,42 +201,3 @@ def restored_task(config: Config, info: Info, device: torch.device | str = "cpu"
     """The task of a checkpoint; those of earlier releases classify."""
     specs = info.targets or ({"name": "", "target": LABEL, "kind": "classification", "classes": list(info.classes)},)
     return config.task.restore(specs, device)
-
-
-def look(
-    config: Config, info: Info, splits: Splits, split: str, model: nn.Module, precision: Precision, task: Task
-) -> Loader:
-    """A loader of one split for a trained model; ConfigError if the model cannot take images of this size."""
-    if splits.shape != info.shape:
-        try:
-            forward_once(model, splits.shape)
-        except RuntimeError:
-            (h, w), (own_h, own_w) = splits.shape[1:], info.shape[1:]
-            text = f"has images of {h} x {w} pixels; this model accepts only {own_h} x {own_w}"
-            raise ConfigError(Problem("data", config.name("data"), text)) from None
-    images = getattr(splits, split)
-    loader = loader_constructor(config, splits, precision, isinstance(images, ImageArray))
-    return loader(images, batch_size=256, shuffle=False, targets=task.encode(images, train=False))
-
-
-def choose_loading(config: Config, splits: Splits, transforms: list[AnyTransform], notes: list[str]) -> bool:
-    """Return whether the images are kept in memory; what ``auto`` chooses, and why, is added to ``notes``."""
-    loading, unbatched = config.data.loading, unsupported(transforms)
-    no_batched_form = f"{', '.join(unbatched)} has no batched form"
-    if loading == "in_memory" and (unbatched or isinstance(splits.train, ImageFiles)):
-        reason = no_batched_form if unbatched else "the images are files that have to be decoded"
-        text = f"is not possible: {reason}"
-        raise ConfigError(Problem("data.loading", loading, text, "data.loading=streaming or auto"))
-    if loading != "auto":
-        return loading == "in_memory"
-    if isinstance(splits.train, ImageFiles):
-        notes.append("streaming images: they are decoded from files")
-        return False
-    if unbatched:
-        notes.append(f"streaming images: {no_batched_form}")
-        return False
-    if splits.train.nbytes > IN_MEMORY_LIMIT:
-        notes.append(f"streaming images: they take more than {IN_MEMORY_LIMIT / 2**30:g} GiB")
-        return False
-    notes.append("images in memory, augmented per batch")
-    return True

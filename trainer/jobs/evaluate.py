@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
-from trainer.builder import look
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.engine.evaluation import TTA, logits
 from trainer.engine.metrics import calibration, top_accuracy
 from trainer.errors import ConfigError, Problem
 from trainer.inference import TrainedModel, splits_for_checkpoint, trained
+from trainer.loaders import look
 from trainer.report.figures import confusion_figure, highest_loss_figure, reliability_figure, save_figure
 from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 
