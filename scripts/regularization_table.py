@@ -62,7 +62,7 @@ def measure(overrides: list[str], seed: int, epochs: float) -> dict[str, float]:
     assert run.test is not None
     loader: Any = run.train
     loader.pipeline, loader.shuffle = None, False  # training images without augmentation
-    train, test = (evaluate(model, part, run.precision) for part in (run.train, run.test))
+    train, test = (evaluate(model, part, run.precision, run.task) for part in (run.train, run.test))
     return {"test": test["accuracy"], "gap": train["accuracy"] - test["accuracy"], "loss": test["loss"]}
 
 

@@ -115,7 +115,6 @@ def test_statistics_equal_numpys_over_the_training_split_alone():
     expected = splits.train.images.reshape(-1, 3) / 255
     assert splits.mean == pytest.approx(expected.mean(0))
     assert splits.std == pytest.approx(expected.std(0))
-    assert splits.prior == [(splits.train.labels == i).mean() for i in range(10)]
 
 
 def test_arrays_are_read_and_invalid_ones_are_errors(tmp_path):

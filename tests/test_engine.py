@@ -104,7 +104,7 @@ def test_a_fraction_of_an_epoch_is_trained_and_evaluated(epochs, rows, steps):
 def test_evaluation_is_the_mean_over_all_images_and_keeps_the_mode():
     run = run_of()
     run.model.train()
-    found = evaluate(run.model, run.test, run.precision)
+    found = evaluate(run.model, run.test, run.precision, run.task)
     assert run.model.training
     run.model.eval()
     x = torch.cat([x for x, _ in run.test.batches(0)])
@@ -185,7 +185,7 @@ def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
     fit(run)
     row = run.history[-1]
     for model, column in ((run.model, "validation"), (run.averaged, "averaged")):
-        found = evaluate(model, run.validation, run.precision)
+        found = evaluate(model, run.validation, run.precision, run.task)
         assert found["loss"] == pytest.approx(row[f"{column}_loss"], rel=1e-5)
     assert row["validation_loss"] != row["averaged_loss"]
 

@@ -49,7 +49,7 @@ def test_the_first_loss_is_the_entropy_of_the_classes():
     """The bias of the head is the log prior; with zero weights the outputs are exactly the prior."""
     prior = [0.5, 0.3, 0.2]
     model = MLP(widths=(8,), norm="none").build((1, 4, 4), 3, RELU)
-    Initialization("zeros").apply(model, RELU, prior=prior)
+    Initialization("zeros").apply(model, RELU, output_bias=[math.log(p) for p in prior])
     out = torch.softmax(model(torch.randn(5, 1, 4, 4)), 1)
     assert out[0].tolist() == pytest.approx(prior, abs=1e-6)
 

@@ -37,6 +37,10 @@ from trainer.regularizers.functional import (
     mixup_batch,
     smooth_labels,
 )  # fmt: skip
+from trainer.tasks import Classification
+from trainer.tasks.build import part_of
+from trainer.tasks.spec import PartSpec
+from trainer.tasks.task import Task
 
 
 def batch(n: int = 6, k: int = 4, side: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,7 +182,7 @@ def test_dropout_zeroes_the_given_fraction_before_the_head():
 
 
 def test_early_stopping_waits_for_its_patience_and_gives_the_reason():
-    option = EarlyStopping(patience=2)
+    option = EarlyStopping(patience=2, metric="validation_accuracy")
     rows = [{"epoch": float(i + 1), "validation_accuracy": a} for i, a in enumerate((0.5, 0.7, 0.7, 0.6))]
     assert [option.stop(History(rows[:n])) is not None for n in range(5)] == [False, False, False, False, True]
     assert "best (0.7000) at epoch 2, 2 epochs ago" in (option.stop(History(rows)) or "")
@@ -217,12 +221,14 @@ def test_running_metrics_are_means_over_all_images_independently_of_the_batches(
     torch.manual_seed(0)
     logits, labels = torch.randn(23, 5), torch.randint(0, 5, (23,))
     y = torch.eye(5)[labels]
-    metrics = RunningMetrics()
+    spec = PartSpec("", "label", "classification", tuple("abcde"), 23, (5, 5, 5, 4, 4))
+    task = Task([part_of(Classification(), spec)])
+    metrics = RunningMetrics(task)
     for part in torch.arange(23).split(7):
-        metrics.add(soft_cross_entropy(logits[part], y[part]), logits[part], y[part])
+        metrics.add(task.loss(logits[part], y[part]), logits[part], y[part])
     assert metrics.means()["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
     assert metrics.means()["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
-    restored = RunningMetrics()
+    restored = RunningMetrics(task)
     restored.load_state_dict(metrics.state_dict())
     assert restored.means() == metrics.means()
     metrics.reset()
