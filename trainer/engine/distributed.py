@@ -90,7 +90,7 @@ def gathered(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         assert outputs is not None
         assert targets is not None
         return outputs, targets
-    pairs: list[Any] = [None] * world_size()
+    pairs: list[tuple[Tensor, Tensor] | None] = [None] * world_size()
     dist.all_gather_object(pairs, None if outputs is None or targets is None else (outputs.cpu(), targets.cpu()))
     present = [pair for pair in pairs if pair is not None]
     return torch.cat([pair[0] for pair in present]), torch.cat([pair[1] for pair in present])
