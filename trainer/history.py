@@ -8,14 +8,23 @@ from typing import Any, Literal
 
 Mode = Literal["min", "max"]
 
+MINIMIZED = ("loss", "error", "seconds", "nll", "brier", "ece", "mae", "rmse")
+WITH_CLASS = ("recall", "precision", "f1", "mae", "rmse", "r2")  # metrics that the name of a class or target may follow
+
 
 def better_is(metric: str) -> Mode:
     """Whether the best value of a metric is its minimum or its maximum: the minimum of losses, errors and durations.
 
+    The first word that names a metric of single classes or targets decides, whatever the class is called; in a name without
+    one, the last word.
+
     >>> better_is("validation_loss"), better_is("validation_accuracy")
     ('min', 'max')
+    >>> better_is("validation_size_mae_width"), better_is("recall_error"), better_is("error_accuracy")
+    ('min', 'max', 'max')
     """
-    return "min" if metric.endswith(("loss", "error", "seconds")) else "max"
+    words = metric.split("_")
+    return "min" if next((word for word in words if word in WITH_CLASS), words[-1]) in MINIMIZED else "max"
 
 
 class History:
