@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -20,12 +21,12 @@ def better_is(metric: str) -> Mode:
     The first word that names a metric of single classes or targets decides, whatever the class is called; in a name without
     one, the last word.
 
-    >>> better_is("validation_loss"), better_is("validation_accuracy")
-    ('min', 'max')
+    >>> better_is("validation_loss"), better_is("test.loss"), better_is("validation_accuracy")
+    ('min', 'min', 'max')
     >>> better_is("validation_size_mae_width"), better_is("recall_error"), better_is("error_accuracy")
     ('min', 'max', 'max')
     """
-    words = metric.split("_")
+    words = re.split("[_.]", metric)
     return "min" if next((word for word in words if word in WITH_CLASS), words[-1]) in MINIMIZED else "max"
 
 
