@@ -366,11 +366,7 @@ def test_the_best_value_of_each_column_is_that_of_its_metric_whatever_the_class_
         expected = "min" if name in MINIMIZED_METRICS else "max"
         assert metric.better == expected
         for column in columns(kind, [name], awkward):
-<<<<<<< HEAD
-            for prefix in ("", "validation_", "averaged_", "test_digit_", "validation_error_", "loss_"):
-=======
             for prefix in ("", "validation_", "averaged_", "test_digit_", "validation_error_", "loss_", "test."):
->>>>>>> metrics
                 assert better_is(prefix + column) == expected, prefix + column
 
 

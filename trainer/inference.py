@@ -47,7 +47,10 @@ def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool 
     info, precision = checkpoint.info_of(content), compute(config)
     model, kind = loaded(config, content, weights)
     model = to_device((fuse(model) if fused else model).eval(), precision)
-    return TrainedModel(model, precision, info, path, kind, restored_task(config, info, precision.device))
+    task = restored_task(config, info, precision.device)
+    task.thresholds = checkpoint.thresholds_of(content)
+    task.use_thresholds("averaged" if kind == "averaged" else "model")
+    return TrainedModel(model, precision, info, path, kind, task)
 
 
 def loaded(config: Config, content: Content, weights: Weights = "auto") -> tuple[nn.Module, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Required, TypedDict, TypeGuard
+from typing import NotRequired, Required, TypedDict, TypeGuard
 
 import torch
 
@@ -18,6 +18,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
 from trainer.formats import JsonObject, Row
 from trainer.run_dir import find_checkpoint
+from trainer.tasks.task import Thresholds
 from trainer.weight_files import read_weight_file
 
 FORMAT = 1
@@ -31,6 +32,7 @@ class SavedInfo(TypedDict):
     mean: Sequence[float]
     std: Sequence[float]
     config: JsonObject
+    targets: NotRequired[Sequence[JsonObject]]
 
 
 class Member(TypedDict):
@@ -58,6 +60,7 @@ class Content(TypedDict, total=False):
     members: list[Member]
     average: Average
     one_run: bool
+    thresholds: Thresholds
 
 
 def contents(run: RunView) -> Content:
@@ -69,13 +72,23 @@ def best_contents(run: RunView) -> Content:
     """The content of ``best.pt``: the weights of the best epoch and its row in the history, no optimizer."""
     best = run.best
     assert best is not None
-    return {
+    content: Content = {
         "format": FORMAT,
         "info": saved_info(run.info),
         "row": run.history[best["row"]],
         "model": best["model"],
         "averaged": best["averaged"],
     }
+    if "thresholds" in best:
+        content["thresholds"] = best["thresholds"]
+    return content
+
+
+def thresholds_of(content: Content) -> Thresholds:
+    """The thresholds of labels in a checkpoint: those of its weights."""
+    if "state" in content:
+        return content["state"].get("task", {}).get("thresholds", {})
+    return content.get("thresholds", {})
 
 
 def saved_info(info: Info) -> SavedInfo:

@@ -51,8 +51,19 @@ def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none")
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loader: Loader, precision: Precision, task: Task, tta: TTA = "none") -> Scores:
-    """Mean ``loss`` and the metrics of the task over all images; the model's mode is restored."""
+def evaluate(
+    model: nn.Module, loader: Loader, precision: Precision, task: Task, tta: TTA = "none", thresholds_of: str = ""
+) -> Scores:
+    """Mean ``loss`` and the metrics of the task over all images; the model's mode is restored.
+
+    Args:
+        model: The model.
+        loader: The images.
+        precision: In which the model computes.
+        task: What the metrics are.
+        tta: Test-time augmentation.
+        thresholds_of: For validation images: choose the thresholds of labels for ``model`` or ``averaged`` weights.
+    """
     was_training = model.training
     model.eval()
     sums, batches = RunningMetrics(task), []
@@ -64,7 +75,10 @@ def evaluate(model: nn.Module, loader: Loader, precision: Precision, task: Task,
     model.train(was_training)
     if not task.further_metrics:
         return means(sums)
-    return means(sums) | task.evaluate(*gathered(batches))
+    outputs, targets = gathered(batches)
+    if thresholds_of:
+        task.fit_thresholds(thresholds_of, outputs, targets)
+    return means(sums) | task.evaluate(outputs, targets)
 
 
 def evaluate_run(run: Run) -> Scores:
@@ -72,11 +86,13 @@ def evaluate_run(run: Run) -> Scores:
     if run.validation is None:
         return {}
     sync_buffers(run.model)
-    row = {f"validation_{k}": v for k, v in evaluate(run.model, run.validation, run.precision, run.task).items()}
+    scores = evaluate(run.model, run.validation, run.precision, run.task, thresholds_of="model")
+    row = {f"validation_{name}": value for name, value in scores.items()}
     if run.averaged is not None:
         sync_buffers(run.averaged)
         update_averaged_bn(run)
-        row |= {f"averaged_{k}": v for k, v in evaluate(run.averaged, run.validation, run.precision, run.task).items()}
+        scores = evaluate(run.averaged, run.validation, run.precision, run.task, thresholds_of="averaged")
+        row |= {f"averaged_{name}": value for name, value in scores.items()}
     return row
 
 
@@ -98,7 +114,8 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def best_weights(run: Run) -> Iterator[None]:
-    """Put the weights of the best epoch into the model and the averaged model; afterwards, the last ones again.
+    """Put the weights of the best epoch into the model and the averaged model, and the thresholds of labels that were chosen for
+    them into the task; afterwards, the last ones again.
 
     Before the end of the first epoch there are no best weights, and nothing changes.
     """
@@ -106,11 +123,14 @@ def best_weights(run: Run) -> Iterator[None]:
         yield
         return
     last = Weights(model=snapshot(run.model), averaged=snapshot(run.averaged))
+    thresholds = run.task.thresholds
     try:
         load_weights(run, run.best)
+        run.task.thresholds = run.best.get("thresholds", {})
         yield
     finally:
         load_weights(run, last)
+        run.task.thresholds = thresholds
 
 
 def load_weights(run: Run, weights: Weights) -> None:

@@ -229,6 +229,8 @@ class Run:
         if best_row is not None and best_row != index:
             return False
         self.best = {"row": index, "model": snapshot(self.model), "averaged": snapshot(self.averaged)}
+        if self.task.thresholds:
+            self.best["thresholds"] = copy.deepcopy(self.task.thresholds)
         return True
 
     def state(self) -> State:

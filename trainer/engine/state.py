@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict
 
 from torch import Tensor
 
 from trainer.engine.metrics import Sums
 from trainer.formats import Row
+from trainer.tasks.task import Thresholds
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import StateDict as OptimizerState
@@ -26,6 +27,7 @@ class Best(Weights):
     """The weights of the best epoch, and the index of its row in the history."""
 
     row: int
+    thresholds: NotRequired[Thresholds]
 
 
 class RandomState(TypedDict):
@@ -46,4 +48,5 @@ class State(Weights):
     rates: NotRequired[dict[str, float]]
     lr: NotRequired[float]
     processes: NotRequired[int]
+    task: NotRequired[dict[str, Any]]
     random: RandomState

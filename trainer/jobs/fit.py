@@ -143,16 +143,17 @@ def conclude(run: Run, group: ObserverGroup, result: Result) -> None:
 
 
 def summary(run: Run, tta: TTA = "none") -> Summary:
-    """Best and last epoch, each with ``accuracy`` and ``loss`` on ``validation`` and ``test``.
+    """Best and last epoch, each with the metrics of the task on ``validation`` and ``test``.
 
     The plain ``validation`` and ``test`` are those of the best weights; ``last`` and ``averaged`` hold the same two for
     the last weights and for the averaged weights of the best epoch.
     """
 
     def scores(model: nn.Module, row: Row | Scores, prefix: str = "validation") -> SplitScores:
-        validation = {name: row.get(f"{prefix}_{name}") for name in ("accuracy", "loss")}
+        names = [name for name in row if name.startswith(f"{prefix}_")]
+        run.task.use_thresholds("averaged" if prefix == "averaged" else "model")
         return {
-            "validation": validation if validation["loss"] is not None else None,
+            "validation": {name.removeprefix(f"{prefix}_"): row[name] for name in names} if names else None,
             "test": None if run.test is None else evaluate(model, run.test, run.precision, run.task, tta),
         }
 

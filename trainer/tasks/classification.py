@@ -15,7 +15,8 @@ from trainer.data.targets import MISSING_CLASS
 from trainer.errors import ConfigError, Problem, nearest
 from trainer.tasks import class_weights, losses
 from trainer.tasks.options import Classification, Weights
-from trainer.tasks.part import OwnLoss, Part
+from trainer.tasks.part import OwnLoss, Part, array
+from trainer.tasks.predictions import Predictions
 
 MIN_PRIOR = 1e-6  # of a class without training images, whose log prior would be infinite
 
@@ -78,6 +79,12 @@ class ClassPart(Part):
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float().sigmoid() if self.option.loss == "bce" else outputs.float().softmax(1)
+
+    def predictions(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Predictions:
+        known = slice(None) if mask is None else mask[:, 0].cpu().numpy()
+        scores, truth = array(outputs)[known], y.argmax(1).cpu().numpy()[known]
+        link = "sigmoid" if self.option.loss == "bce" else "softmax"
+        return Predictions("classification", self.classes, scores, truth, link=link)
 
     def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
         """Return targets of which a part is distributed over the other classes (``others``) or over all of them (``all``)."""

@@ -13,10 +13,29 @@ from torch import Tensor
 from trainer.tasks import losses
 from trainer.tasks.classification import weights_by_name
 from trainer.tasks.options import Multilabel
-from trainer.tasks.part import OwnLoss, Part, reduced
+from trainer.tasks.part import OwnLoss, Part, array, reduced
+from trainer.tasks.predictions import Predictions
 
 MAX_POSITIVE_WEIGHT = 20.0  # of a label with few positives
+MIN_POSITIVES = 20  # of a label, to choose a threshold of its own
 RATES = (1e-3, 1 - 1e-3)  # limits of a label's frequency in the initial bias
+
+
+def best_threshold(probabilities: np.ndarray, positive: np.ndarray) -> float:
+    """Return the threshold that maximizes F1, midway between two of the probabilities; 0.5 if there are no positives.
+
+    >>> best_threshold(np.array([0.1, 0.2, 0.6, 0.8]), np.array([False, True, True, True]))
+    0.15
+    """
+    if not positive.any() or not np.isfinite(probabilities).all():
+        return 0.5
+    order = np.argsort(-probabilities, kind="stable")
+    sorted_p, hits = probabilities[order], np.cumsum(positive[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
+    last_of_equal = np.append(sorted_p[1:] != sorted_p[:-1], True)
+    best = int(np.argmax(np.where(last_of_equal, f1, -1.0)))
+    below = sorted_p[best + 1] if best + 1 < len(order) else 0.0
+    return round(float(sorted_p[best] + below) / 2, 6)
 
 
 class LabelsPart(Part):
@@ -58,7 +77,29 @@ class LabelsPart(Part):
         return torch.from_numpy(np.nan_to_num(values).astype(np.float32))
 
     def running_sum(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
-        return reduced(((outputs > 0) == (y > 0.5)).float(), mask)
+        return reduced(((outputs >= 0) == (y > 0.5)).float(), mask)
+
+    @property
+    def thresholds(self) -> list[float]:
+        """The probability from which each label is predicted."""
+        given = self.option.thresholds
+        return self.spec.thresholds if given == "validation" else [given] * self.size
+
+    def predictions(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Predictions:
+        known = None if mask is None else mask.cpu().numpy()
+        thresholds = np.array(self.thresholds)
+        return Predictions("multilabel", self.classes, array(outputs), array(y), known, thresholds)
+
+    def fitted_thresholds(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> list[float]:
+        """Return the thresholds that maximize F1 on these images; of a label with few positives, that of all labels together."""
+        found = self.predictions(outputs, y, mask)
+        together = best_threshold(found.probabilities[found.known], found.positive[found.known])
+        return [
+            best_threshold(found.probabilities[known, k], found.positive[known, k])
+            if found.positive[known, k].sum() >= MIN_POSITIVES
+            else together
+            for k, known in enumerate(found.known.T)
+        ]
 
     def output_bias(self) -> list[float]:
         """Return logit p of each label's frequency p."""

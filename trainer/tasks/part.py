@@ -16,7 +16,9 @@ from torch import Tensor
 from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
 from trainer.errors import ConfigError, Problem
+from trainer.tasks.metrics import check, columns, compute
 from trainer.tasks.options import SingleTask
+from trainer.tasks.predictions import Predictions
 from trainer.tasks.spec import PartSpec
 
 COUNTED = 1 - 1e-5  # value of a mask from which on a label counts: mixed with a missing label it is less than 1
@@ -50,6 +52,10 @@ class Part(ABC):
         width = (self.size if self.mask_per_value else 1) if spec.masked else 0
         self.mask = slice(self.values.stop, self.values.stop + width)
         self.function = self._loss_function()
+        key = f"tasks.{self.name}.metrics" if self.name else "metrics"
+        problems = check(spec.kind, option.further, spec.classes)
+        if problems:
+            raise ConfigError(*(Problem(key, name, text, hint) for name, text, hint in problems))
 
     @property
     def name(self) -> str:
@@ -112,11 +118,15 @@ class Part(ABC):
 
     def further_columns(self) -> list[str]:
         """Return the names of the metrics that need the outputs of a whole split."""
-        return []
+        return columns(self.spec.kind, self.option.further, self.classes)
 
     def evaluate(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, float]:
         """Return these metrics of all images of a split, from the task's own columns."""
-        return {}
+        return compute(self.option.further, self.predictions(outputs, y, mask))
+
+    @abstractmethod
+    def predictions(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Predictions:
+        """Return what metrics are computed of, from the task's own columns."""
 
     def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
         """Return smoothed targets (N, K); numbers stay as they are."""
@@ -144,6 +154,11 @@ class Part(ABC):
         """
         loss = self.per_image(*self.select(outputs, y)).mean()
         return loss if not self.spec.masked else loss / self.spec.labelled
+
+
+def array(values: Tensor) -> np.ndarray:
+    """Return a tensor as float64 array."""
+    return values.detach().double().cpu().numpy()
 
 
 def reduced(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-Kind = Literal["classification", "multilabel", "regression"]
+from trainer.data.targets import Kind
+
 BLOCK = 4096  # images whose log odds are computed at once, to need little memory
 ROUNDING = 12  # decimals of log odds; those that differ by less differ in the order of a sum only
 

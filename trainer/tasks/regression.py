@@ -11,7 +11,8 @@ from torch import Tensor
 
 from trainer.tasks import losses
 from trainer.tasks.options import Regression
-from trainer.tasks.part import OwnLoss, Part, reduced
+from trainer.tasks.part import OwnLoss, Part, array, reduced
+from trainer.tasks.predictions import Predictions
 
 
 class NumbersPart(Part):
@@ -44,6 +45,11 @@ class NumbersPart(Part):
         """Return the loss of predicting the mean of normally distributed numbers: 1 for the squared error."""
         sample = torch.special.ndtri((torch.arange(1000) + 0.5) / 1000)[:, None].expand(-1, self.size).to(self.device)
         return float(self.function(torch.zeros_like(sample), sample).mean())
+
+    def predictions(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Predictions:
+        known = None if mask is None else mask.cpu().numpy()
+        mean, std = np.array(self.spec.mean), np.array(self.spec.std)
+        return Predictions("regression", self.classes, array(outputs) * std + mean, array(y) * std + mean, known)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs.float() * self.std + self.mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 
 from trainer.data.images import Images
 from trainer.tasks.classification import ClassPart
+from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.multitask_options import Multitask
 from trainer.tasks.options import history_columns
 from trainer.tasks.part import Part
 from trainer.tasks.sharing import Sharing, last_shared_weight
 from trainer.tasks.weighting import KINDS
+
+Thresholds = dict[str, dict[str, list[float]]]  # by weights, model or averaged, and by task
 
 
 class Losses(NamedTuple):
@@ -48,6 +52,7 @@ class Task:
         self.parts, self.option, self.device = tuple(parts), option, torch.device(device)
         self.weighting = None if option is None else KINDS[option.weighting](option, self.parts, self.device)
         self.sharing = Sharing(option) if option is not None and option.sharing == "soft" else None
+        self.thresholds: Thresholds = {}
         # The sums of each task: loss, running metric and, where labels are missing, their number.
         ends = list(accumulate(3 if part.spec.masked else 2 for part in self.parts))
         self.sums = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
@@ -189,6 +194,24 @@ class Task:
                 values |= {part.column(name): value for name, value in scores.items()}
         return values
 
+    def fit_thresholds(self, weights: str, outputs: Tensor, y: Tensor) -> None:
+        """Choose the thresholds of labels on the outputs of all validation images.
+
+        Args:
+            weights: Whose outputs these are, ``model`` or ``averaged``: each has thresholds of its own.
+            outputs: (N, O).
+            y: Targets (N, D).
+        """
+        parts = [part for part in self.parts if isinstance(part, LabelsPart) and part.option.thresholds == "validation"]
+        if parts:
+            self.thresholds[weights] = {p.name: p.fitted_thresholds(*p.select(outputs, y)) for p in parts}
+            self.use_thresholds(weights)
+
+    def use_thresholds(self, weights: str) -> None:
+        """Predict labels with the thresholds of the ``model`` or the ``averaged`` weights from now on."""
+        for part in self.parts:
+            part.spec.thresholds = self.thresholds.get(weights, {}).get(part.name, part.spec.thresholds)
+
     def columns(self) -> dict[str, float]:
         """Return what is of interest in an epoch's row besides metrics: the weights of the losses, where they are learned."""
         if self.weighting is None or not self.weighting.learned:
@@ -198,13 +221,15 @@ class Task:
     # The state that a checkpoint holds
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the weighting."""
-        return {} if self.weighting is None else self.weighting.state_dict()
+        """Return the state of the weighting, and the thresholds of labels."""
+        weighting = {} if self.weighting is None else {"weighting": self.weighting.state_dict()}
+        return weighting | ({"thresholds": copy.deepcopy(self.thresholds)} if self.thresholds else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of the weighting."""
+        """Restore the state."""
+        self.thresholds = copy.deepcopy(state.get("thresholds", {}))
         if self.weighting is not None:
-            self.weighting.load_state_dict(state)
+            self.weighting.load_state_dict(state.get("weighting", {}))
 
     def as_tuple(self) -> tuple[dict[str, Any], ...]:
         """Return what is known of the targets as plain values, for a checkpoint."""
