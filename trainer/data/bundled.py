@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
+from trainer.data.digit_targets import TARGETS, with_targets
 from trainer.data.images import ImageArray
-from trainer.data.options import Digits, Fake, MNIST5k
+from trainer.data.options import Digits, Fake, MNIST5k, MNIST5kMultitask
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
 
@@ -19,6 +22,16 @@ def read_mnist5k(option: MNIST5k) -> RawSplits:
     rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
     images = ImageArray(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64))
     return hold_out_test(option, images, DIGITS)
+
+
+def read_mnist5k_multitask(option: MNIST5kMultitask) -> RawSplits:
+    """Read the images of ``read_mnist5k`` with further targets."""
+    splits = read_mnist5k(option)
+    train, test = (
+        None if images is None else with_targets(cast(ImageArray, images)) for images in (splits.train, splits.test)
+    )
+    assert train is not None
+    return splits._replace(train=train, test=test, targets=TARGETS)
 
 
 def read_digits(option: Digits) -> RawSplits:

@@ -112,6 +112,18 @@ class MNIST5k(WithoutTestSplit):
 
 
 @option
+class MNIST5kMultitask(MNIST5k):
+    """The images of ``mnist5k`` with several targets.
+
+    ``digit`` (10 classes), ``parity`` (2), ``loops`` (number of closed loops of the digit, 3), ``properties`` (labels even,
+    prime, loop, above_4), ``slant`` (pixels to the right per pixel upward, from image moments) and ``ink`` (mean brightness,
+    white = 1).
+    """
+
+    read = implemented_by("trainer.data.bundled:read_mnist5k_multitask")
+
+
+@option
 class Digits(WithoutTestSplit):
     """1,797 digits, 8 x 8, that come inside the wheel of scikit-learn; nothing is downloaded."""
 

@@ -92,7 +92,9 @@ class LabelsPart(Part):
 
     def fitted_thresholds(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> list[float]:
         """Return the thresholds that maximize F1 on these images; of a label with few positives, that of all labels together."""
-        found = self.predictions(outputs, y, mask)
+        with np.errstate(all="ignore"):  # a network that has diverged has NaN outputs
+            found = self.predictions(outputs, y, mask)
+            found.probabilities  # noqa: B018  # computed here
         together = best_threshold(found.probabilities[found.known], found.positive[found.known])
         return [
             best_threshold(found.probabilities[known, k], found.positive[known, k])

@@ -41,6 +41,7 @@ class Part(ABC):
 
     has_classes: ClassVar[bool] = False
     mask_per_value: ClassVar[bool] = False
+    output_scale: ClassVar[float] = 1.0  # factor of the network's outputs
 
     def __init__(
         self, option: SingleTask, spec: PartSpec, begin: int, values_begin: int, device: torch.device | str = "cpu"
@@ -122,7 +123,8 @@ class Part(ABC):
 
     def evaluate(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, float]:
         """Return these metrics of all images of a split, from the task's own columns."""
-        return compute(self.option.further, self.predictions(outputs, y, mask))
+        with np.errstate(all="ignore"):  # a network that has diverged has NaN metrics
+            return compute(self.option.further, self.predictions(outputs, y, mask))
 
     @abstractmethod
     def predictions(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Predictions:
@@ -135,9 +137,12 @@ class Part(ABC):
     def select(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the task's own outputs and targets (N, K), and the mask (N, 1) or (N, K); None = all labels are there."""
         mask = y[:, self.mask] > COUNTED if self.spec.masked else None
-        if outputs.shape[1] == self.size and mask is None:  # the only task
-            return outputs, y, None
-        return outputs[:, self.outputs], y[:, self.values], mask
+        return self.own(outputs), y if y.shape[1] == self.size else y[:, self.values], mask
+
+    def own(self, outputs: Tensor) -> Tensor:
+        """Return the task's own outputs (N, K) of all outputs (N, O)."""
+        own = outputs if outputs.shape[1] == self.size else outputs[:, self.outputs]
+        return own if self.output_scale == 1 else own.float() * self.output_scale
 
     def per_image(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         """Return the loss of each image (N,) from the task's own columns, zero where labels are missing."""

@@ -19,6 +19,9 @@ class NumbersPart(Part):
     """One or several numbers per image, see ``trainer.tasks.Regression``."""
 
     mask_per_value = True
+    # The curvature of the squared error is that of cross-entropy times the squared size of the features: with outputs of a
+    # tenth, learning rates that suit classification suit regression too. Without it, the default of SGD diverges.
+    output_scale = 0.1
     option: Regression
 
     def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
