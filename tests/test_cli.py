@@ -185,7 +185,10 @@ def test_wrong_commands_do_not_wait_for_torch(tmp_path):
 # What only shows with the data at hand.
 DATA_ERRORS = {
     "mixup with nothing to mix": (["regularizer=[mixup]", "batch_size=1", "architecture.norm=group"], ["nothing to mix"]),
-    "batch norm with a last batch of one": (["data.count=60", "batch_size=10", "data.limit=41"], ["batch of one image"]),
+    "batch norm with one value per channel": (
+        ["data.count=60", "batch_size=10", "data.limit=41", "architecture=mlp", ],
+        ["batch of one image", "single value per channel"],
+    ),
     "more images per batch than there are": (["batch_size=500"], ["batch_size = 500", "batch_size=full"]),
     "early stopping without validation": (["data.validation=0", "regularizer=early_stopping"], ["validation images"]),
     "in memory where that is impossible": (["data.way=resident", "augmentation=elastic"], ["data.loading", "elastic has no"]),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainer.architectures import Architecture, ExternalArchitecture
-from trainer.architectures.layers import find_head, forward_once, weight_layers
+from trainer.architectures.layers import find_head, forward_once, norm_of_single_values, weight_layers
 from trainer.augmentation.batched import BatchedPipeline, unsupported
 from trainer.augmentation.per_image import PerImagePipeline
 from trainer.augmentation.transforms import AnyTransform
@@ -24,7 +24,6 @@ from trainer.data.in_memory import InMemoryLoader
 from trainer.data.streaming import StreamingLoader
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
-from trainer.engine.evaluation import has_batch_norm
 from trainer.engine.run import Info, Loader, Run
 from trainer.engine.step import gradients, update
 from trainer.errors import ConfigError, Problem
@@ -62,7 +61,9 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
     last = loaders["train"].images_in(len(loaders["train"]) - 1)
-    problems = check_against_data(config, splits, last, has_batch_norm(model), distributed.world_size())
+    problems = check_against_data(
+        config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
+    )
     problems += optimizer_and_schedule(config, option)
     if problems:
         raise ConfigError(*problems)

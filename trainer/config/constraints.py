@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -121,7 +123,11 @@ def _metrics(config: Config) -> list[Problem]:
 
 
 def check_against_data(
-    config: Config, splits: Splits, last_batch: int, batch_norm: bool, processes: int = 1
+    config: Config,
+    splits: Splits,
+    last_batch: int,
+    untrainable_norm: Callable[[], str | None],
+    processes: int = 1,
 ) -> list[Problem]:
     """Return what only shows once the data is loaded.
 
@@ -129,14 +135,15 @@ def check_against_data(
         config: The config.
         splits: The data.
         last_batch: Number of images in the last batch of an epoch.
-        batch_norm: Whether the model has batch normalization.
+        untrainable_norm: Returns the name of a batch normalization that cannot train on a single image, or None.
         processes: Number of processes that share each batch.
     """
     problems: list[Problem] = []
     count = len(splits.train)
     size = count if config.batch_size == "full" else config.batch_size
     if size > count:
-        problems.append(Problem("batch_size", size, f"is more than the {count} training images", "batch_size=full"))
+        hint = f"batch_size={max(1, 2 ** int(math.log2(max(1, count // 4))))} for several steps per epoch, or batch_size=full"
+        problems.append(Problem("batch_size", size, f"is more than the {count} training images", hint))
     if size < processes:
         problems.append(Problem("batch_size", size, f"must be >= {processes}, the number of processes that share it"))
     part = config.micro_batch or size
@@ -144,8 +151,8 @@ def check_against_data(
         # Each process normalizes by its own part, the smallest of which counts.
         size, last_batch = max(1, size // processes), max(1, last_batch // processes)
         part = min(part, size)
-    if batch_norm and 1 in (last_batch, size, part, last_batch % part):
-        text = "leaves a batch of one image, on which batch normalization cannot train"
+    if 1 in (last_batch, size, part, last_batch % part) and (norm := untrainable_norm()):
+        text = f"leaves a batch of one image, of which batch normalization {norm!r} sees a single value per channel"
         hint = "data.drop_last=true, another batch_size, or architecture.norm=group"
         problems.append(Problem("batch_size", config.batch_size, text, hint))
     validation = splits.validation is not None
