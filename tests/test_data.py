@@ -81,7 +81,7 @@ def test_mnist5k_and_digits_come_with_the_installation():
     splits = MNIST5k().load()
     assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [3500, 500, 1000]
     assert np.bincount(splits.test.labels).tolist() == [100] * 10
-    assert splits.mean[0] == pytest.approx(0.1307, abs=0.003)  # MNIST's, published with countless examples
+    assert splits.mean[0] == pytest.approx(0.1307, abs=0.003)  # the well-known values of MNIST
     assert splits.std[0] == pytest.approx(0.3081, abs=0.003)
     digits = Digits().load()
     assert digits.shape == (1, 8, 8)

@@ -98,7 +98,7 @@ def test_keys_of_data_stay_where_another_data_set_has_them():
     assert compose("experiment=finetune", "data=flowers102", "data.size=64").data.size == 64
 
 
-def test_another_job_leaves_out_what_only_training_has():
+def test_another_job_leaves_out_the_keys_that_only_training_has():
     assert compose("experiment=cifar10_fast", "job=plan").job == option("job", "plan")
     assert compose("experiment=cifar10_fast", "job=evaluate").job.tta == "mirror_shift"
 

@@ -1,4 +1,4 @@
-"""The one place where options become objects: from a ``Config`` to a ``Run``."""
+"""Build a ``Run`` from a ``Config``: the only place where options become models, loaders and optimizers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
 
 
 def enable_fast_path(run: Run, config: Config) -> None:
-    """Compile the model and record the training step as a CUDA graph, as far as the engine option and the device allow.
+    """Compile the model and capture the training step in a CUDA graph, as far as the engine option and the device allow.
 
     The model is compiled in place, so that names and checkpoints do not change.
     """

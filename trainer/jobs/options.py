@@ -247,11 +247,11 @@ class RangeTest(Job):
 
 @option
 class Doctor(Job):
-    """Checks before training: is the initial loss that of guessing; can the network overfit ``batches`` mini-batches without
+    """Checks before training: is the initial loss at chance level; can the network overfit ``batches`` mini-batches without
     regularization and augmentation; which learning rates reduce the loss; are activations and gradients of reasonable
     size; is loading fast enough; does a step fit into memory; are there suspicious images or labels.
 
-    Exit code 1 if a check fails. The weights it trains are thrown away. Source: Pedersen, "Training Convolutional Neural
+    Exit code 1 if a check fails. The trained weights are discarded. Source: Pedersen, "Training Convolutional Neural
     Networks, part 2" (lecture).
     """
 
