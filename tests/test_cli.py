@@ -115,7 +115,7 @@ ALL_AT_ONCE = {
         ["experiment=cifar10_fast", "optimizer=adm", "optimizer.lr=-3", "optimizer.momentum=.3"],
         ["'adam'?", "optimizer.lr = -3", "optimizer.momentum = 0.3: unknown key"], [],
     ),
-    "a wrong key that is swept": (["-m", "job.weigts=a,b"], ["job.weigts = 'a,b'", "unknown key"], []),
+    "a wrong key that is swept": (["-m", "job.weigts=a,b"], ["job.weigts = 'a'", "unknown key"], []),
     "several values without -m": (["seed=1,2", "optimizer=adm"], ["'seed=1,2' is a sweep", "'adam'?"], []),
     "an unknown experiment": (["experiment=xyzzy", "data.root=x", "recipe.span=3"], ["experiment = 'xyzzy'"], ["data.root"]),
     "a sweep over an unknown option": (

@@ -123,7 +123,7 @@ def test_an_experiment_has_its_header_and_loads(name):
     for word in ("source", "claim", "expected", "command", "cost"):
         assert f"# {word}: " in text
     assert f"experiment={name}" in text
-    tree, _ = prepare([f"experiment={name}"], FILES).compose()
+    tree = OmegaConf.create(prepare([f"experiment={name}"], FILES).compose())
     load_config([f"experiment={name}", *(f"{key}=given" for key in OmegaConf.missing_keys(tree))])
 
 
