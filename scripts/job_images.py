@@ -62,7 +62,7 @@ def draw() -> None:
     output("job=evaluate", "checkpoint=run", "output=evaluated")
     shutil.copy("evaluated/reliability.png", IMAGES / "evaluate.png")
     shutil.copy("run/report/curves.png", IMAGES / "fit.png")
-    output("job=plan", "output=plan")
+    output("job=plan", "augmentation=mnist", "output=plan")
     shutil.copy("plan/batch.png", IMAGES / "plan.png")
     Path("digits").mkdir()
     images, labels = mnist_data()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-# Small, with everything that has a state: batch norm, dropout, momentum, warm-up, averaging, augmentation.
+# A small run with every stateful part: batch norm, dropout, momentum, warmup, averaging, augmentation.
 STATEFUL = (
     "data=fake", "data.size=12", "data.count=150", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16",
     "regularizer=[dropout,mixup]", "schedule=[warmup,cosine]", "averaging=ema", "augmentation=[crop,flip]", "epochs=3",

@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[1] / "docs/python.md").read_text()
 SMALL = ("data=digits", "data.limit=200", "architecture=mlp", "epochs=2", QUIET)
 
 
-def test_python_trains_to_the_same_bits_as_the_command_line(train):
+def test_training_from_python_equals_the_command_line_bit_for_bit(train):
     result = fit(build(load_config([*SMALL, "output=python"])))
     assert train(*SMALL, "output=shell")[0] == 0
     python, shell = load_run("python"), load_run("shell")

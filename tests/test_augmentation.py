@@ -80,14 +80,13 @@ def test_every_option_has_a_file_and_every_preset_consists_of_options():
 )
 def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     from hydra import compose, initialize_config_dir
-
-    from trainer.config.load import plain
+    from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF.parent), version_base="1.3"):
-        tree = plain(compose(overrides=[f"+augmentation={chosen}"])).get("augmentation", {})
+        tree = OmegaConf.to_container(compose(overrides=[f"+augmentation={chosen}"]).get("augmentation", {}))
     assert list(tree) == names
     for name, node in tree.items():
-        option, problems = instantiate(node, name, "")
+        option, problems = instantiate(node, name)
         assert not problems
         assert transform_name(option) == name
         assert not (chosen in ("mnist", "heavy") and option.changes_classes)
@@ -114,7 +113,7 @@ def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
     ],
 )
 def test_a_value_out_of_range_is_an_error_that_names_the_parameter(name, key, value):
-    option, problems = instantiate({"_target_": f"trainer.augmentation.{name}", key: value}, "augmentation.x", "")
+    option, problems = instantiate({"_target_": f"trainer.augmentation.{name}", key: value}, "augmentation.x")
     assert option is None
     assert [problem.key for problem in problems] == [f"augmentation.x.{key}"]
     assert problems[0].text.startswith("must be")

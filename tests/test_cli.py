@@ -20,7 +20,7 @@ SMALL = (
     QUIET,
 )  # fmt: skip
 
-# command, words that the answer must contain
+# command, texts that the answer must contain
 ERRORS = {
     "mistyped group": (["optimzer=adam"], ["optimzer", "did you mean 'optimizer'"]),
     "mistyped option": (["optimizer=adm"], ["must be one of adadelta, adagrad, adam", "did you mean 'adam'"]),
@@ -38,7 +38,7 @@ ERRORS = {
     "sweep without -m": (["optimizer=sgd,adam"], ["'optimizer=sgd,adam' is a sweep; it needs -m", "train -m"]),
     "no option at all": (["schedule=null"], ["schedule", "schedule=[]"]),
     "epochs zero": (["epochs=0"], ["epochs = 0: must be a number > 0"]),
-    "batch size in words": (["batch_size=hundred"], ["batch_size = 'hundred'", "an integer >= 1 or full"]),
+    "batch size as a word": (["batch_size=hundred"], ["batch_size = 'hundred'", "an integer >= 1 or full"]),
     "micro batch too large": (["micro_batch=65"], ["micro_batch = 65", "at most batch_size, 64"]),
     "infinite learning rate": (["optimizer.lr=inf"], ["optimizer.lr = inf", "finite number"]),
     "a learning rate that is not a number": (["optimizer.lr=nan"], ["optimizer.lr = nan", "finite number"]),
@@ -115,7 +115,7 @@ ALL_AT_ONCE = {
         ["experiment=cifar10_fast", "optimizer=adm", "optimizer.lr=-3", "optimizer.momentum=.3"],
         ["'adam'?", "optimizer.lr = -3", "optimizer.momentum = 0.3: unknown key"], [],
     ),
-    "a wrong key that is swept": (["-m", "job.weigts=a,b"], ["job.weigts = 'a,b'", "unknown key"], []),
+    "a wrong key that is swept": (["-m", "job.weigts=a,b"], ["job.weigts = 'a'", "unknown key"], []),
     "several values without -m": (["seed=1,2", "optimizer=adm"], ["'seed=1,2' is a sweep", "'adam'?"], []),
     "an unknown experiment": (["experiment=xyzzy", "data.root=x", "recipe.span=3"], ["experiment = 'xyzzy'"], ["data.root"]),
     "a sweep over an unknown option": (
@@ -125,12 +125,12 @@ ALL_AT_ONCE = {
 
 
 @pytest.mark.parametrize("case", ALL_AT_ONCE)
-def test_all_errors_are_reported_together_and_what_is_right_is_not_reported(case, train):
-    arguments, told, not_told = ALL_AT_ONCE[case]
+def test_all_errors_are_reported_together_and_valid_arguments_are_not(case, train):
+    arguments, expected, unexpected = ALL_AT_ONCE[case]
     code, _, err = train(*arguments)
     assert code == 2
-    assert all(words in err for words in told), err
-    assert not any(words in err for words in not_told), err
+    assert all(text in err for text in expected), err
+    assert not any(text in err for text in unexpected), err
 
 
 def test_a_required_key_that_is_given_is_not_reported_next_to_another_error(train, tmp_path):
@@ -144,20 +144,20 @@ def test_a_required_key_that_is_given_is_not_reported_next_to_another_error(trai
 def test_an_error_names_the_key_the_value_and_what_is_allowed(case, train, tmp_path):
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
-    arguments, words = ERRORS[case]
+    arguments, expected = ERRORS[case]
     code, out, err = train(*arguments)
     assert code == 2
     assert out == ""
     assert "Traceback" not in err
     assert "Error executing" not in err
-    for word in words:
-        assert word in err, err
+    for text in expected:
+        assert text in err, err
     assert sorted(tmp_path.iterdir()) == before, "something half-written was left behind"
 
 
 @pytest.mark.parametrize("job", ["plan", "evaluate"])
 def test_a_closed_pipe_is_not_a_failure(job, train, tmp_path):
-    """As in ``train job=evaluate | head -1``: what is printed has nowhere to go, what is written is whole."""
+    """As in ``train job=evaluate | head -1``: the output is lost, the files are complete."""
     assert train(*SMALL, f"output={tmp_path / 'run'}")[0] == 0
     given = [*SMALL, "job=plan"] if job == "plan" else ["job=evaluate", f"checkpoint={tmp_path / 'run'}"]
     command = [sys.executable, "-m", "trainer", *given, f"output={tmp_path / job}"]
@@ -169,8 +169,8 @@ def test_a_closed_pipe_is_not_a_failure(job, train, tmp_path):
     assert result_of(tmp_path / job)["status"] == "finished"
 
 
-def test_wrong_commands_do_not_wait_for_torch(tmp_path):
-    """Whatever needs no data is answered before torch is imported, which is what keeps it under a second."""
+def test_invalid_commands_are_answered_without_importing_torch(tmp_path):
+    """Errors that do not depend on data are reported before torch is imported, in less than a second."""
     script = (
         "import sys, json\nfrom trainer.cli import main\n"
         "for arguments in json.loads(sys.argv[1]):\n    assert main(arguments) == 2, arguments\n"
@@ -182,10 +182,13 @@ def test_wrong_commands_do_not_wait_for_torch(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-# What only shows with the data at hand.
+# Errors that depend on the data.
 DATA_ERRORS = {
     "mixup with nothing to mix": (["regularizer=[mixup]", "batch_size=1", "architecture.norm=group"], ["nothing to mix"]),
-    "batch norm with a last batch of one": (["data.count=60", "batch_size=10", "data.limit=41"], ["batch of one image"]),
+    "batch norm with one value per channel": (
+        ["data.count=60", "batch_size=10", "data.limit=41", "architecture=mlp", ],
+        ["batch of one image", "single value per channel"],
+    ),
     "more images per batch than there are": (["batch_size=500"], ["batch_size = 500", "batch_size=full"]),
     "early stopping without validation": (["data.validation=0", "regularizer=early_stopping"], ["validation images"]),
     "in memory where that is impossible": (["data.way=resident", "augmentation=elastic"], ["data.loading", "elastic has no"]),
@@ -203,7 +206,7 @@ DATA_ERRORS = {
 
 
 @pytest.mark.parametrize("case", DATA_ERRORS)
-def test_what_does_not_fit_the_data_is_reported_before_training(case, train, tmp_path):
+def test_errors_that_depend_on_the_data_are_reported_before_training(case, train, tmp_path):
     (tmp_path / "empty").mkdir()
     write_images(tmp_path / "one", ["a"])
     write_images(tmp_path / "hollow", ["a"])
@@ -211,7 +214,7 @@ def test_what_does_not_fit_the_data_is_reported_before_training(case, train, tmp
     write_images(tmp_path / "broken", ["a", "b"])
     (tmp_path / "broken/b/2.png").write_bytes(b"\x89PNG half an image")
     before = sorted(tmp_path.iterdir())
-    arguments, words = DATA_ERRORS[case]
+    arguments, expected = DATA_ERRORS[case]
     small = [o for o in SMALL if not (o.startswith("data.") and "data=" in " ".join(arguments)) or o == "data=fake"]
     if any(a.startswith("data=") for a in arguments):
         small = [o for o in small if not o.startswith("data=")]
@@ -220,8 +223,8 @@ def test_what_does_not_fit_the_data_is_reported_before_training(case, train, tmp
     code, _, err = train(*small, "regularizer=[]", *arguments)
     assert code == 2, err
     assert "Traceback" not in err
-    for word in words:
-        assert word in err, err
+    for text in expected:
+        assert text in err, err
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -258,7 +261,7 @@ def test_help_on_a_group_shows_each_parameter(train):
     assert "step_size: 2.5  # length of half a cycle" in out
 
 
-def test_a_run_directory_contains_what_repeats_and_describes_the_run(train, tmp_path):
+def test_a_run_directory_contains_what_reproduces_and_describes_the_run(train, tmp_path):
     observers = "observer=[console,tensorboard,checkpoint,jsonl,report]"
     code, out, err = train(*STATEFUL, observers, "output=run", "seed=3")
     assert (code, err) == (0, "")
@@ -286,7 +289,7 @@ def test_a_run_directory_contains_what_repeats_and_describes_the_run(train, tmp_
     assert len([line for line in out.splitlines() if line.strip()[:1].isdigit()]) >= 3, "one line per epoch"
 
 
-def test_evaluate_repeats_the_numbers_of_the_run(train):
+def test_evaluate_reproduces_the_metrics_of_the_run(train):
     assert train(*STATEFUL, QUIET, "output=run")[0] == 0
     for weights, place in (("model", []), ("averaged", ["averaged"])):
         for split in ("test", "validation"):
@@ -327,9 +330,9 @@ def test_a_truncated_checkpoint_is_reported_as_such(train, tmp_path):
     assert "cut short or damaged" in err
 
 
-def test_resume_refuses_what_the_checkpoint_cannot_follow(train):
+def test_resume_refuses_changes_that_do_not_fit_the_checkpoint(train):
     assert train(*SMALL, "output=run")[0] == 0
-    for arguments, words in {
+    for arguments, expected in {
         ("optimizer=adam",): ["optimizer = 'adam'", "cannot be replaced"],
         (): ["nothing to resume", "epochs="],
         ("output=other", "epochs=2"): ["continues in its own directory"],
@@ -339,8 +342,8 @@ def test_resume_refuses_what_the_checkpoint_cannot_follow(train):
     }.items():
         code, _, err = train("resume=run", *arguments)
         assert code == 2, arguments
-        for word in words:
-            assert word in err, err
+        for text in expected:
+            assert text in err, err
 
 
 def test_a_second_run_does_not_overwrite_the_first(train):
@@ -375,7 +378,7 @@ def test_plan_trains_nothing_and_reports_steps_parameters_and_schedule(train, tm
         assert cv2.imread(str(tmp_path / "plan" / name)).std() > 1, "an empty picture"
 
 
-def test_own_options_come_from_config_dir_and_own_classes_from_target(train, tmp_path):
+def test_options_of_the_user_come_from_config_dir_and_their_classes_from_target(train, tmp_path):
     (tmp_path / "mine/optimizer").mkdir(parents=True)
     (tmp_path / "mine/architecture").mkdir()
     (tmp_path / "mine/optimizer/rprop.yaml").write_text("# torch's.\n_target_: torch.optim.Rprop\nlr: 0.01\n")
@@ -414,9 +417,9 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
         assert torch.equal(value, weights[1]["model"][name]), name
 
 
-@pytest.mark.parametrize("words", [("--cfg", "job"), ("--help",)])
-def test_a_pipe_that_closes_is_no_error(words, tmp_path):
-    process = start(*words, cwd=tmp_path)
+@pytest.mark.parametrize("arguments", [("--cfg", "job"), ("--help",)])
+def test_a_pipe_that_closes_is_no_error(arguments, tmp_path):
+    process = start(*arguments, cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -439,8 +442,8 @@ def test_paths_may_contain_spaces_and_letters_of_any_language(train, tmp_path):
         (tmp_path / "my pictures" / kind).mkdir(parents=True)
         for i in range(8):
             cv2.imwrite(str(tmp_path / "my pictures" / kind / f"{i}.png"), rng.integers(0, 256, (9, 9, 3), np.uint8))
-    words = [w for w in SMALL if not w.startswith("data")]
-    assert train(*words, "data=folder", "data.root=my pictures", "data.size=8", "batch_size=4", "output=f")[0] == 0
+    arguments = [w for w in SMALL if not w.startswith("data")]
+    assert train(*arguments, "data=folder", "data.root=my pictures", "data.size=8", "batch_size=4", "output=f")[0] == 0
 
 
 @pytest.mark.parametrize("text", ["optimizer: {lr: x", "- 1\n- 2\n", ""])
@@ -453,7 +456,7 @@ def test_resume_of_a_directory_with_a_broken_config_is_reported(text, train, tmp
     assert err.strip()
 
 
-def test_resume_without_the_last_checkpoint_does_not_restart_over_the_old_run(train, tmp_path):
+def test_resume_without_the_last_checkpoint_does_not_overwrite_the_old_run(train, tmp_path):
     assert train(*SMALL, "output=run")[0] == 0
     (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
     code, _, err = train("resume=run", "epochs=2")
@@ -465,25 +468,25 @@ def test_resume_without_the_last_checkpoint_does_not_restart_over_the_old_run(tr
 @pytest.mark.parametrize(
     "text", ["lr: [", "lr: 3\n", "# my.\n_target_: nope.Cls\nlr: 3\n", "# my.\n_target_: torch.optim.Nope\nlr: 3\n"]
 )
-def test_a_broken_own_option_is_reported_wherever_the_flag_stands(text, train, tmp_path):
+def test_a_broken_option_of_the_user_is_reported_wherever_the_flag_stands(text, train, tmp_path):
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "x.yaml").write_text(text)
-    for words in (["--config-dir", "mine", *SMALL, "optimizer=x"], [*SMALL, "--config-dir", "mine", "optimizer=x"]):
-        code, _, err = train(*words)
+    for arguments in (["--config-dir", "mine", *SMALL, "optimizer=x"], [*SMALL, "--config-dir", "mine", "optimizer=x"]):
+        code, _, err = train(*arguments)
         assert code == 2
         assert "Traceback" not in err
         assert "optimizer" in err or "mine" in err, err
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("labels", "message"),
     [
         (np.zeros(0, int), "contains no images"),
         (np.arange(9) * 1000, "some of the 8001 classes, such as [1"),
         (None, "not an .npz file"),
     ],
 )
-def test_invalid_arrays_are_reported(labels, words, train, tmp_path):
+def test_invalid_arrays_are_reported(labels, message, train, tmp_path):
     if labels is None:
         (tmp_path / "a.npz").write_text("hello")
     else:
@@ -491,7 +494,7 @@ def test_invalid_arrays_are_reported(labels, words, train, tmp_path):
     code, _, err = train(*[w for w in SMALL if not w.startswith("data")], "data=arrays", "data.path=a.npz")
     assert code == 2
     assert "Traceback" not in err
-    assert words in err
+    assert message in err
 
 
 def test_a_run_with_soft_sharing_is_evaluated_without_its_reference(train, tmp_path):
@@ -505,7 +508,7 @@ def test_a_run_with_soft_sharing_is_evaluated_without_its_reference(train, tmp_p
 
 
 def test_directories_named_after_overrides_can_be_resumed_and_evaluated(train, tmp_path):
-    """As run folders are: outputs/<date>/<time>_optimizer=adam,seed=1."""
+    """Like run directories: outputs/<date>/<time>_optimizer=adam,seed=1."""
     folder = "outputs/12-00-00_optimizer=adam,seed=1"
     assert train(*SMALL, "optimizer=adam", f"output={folder}")[0] == 0
     assert train(f"resume={folder}", "epochs=2")[0] == 0
@@ -514,8 +517,8 @@ def test_directories_named_after_overrides_can_be_resumed_and_evaluated(train, t
 
 
 def test_test_time_augmentation_is_applied_and_recorded(train, tmp_path):
-    words = ("data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "epochs=1", "output=run")
-    assert train(*words, "job.tta=mirror")[0] == 0
+    arguments = ("data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "epochs=1", "output=run")
+    assert train(*arguments, "job.tta=mirror")[0] == 0
     result = result_of("run")
     assert result["tta"] == "mirror"
     found = {}

@@ -32,7 +32,7 @@ def outcome(score: float | None, **settings: object) -> Outcome:
     return Outcome(f"run{score}", {"seed": 0, "optimizer": "SGD", "optimizer.lr": 0.1, **settings}, score)
 
 
-def test_runs_that_differ_only_in_seed_or_place_form_a_group():
+def test_runs_that_differ_only_in_seed_or_directory_form_a_group():
     runs = [outcome(0.8, seed=0), outcome(0.9, seed=1), outcome(0.5, **{"optimizer.lr": 1.0})]
     tree = {"seed": 3, "output": "a", "engine": {"threads": 2}, "optimizer": {"_target_": "x.SGD", "lr": 0.1}}
     assert flat_settings(tree) == {"seed": 3, "optimizer": "SGD", "optimizer.lr": 0.1}
@@ -137,7 +137,7 @@ def test_a_best_value_at_the_edge_is_reported_unless_nothing_is_allowed_beyond_i
     assert warnings("activation", {"ReLU": 0.9, "Tanh": 0.8}) == []
 
 
-@pytest.mark.parametrize(("words", "parts"), [
+@pytest.mark.parametrize(("overrides", "parts"), [
     ([], ["runs = None", "must be given: runs="]),
     (["runs=nowhere"], ["runs = 'nowhere'", "no such directory"]),
     (["runs=empty"], ["runs = 'empty'", "contains no runs"]),
@@ -145,19 +145,19 @@ def test_a_best_value_at_the_edge_is_reported_unless_nothing_is_allowed_beyond_i
     (["runs=[one]"], ["names only one run"]),
     (["runs=both", "job.score=test.f1"], ["job.score = 'test.f1'", "is not a score of any of the runs", "test.accuracy"]),
 ])  # fmt: skip
-def test_a_wrong_comparison_is_an_error_with_the_key_and_the_scores_there_are(words, parts, train, tmp_path):
+def test_a_wrong_comparison_is_an_error_with_the_key_and_the_scores_there_are(overrides, parts, train, tmp_path):
     Path("empty").mkdir()
-    if "runs=[one]" in words:
+    if "runs=[one]" in overrides:
         assert train(*SMALL, "output=one")[0] == 0
-    if "runs=both" in words:
+    if "runs=both" in overrides:
         assert train("-m", *SMALL, "seed=0,1", "output=both")[0] == 0
-    code, _, err = train("job=compare", *words)
+    code, _, err = train("job=compare", *overrides)
     assert code == 2
     assert all(part in err for part in parts), err
     assert "Traceback" not in err
 
 
-def test_the_report_is_written_again_from_the_files_alone_with_its_plots_embedded(train, tmp_path):
+def test_the_report_is_regenerated_from_the_files_alone_with_its_plots_embedded(train, tmp_path):
     assert train("data=digits", "architecture.widths=[4,8]", "epochs=2", "output=run")[0] == 0
     first = Path("run/report.md").read_text()
     for name in ("report.md", "report.html", "report/curves.png", "report/steps.png", "report/distributions.png"):
@@ -188,20 +188,20 @@ def test_the_report_of_a_killed_run_is_written_from_the_files_it_left(train, tmp
     assert "\n| 2 |" not in text
 
 
-@pytest.mark.parametrize(("words", "parts"), [
+@pytest.mark.parametrize(("overrides", "parts"), [
     ([], ["run = None", "must be given: run="]),
     (["run=nowhere"], ["no such directory"]),
     (["run=."], ["is not a run directory", "it contains the runs one"]),
 ])  # fmt: skip
-def test_a_report_without_a_run_is_an_error_with_a_hint(words, parts, train, tmp_path):
+def test_a_report_without_a_run_is_an_error_with_a_hint(overrides, parts, train, tmp_path):
     Path("one").mkdir()
     Path("one/config.yaml").write_text("seed: 0\n")
-    code, _, err = train("job=report", *words)
+    code, _, err = train("job=report", *overrides)
     assert code == 2
     assert all(part in err for part in parts), err
 
 
-def test_results_of_earlier_releases_are_read_with_todays_names(train, tmp_path):
+def test_results_of_earlier_releases_are_read_with_the_current_names(train, tmp_path):
     old = {"status": "finished", "stop_reason": "tested", "range_test": {"floor": 0.01, "fixed": 0.05, "peak": 0.2}}
     old["reliability"] = [{"pictures": 3}]
     for name, factor in (("a", 1.0), ("b", 2.0)):
@@ -223,7 +223,7 @@ def test_a_damaged_config_of_a_run_is_an_error_with_its_key(text, tmp_path):
         read_config(find_run_dir("runs", str(tmp_path)), "runs")
 
 
-def test_a_row_that_a_killed_run_left_incomplete_is_not_read(tmp_path):
+def test_an_incomplete_row_of_a_killed_run_is_not_read(tmp_path):
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"ep')
     assert read_jsonl(tmp_path / "history.jsonl") == [{"epoch": 1}, {"epoch": 2}]
     assert read_jsonl(tmp_path / "missing.jsonl") == []

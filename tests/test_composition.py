@@ -1,4 +1,4 @@
-"""Every technique with every other: training to the end, and an exact resume from a checkpoint within it."""
+"""Combinations of techniques: training to the end, and exact resume from a checkpoint in between."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def overrides_for(architecture: str) -> list[str]:
     return [*small, f"architecture={architecture}", *ARCHITECTURES[architecture]]
 
 
-def resumes_exactly(*words: str) -> None:
-    """Check that an interrupted run, saved and loaded into a new one, ends as the unbroken run does, bit for bit."""
-    config = load_config(list(words))
+def resumes_exactly(*overrides: str) -> None:
+    """Check that an interrupted run, saved and loaded into a new one, ends as the uninterrupted run does, bit for bit."""
+    config = load_config(list(overrides))
     if problems := check_config(config):
         raise ConfigError(*problems)
-    unbroken = build(config)
-    fit(unbroken)
-    assert math.isfinite(unbroken.history[-1]["train_loss"])
+    uninterrupted = build(config)
+    fit(uninterrupted)
+    assert math.isfinite(uninterrupted.history[-1]["train_loss"])
     interrupt = Interrupt()
 
     class AskAfterFirstStep(Observer):
@@ -66,20 +66,20 @@ def resumes_exactly(*words: str) -> None:
     torch.manual_seed(12345)  # a new process would have drawn other numbers by then
     second.load(torch.load(file, weights_only=True))
     fit(second)
-    expected, resumed = unbroken.state(), second.state()
+    expected, resumed = uninterrupted.state(), second.state()
     expected["history"], resumed["history"] = without_clock(expected["history"]), without_clock(resumed["history"])
     assert same(expected, resumed)
 
 
 @pytest.mark.parametrize("optimizer", GROUPS["optimizer"])
 @pytest.mark.parametrize("schedule", GROUPS["schedule"])
-def test_every_optimizer_goes_with_every_schedule(optimizer, schedule):
-    words = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
+def test_every_optimizer_works_with_every_schedule(optimizer, schedule):
+    overrides = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
     if schedule == "one_cycle" and load_config([f"optimizer={optimizer}"]).optimizer.momentum_key is None:
         with pytest.raises(ConfigError, match="OneCycle moves the momentum"):
-            resumes_exactly(*words)
+            resumes_exactly(*overrides)
     else:
-        resumes_exactly(*words)
+        resumes_exactly(*overrides)
 
 
 @pytest.mark.parametrize("regularizer", GROUPS["regularizer"])
@@ -116,7 +116,7 @@ def test_large_architectures_take_every_activation_and_initialization(architectu
             resumes_exactly(*overrides_for(architecture), f"{group}={name}", "epochs=1.5")
 
 
-def test_every_architecture_is_tried():
+def test_every_architecture_is_tested():
     assert set(ARCHITECTURES) == set(GROUPS["architecture"])
 
 
@@ -124,9 +124,15 @@ def test_every_architecture_is_tried():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [15, 16])
 def test_every_augmentation_works_in_memory_and_streaming_on_grayscale_and_color(augmentation, channels, size):
-    words = [*SMALL, f"data.channels={channels}", f"data.size={size}", f"augmentation=[{augmentation}]", "epochs=1.5"]
-    words = [w for w in words if w not in ("data.size=16",) or size == 16]
+    overrides = [
+        *SMALL,
+        f"data.channels={channels}",
+        f"data.size={size}",
+        f"augmentation=[{augmentation}]",
+        "epochs=1.5",
+    ]
+    overrides = [w for w in overrides if w not in ("data.size=16",) or size == 16]
     if augmentation == "none":
-        words[-2] = "augmentation=none"
+        overrides[-2] = "augmentation=none"
     for way in ("auto", "streaming"):
-        resumes_exactly(*words, f"data.loading={way}")
+        resumes_exactly(*overrides, f"data.loading={way}")

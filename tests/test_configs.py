@@ -74,7 +74,7 @@ def test_an_option_file_gives_every_parameter_with_a_comment(group, name):
     tree = yaml.safe_load(file.read_text())
     nodes = [tree] if "_target_" in tree else [v for v in tree.values() if isinstance(v, dict) and "_target_" in v]
     if "defaults" in tree:
-        return  # a preset: what it takes over is commented in the options it is made of
+        return  # a preset: its parameters are commented in the options it consists of
     for node in nodes:
         target = locate(node["_target_"])
         if dataclasses.is_dataclass(target):
@@ -123,7 +123,7 @@ def test_an_experiment_has_its_header_and_loads(name):
     for word in ("source", "claim", "expected", "command", "cost"):
         assert f"# {word}: " in text
     assert f"experiment={name}" in text
-    tree, _ = prepare([f"experiment={name}"], FILES).compose()
+    tree = OmegaConf.create(prepare([f"experiment={name}"], FILES).compose())
     load_config([f"experiment={name}", *(f"{key}=given" for key in OmegaConf.missing_keys(tree))])
 
 

@@ -20,7 +20,7 @@ from trainer.augmentation import Crop, Flip, Rotation
 from trainer.augmentation.per_image import PerImagePipeline
 from trainer.config.load import load_config
 from trainer.data import Arrays, Digits, Fake, Folder, MNIST5k, TorchvisionSet
-from trainer.data.decode import NICENESS, decode, decoding_threads, jpeg_size, resize, resize_and_center_crop
+from trainer.data.decode import NICENESS, decode, decoding_threads, jpeg_frame, resize, resize_and_center_crop
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.data.in_memory import InMemoryLoader
 from trainer.data.stratified import stratified_split
@@ -81,7 +81,7 @@ def test_mnist5k_and_digits_come_with_the_installation():
     splits = MNIST5k().load()
     assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [3500, 500, 1000]
     assert np.bincount(splits.test.labels).tolist() == [100] * 10
-    assert splits.mean[0] == pytest.approx(0.1307, abs=0.003)  # MNIST's, published with countless examples
+    assert splits.mean[0] == pytest.approx(0.1307, abs=0.003)  # the well-known values of MNIST
     assert splits.std[0] == pytest.approx(0.3081, abs=0.003)
     digits = Digits().load()
     assert digits.shape == (1, 8, 8)
@@ -285,8 +285,8 @@ def test_the_size_in_a_jpegs_header_is_pillows_and_a_truncated_header_has_none(t
     for options in ({}, {"progressive": True}, {"subsampling": 0}, {"comment": "words" * 99}, {"exif": Image.Exif()}):
         Image.new("RGB", (31, 57)).save(tmp_path / "a.jpg", **options)
         data = (tmp_path / "a.jpg").read_bytes()
-        assert jpeg_size(data) == (57, 31)
-        assert all(jpeg_size(data[:n]) in (None, (57, 31)) for n in range(len(data)))
+        assert jpeg_frame(data)[:2] == (57, 31)
+        assert all((jpeg_frame(data[:n]) or (57, 31))[:2] == (57, 31) for n in range(len(data)))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

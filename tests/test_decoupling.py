@@ -44,7 +44,7 @@ def trained(train: Any, folder: str, observers: tuple[str, ...]) -> tuple[dict[s
 ORDERS = [DEFAULT, *(tuple(random.Random(seed).sample(DEFAULT, len(DEFAULT))) for seed in range(5))]
 
 
-def test_the_result_and_what_is_printed_do_not_depend_on_the_order_of_the_observers(train):
+def test_result_and_output_do_not_depend_on_the_order_of_the_observers(train):
     expected, _ = trained(train, "default", DEFAULT)
     assert expected["findings"]
     for i, order in enumerate(ORDERS[1:]):
@@ -62,7 +62,7 @@ def test_the_result_and_what_is_printed_do_not_depend_on_the_order_of_the_observ
     [("report",), ("console",), ("history_file", "checkpoint"), ("report", "console", "tensorboard", "predictions", "filters")],
     ids=",".join,
 )  # fmt: skip
-def test_the_findings_do_not_depend_on_the_observers_that_only_write_or_print(left_out, train):
+def test_the_findings_do_not_depend_on_other_observers(left_out, train):
     expected, _ = trained(train, "default", DEFAULT)
     result, _ = trained(train, "few", tuple(name for name in DEFAULT if name not in left_out))
     assert result == expected

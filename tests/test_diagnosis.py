@@ -73,12 +73,12 @@ def arrays(name: str) -> None:
     np.savez(f"{name}.npz", x_train=train, y_train=labels, x_test=x[1400:], y_test=y[1400:])
 
 
-def record_of(words: tuple[str, ...]) -> Record:
+def record_of(overrides: tuple[str, ...]) -> Record:
     """Train with the two observers that the diagnosis needs, by default on 1,797 digits."""
-    words = ("regularizer=[]", "device=cpu", "precision=float32", *words)
-    if not any(word.startswith("data=") for word in words):
-        words = ("data=digits", *words)
-    run = build(load_config(list(words)))
+    overrides = ("regularizer=[]", "device=cpu", "precision=float32", *overrides)
+    if not any(word.startswith("data=") for word in overrides):
+        overrides = ("data=digits", *overrides)
+    run = build(load_config(list(overrides)))
     context = Context(run)
     histograms, diagnosis = build_observers([Histograms(every=10, budget=1.0), Diagnosis(every=10)], context)
     fit(run, [histograms, diagnosis])
@@ -112,13 +112,13 @@ def test_a_healthy_run_gives_the_finding_good_fit_and_no_other(name):
     assert names(record) == ["good fit"]
 
 
-def test_every_check_except_good_fit_is_proved_by_an_induced_failure_mode():
+def test_every_check_except_good_fit_is_tested_on_an_induced_failure_mode():
     made = set(FAILURE_MODES) | {"good fit"}
     assert len(CHECKS) + 1 == len(made)  # vanishing and exploding gradients are one check
 
 
 def test_an_urgent_finding_is_reported_during_the_run(train, tmp_path):
-    words = (
+    overrides = (
         "data=digits",
         *MLP,
         "optimizer=sgd",
@@ -127,7 +127,7 @@ def test_an_urgent_finding_is_reported_during_the_run(train, tmp_path):
         "output=run",
         "observer.diagnosis.every=5",
     )
-    code, _, err = train(*words)
+    code, _, err = train(*overrides)
     assert code == 0
     line = next(line for line in err.splitlines() if line.startswith("NaN or Inf loss"))
     assert "step 5 " in line
@@ -239,7 +239,7 @@ def test_large_steps_are_no_finding_while_a_new_head_trains_alone():
         assert (lr_too_high(Record(rows, snapshots, facts)) is not None) == expected
 
 
-def test_an_absurd_learning_rate_is_answered_with_a_range_test():
+def test_the_advice_on_an_extreme_learning_rate_is_an_lr_range_test():
     from trainer.analysis.diagnosis.record import Record
 
     assert Record([], [], {"lr": 1e30}).lower_lr == "optimizer.lr=auto"

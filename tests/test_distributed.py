@@ -23,23 +23,23 @@ SMALL = (
 )  # fmt: skip
 
 
-def command(processes: int, *words: str) -> list[str]:
+def command(processes: int, *overrides: str) -> list[str]:
     """The command for torchrun; for one process, the program alone."""
     if processes == 1:
-        return [sys.executable, "-m", "trainer", *words]
+        return [sys.executable, "-m", "trainer", *overrides]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     run = [sys.executable, "-m", "torch.distributed.run", "--master-addr", "127.0.0.1", "--master-port", str(port)]
-    return [*run, "--nproc-per-node", str(processes), "-m", "trainer", *words]
+    return [*run, "--nproc-per-node", str(processes), "-m", "trainer", *overrides]
 
 
 ALONE = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | {"OMP_NUM_THREADS": "1"}
 
 
-def train(processes: int, folder: Path, *words: str, engine: tuple[str, ...] | None = None) -> str:
+def train(processes: int, folder: Path, *overrides: str, engine: tuple[str, ...] | None = None) -> str:
     engine = engine if engine is not None else (("engine=ddp",) if processes > 1 else ())
-    given = [*SMALL, *engine, f"output={folder}", *words]
+    given = [*SMALL, *engine, f"output={folder}", *overrides]
     done = subprocess.run(command(processes, *given), capture_output=True, text=True, timeout=180, env=ALONE)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -64,9 +64,15 @@ def assert_near(one: Path, many: Path) -> None:
 
 def test_three_processes_equal_one_even_if_the_last_batch_has_no_images_for_two_of_them(tmp_path):
     """65 training images in batches of 16: the fifth has one, and the 18 validation images are not divisible by three."""
-    words = ("architecture.norm=none", "data.test=20", "data.validation=18", "averaging=ema", "optimizer.clip_norm=0.5")
-    output = train(3, tmp_path / "three", *words)
-    train(1, tmp_path / "one", *words)
+    overrides = (
+        "architecture.norm=none",
+        "data.test=20",
+        "data.validation=18",
+        "averaging=ema",
+        "optimizer.clip_norm=0.5",
+    )
+    output = train(3, tmp_path / "three", *overrides)
+    train(1, tmp_path / "one", *overrides)
     assert "65 training, 18 validation, 20 test" in output
     assert "3 processes" in output
     assert output.count("finished, after") == 1  # rank 0 alone prints
@@ -79,8 +85,8 @@ def test_synchronized_batch_norm_and_micro_batches_equal_one_process(tmp_path):
     train(2, tmp_path / "two", engine=("engine=ddp", "engine.sync_batch_norm=true"))
     train(1, tmp_path / "one")
     assert_near(tmp_path / "one", tmp_path / "two")
-    words = ("architecture.norm=none", "micro_batch=3", "regularizer=[l2]")
-    train(2, tmp_path / "parts", *words)
+    overrides = ("architecture.norm=none", "micro_batch=3", "regularizer=[l2]")
+    train(2, tmp_path / "parts", *overrides)
     train(1, tmp_path / "whole", "architecture.norm=none", "regularizer=[l2]")
     assert_near(tmp_path / "whole", tmp_path / "parts")
 
@@ -91,7 +97,7 @@ HARD = ("epochs=60", "regularizer=[dropout,mixup]", "augmentation=[crop]", "aver
 @pytest.mark.slow
 def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
     """Batch norm per rank, dropout, mixup and crops, each rank with random numbers of its own."""
-    train(3, tmp_path / "unbroken", *HARD)
+    train(3, tmp_path / "uninterrupted", *HARD)
     cut = [*SMALL, *HARD, "engine=ddp", f"output={tmp_path / 'cut'}"]
     process = subprocess.Popen(command(3, *cut), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ALONE)
     rows = tmp_path / "cut" / "history.jsonl"
@@ -107,16 +113,18 @@ def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
         command(3, f"resume={tmp_path / 'cut'}"), capture_output=True, text=True, timeout=180, env=ALONE
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for (name, a), b in zip(weights(tmp_path / "unbroken").items(), weights(tmp_path / "cut").values(), strict=True):
+    for (name, a), b in zip(
+        weights(tmp_path / "uninterrupted").items(), weights(tmp_path / "cut").values(), strict=True
+    ):
         assert torch.equal(a, b), name
-    for a, b in zip(history(tmp_path / "unbroken"), history(tmp_path / "cut"), strict=True):
+    for a, b in zip(history(tmp_path / "uninterrupted"), history(tmp_path / "cut"), strict=True):
         assert a["train_loss"] == b["train_loss"]
 
 
 def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_path):
     train(2, tmp_path / "run")
-    words = ("epochs=3", f"resume={tmp_path / 'run'}", "engine=auto")
-    done = subprocess.run(command(1, *words), capture_output=True, text=True, timeout=120, env=ALONE)
+    overrides = ("epochs=3", f"resume={tmp_path / 'run'}", "engine=auto")
+    done = subprocess.run(command(1, *overrides), capture_output=True, text=True, timeout=120, env=ALONE)
     assert done.returncode == 0, done.stderr
     assert "started by 2 processes, resumed by 1" in re.sub(r"\s+", " ", done.stdout)
     assert len(history(tmp_path / "run")) == 3
@@ -144,19 +152,19 @@ def test_a_checkpoint_of_several_processes_is_used_in_one(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("processes", "words", "text"),
+    ("processes", "overrides", "text"),
     [
         (1, ("engine=ddp",), "torchrun --nproc-per-node 2 -m trainer engine=ddp"),
         (1, ("engine.sync_batch_norm=true",), "has no effect on one process"),
         (2, (), "engine=ddp makes them train together"),
         (2, ("engine=ddp", "job=plan"), "runs in one process"),
         (2, ("engine=ddp", "batch_size=1"), "must be >= 2, the number of processes"),
-        (2, ("engine=ddp", "batch_size=2"), "leaves a batch of one image"),
+        (2, ("engine=ddp", "batch_size=2", "architecture=mlp"), "leaves a batch of one image"),
         (2, ("engine=ddp", "-m", "seed=1,2"), "torchrun started several"),
     ],
 )
-def test_wrong_starts_are_reported_once(processes, words, text, tmp_path):
-    given = command(processes, *SMALL, f"output={tmp_path / 'run'}", *words)
+def test_wrong_starts_are_reported_once(processes, overrides, text, tmp_path):
+    given = command(processes, *SMALL, f"output={tmp_path / 'run'}", *overrides)
     done = subprocess.run(given, capture_output=True, text=True, timeout=120, env=ALONE)
     assert done.returncode != 0
     ours = done.stderr if processes == 1 else done.stderr.split("ChildFailedError")[0]
@@ -174,8 +182,8 @@ def test_a_broken_image_on_another_rank_is_named_and_ends_all_ranks(tmp_path):
     for file in (tmp_path / "pictures" / "a").glob("*.png"):  # more than are tried before training
         file.write_bytes(b"none")
     root = f"data.root={tmp_path / 'pictures'}"
-    words = ("data=folder", root, "data.size=8", "data.normalize=none", "engine=ddp", "epochs=1", "device=cpu")
-    done = subprocess.run(command(2, *words), capture_output=True, text=True, timeout=120, env=ALONE, cwd=tmp_path)
+    overrides = ("data=folder", root, "data.size=8", "data.normalize=none", "engine=ddp", "epochs=1", "device=cpu")
+    done = subprocess.run(command(2, *overrides), capture_output=True, text=True, timeout=120, env=ALONE, cwd=tmp_path)
     assert done.returncode != 0
     assert "is not an image that can be decoded" in done.stderr
     assert "Traceback" not in done.stderr.split("ChildFailedError")[0].split("elastic")[0]

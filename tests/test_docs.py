@@ -37,7 +37,7 @@ def test_every_page_has_an_introduction(page):
     assert len(text) > 60
 
 
-def test_the_paths_of_the_optimizers_go_down(tmp_path):
+def test_the_plotted_paths_of_the_optimizers_descend(tmp_path):
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
         from optimizer_paths import SURFACES, draw, optimizer_path

@@ -25,16 +25,16 @@ SMALL = (
 )  # fmt: skip
 
 
-def run_of(*words: str, drop: tuple[str, ...] | list[str] = ()):
+def run_of(*overrides: str, drop: tuple[str, ...] | list[str] = ()):
     """A run of ``SMALL`` and ``words``, without the keys that another architecture lacks."""
     small = [word for word in SMALL if word.partition("=")[0] not in drop]
-    return build(load_config([*small, *(word for word in words if word[0] != "~")]))
+    return build(load_config([*small, *(word for word in overrides if word[0] != "~")]))
 
 
 def test_the_engine_equals_a_hand_written_loop_bit_for_bit():
     """Adam, cosine schedule, weight decay and batch norm, on the same images in the order of (seed, epoch)."""
-    words = ("optimizer=adam", "optimizer.weight_decay=0.01", "schedule=[cosine]")
-    run, other = run_of(*words), run_of(*words)
+    overrides = ("optimizer=adam", "optimizer.weight_decay=0.01", "schedule=[cosine]")
+    run, other = run_of(*overrides), run_of(*overrides)
     model, data = other.model.train(), other.train
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim == 1]
@@ -86,7 +86,7 @@ def test_the_gradient_norm_is_clipped():
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_a_full_batch_is_one_step_an_epoch():
+def test_a_full_batch_is_one_step_per_epoch():
     run = run_of("batch_size=full", "epochs=3", "architecture.norm=none")
     fit(run)
     assert run.clock.step == 3
@@ -151,7 +151,7 @@ def test_bf16_trains_float32_weights():
     assert math.isfinite(run.history[-1]["train_loss"])
 
 
-def test_a_nan_loss_does_not_become_the_best():
+def test_an_epoch_with_a_nan_loss_is_never_the_best():
     run = run_of("optimizer=sgd", "optimizer.lr=1e20", "architecture.norm=none", "schedule=constant", "epochs=3")
     fit(run)
     assert run.best is None or math.isfinite(run.history[run.best["row"]]["validation_loss"]) or run.best["row"] == 0
@@ -159,7 +159,7 @@ def test_a_nan_loss_does_not_become_the_best():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_the_gpu_learns_as_the_cpu_does():
+def test_training_on_a_gpu_matches_training_on_a_cpu():
     found = {}
     for device in ("cpu", "cuda"):
         run = run_of(f"device={device}", "epochs=6", "augmentation=[crop,flip]")
@@ -168,7 +168,7 @@ def test_the_gpu_learns_as_the_cpu_does():
     assert found["cuda"] == pytest.approx(found["cpu"], abs=0.15)
 
 
-def test_swa_estimates_the_batch_norm_statistics_again():
+def test_swa_re_estimates_the_batch_norm_statistics():
     run = run_of("averaging=swa", "averaging.start=0", "batch_size=full", "schedule=constant")
     fit(run)
     averaged = run.averaged.module
@@ -191,15 +191,15 @@ def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
 
 
 def recorded(run) -> GraphOnCPU:
-    """Make the run record its steps as on a GPU."""
+    """Make the run capture its steps as on a GPU."""
     recorder = GraphOnCPU()
     run.capture = CUDAGraphStep(gradients, update, run.notes.append, recorder)
     return recorder
 
 
-def both(*words: str, drop: list[str] | None = None):
-    """Two equal trained runs, the first with recorded steps, and its recorder."""
-    run, other = (run_of(*words, drop=drop or []) for _ in range(2))
+def both(*overrides: str, drop: list[str] | None = None):
+    """Two equal trained runs, the first with captured steps, and its recorder."""
+    run, other = (run_of(*overrides, drop=drop or []) for _ in range(2))
     recorder = recorded(run)
     for one in (run, other):
         torch.manual_seed(1)
@@ -219,28 +219,28 @@ def assert_same(run, other, tolerance: float = 0.0) -> None:
         assert [row[k] for k in keys] == pytest.approx([expected[k] for k in keys], rel=1e-9 if not tolerance else 1e-3)
 
 
-WHOLE = "a step is one CUDA graph"
-# Learning rates that float32 represents exactly: a recorded step reads them from the device as float32.
+WHOLE = "training step captured in a CUDA graph"
+# Learning rates that float32 represents exactly: a captured step reads them from the device as float32.
 EXACT = ("optimizer.lr=0.0078125", "schedule=[step]", "schedule.step.every=1", "schedule.step.factor=0.5")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
-def test_a_recorded_step_equals_an_eager_one_bit_for_bit_while_the_learning_rate_falls(optimizer):
-    words = (
+def test_a_captured_step_equals_an_eager_one_bit_for_bit_while_the_learning_rate_falls(optimizer):
+    overrides = (
         "data.test=12",
         f"optimizer={optimizer}",
         "optimizer.clip_norm=1",
         "regularizer=[mixup,l2,dropout]",
         "averaging=ema",
     )
-    run, other, recorder = both(*words, *EXACT)
+    run, other, recorder = both(*overrides, *EXACT)
     assert run.notes[-1] == WHOLE
-    assert recorder.replays == run.clock.step - 3 - 2  # three for warm-up, two batches are short
+    assert recorder.replays == run.clock.step - 3 - 2  # three for warmup, two batches are short
     assert_same(run, other)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         *([f"regularizer=[{name}]"] for name in ("cutmix", "cutout", "l1", "label_smoothing", "soft_sharing")),
         ["architecture=resnet20", "~architecture.widths", "regularizer=[stochastic_depth]"],
@@ -252,9 +252,11 @@ def test_a_recorded_step_equals_an_eager_one_bit_for_bit_while_the_learning_rate
     ],
     ids=" ".join,
 )
-def test_every_regularizer_and_network_can_be_recorded(words):
+def test_every_regularizer_and_network_can_be_captured(overrides):
     """Nothing in their steps reads a number from the device, and random numbers are drawn at every replay."""
-    run, other, recorder = both(*words, *EXACT, "data.drop_last=true", drop=[w[1:] for w in words if w[0] == "~"])
+    run, other, recorder = both(
+        *overrides, *EXACT, "data.drop_last=true", drop=[w[1:] for w in overrides if w[0] == "~"]
+    )
     assert run.notes[-1] == WHOLE
     assert recorder.replays == run.clock.step - 3
     assert_same(run, other)
@@ -269,23 +271,23 @@ def test_our_own_optimizers_read_a_learning_rate_from_the_device_as_they_read_a_
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ("optimizer=adadelta",),
         ("optimizer=adagrad", "optimizer.epsilon_inside_root=false"),
         ("optimizer=momentum", "schedule=[one_cycle]"),  # moves the momentum
     ],
 )
-def test_an_update_that_needs_python_numbers_stays_outside_of_the_graph(words):
-    run, other, recorder = both(*words, "data.test=12")
-    assert run.notes[-1] == WHOLE + ", except for the optimizer"
+def test_an_optimizer_step_that_needs_python_numbers_is_not_captured(overrides):
+    run, other, recorder = both(*overrides, "data.test=12")
+    assert run.notes[-1] == WHOLE + ", without the optimizer"
     assert recorder.replays >= run.clock.step - 3 - 2 - 2
     assert_same(run, other)
 
 
-def test_if_recording_fails_the_run_continues_eagerly_and_notes_why():
-    words = ("optimizer=adam", "regularizer=[l2]")
-    run, other = run_of(*words), run_of(*words)
+def test_if_the_capture_fails_the_run_continues_eagerly_and_reports_why():
+    overrides = ("optimizer=adam", "regularizer=[l2]")
+    run, other = run_of(*overrides), run_of(*overrides)
     recorder = recorded(run)
     forward = run.model.forward
     run.model.forward = lambda x: forward(x * max(float(x.max()), 0) / float(x.max()))  # reads a number
@@ -296,9 +298,9 @@ def test_if_recording_fails_the_run_continues_eagerly_and_notes_why():
     assert_same(run, other, 1e-6)
 
 
-def test_recorded_steps_continue_correctly_after_an_lr_range_test_a_checkpoint_and_a_change_of_phase():
-    words = ("recipe=gradual", "recipe.stages=2", "recipe.lr=auto", "epochs=4", "optimizer=adam", "data.test=12")
-    run, other, recorder = both(*words)
+def test_captured_steps_continue_correctly_after_an_lr_range_test_a_checkpoint_and_a_change_of_phase():
+    overrides = ("recipe=gradual", "recipe.stages=2", "recipe.lr=auto", "epochs=4", "optimizer=adam", "data.test=12")
+    run, other, recorder = both(*overrides)
     assert run.suggested_lrs == other.suggested_lrs
     assert len(run.suggested_lrs) == 2
     assert recorder.records == 3 + 2  # three phases, two range tests
@@ -329,9 +331,9 @@ def test_a_graph_without_a_gpu_is_an_error_and_compiling_keeps_every_name(monkey
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile itself emits warnings
-def test_a_compiled_model_learns_as_an_eager_one_does():
-    words = ("architecture.norm=none", "data.test=12", "data.drop_last=true")
-    run, other = run_of("engine.compile=default", *words), run_of(*words)
+def test_training_a_compiled_model_matches_training_an_eager_one():
+    overrides = ("architecture.norm=none", "data.test=12", "data.drop_last=true")
+    run, other = run_of("engine.compile=default", *overrides), run_of(*overrides)
     fit(run)
     fit(other)
     for a, b in zip(run.model.parameters(), other.model.parameters(), strict=True):
@@ -339,11 +341,11 @@ def test_a_compiled_model_learns_as_an_eager_one_does():
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_a_step_is_recorded_and_equals_an_eager_one():
+def test_on_a_gpu_the_step_is_captured_and_equals_an_eager_one():
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    words = ("device=cuda", "engine.deterministic=true", "data.test=12", "optimizer=adam", "regularizer=[l2]")
-    run, other = run_of(*words), run_of(*words, "engine.graph=off")
+    overrides = ("device=cuda", "engine.deterministic=true", "data.test=12", "optimizer=adam", "regularizer=[l2]")
+    run, other = run_of(*overrides), run_of(*overrides, "engine.graph=off")
     fit(run)
     fit(other)
     assert run.notes[-1] == WHOLE

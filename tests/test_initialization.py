@@ -45,7 +45,7 @@ def test_kaiming_and_xavier_weights_have_the_published_standard_deviations():
     assert second.weight.std().item() == pytest.approx(0.02, rel=0.02)
 
 
-def test_the_first_loss_is_the_entropy_of_the_classes():
+def test_the_initial_loss_is_the_entropy_of_the_classes():
     """The bias of the head is the log prior; with zero weights the outputs are exactly the prior."""
     prior = [0.5, 0.3, 0.2]
     model = MLP(widths=(8,), norm="none").build((1, 4, 4), 3, RELU)

@@ -75,7 +75,13 @@ def test_the_pinned_versions_are_within_the_declared_ranges():
 
 
 # Import names that differ from the name of the distribution.
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "hydra": "hydra-core", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "hydra": "hydra-core",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def imported_packages(folder: Path) -> set[str]:

@@ -176,8 +176,8 @@ def test_predict_crops_the_center_as_training_did(train, run, tmp_path):
     images, labels = run
     framed = [np.pad(image, ((9, 9), (9, 9), (0, 0)), constant_values=255) for image in images[:40]]
     write_images(framed, labels[:40], tmp_path / "framed")
-    words = ("data=folder", "data.root=framed", "data.size=12", f"data.crop_pct={12 / 30}", "data.test=0")
-    code, _, err = train(*words, *SMALL[4:-2], "epochs=1", "observer=[checkpoint]", "output=middle")
+    overrides = ("data=folder", "data.root=framed", "data.size=12", f"data.crop_pct={12 / 30}", "data.test=0")
+    code, _, err = train(*overrides, *SMALL[4:-2], "epochs=1", "observer=[checkpoint]", "output=middle")
     assert code == 0, err
     code, out, err = train("job=predict", "checkpoint=middle", "job.images=framed", "output=p")
     assert code == 0, err
@@ -203,11 +203,11 @@ def test_predict_accepts_globs_lists_and_standard_input_and_writes_json_lines(tr
 
 def test_wrong_uses_of_predict_are_errors(train, run, tmp_path):
     (tmp_path / "x.png").write_bytes(b"no picture")
-    for words, text in (
+    for overrides, text in (
         ((), "job.images = None: must be given"),
         (("job.images=nowhere",), "job.images = 'nowhere': no such file or directory"),
     ):
-        code, _, err = train("job=predict", "checkpoint=run", *words)
+        code, _, err = train("job=predict", "checkpoint=run", *overrides)
         assert code == 2
         assert text in err
     assert train("job=predict", "checkpoint=run", "job.images=x.png", "output=p")[0] == 1
@@ -316,12 +316,12 @@ def test_runs_on_different_data_cannot_form_an_ensemble(train):
     assert train(*SMALL, "output=a")[0] == 0
     assert train(*SMALL, "data.num_classes=5", "output=b")[0] == 0
     assert train(*SMALL, "seed=4", "averaging=ema", "output=c")[0] == 0
-    for words, text in (
+    for overrides, text in (
         (("runs=[a,b]",), "was trained on other classes than"),
         (("runs=[a,c]", "data.num_classes=5"), "differs from the data of the runs"),
         (("runs=[a]",), "names only one run"),
     ):
-        code, _, err = train("job=ensemble", "job.kind=runs", *SMALL, *words)
+        code, _, err = train("job=ensemble", "job.kind=runs", *SMALL, *overrides)
         assert code == 2
         assert text in err
     code, _, err = train("job=ensemble", "job.kind=snapshots", *SMALL)
@@ -351,10 +351,10 @@ def test_averaging_is_over_the_members():
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's and onnx's own
-@pytest.mark.parametrize("words", [(), ("architecture.norm=batch",), ("data.normalize=channel",)])
-def test_an_exported_network_gives_the_same_probabilities_with_onnxruntime_alone(train, words, tmp_path):
+@pytest.mark.parametrize("overrides", [(), ("architecture.norm=batch",), ("data.normalize=channel",)])
+def test_an_exported_network_gives_the_same_probabilities_with_onnxruntime_alone(train, overrides, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    assert train(*SMALL, *words, "output=r")[0] == 0
+    assert train(*SMALL, *overrides, "output=r")[0] == 0
     code, out, err = train("job=export", "checkpoint=r", "job.format=both", "output=x")
     assert code == 0, err
     assert "16 images of the data" in out
@@ -449,7 +449,7 @@ def test_jobs_can_be_swept(train, run):
     assert sorted(result_of(p.parent)["split"] for p in Path("t").rglob("result.json")) == ["test", "validation"]
 
 
-def test_jobs_declare_what_the_front_end_asks_about():
+def test_jobs_declare_the_attributes_that_the_front_end_reads():
     classes = [getattr(jobs, name) for name in jobs.__all__ if name != "Job"]
     assert {c for c in classes if c.trains} == {jobs.Fit}
     assert {c for c in classes if c.needs_checkpoint} == {jobs.Evaluate, jobs.Predict, jobs.Export}

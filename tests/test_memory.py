@@ -21,7 +21,7 @@ def resident() -> float:
 
 
 def test_memory_does_not_grow_over_two_hundred_epochs_with_the_default_observers(tmp_path):
-    words = [
+    overrides = [
         "data=fake",
         "data.size=8",
         "data.count=60",
@@ -29,16 +29,16 @@ def test_memory_does_not_grow_over_two_hundred_epochs_with_the_default_observers
         "architecture.widths=[4]",
         "batch_size=16",
     ]
-    words += [
+    overrides += [
         "epochs=200",
         "averaging=ema",
         "regularizer=[mixup,dropout]",
         "augmentation=[crop,flip]",
         "schedule=[clr]",
     ]
-    config = load_config([*words, "device=cpu"])
+    config = load_config([*overrides, "device=cpu"])
     run = build(config, tmp_path / "run")
-    create_run_dir(tmp_path / "run", config.tree, words, "cpu")
+    create_run_dir(tmp_path / "run", config.tree, overrides, "cpu")
     measured: list[tuple[float, int]] = []
 
     class Measure(Observer):

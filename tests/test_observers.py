@@ -116,7 +116,7 @@ def on_a_terminal(folder: Path, columns: str, *overrides: str, **variables: str)
 
 
 def test_a_terminal_shows_bars_loss_accuracy_learning_rate_speed_and_time_left(tmp_path):
-    words = [
+    overrides = [
         *STATEFUL,
         "data.count=3000",
         "output=run",
@@ -124,15 +124,15 @@ def test_a_terminal_shows_bars_loss_accuracy_learning_rate_speed_and_time_left(t
         "observer=[console]",
         "observer.console.every=0.02",
     ]
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(tmp_path, "140", *words))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(tmp_path, "140", *overrides))
     assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc 0\.\d{4}  lr \d\.\d\de-\d\d  [\d,]+ images/s", text)
     assert re.search(r"step \d+\s+\d+:\d\d", text)
 
 
 def test_a_command_started_by_a_notebook_prints_plain_lines_and_draws_without_the_notebooks_backend(tmp_path):
-    words = [*STATEFUL, "output=run", "epochs=2"]
+    overrides = [*STATEFUL, "output=run", "epochs=2"]
     notebook = {"JPY_PARENT_PID": "1", "MPLBACKEND": "module://a_backend.of_another_environment"}
-    text = on_a_terminal(tmp_path, "140", *words, **notebook)
+    text = on_a_terminal(tmp_path, "140", *overrides, **notebook)
     assert "\x1b" not in text
     assert "Traceback" not in text
     assert (tmp_path / "run" / "report" / "batch.png").read_bytes().startswith(b"\x89PNG")
@@ -167,8 +167,8 @@ def test_the_best_checkpoint_holds_the_weights_of_the_best_epoch(run):
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six runs, one of which is killed in its second epoch."""
     folder = tmp_path_factory.mktemp("sweep")
-    words = ["data=digits", "data.limit=400", "architecture.widths=[4,8]", "epochs=2", "output=six"]
-    process = start("-m", *words, "optimizer=sgd,momentum,adam", "seed=0,1", cwd=folder)
+    overrides = ["data=digits", "data.limit=400", "architecture.widths=[4,8]", "epochs=2", "output=six"]
+    process = start("-m", *overrides, "optimizer=sgd,momentum,adam", "seed=0,1", cwd=folder)
     _, err = process.communicate()
     assert process.returncode == 0, err
     return folder / "six"
@@ -192,8 +192,8 @@ def test_every_run_of_a_sweep_has_one_line_of_hparams_with_its_scores_and_no_str
 
 
 def test_a_killed_run_has_a_line_of_hparams_too(tmp_path):
-    words = ["data=digits", "architecture.widths=[4]", "epochs=500", "output=run", "regularizer=[]"]
-    process = start(*words, cwd=tmp_path)
+    overrides = ["data=digits", "architecture.widths=[4]", "epochs=500", "output=run", "regularizer=[]"]
+    process = start(*overrides, cwd=tmp_path)
     while not list((tmp_path / "run").glob("checkpoints/best.pt")):
         assert process.poll() is None
         time.sleep(0.05)
@@ -238,8 +238,8 @@ def test_tensorboard_holds_images_texts_and_a_layout(run, sweep):
 
 
 def test_the_graph_of_the_network_is_written_on_request(train, tmp_path):
-    words = ("data=digits", "architecture.widths=[4]", "epochs=1", "observer=[tensorboard]", "output=run")
-    assert train(*words, "observer.tensorboard.graph=true")[0] == 0
+    overrides = ("data=digits", "architecture.widths=[4]", "epochs=1", "observer=[tensorboard]", "output=run")
+    assert train(*overrides, "observer.tensorboard.graph=true")[0] == 0
     events = EventAccumulator(str(tmp_path / "run" / "train"))
     events.Reload()
     assert events.Tags()["graph"]
@@ -294,8 +294,8 @@ def test_no_line_of_the_bars_is_wider_than_the_terminal(columns, tmp_path):
 
 
 def test_a_pipe_that_supports_only_ascii_gets_no_sparkline(tmp_path):
-    words = ("data=digits", "architecture.widths=[4]", "epochs=3", "observer=[console]", "output=run")
-    process = start(*words, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    overrides = ("data=digits", "architecture.widths=[4]", "epochs=3", "observer=[console]", "output=run")
+    process = start(*overrides, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert "validation loss" not in out
@@ -326,7 +326,7 @@ def test_a_browser_shows_charts_histograms_images_and_the_hparams_of_a_sweep(swe
             assert cv2.imread(str(tmp_path / f"{page}.png")).std() > 10
 
 
-def test_the_time_that_observers_take_is_reported_at_the_end(train, tmp_path):
+def test_the_time_spent_in_observers_is_reported_at_the_end(train, tmp_path):
     """With a user's own observer, which sleeps."""
     (tmp_path / "mine" / "observer").mkdir(parents=True)
     (tmp_path / "mine" / "slow_observer.py").write_text(
@@ -334,8 +334,8 @@ def test_the_time_that_observers_take_is_reported_at_the_end(train, tmp_path):
         "@dataclass\nclass Slow(Observer):\n    def on_epoch_end(self, view, row):\n        time.sleep(0.25)\n"
     )
     (tmp_path / "mine" / "observer" / "slow.yaml").write_text("# Sleeps.\nslow:\n  _target_: slow_observer.Slow\n")
-    words = ("data=digits", "epochs=2", "observer=[console,slow]", "output=run")
-    code, out, err = train("--config-dir", str(tmp_path / "mine"), *words)
+    overrides = ("data=digits", "epochs=2", "observer=[console,slow]", "output=run")
+    code, out, err = train("--config-dir", str(tmp_path / "mine"), *overrides)
     assert code == 0, err
     result = result_of(tmp_path / "run")
     assert 0.5 <= result["observer_seconds"] < 0.6 + result["seconds"]

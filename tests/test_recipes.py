@@ -31,7 +31,7 @@ def run_of(*overrides):
 
 
 def curve(middle, noise=0.02, steps=150, seed=0):
-    """A loss that falls by a logistic in the logarithm of the rate from 2.3 to 1.3, and explodes two decades later."""
+    """A loss that falls from 2.3 to 1.3 as a logistic of the logarithm of the learning rate, and explodes two decades later."""
     rates = np.array(lr_sequence(1e-6, 10.0, steps))
     z = (np.log(rates) - math.log(middle)) / 0.8
     losses = 2.3 - 1 / (1 + np.exp(-z)) + (rates / (middle * 300)) ** 2
@@ -39,9 +39,9 @@ def curve(middle, noise=0.02, steps=150, seed=0):
 
 
 @pytest.mark.parametrize("middle", [1e-4, 3e-3, 0.02])
-def test_a_reading_finds_the_points_of_a_known_curve(middle):
+def test_the_suggestions_are_the_turning_points_of_a_known_curve(middle):
     reading = suggest_lr(*curve(middle, noise=0.005))
-    tenth = 0.8 * math.log(9)  # a logistic passes 10 % and 90 % so far from its middle
+    tenth = 0.8 * math.log(9)  # distance from the middle at which a logistic is at 10 % and 90 %
     assert reading.suggested_lr == pytest.approx(middle, rel=0.6)
     assert reading.min_lr == pytest.approx(middle * math.exp(-tenth), rel=0.6)
     assert middle * math.exp(tenth) < reading.max_lr < middle * 300  # where it explodes
@@ -49,7 +49,7 @@ def test_a_reading_finds_the_points_of_a_known_curve(middle):
     assert reading.min_lr < reading.suggested_lr < reading.max_lr
 
 
-def test_the_ranges_widen_with_the_noise_and_hold_the_suggestion():
+def test_the_ranges_widen_with_the_noise_and_contain_the_suggestion():
     calm, wild = suggest_lr(*curve(0.01, 0.005)), suggest_lr(*curve(0.01, 0.15))
     for name in ("min_lr", "suggested_lr", "max_lr"):
         low, high = calm.ranges[name]
@@ -129,8 +129,8 @@ def test_the_job_draws_the_curve_and_suggests_overrides_that_compose(train, tmp_
     lines = [line.split("   ")[0] for line in out.splitlines() if "optimizer.lr=" in line]
     assert len(lines) == 3
     for line in lines:
-        words = [word for word in line.split() if "=" in word]
-        load_config(words)
+        overrides = [word for word in line.split() if "=" in word]
+        load_config(overrides)
 
 
 def test_if_the_loss_never_falls_the_job_fails_with_the_reason_and_keeps_the_plot(train, tmp_path):
@@ -140,7 +140,7 @@ def test_if_the_loss_never_falls_the_job_fails_with_the_reason_and_keeps_the_plo
     assert "no suggestion: the loss does not fall at any learning rate from 1e-09 to 1e-08" in err
     assert "optimizer.lr=" not in out
     assert (tmp_path / "r" / "range_test.png").is_file()
-    # What a sweep's table says of it.
+    # Shown in the table of a sweep.
     assert json.loads((tmp_path / "r" / "result.json").read_text())["stop_reason"].startswith(
         "the loss does not fall at any learning rate"
     )
@@ -159,9 +159,9 @@ def test_a_run_with_an_automatic_learning_rate_equals_the_run_with_the_suggested
     assert same(load(a)["state"]["model"], load(b)["state"]["model"])
 
 
-def test_the_minimum_learning_rate_of_cycles_can_be_automatic_too(train, tmp_path):
-    words = ("schedule=clr", "schedule.clr.floor=auto", "optimizer.lr=auto", "epochs=1")
-    code, out, _ = train(*SMALL, *words, "observer=[console]", f"output={tmp_path / 'a'}")
+def test_the_minimum_learning_rate_of_clr_can_be_automatic_too(train, tmp_path):
+    overrides = ("schedule=clr", "schedule.clr.floor=auto", "optimizer.lr=auto", "epochs=1")
+    code, out, _ = train(*SMALL, *overrides, "observer=[console]", f"output={tmp_path / 'a'}")
     assert code == 0
     assert "schedule.clr.floor = " in out
     assert "by an LR range test" in out
@@ -217,10 +217,10 @@ def test_gradual_unfreezes_from_the_last_to_the_first_layer():
 
 
 @pytest.mark.parametrize("recipe", [("finetune", "recipe.head_epochs=2"), ("gradual", "recipe.stages=2")])
-def test_resume_in_any_phase_equals_the_unbroken_run_bit_for_bit(recipe):
-    words = [w for w in STATEFUL if not w.startswith("epochs")]
-    words += [f"recipe={recipe[0]}", recipe[1], "epochs=4", "architecture.norm=batch"]
-    unbroken, states = run_of(*words), []
+def test_resume_in_any_phase_equals_the_uninterrupted_run_bit_for_bit(recipe):
+    overrides = [w for w in STATEFUL if not w.startswith("epochs")]
+    overrides += [f"recipe={recipe[0]}", recipe[1], "epochs=4", "architecture.norm=batch"]
+    uninterrupted, states = run_of(*overrides), []
 
     class SaveStates(Observer):
         def on_step_end(self, view):
@@ -230,18 +230,18 @@ def test_resume_in_any_phase_equals_the_unbroken_run_bit_for_bit(recipe):
         def on_epoch_end(self, view, row):
             states.append(copy.deepcopy(view.state()))
 
-    fit(unbroken, [SaveStates()])
-    assert len({state["clock"]["phase"] for state in states}) == len(unbroken.phases)
+    fit(uninterrupted, [SaveStates()])
+    assert len({state["clock"]["phase"] for state in states}) == len(uninterrupted.phases)
     for state in states[:-1]:
-        resumed = run_of(*words)
+        resumed = run_of(*overrides)
         resumed.load(state)
         fit(resumed)
-        assert same(unbroken.state()["model"], resumed.state()["model"]), state["clock"]
-        assert same(unbroken.state()["averaged"], resumed.state()["averaged"])
-        assert unbroken.suggested_lrs == resumed.suggested_lrs
+        assert same(uninterrupted.state()["model"], resumed.state()["model"]), state["clock"]
+        assert same(uninterrupted.state()["averaged"], resumed.state()["averaged"])
+        assert uninterrupted.suggested_lrs == resumed.suggested_lrs
 
 
-def test_epochs_that_leave_none_to_the_last_phase_are_an_error(train):
+def test_too_few_epochs_for_the_last_phase_are_an_error(train):
     code, _, err = train(*SMALL, "recipe=finetune", "epochs=3")
     assert code == 2
     assert "epochs = 3.0: must be > 3 (recipe.head_epochs)" in err
@@ -264,7 +264,7 @@ def fives(tmp_path_factory):
     return folder
 
 
-def test_features_learned_from_five_digits_help_with_the_other_five(train, tmp_path, fives):
+def test_features_learned_on_five_digits_transfer_to_the_other_five(train, tmp_path, fives):
     """Compared with the same head on untrained layers; fine-tuning helps further."""
     common = ("data=arrays", "data.validation=0", "regularizer=[]", QUIET, "architecture.norm=batch", "device=cpu")
     low, high = f"data.path={fives / 'low.npz'}", f"data.path={fives / 'high.npz'}"
@@ -272,11 +272,11 @@ def test_features_learned_from_five_digits_help_with_the_other_five(train, tmp_p
     assert code == 0, err
     learned = ("initialization=pretrained", f"initialization.path={tmp_path / 'low'}", "data.normalize=pretrained")
     scores = {}
-    for name, words in {
+    for name, overrides in {
         "nothing learned": ("recipe=transfer",), "transfer": ("recipe=transfer", *learned),
         "finetune": ("recipe=finetune", "recipe.head_epochs=5", "recipe.lr=0.02", *learned),
     }.items():  # fmt: skip
-        code, _, err = train(*common, high, "batch_size=10", "epochs=20", *words, f"output={tmp_path / name}")
+        code, _, err = train(*common, high, "batch_size=10", "epochs=20", *overrides, f"output={tmp_path / name}")
         assert code == 0, err
         scores[name] = result_of(tmp_path / name)["test"]["accuracy"]
     assert scores["transfer"] > scores["nothing learned"] + 0.05, scores
@@ -285,8 +285,8 @@ def test_features_learned_from_five_digits_help_with_the_other_five(train, tmp_p
 
 def test_weights_of_another_network_are_an_error(train, tmp_path):
     assert train(*SMALL, QUIET, "epochs=1", f"output={tmp_path / 'a'}")[0] == 0
-    words = ("initialization=pretrained", f"initialization.path={tmp_path / 'a'}", "architecture.widths=[4,9]")
-    code, _, err = train(*SMALL[:4], "batch_size=16", *words)
+    overrides = ("initialization=pretrained", f"initialization.path={tmp_path / 'a'}", "architecture.widths=[4,9]")
+    code, _, err = train(*SMALL[:4], "batch_size=16", *overrides)
     assert code == 2
     assert "holds another network" in err
     code, _, err = train(*SMALL, "initialization=pretrained", "initialization.path=nowhere")

@@ -110,7 +110,7 @@ def test_a_cutmix_box_lies_within_the_image(weight, height, width):
     assert 0 <= left <= right <= width
 
 
-def test_cutout_blanks_a_square_clipped_at_the_border():
+def test_cutout_masks_out_a_square_clipped_at_the_border():
     x = torch.ones(2, 1, 6, 6)
     centers = torch.tensor([[3, 3], [0, 5]])
     blank = cutout_batch(x, centers, 4, -1.0) == -1.0

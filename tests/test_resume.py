@@ -1,4 +1,4 @@
-"""Kill the process at any instant and resume: the result is that of the unbroken run, bit for bit."""
+"""Kill the process at any instant and resume: the result is that of the uninterrupted run, bit for bit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def step(run, *batch, real=loop.train_step):
     if run.clock.epoch == 1 and run.clock.batch == 3: {kill}
     real(run, *batch)
 loop.train_step = step""",
-        # half of the second last.pt has been written to its temporary file
+        # half of the second last.pt has been written to a temporary file
         "during a checkpoint write": f"""
 import trainer.engine.checkpoint as checkpoint, torch
 count = [0]
@@ -94,7 +94,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("moment", "way"), PAIRS)
-def test_resume_after_sigkill_equals_the_unbroken_run_bit_for_bit(moment, way, tmp_path, train):
+def test_resume_after_sigkill_equals_the_uninterrupted_run_bit_for_bit(moment, way, tmp_path, train):
     assert train(*STATEFUL, QUIET, *WAYS[way], f"output={tmp_path / 'whole'}")[0] == 0
     killed(moment, tmp_path / "broken", *WAYS[way])
     assert not (tmp_path / "broken" / "result.json").exists()
@@ -161,25 +161,25 @@ def test_the_first_interrupt_saves_evaluates_and_exits_130_and_resume_is_exact(n
 )
 def test_resume_is_exact_wherever_in_an_epoch_the_interrupt_comes(watch, phases, tmp_path, train, monkeypatch):
     """Also after the last step of an epoch, when only its evaluation and its row are left."""
-    words = [*STATEFUL, "epochs=2", watch, *phases]
-    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    overrides = [*STATEFUL, "epochs=2", watch, *phases]
+    assert train(*overrides, f"output={tmp_path / 'whole'}")[0] == 0
     rows = history_of(tmp_path / "whole")
     per_epoch, steps = rows[0]["step"], rows[-1]["step"]
     after_an_epoch = (per_epoch, steps)
     anywhere = (1, per_epoch - 1, *after_an_epoch, per_epoch + 1, steps - 1)
     for at in anywhere if watch == QUIET else after_an_epoch:
         folder = tmp_path / f"at_{at}"
-        assert stopped_at(at, monkeypatch, train, *words, f"output={folder}")[0] == 130
+        assert stopped_at(at, monkeypatch, train, *overrides, f"output={folder}")[0] == 130
         assert load(folder)["state"]["clock"]["step"] == at
         assert train(f"resume={folder}")[0] == 0
         assert same_run(tmp_path / "whole", folder), f"interrupted after step {at} of {steps}, {per_epoch} an epoch"
 
 
-def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, train: Any, *words: str) -> Any:
+def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch, train: Any, *overrides: str) -> Any:
     """``train`` with a stop requested during step number ``step``."""
     with monkeypatch.context() as patch:
         patch.setattr(Interrupt, "requested", RequestedAt(step), raising=False)
-        return train(*words)
+        return train(*overrides)
 
 
 class RequestedAt:
@@ -201,26 +201,26 @@ class RequestedAt:
     ("epochs=2.5", "recipe=gradual", "recipe.stages=2", "recipe.stage_epochs=0.5", "recipe.lr=0.01"),
 ], ids=["one phase", "less than an epoch", "two phases", "four phases"])  # fmt: skip
 def test_resume_is_exact_after_an_incomplete_epoch_at_the_end_of_a_phase(more, tmp_path, train, monkeypatch):
-    words = [*STATEFUL, QUIET, *more]
-    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    overrides = [*STATEFUL, QUIET, *more]
+    assert train(*overrides, f"output={tmp_path / 'whole'}")[0] == 0
     for at in {row["step"] for row in history_of(tmp_path / "whole")}:
         folder = tmp_path / f"at_{at}"
-        assert stopped_at(at, monkeypatch, train, *words, f"output={folder}")[0] == 130
+        assert stopped_at(at, monkeypatch, train, *overrides, f"output={folder}")[0] == 130
         assert train(f"resume={folder}")[0] == 0
         assert same_run(tmp_path / "whole", folder), at
 
 
 @pytest.mark.parametrize("stop", [(), ("regularizer=[early_stopping]", "regularizer.early_stopping.patience=1")])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("the disk is full"), SystemExit])
-def test_resuming_makes_the_result_that_is_missing_after_the_last_epoch(error, stop, tmp_path, train, monkeypatch):
+def test_resuming_writes_the_result_that_is_missing_after_the_last_epoch(error, stop, tmp_path, train, monkeypatch):
     """The weights are the final ones; only the result is missing."""
-    words = [*STATEFUL, QUIET, "epochs=8", *stop]
-    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    overrides = [*STATEFUL, QUIET, "epochs=8", *stop]
+    assert train(*overrides, f"output={tmp_path / 'whole'}")[0] == 0
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
         patch.setattr("trainer.jobs.fit.summary", raising(error))
         with contextlib.suppress(RuntimeError, SystemExit):
-            assert train(*words, f"output={broken}")[0] == 130
+            assert train(*overrides, f"output={broken}")[0] == 130
     assert result_of(broken)["status"] == ("interrupted" if error is KeyboardInterrupt else "failed")
     assert "test" not in result_of(broken)
     assert train(f"resume={broken}")[0] == 0
@@ -235,13 +235,13 @@ def test_resuming_makes_the_result_that_is_missing_after_the_last_epoch(error, s
 @pytest.mark.parametrize("status", ["interrupted", "failed"])
 def test_a_run_that_ended_before_its_first_checkpoint_restarts_from_scratch(status, tmp_path, train, monkeypatch):
     """As by a second Ctrl-C in the first epoch: its result.json has no metrics."""
-    words = [*STATEFUL, QUIET]
-    assert train(*words, f"output={tmp_path / 'whole'}")[0] == 0
+    overrides = [*STATEFUL, QUIET]
+    assert train(*overrides, f"output={tmp_path / 'whole'}")[0] == 0
     error = KeyboardInterrupt if status == "interrupted" else RuntimeError("out of memory")
     with monkeypatch.context() as patch:
         patch.setattr("trainer.engine.loop.train_step", raising(error))
         with contextlib.suppress(RuntimeError):
-            assert train(*words, f"output={tmp_path / 'broken'}")[0] == 130
+            assert train(*overrides, f"output={tmp_path / 'broken'}")[0] == 130
     assert result_of(tmp_path / "broken")["status"] == status
     assert train(f"resume={tmp_path / 'broken'}")[0] == 0
     assert same_run(tmp_path / "whole", tmp_path / "broken")

@@ -25,7 +25,7 @@ SMALL = (
 
 # Stochastic depth needs a residual network.
 BESIDE = {"regularizer": ["architecture=resnet20", "architecture.depth=8"]}
-REFUSED = {  # the options that digits or a bare command do not go with, and what is said of each
+REFUSED = {  # options that digits or a command without further overrides do not allow, and the error
     "augmentation": ({"flip", "vertical_flip", "cifar", "imagenet"}, "a flip changes the class"),
     "initialization": ({"pretrained"}, "initialization.path"),
 }
@@ -37,7 +37,7 @@ GROUPS = (
 @pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_path):
-    words = [
+    overrides = [
         "-m",
         f"{group}=glob(*)",
         "epochs=0.05",
@@ -46,7 +46,7 @@ def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_pat
         "output=all",
         *BESIDE.get(group, []),
     ]
-    code, out, err = train(*words)
+    code, out, err = train(*overrides)
     names = set(OptionFiles().groups[group])
     finished = [f.parent for f in tmp_path.glob("all/*/result.json") if result_of(f.parent)["status"] == "finished"]
     done = {folder.name.split(f"{group}=")[1].split(",")[0] for folder in finished}
@@ -57,8 +57,8 @@ def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_pat
 
 
 def test_joblib_shares_the_cores_among_runs_and_a_failure_shows_in_the_exit_code(tmp_path):
-    words = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data=digits", "epochs=1", "output=all"]
-    command = [sys.executable, "-m", "trainer", *words, "batch_size=16,100000"]
+    overrides = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data=digits", "epochs=1", "output=all"]
+    command = [sys.executable, "-m", "trainer", *overrides, "batch_size=16,100000"]
     free = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run(command, cwd=tmp_path, env=free, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr
@@ -89,18 +89,18 @@ def states(directory: Path | str) -> list[str]:
 
 
 def test_the_same_sweep_again_runs_what_failed_and_leaves_what_finished_untouched(train, tmp_path):
-    words = ["-m", *SMALL, "batch_size=8,500", "output=s"]
-    assert train(*words)[0] == 1
+    overrides = ["-m", *SMALL, "batch_size=8,500", "output=s"]
+    assert train(*overrides)[0] == 1
     assert states("s") == ["finished", "failed"]
     before = {name: data for name, data in content(tmp_path / "s").items() if "/0_" in name}
     assert before
-    code, out, err = train(*words)
+    code, out, err = train(*overrides)
     assert code == 1
     assert "1 of 2 jobs have finished; 1 to run" in out
     assert "#0" not in out
     assert "#1 failed: batch_size = 500" in err
     assert {k: v for k, v in content(tmp_path / "s").items() if k in before} == before
-    code, out, _ = train(*words, "sweep.resume=missing")
+    code, out, _ = train(*overrides, "sweep.resume=missing")
     assert "0 to run" in out
     assert code == 1, "the failure counts although its job stays"
 
@@ -129,7 +129,7 @@ def test_a_sweep_is_not_written_among_other_runs(train):
     assert "contains runs without a sweep.json, such as 0_seed=0" in train("-m", *SMALL, "seed=0,1", "output=old")[2]
 
 
-@pytest.mark.parametrize(("words", "part"), [
+@pytest.mark.parametrize(("overrides", "part"), [
     (["sweep.resume=always"], "sweep.resume = 'always': must be unfinished, missing or never"),
     (["sweep.resum=never"], "did you mean 'resume'"),
     (["optimizer.lr=interval(0,1)"], "optimizer.lr = 'interval(0,1)': has no list of values to try"),
@@ -137,8 +137,8 @@ def test_a_sweep_is_not_written_among_other_runs(train):
     (["hydra.sweep.subdir=same"], "is the same for several jobs"),
     (["hydra.sweep.subdir=${nothing}"], "cannot be resolved"),
 ])  # fmt: skip
-def test_a_wrong_sweep_is_an_error_before_anything_is_written(words, part, train, tmp_path):
-    code, _, err = train("-m", "job=plan", "data=fake", "seed=0,1", *words)
+def test_a_wrong_sweep_is_an_error_before_anything_is_written(overrides, part, train, tmp_path):
+    code, _, err = train("-m", "job=plan", "data=fake", "seed=0,1", *overrides)
     assert code == 2
     assert part in err
     assert not list(tmp_path.glob("*/*"))
@@ -159,12 +159,12 @@ def test_ctrl_c_leaves_a_sweep_that_the_same_command_continues(capsys):
         write_json(run_dir / "result.json", {"status": status, "stop_reason": status})
         return INTERRUPTED if status == "interrupted" else FINISHED
 
-    words = ["seed=0,1,2", "output=s"]
+    overrides = ["seed=0,1,2", "output=s"]
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(words, OptionFiles(), [], run)
+        run_sweep(overrides, OptionFiles(), [], run)
     assert "1 of 3 jobs have finished; the same command with output=s continues" in capsys.readouterr().err
     assert states("s") == ["finished", "interrupted", "pending"]
-    assert run_sweep(words, OptionFiles(), [], run) == 0
+    assert run_sweep(overrides, OptionFiles(), [], run) == 0
     assert ran == [0, 1, 1, 2]
     assert states("s") == ["finished"] * 3
 
@@ -172,36 +172,36 @@ def test_ctrl_c_leaves_a_sweep_that_the_same_command_continues(capsys):
 def test_changed_option_files_are_reported_before_a_sweep_continues(train, tmp_path):
     option = tmp_path / "mine/optimizer/own.yaml"
     option.parent.mkdir(parents=True)
-    words = ["-m", "-cd", "mine", "data=fake", "job=plan", "optimizer=own", "seed=0,1", "output=s"]
+    overrides = ["-m", "-cd", "mine", "data=fake", "job=plan", "optimizer=own", "seed=0,1", "output=s"]
     option.write_text("# Mine.\n_target_: trainer.optimizers.SGD\nlr: 0.1\n")
-    assert train(*words)[0] == 0
-    assert "warning" not in train(*words)[2]
+    assert train(*overrides)[0] == 0
+    assert "warning" not in train(*overrides)[2]
     option.write_text("# Mine.\n_target_: trainer.optimizers.SGD\nlr: 0.2\n")
-    assert "option files have changed since job 0 finished: optimizer.lr: 0.1 then, 0.2 now" in train(*words)[2]
+    assert "option files have changed since job 0 finished: optimizer.lr: 0.1 then, 0.2 now" in train(*overrides)[2]
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_and_continued_equals_one_that_was_not(train, tmp_path):
-    words = [
+    overrides = [
         "-m",
         *(w for w in SMALL if not w.startswith(("epochs", "data.count"))),
         "epochs=40",
         "data.count=600",
         "seed=0,1",
     ]
-    process = start(*words, "output=killed", cwd=tmp_path)
+    process = start(*overrides, "output=killed", cwd=tmp_path)
     last = "killed/1_*/checkpoints/last.pt"
     while not list(tmp_path.glob(last)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    second = start(*words, "output=killed", cwd=tmp_path)
+    second = start(*overrides, "output=killed", cwd=tmp_path)
     assert "another process is running this sweep" in second.communicate()[1]
     assert second.returncode == 2
     process.kill()
     process.communicate()
     assert not list(tmp_path.glob("killed/1_*/result.json")), "it was not killed in time"
-    assert train(*words, "output=killed")[0] == 0
-    assert train(*words, "output=unbroken")[0] == 0
+    assert train(*overrides, "output=killed")[0] == 0
+    assert train(*overrides, "output=uninterrupted")[0] == 0
     for number in (0, 1):
-        (killed,), (unbroken,) = (list(tmp_path.glob(f"{d}/{number}_*")) for d in ("killed", "unbroken"))
-        assert same_run(killed, unbroken)
+        (killed,), (uninterrupted,) = (list(tmp_path.glob(f"{d}/{number}_*")) for d in ("killed", "uninterrupted"))
+        assert same_run(killed, uninterrupted)

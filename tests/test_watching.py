@@ -74,8 +74,8 @@ def test_nonfinite_and_saturated_values_are_counted_separately():
 
 def test_a_snapshot_describes_the_step():
     """Ratios and norms of the first step, computed from whole tensors."""
-    words = [*SMALL, "optimizer=sgd", "optimizer.lr=0.5", "schedule=constant"]
-    run = build(load_config(words))
+    overrides = [*SMALL, "optimizer=sgd", "optimizer.lr=0.5", "schedule=constant"]
+    run = build(load_config(overrides))
     before = {name: p.detach().clone() for name, p in matrices(run.model)}
     expected = {}
 
@@ -147,16 +147,16 @@ def test_without_modules_for_activation_functions_the_outputs_of_layers_are_reco
 
 
 def test_without_observers_the_run_is_the_same_bit_for_bit(train):
-    words = [*STATEFUL, "optimizer.clip_norm=1"]
+    overrides = [*STATEFUL, "optimizer.clip_norm=1"]
     every = "observer=[histograms,diagnosis,console,tensorboard,checkpoint,history_file,report]"
-    assert train(*words, every, "observer.histograms.every=2", "observer.histograms.budget=1", "output=all")[0] == 0
-    assert train(*words, "observer=[checkpoint,history_file]", "output=few")[0] == 0
+    assert train(*overrides, every, "observer.histograms.every=2", "observer.histograms.budget=1", "output=all")[0] == 0
+    assert train(*overrides, "observer=[checkpoint,history_file]", "output=few")[0] == 0
     assert same_run("all", "few")
 
 
 def test_snapshots_of_a_resumed_run_are_not_duplicated(train):
-    words = [*STATEFUL, "output=run", "observer.histograms.every=5", "observer.histograms.budget=1"]
-    assert train(*words, "epochs=2")[0] == 0
+    overrides = [*STATEFUL, "output=run", "observer.histograms.every=5", "observer.histograms.budget=1"]
+    assert train(*overrides, "epochs=2")[0] == 0
     assert train("resume=run", "epochs=4")[0] == 0
     steps = [snapshot["step"] for snapshot in snapshots_in(Path("run"))]
     assert steps == sorted(set(steps))
@@ -165,9 +165,9 @@ def test_snapshots_of_a_resumed_run_are_not_duplicated(train):
 
 
 def test_a_budget_limits_the_number_of_snapshots(train):
-    words = ["data=digits", "architecture.widths=[4]", "epochs=3", "observer.histograms.every=2"]
-    assert train(*words, "observer.histograms.budget=0.0001", "output=scarce")[0] == 0
-    assert train(*words, "observer.histograms.budget=1", "output=ample")[0] == 0
+    overrides = ["data=digits", "architecture.widths=[4]", "epochs=3", "observer.histograms.every=2"]
+    assert train(*overrides, "observer.histograms.budget=0.0001", "output=scarce")[0] == 0
+    assert train(*overrides, "observer.histograms.budget=1", "output=ample")[0] == 0
     assert 2 <= len(snapshots_in(Path("scarce"))) < 8 < len(snapshots_in(Path("ample")))
 
 
@@ -212,8 +212,8 @@ def test_an_observer_that_cannot_start_ends_the_run_with_its_error(tmp_path):
 
 
 def test_a_profile_of_some_steps_is_a_trace_and_a_table(train):
-    words = ("data=digits", "architecture.widths=[4]", "epochs=1", "observer=[profile]", "output=run")
-    assert train(*words, "observer.profile.skip=2", "observer.profile.steps=3")[0] == 0
+    overrides = ("data=digits", "architecture.widths=[4]", "epochs=1", "observer=[profile]", "output=run")
+    assert train(*overrides, "observer.profile.skip=2", "observer.profile.steps=3")[0] == 0
     trace = json.loads(Path("run/profile.json").read_text())["traceEvents"]
     names = [event.get("name") for event in trace]
     assert names.count("Optimizer.step#SGD.step") == 3
@@ -224,7 +224,7 @@ def test_a_profile_of_some_steps_is_a_trace_and_a_table(train):
 def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
     from trainer.observers.images import first_batch
 
-    words = [
+    overrides = [
         "data=fake",
         "data.size=12",
         "data.count=60",
@@ -232,7 +232,7 @@ def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
         "batch_size=8",
         "augmentation=[rotation]",
     ]
-    run = build(load_config([*words, f"data.loading={way}", "data.num_workers=0"]))
+    run = build(load_config([*overrides, f"data.loading={way}", "data.num_workers=0"]))
     before, after, labels = first_batch(run, 5)
     chosen = run.train.order(0)[:5]
     assert np.allclose(before, run.train.dataset.images[chosen] / 255, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The one place where options become objects: from a ``Config`` to a ``Run``."""
+"""Build a ``Run`` from a ``Config``: the only place where options become models, loaders and optimizers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures import Architecture, ExternalArchitecture
-from trainer.architectures.layers import find_head, map_networks, side_by_side, weight_layers
+from trainer.architectures.layers import find_head, map_networks, norm_of_single_values, side_by_side, weight_layers
 from trainer.config.constraints import check_against_data, check_metrics, optimizer_and_schedule
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
@@ -16,7 +16,6 @@ from trainer.data import Splits
 from trainer.data.targets import LABEL
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
-from trainer.engine.evaluation import has_batch_norm
 from trainer.engine.run import Info, Loader, Run
 from trainer.engine.step import gradients, update
 from trainer.errors import ConfigError, Problem
@@ -54,7 +53,9 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
     last = loaders["train"].images_in(len(loaders["train"]) - 1)
-    problems = check_against_data(config, splits, last, has_batch_norm(model), distributed.world_size())
+    problems = check_against_data(
+        config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
+    )
     problems += optimizer_and_schedule(config, option)
     problems += check_metrics(config, task.history_columns(config.averaging.enabled))
     if problems:
@@ -83,7 +84,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
 
 
 def enable_fast_path(run: Run, config: Config) -> None:
-    """Compile the model and record the training step as a CUDA graph, as far as the engine option and the device allow.
+    """Compile the model and capture the training step in a CUDA graph, as far as the engine option and the device allow.
 
     The model is compiled in place, so that names and checkpoints do not change.
     """

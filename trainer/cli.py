@@ -11,15 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer.config.options import option_files
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED, INTERRUPTED, WRONG_COMMAND
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from trainer.config.schema import Config
 
 GRACE = 2.0  # seconds for rank 0 to print an error: torchrun ends all processes as soon as one has exited
@@ -91,7 +89,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         print(help_text(files, flags.overrides))
         return FINISHED
-    from trainer.config.load import DEFAULTS, load_config, prepare
+    from trainer.config.compose import DEFAULTS
+    from trainer.config.load import load_config, prepare
 
     defaults = os.environ.get(DEFAULTS, "").split()
     if flags.multirun:
@@ -99,7 +98,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         return run_sweep(flags.overrides, files, defaults, run)
     if flags.cfg == "job":
-        print(_shown(prepare(flags.overrides, files, defaults).compose()[0], flags.package, flags.resolve))
+        print(_shown(prepare(flags.overrides, files, defaults).compose(), flags.package, flags.resolve))
         return FINISHED
     if flags.cfg or flags.info:
         from trainer.sweep import run_hydra
@@ -110,11 +109,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return run(load_config(flags.overrides, flags.config_dir, defaults), flags.overrides)
 
 
-def _shown(tree: DictConfig, package: str | None, resolve: bool) -> str:
+def _shown(tree: dict[str, Any], package: str | None, resolve: bool) -> str:
     """A composed config as YAML, or a part of it."""
     from omegaconf import OmegaConf
 
-    part = OmegaConf.select(tree, package) if package else tree
+    config = OmegaConf.create(tree)
+    part = OmegaConf.select(config, package) if package else config
     if part is None:
         raise ConfigError(Problem("--package", package, "is not a key of the config"))
     return OmegaConf.to_yaml(part, resolve=resolve).rstrip()

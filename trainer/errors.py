@@ -18,6 +18,11 @@ class Problem:
     hint: str = ""  # the nearest name, or what to type instead
     where: str = ""  # the option file that defines the key
 
+    @property
+    def group(self) -> str:
+        """The group or setting at fault: the first part of the key."""
+        return self.key.partition(".")[0]
+
     def __str__(self) -> str:
         lines = [f"{self.key} = {self.value!r}: {self.text}" if self.key else self.text]
         if self.hint:
@@ -69,14 +74,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {match!r}?" if match else ""
 
 
-def most_similar(name: str, names: Iterable[str], cutoff: float = 0.5) -> str | None:
+def most_similar(name: str, names: Iterable[str]) -> str | None:
     """Return the most similar of the allowed names, by its letters or as an abbreviation; None where none is similar.
 
     >>> most_similar("adm", ["adam", "sgd"]), most_similar("xyzzy", ["adam", "sgd"])
     ('adam', None)
     """
     names = list(names)
-    matches = get_close_matches(name, names, n=1, cutoff=cutoff) or [n for n in names if _initials(name) == n]
+    matches = get_close_matches(name, names, n=1, cutoff=0.6) or [n for n in names if _initials(name) == n]
     return matches[0] if matches else None
 
 

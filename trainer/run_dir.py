@@ -1,4 +1,4 @@
-"""The run directory: its name, what identifies and repeats a run, and reading it back."""
+"""The run directory: its name, the files that identify and reproduce a run, and reading it back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check_available(run_dir: Path) -> None:
 
 
 def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device: str) -> None:
-    """Create the run directory with what repeats the run: config.yaml, overrides.txt, environment.json."""
+    """Create the run directory with the files that reproduce the run: config.yaml, overrides.txt, environment.json."""
     from omegaconf import OmegaConf
 
     try:

@@ -1,4 +1,4 @@
-"""LR range test: suggest learning rates from the loss at rising learning rates (Smith 2015, arXiv:1506.01186)."""
+"""LR range test: suggest learning rates from the loss at increasing learning rates (Smith 2015, arXiv:1506.01186)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 NAMES = ("min_lr", "suggested_lr", "max_lr")
-# Fractions of the whole descent after which it counts as begun, and as all but finished.
+# Fractions of the total decrease of the loss at min_lr and at max_lr.
 DESCENT_BEGUN, DESCENT_DONE = 0.1, 0.97
 MIN_RELATIVE_DROP = 0.02  # fraction of the initial loss by which the loss has to fall
 MIN_DROP_TO_NOISE = 4.0  # standard deviations of the noise by which the loss has to fall
@@ -24,11 +24,11 @@ class Suggestion:
     """Learning rates that a range test suggests.
 
     Attributes:
-        min_lr: Where the loss begins to fall.
-        suggested_lr: Where it falls fastest per factor of the learning rate.
-        max_lr: Where it has all but stopped falling.
-        drop: Initial minus lowest loss, nats.
-        ranges: The middle 80 % of each of these learning rates under resampled noise.
+        min_lr: Where the loss begins to decrease.
+        suggested_lr: Where it decreases fastest with the logarithm of the learning rate.
+        max_lr: Where it has almost stopped decreasing.
+        drop: Initial minus lowest loss, in nats.
+        ranges: 10th and 90th percentile of each of these learning rates under resampled noise.
         notes: Limits of the test that the user should know.
     """
 
@@ -80,14 +80,14 @@ def smooth(losses: Sequence[float] | np.ndarray, width: float) -> np.ndarray:
 def suggest_lr(
     lrs: Sequence[float], losses: Sequence[float], smoothing: float = 0.03, resamples: int = 200
 ) -> Suggestion:
-    """Suggest learning rates from the losses at rising learning rates.
+    """Suggest learning rates from the losses at increasing learning rates.
 
     Args:
-        lrs: Learning rates, rising.
-        losses: The loss of the batch trained at each.
+        lrs: Learning rates, increasing.
+        losses: The loss of the batch at each learning rate.
         smoothing: Standard deviation of the smoothing kernel, as a fraction of the curve.
-        resamples: Number of curves from which the ranges come. Each is the smooth curve plus its residuals with random
-            signs (a wild bootstrap, always with the same random numbers).
+        resamples: Number of resampled curves from which the ranges are computed. Each is the smooth curve plus its
+            residuals with random signs (a wild bootstrap, always with the same random numbers).
 
     Raises:
         NoDescent: The loss falls by no more than noise.
@@ -139,7 +139,7 @@ def _turning_points(x: np.ndarray, curve: np.ndarray, initial: float) -> tuple[f
 
 
 def rounded(value: float) -> float:
-    """Round to three digits, as one would type the value, so that the pasted command gives the same run.
+    """Round to three significant digits, so that a suggested override gives exactly this value.
 
     >>> rounded(0.123456)
     0.123

@@ -1,4 +1,4 @@
-"""Which classes a network confuses, and the errors it was most confident about."""
+"""Confusion matrix and highest-loss errors."""
 
 from __future__ import annotations
 

@@ -175,10 +175,35 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
 
 
 @torch.no_grad()
-def forward_once(model: nn.Module, shape: Sequence[int]) -> Tensor:
+def forward_once(model: nn.Module, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """Return the output for one black image of ``shape`` in evaluation mode, which tests whether the shapes fit."""
     training = model.training
     try:
-        return model.eval()(torch.zeros(1, *shape))
+        return model.eval()(torch.zeros(1, *shape, device=device))
     finally:
         model.train(training)
+
+
+def norm_of_single_values(model: nn.Module, shape: Sequence[int]) -> str | None:
+    """The name of the first batch normalization that sees one value per channel of an image (C, H, W); None without one.
+
+    From a single value no variance can be estimated: torch refuses to train on a batch of one such image.
+    """
+    found: list[str] = []
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+
+            def hook(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+                if inputs[0][:, 0].numel() == 1:
+                    found.append(name)
+
+            hooks.append(module.register_forward_pre_hook(hook))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        if hooks:
+            forward_once(model, shape, device)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return found[0] if found else None

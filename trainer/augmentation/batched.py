@@ -1,4 +1,4 @@
-"""The batched form: a whole batch is augmented by a few tensor operations, with random numbers from numpy."""
+"""The batched form of the transforms: tensor operations on a whole batch, with random numbers from numpy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BatchedPipeline:
 
 
 def warp(chain: Sequence[Affine], x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Resample the batch once by the products of the chain's matrices."""
+    """Apply consecutive affine transforms as one, so that the batch is resampled only once."""
     forward = chain_matrices(chain, rng, len(x), (x.shape[2], x.shape[3]))
     return warp_batch(x, on_device(x, np.linalg.inv(forward)[:, :2]), chain[0].fill)
 

@@ -1,45 +1,210 @@
-"""The one call of Hydra that turns overrides into a config."""
+"""From layers of overrides to one config: options are chosen, Hydra composes them once, then keys are set in it."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from shlex import quote
+from typing import Any, cast
 
-from trainer.config.options import CONF, OptionFiles
-from trainer.errors import ConfigError, Problem
+from trainer.config.experiments import Layer
+from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, names
+from trainer.config.overrides import Override, render
+from trainer.errors import ConfigError, Problem, most_similar, nearest
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+DEFAULTS = "TRAINER_OVERRIDES"  # the environment variable, and the layer of its overrides
+SHARED = ("job", "data", "engine")  # their keys mean the same whatever the option, so another option keeps those it has
+Options = dict[str, list[str]]  # the options of each group
 
 # Launchers of Hydra, and the extra that installs each.
 LAUNCHERS = {"joblib": "parallel", "submitit": "slurm"}
 
 
-def compose(overrides: list[str], files: OptionFiles, base: str = "train") -> tuple[DictConfig, dict[str, str]]:
-    """Return the composed config, and the option of each group.
+class Composition:
+    """A config as plain values, interpolations unresolved, and the errors found on the way to it.
 
-    Args:
-        overrides: In Hydra's grammar, validated.
+    An unknown option is replaced by the most similar one, in which its keys are looked up: ``optimizer=adm
+    optimizer.lr=-1`` is two errors.
+
+    Attributes:
         files: The option files.
-        base: The primary config: ``train``, or ``saved``, which is empty.
+        options: The options of each group.
+        unknown: Groups whose option is not known, so that any key may be right.
+        saved: What of the config comes from a run or checkpoint.
+        tree: The config.
+        problems: The errors.
+        notes: What was left out of an experiment.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+
+    def __init__(self, files: OptionFiles) -> None:
+        self.files = files
+        self.options: Options = {group: list(chosen) for group, chosen in files.defaults.items()}
+        self.unknown: set[str] = set()
+        self.saved: dict[str, Any] = {}
+        self.tree: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+
+    def apply(self, layers: list[Layer], saved: dict[str, Any] | None = None) -> None:
+        """Choose the options, compose them, and set the keys.
+
+        Args:
+            layers: Each takes precedence over those before it.
+            saved: The config of a run or checkpoint, for all groups of which no option is chosen.
+        """
+        meant: list[Options] = []  # the options that the keys of each layer are for
+        for layer in layers:
+            for item in layer.choices:
+                self._choose(item)
+            meant.append(dict(self.options))
+        try:
+            self.tree = hydra_compose(self.options, self.files)
+        except ConfigError as error:
+            self.problems += error.problems
+            self.unknown |= {*SINGLE, *LISTS}
+            self.tree = dict(self.files.settings)
+        if saved is not None:
+            choices = {item.key for layer in layers for item in layer.choices}
+            chosen = {key: value for key, value in self.tree.items() if key in choices}
+            self.saved = {key: value for key, value in saved.items() if key not in chosen}
+            self.tree = self.files.settings | self.saved | chosen
+        for layer, options in zip(layers, meant, strict=True):
+            self._set_keys(layer, options)
+
+    def place(self, key: str) -> str:
+        """Return the file that defines a key, as error messages name it; empty where there is none."""
+        group, _, rest = key.partition(".")
+        if group in self.saved or group not in self.files.groups:
+            return "conf/train.yaml" if group in self.files.settings else ""
+        return self.files.place(group, rest.partition(".")[0] if group in LISTS else self.options[group][0])
+
+    def doubt(self, group: str) -> None:
+        """Note that the option of a group is not known; without the experiment, those of all groups."""
+        self.unknown |= {*SINGLE, *LISTS} if group == "experiment" else {group}
+
+    def _choose(self, item: Override) -> None:
+        """Take the options that an override names; report those that do not exist, and take the most similar ones."""
+        group, problems = item.key, choice_problems(item, self.files)
+        if item.source == DEFAULTS and problems:
+            return
+        self.problems += problems
+        known = self.files.groups[group]
+        chosen = [option for name in names(item.value) if (option := most_similar(name, known))]
+        if problems and (not chosen or group == "experiment"):
+            self.doubt(group)
+        elif group != "experiment":
+            self.unknown.discard(group)
+            self.options[group] = chosen
+
+    def _set_keys(self, layer: Layer, options: Options) -> None:
+        """Set the keys of a layer; ``options`` are those its keys are meant for."""
+        left_out: dict[str, list[str]] = {}
+        for item in layer.keys:
+            if _experiment(item) and (reason := self._unused(item, options)):
+                left_out.setdefault(reason, []).append(item.key)
+            elif (problem := self._set(item)) and layer.name != DEFAULTS:
+                self.problems.append(problem)
+        self.notes += [f"{layer.name}: {', '.join(keys)} not used: {reason}" for reason, keys in left_out.items()]
+
+    def _unused(self, item: Override, options: Options) -> str:
+        """Why a key of an experiment has no place among the options chosen; empty where it has.
+
+        ``experiment=cifar10_fast optimizer=adam`` leaves out the learning rate, which is meant for ``nesterov``. Keys of
+        ``job``, ``data`` and ``engine`` stay where the chosen option has them.
+        """
+        group, _, rest = item.key.partition(".")
+        name = rest.partition(".")[0]
+        if group in LISTS:
+            absent = name in self.files.groups[group] and name not in self.tree[group]
+            return f"{name} is not enabled" if absent else ""
+        if group not in SINGLE or options[group] == self.options[group]:
+            return ""
+        return "" if group in SHARED and name in self.tree[group] else f"set for {group}={options[group][0]}"
+
+    def _set(self, item: Override) -> Problem | None:
+        """Set or remove a key; return the error if the config has no such key."""
+        *path, last = item.key.split(".")
+        node: Any = self.tree
+        adds = item.kind in ("+", "++")
+        for depth, part in enumerate([*path, last]):
+            if item.group in self.unknown:
+                return None
+            if not isinstance(node, dict) or (part not in node and not adds):
+                return self._unknown_key(item, path[:depth], part, node)
+            if depth < len(path):
+                node = node.setdefault(part, {})
+        if item.kind == "~":
+            del node[last]
+        else:
+            node[last] = _merged(node.get(last), item.value)
+        return None
+
+    def _unknown_key(self, item: Override, path: list[str], part: str, node: Any) -> Problem:
+        group = path[0] if path else ""
+        value = None if item.kind == "~" else item.shown
+        available = [str(key) for key in node if key != "_target_"] if isinstance(node, dict) else []
+        if len(path) == 1 and part in self.files.groups.get(group, {}) and group in LISTS:
+            hint = "enable it with " + quote(f"{group}=[{','.join([*available, part])}]")
+            return Problem(item.key, value, f"{part} is not enabled", hint, _experiment(item))
+        hint = nearest(part, available)
+        if not path:
+            available += [group for group in self.files.groups if group not in available]
+            below = [f"{key}.{part}" for key, below in self.tree.items() if isinstance(below, dict) and part in below]
+            hint = f"did you mean {below[0]!r}?" if below else nearest(part, available)
+        hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
+        return Problem(item.key, value, "unknown key" if path else "unknown key or group", hint, _experiment(item))
+
+
+def _experiment(item: Override) -> str:
+    """The experiment an override comes from."""
+    return item.source if item.source.startswith("experiment=") else ""
+
+
+def choice_problems(item: Override, files: OptionFiles) -> list[Problem]:
+    """Return why an override cannot choose the options of its group."""
+    group, value, several = item.key, item.value, item.key in LISTS
+    elements = value if isinstance(value, list) else [value]
+    none = f"{group}=[] has none" if several else f"one of: {', '.join(files.groups[group])}"
+    none = "leave it out to have none" if group == "experiment" else none
+    if item.kind == "~":
+        return [Problem(group, None, "cannot be removed", none)]
+    if any(element is None or isinstance(element, dict) for element in elements):
+        return [Problem(group, None if None in elements else value, "must name an option", none)]
+    if isinstance(value, list) and not several:
+        return [Problem(group, value, "is a list, but the group takes one option", f"{group}={elements[0]}")]
+    if any(isinstance(element, list) for element in elements):
+        hint = quote(f"{group}=[{','.join(names(value))}]")
+        return [Problem(group, value, "must be a plain list of options", hint)]
+    unknown = [name for name in names(value) if name not in files.groups[group]]
+    return [files.unknown_option(group, name, _experiment(item)) for name in unknown]
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: _merged(old.get(key), value) for key, value in new.items()}
+    return new
+
+
+def hydra_compose(options: Options, files: OptionFiles) -> dict[str, Any]:
+    """Return the config of these options as plain values, interpolations unresolved."""
+    from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    choices = [f"{group}={render(chosen if group in LISTS else chosen[0])}" for group, chosen in options.items()]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-            config = hydra_compose(base, overrides=[*search_path(files), *overrides], return_hydra_config=True)
+            config = compose("train", overrides=[*search_path(files), *choices])
+        tree = OmegaConf.to_container(config)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(hydra_problem(error)) from None
-    tree = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    choices = {k: v for k, v in config.hydra.runtime.choices.items() if isinstance(v, str)}
-    return tree, choices
+    composed = cast(dict[str, Any], tree)
+    for group in LISTS:
+        composed.setdefault(group, {})
+    return composed
 
 
 def search_path(files: OptionFiles) -> list[str]:
@@ -54,3 +219,28 @@ def hydra_problem(error: Exception) -> Problem:
     text = " ".join(" ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line).split())
     extra = next((e for name, e in LAUNCHERS.items() if re.search(rf"hydra/launcher/{name}(_\w+)?'", text)), None)
     return Problem("", None, text, f"pip install 'trainer[{extra}]' installs it" if extra else "")
+
+
+def resolve(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return a config with its interpolations resolved, and an error for each key whose interpolation cannot be.
+
+    ``???`` stays, to be reported as missing.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    problems: dict[str, Problem] = {}  # by reason: what refers to a key that cannot be resolved is no further error
+    while True:
+        try:
+            values = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+            return cast(dict[str, Any], values), list(problems.values())
+        except OmegaConfBaseException as error:
+            key, reason = str(error.full_key).partition("[")[0], str(error.msg).split("\n")[0]
+            problems[reason] = Problem(key, reason, "cannot be resolved")
+            tree = _without(tree, key.split("."))
+
+
+def _without(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """A copy of the config without a key."""
+    first, *rest = path
+    return {k: _without(v, rest) if k == first else v for k, v in tree.items() if k != first or rest}

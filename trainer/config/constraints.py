@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from trainer.config.schema import Config
 from trainer.errors import Problem, nearest
@@ -36,27 +38,67 @@ class Setup:
     activation: Any
 
 
-def check_config(config: Config) -> list[Problem]:
-    """Return what is wrong with the options together, as far as the config alone tells; torch is not imported."""
-    problems = [*_flips(config), *_cache(config), *_metrics(config), *_processes(config)]
+class InvalidValue(Exception):
+    """A constraint involves a value that is invalid by itself."""
+
+
+class ValidPart:
+    """A config of which the settings and groups that are invalid by themselves cannot be read."""
+
+    def __init__(self, config: Config, invalid: Collection[str]) -> None:
+        self._config, self._invalid = config, invalid
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._invalid:
+            raise InvalidValue(name)
+        return getattr(self._config, name)
+
+
+def check_config(config: Config, invalid: Collection[str] = ()) -> list[Problem]:
+    """Return what is wrong with the options together, as far as the config alone tells; torch is not imported.
+
+    Args:
+        config: The config.
+        invalid: Settings and groups with an error of their own; constraints that involve them are left out.
+    """
+    part = cast(Config, ValidPart(config, invalid))
+    problems: list[Problem] = []
+    for constraint in (_flips, _cache, _metrics, _processes, _checkpoint, _schedule, _micro_batch):
+        with suppress(InvalidValue):
+            problems += constraint(part)
+    return problems
+
+
+def _checkpoint(config: Config) -> list[Problem]:
     if config.job.needs_checkpoint and config.checkpoint is None:
         text = "must be given: checkpoint=<run directory or file>"
-        problems.append(Problem("checkpoint", None, text, "this job loads a trained model"))
-    if isinstance(config.optimizer, Optimizer):
-        problems += optimizer_and_schedule(config, config.optimizer)
-    size = config.batch_size
-    if config.micro_batch and size != "full" and config.micro_batch > size:
-        problems.append(Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {size}"))
-    if config.engine.graph == "on" and config.micro_batch:
-        text = "captures a whole training step, which micro_batch splits"
-        problems.append(Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto"))
-    return problems
+        return [Problem("checkpoint", None, text, "this job loads a trained model")]
+    if config.checkpoint is not None and not config.job.needs_checkpoint:
+        text = "is for jobs that start from one: job=evaluate checkpoint=..."
+        return [Problem("checkpoint", config.checkpoint, text, "to continue training: resume=<run directory>")]
+    return []
+
+
+def _schedule(config: Config) -> list[Problem]:
+    return optimizer_and_schedule(config, config.optimizer) if isinstance(config.optimizer, Optimizer) else []
 
 
 def optimizer_and_schedule(config: Config, optimizer: Optimizer) -> list[Problem]:
     """Return why the schedules cannot be combined with the optimizer."""
     reason = schedule_fits(Product(tuple(config.schedule.values())).over(config.epochs), optimizer)
     return [Problem("schedule", list(config.schedule), reason)] if reason else []
+
+
+def _micro_batch(config: Config) -> list[Problem]:
+    if config.micro_batch is None:
+        return []
+    problems: list[Problem] = []
+    if config.batch_size != "full" and config.micro_batch > config.batch_size:
+        problems.append(Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {config.batch_size}"))
+    if config.engine.graph == "on":
+        text = "captures a whole training step, which micro_batch splits"
+        problems.append(Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto"))
+    return problems
 
 
 def launched_processes() -> int:
@@ -124,7 +166,11 @@ def check_metrics(config: Config, columns: Sequence[str]) -> list[Problem]:
 
 
 def check_against_data(
-    config: Config, splits: Splits, last_batch: int, batch_norm: bool, processes: int = 1
+    config: Config,
+    splits: Splits,
+    last_batch: int,
+    untrainable_norm: Callable[[], str | None],
+    processes: int = 1,
 ) -> list[Problem]:
     """Return what only shows once the data is loaded.
 
@@ -132,14 +178,15 @@ def check_against_data(
         config: The config.
         splits: The data.
         last_batch: Number of images in the last batch of an epoch.
-        batch_norm: Whether the model has batch normalization.
+        untrainable_norm: Returns the name of a batch normalization that cannot train on a single image, or None.
         processes: Number of processes that share each batch.
     """
     problems: list[Problem] = []
     count = len(splits.train)
     size = count if config.batch_size == "full" else config.batch_size
     if size > count:
-        problems.append(Problem("batch_size", size, f"is more than the {count} training images", "batch_size=full"))
+        hint = f"batch_size={max(1, 2 ** int(math.log2(max(1, count // 4))))} for several steps per epoch, or batch_size=full"
+        problems.append(Problem("batch_size", size, f"is more than the {count} training images", hint))
     if size < processes:
         problems.append(Problem("batch_size", size, f"must be >= {processes}, the number of processes that share it"))
     part = config.micro_batch or size
@@ -147,8 +194,8 @@ def check_against_data(
         # Each process normalizes by its own part, the smallest of which counts.
         size, last_batch = max(1, size // processes), max(1, last_batch // processes)
         part = min(part, size)
-    if batch_norm and 1 in (last_batch, size, part, last_batch % part):
-        text = "leaves a batch of one image, on which batch normalization cannot train"
+    if 1 in (last_batch, size, part, last_batch % part) and (norm := untrainable_norm()):
+        text = f"leaves a batch of one image, of which batch normalization {norm!r} sees a single value per channel"
         hint = "data.drop_last=true, another batch_size, or architecture.norm=group"
         problems.append(Problem("batch_size", config.batch_size, text, hint))
     validation = splits.validation is not None

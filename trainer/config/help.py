@@ -56,7 +56,7 @@ def _group(files: OptionFiles, group: str, option: str) -> str:
         raise ConfigError(Problem("--help", group, text, nearest(group, files.groups)))
     options = files.groups[group]
     if option and option not in options:
-        raise ConfigError(Problem(group, option, f"must be one of {', '.join(options)}", nearest(option, options)))
+        raise ConfigError(files.unknown_option(group, option))
     chosen = [option] if option else list(options)
     return "\n".join(f"{group}={name}\n{_indented(options[name])}\n" for name in chosen)
 

@@ -21,39 +21,38 @@ class External:
         self.target, self.arguments = target, arguments
 
 
-def instantiate(node: dict[str, Any], key: str, where: str) -> tuple[Any, list[Problem]]:
+def instantiate(node: dict[str, Any], key: str) -> tuple[Any, list[Problem]]:
     """Return the option that a node of the config describes, or None and all errors of the node.
 
     Args:
         node: The arguments of the option, and its class under ``_target_``.
         key: The dotted key of the node in the config.
-        where: The option file that defines the node, for error messages.
     """
     arguments = {k: v for k, v in node.items() if k != "_target_"}
     if "_target_" not in node:
-        return None, [Problem(key, arguments, "has no _target_ (the class to use)", where=where)]
+        return None, [Problem(key, arguments, "has no _target_ (the class to use)")]
     try:
         target = locate(node["_target_"])
     except (ImportError, ValueError) as error:
-        return None, [Problem(f"{key}._target_", node["_target_"], f"cannot be imported: {error}", where=where)]
+        return None, [Problem(f"{key}._target_", node["_target_"], f"cannot be imported: {error}")]
     if dataclasses.is_dataclass(target) and isinstance(target, type):
-        return _validated(target, arguments, key, where)
+        return _validated(target, arguments, key)
     try:
         signature = inspect.signature(target).parameters  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
         text = "is not a class or function with a known signature"
-        return None, [Problem(f"{key}._target_", node["_target_"], text, where=where)]
+        return None, [Problem(f"{key}._target_", node["_target_"], text)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
-    problems = _unusable(arguments, list(arguments) if takes_any else list(signature), key, where)
+    problems = _unusable(arguments, list(arguments) if takes_any else list(signature), key)
     return (None, problems) if problems else (External(target, arguments), [])
 
 
-def _validated(target: type, arguments: dict[str, Any], key: str, where: str) -> tuple[Any, list[Problem]]:
+def _validated(target: type, arguments: dict[str, Any], key: str) -> tuple[Any, list[Problem]]:
     """Construct an option from JSON values, in which a list stands for a tuple and nothing is converted silently."""
     known = {p.name: p for p in parameters(target)}
-    problems = _unusable(arguments, list(known), key, where)
+    problems = _unusable(arguments, list(known), key)
     missing = [name for name, p in known.items() if p.required and name not in arguments]
-    problems += [Problem(_dotted(key, name), None, "must be given", where=where) for name in missing]
+    problems += [Problem(_dotted(key, name), None, "must be given") for name in missing]
     unusable = {problem.key for problem in problems}
     arguments = {k: v for k, v in arguments.items() if _dotted(key, k) not in unusable}
     if any(p.required and name not in arguments for name, p in known.items()):
@@ -66,7 +65,7 @@ def _validated(target: type, arguments: dict[str, Any], key: str, where: str) ->
         except ValidationError as error:
             reported = {problem.key for problem in problems}
             new = [p for p in _problems(error, target, arguments, key) if p.key not in reported]
-            problems += [p if p.where else dataclasses.replace(p, where=where) for p in new]
+            problems += new
             # Rules that involve several parameters are checked only once each parameter is valid by itself: the
             # invalid ones take their defaults, so that one answer names every error.
             wrong = {problem.key for problem in new}
@@ -96,16 +95,16 @@ def _problems(error: ValidationError, target: type, arguments: dict[str, Any], k
     return list(problems.values())
 
 
-def _unusable(arguments: dict[str, Any], names: list[str], key: str, where: str) -> list[Problem]:
+def _unusable(arguments: dict[str, Any], names: list[str], key: str) -> list[Problem]:
     """Arguments the class does not take, and those still to be given."""
     problems = []
     for name, value in arguments.items():
         full = _dotted(key, name)
         if name not in names:
             hint = nearest(name, names) or "available: " + (", ".join(names) or "none")
-            problems.append(Problem(full, value, "unknown key", hint, where))
+            problems.append(Problem(full, value, "unknown key", hint))
         elif value == "???":
-            problems.append(Problem(full, None, f"must be given: {full}=...", where=where))
+            problems.append(Problem(full, None, f"must be given: {full}=..."))
     return problems
 
 

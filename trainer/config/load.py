@@ -1,29 +1,25 @@
-"""From overrides to a `Config`: parse, expand, validate, compose once, instantiate, check."""
+"""From overrides to a `Config`: parse, expand, compose once, instantiate, check; all errors are reported together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.config import renamed
-from trainer.config.compose import compose
-from trainer.config.experiments import Layer, chosen_options, expand, load_experiment
+from trainer.config.compose import DEFAULTS, Composition, choice_problems, resolve
+from trainer.config.constraints import check_config
+from trainer.config.experiments import Layer, layer, load_experiment
 from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, option_files
-from trainer.config.overrides import Override, first_values, parse
-from trainer.config.saved import Saved, load_checkpoint, load_resumed
+from trainer.config.overrides import Override, parse, values
+from trainer.config.saved import load_saved
 from trainer.config.schema import Config, Settings
-from trainer.config.validation import lone_word_hint, validate
-from trainer.errors import ConfigError, Problem
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from trainer.errors import ConfigError, Problem, most_similar
 
 # Keys that may be `auto`, with the values they have until an LR range test has found others.
 AUTO = {"optimizer.lr": 1e-3, "schedule.clr.floor": 0.1}
-DEFAULTS = "TRAINER_OVERRIDES"
 
 
 def load_config(
@@ -39,182 +35,163 @@ def load_config(
     >>> load_config(["optimizer=adam", "seed=3"]).seed
     3
     """
-    files = option_files(config_dirs)
-    command = prepare(overrides, files, defaults)
-    tree, choices = command.compose()
-    config = _instantiate(tree, choices, files, command)
-    from trainer.config.constraints import check_config
-
-    if problems := check_config(config):
+    config, problems = prepare(overrides, option_files(config_dirs), defaults).config()
+    if problems:
         raise ConfigError(*problems)
     return config
 
 
-class Command:
-    """Overrides after expansion and validation: what is composed, and the errors so far."""
+class Command(Composition):
+    """The config that the overrides of a command compose, before it is instantiated.
 
-    def __init__(self, files: OptionFiles, typed: list[Override], saved: Saved | None) -> None:
-        self.files, self.typed, self.saved = files, typed, saved
-        self.overrides: list[Override] = []
-        self.problems: list[Problem] = []
-        self.notes: list[str] = []
+    Attributes:
+        typed: The overrides of the command line.
+    """
 
-    def compose(self) -> tuple[DictConfig, dict[str, str]]:
-        """Compose the config, once; where there are errors already, report those of the values with them."""
-        texts = [o.text for o in self.overrides if o.key != "experiment"]
-        base = "train" if self.saved is None else "saved"
-        if not self.problems:
-            return compose(texts, self.files, base)
-        typed = {o.key for o in self.typed}
-        try:
-            tree, choices = compose(texts, self.files, base)
-            _instantiate(tree, choices, self.files, self)
-        except ConfigError as error:
-            found = {problem.key for problem in self.problems}
-            self.problems += [replace(p, where="") for p in error.problems if p.key in typed - found]
-        raise ConfigError(*self.problems)
+    def __init__(self, files: OptionFiles, typed: list[Override], notes: list[str]) -> None:
+        super().__init__(files)
+        self.typed = typed
+        self.notes += notes
+
+    def first_job(self) -> list[Override]:
+        """Return the overrides of a single run, or of a sweep's first job; check the options of all its jobs."""
+        first: list[Override] = []
+        for item in self.typed:
+            jobs = values(item, self.files)
+            problems = [p for job in jobs if item.key in self.files.groups for p in choice_problems(job, self.files)]
+            if item.sweep and problems:
+                self.problems += problems
+                self.doubt(item.key)
+            elif not item.key.startswith("hydra"):
+                first += jobs[:1]
+        return first
+
+    def compose(self) -> dict[str, Any]:
+        """Return the config as plain values, interpolations unresolved; ConfigError with all errors if there are any."""
+        if self.problems:
+            raise ConfigError(*self.config()[1])
+        return self.tree
+
+    def config(self) -> tuple[Config, list[Problem]]:
+        """Return the config and all errors; options with an error are None, settings with an error have their default."""
+        tree, problems = resolve(self.tree)
+        problems = self.problems + problems
+        wrong = {problem.group for problem in problems} | self.unknown
+        found, errors = instantiate_all(tree, self.unknown)
+        typed = {item.key for item in self.typed} - {problem.key for problem in problems}
+        # In a group with an error, such as an unknown option, the error of a value that was not typed follows from it.
+        problems += [p for p in errors if p.group in wrong and p.key in typed]
+        problems += [replace(p, where=self.place(p.key)) for p in errors if p.group not in wrong]
+        wrong |= {problem.group for problem in problems}
+        directories = tuple(self.files.directories[1:])
+        options: dict[str, Any] = dict.fromkeys(self.unknown) | found
+        config = Config(**options, tree=tree, notes=tuple(self.notes), config_dirs=directories)
+        return config, problems + check_config(config, wrong)
 
 
 def prepare(
     arguments: Sequence[str], files: OptionFiles, defaults: Sequence[str] = (), multirun: bool = False
 ) -> Command:
-    """Parse, expand and validate the overrides of a command."""
-    typed, problems = parse(arguments, multirun)
-    problems = [
-        replace(p, hint=lone_word_hint(arg, files)) if not p.hint else p
-        for p, arg in zip(problems, [a for a in arguments if "=" not in a] + [""] * len(problems), strict=False)
-    ]
-    typed, notices = renamed.overrides(typed)
-    sweeps = [o for o in typed if o.sweep]
-    if sweeps and not multirun:
-        hint = "train -m ... runs each value; a list is written '[a,b]'"
-        problems += [Problem("", None, f"{o.text!r} is a sweep; it needs -m", hint) for o in sweeps]
-    saved: Saved | None = None
+    """Parse the overrides of a command, put those of an experiment in front, and compose its config."""
+    words = [word for word in arguments if "=" not in word and not word.startswith("~")]
+    parsed, problems = parse([word for word in arguments if word not in words], multirun)
+    command = Command(files, *renamed.overrides(parsed))
+    command.problems += [*(_lone_word(word, files) for word in words), *problems]
+    command.problems += [] if multirun else _only_in_sweeps(command.typed)
+    typed = command.first_job()
+    saved = None
     try:
-        saved = load_resumed(typed) or load_checkpoint(typed, files)
+        saved = load_saved(typed, files)
     except ConfigError as error:
-        problems += error.problems
-    command = Command(files, typed, saved)
-    command.notes += notices
-    command.problems += problems
-    if saved is None:
-        _expand(command, defaults)
+        command.problems += error.problems
+    if saved is not None:
+        refused = {id(item): problem for item in typed if (problem := saved.problem(item))}
+        command.problems += refused.values()
+        typed = [item for item in typed if id(item) not in refused and item.key != saved.key]
+        command.apply([layer("", typed, files)], saved.tree)
     else:
-        command.problems += saved.problems(typed)
-        wrong = {problem.key for problem in command.problems}
-        _validate_saved(command, saved, [o for o in typed if o.key not in wrong])
+        if any(item.key in ("resume", "checkpoint") and item.value is not None for item in typed):
+            command.unknown |= {*SINGLE, *LISTS} - {"job"}  # those of a saved config that cannot be had
+        command.apply([*_layers_in_front(command, defaults), layer("", typed, files)])
     return command
 
 
-def _expand(command: Command, defaults: Sequence[str]) -> None:
-    """Put the overrides of an experiment and the defaults in front of the user's, and validate."""
+def _only_in_sweeps(typed: list[Override]) -> list[Problem]:
+    """Errors in the overrides of a command without ``-m``."""
+    hint = "train -m ... runs each value; a list is written '[a,b]'"
+    if any(item.key == "resume" for item in typed):
+        hint = "resume=... takes one value at a time, without -m"
+    sweeps = [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint) for item in typed if item.sweep]
+    hydra = [item for item in typed if item.key.startswith("hydra")]
+    return sweeps + [Problem(item.key, item.shown, "has an effect only with -m") for item in hydra]
+
+
+def _lone_word(word: str, files: OptionFiles) -> Problem:
+    """The error in an argument without ``=``, with the option that may be meant."""
+    text = f"{word!r} is not an override: write key=value, such as optimizer=adam or optimizer.lr=0.1"
+    groups = {option: group for group, options in files.groups.items() for option in options}
+    match = most_similar(word, groups)
+    hint = f"did you mean {groups[match]}={match}?" if match else ""
+    return Problem("", None, text, f"train --help {word}" if word in files.groups else hint)
+
+
+def _layers_in_front(command: Command, defaults: Sequence[str]) -> list[Layer]:
+    """The layers that yield to the command line: its experiment, and the default overrides."""
     layers: list[Layer] = []
-    name = next((o.value for o in reversed(command.typed) if o.key == "experiment" and not o.sweep), None)
+    name = next((item.value for item in reversed(command.typed) if item.key == "experiment"), None)
     try:
-        if isinstance(name, str) and name in command.files.groups.get("experiment", {}):
+        if isinstance(name, str) and name in command.files.groups["experiment"]:
             layers = load_experiment(name, command.files)
-        layers += _default_layer(defaults, layers, command.files)
-        expansion = expand(layers, command.typed, command.files)
     except ConfigError as error:
         command.problems += error.problems
-        return
-    command.notes += expansion.notes
-    lenient = [o for o in expansion.overrides if o.source == DEFAULTS]
-    wrong = {problem.key for problem in validate([*expansion.overrides, *command.typed], command.files)[0]}
-    front = [o for o in expansion.overrides if o not in lenient or o.key not in wrong]
-    problems, command.overrides = validate([*front, *command.typed], command.files)
-    command.problems += problems
-    if any(o.sweep for o in command.typed):  # the config of the first job stands for all
-        _, command.overrides = validate([*front, *first_values(command.typed)], command.files)
-
-
-def _default_layer(defaults: Sequence[str], layers: list[Layer], files: OptionFiles) -> list[Layer]:
-    """The defaults as if an experiment had set them."""
-    if not defaults:
-        return []
+        command.doubt("experiment")
     items, problems = parse(defaults)
-    if problems:
-        raise ConfigError(*(replace(p, text=f"{DEFAULTS}: {p.text}") for p in problems))
-    options = (layers[-1].options if layers else files.defaults) | chosen_options(items, files)
-    keys = {o.key: o.value for o in items if o.key not in files.groups}
-    return [Layer(DEFAULTS, options, keys, shared=SINGLE)]
+    command.problems += [replace(problem, text=f"{DEFAULTS}: {problem.text}") for problem in problems]
+    return [*layers, layer(DEFAULTS, [replace(item, source=DEFAULTS) for item in items], command.files)]
 
 
-def _validate_saved(command: Command, saved: Saved, typed: list[Override]) -> None:
-    problems, usable = validate([o for o in typed if o.key != saved.key], command.files, saved.tree)
-    command.problems += problems
-    front = saved.overrides(typed)
-    groups = {o.key for o in front}
-    chosen = [replace(o, text=f"+{o.text}") if o.key in saved.free and o.key not in groups else o for o in usable]
-    command.overrides = [*front, *sorted(chosen, key=lambda o: o.key not in saved.free)]
+def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the settings and options of a config, as far as they are valid, and all errors.
 
-
-def _instantiate(tree: Any, choices: dict[str, str], files: OptionFiles, command: Command) -> Config:
-    """Construct every option of a composed config; ConfigError with all errors where there are any."""
-    values = plain(tree)
-    values.pop("experiment", None)
-    concrete, auto_keys = resolve_auto(values)
+    Args:
+        tree: The config as plain values, interpolations resolved.
+        unknown: Groups that are left out.
+    """
+    concrete, auto_keys = resolve_auto(tree)
+    values: dict[str, Any] = {"auto_keys": auto_keys}
     problems: list[Problem] = []
-    options: dict[str, Any] = {}
-    for group in SINGLE:
-        node = concrete.get(group)
+
+    def option(node: Any, key: str, hint: str) -> Any:
         if not isinstance(node, dict):
-            problems.append(Problem(group, node, f"must name one option of conf/{group}", f"see: train --help {group}"))
-            continue
-        file = f"conf/{group}/{choices[group]}.yaml" if group in choices else ""
-        options[group], errors = instantiate(node, group, file)
-        problems += errors
+            problems.append(Problem(key, node, "must be an option, a table with its class under _target_", hint))
+            return None
+        result, errors = instantiate(node, key)
+        problems.extend(errors)
+        return result
+
+    for group in SINGLE:
+        if group not in unknown:
+            values[group] = option(concrete.get(group), group, f"see: train --help {group}")
     for group in LISTS:
-        options[group] = {}
-        for name, node in (concrete.get(group) or {}).items():
-            if not isinstance(node, dict):
-                problems.append(_not_an_option(group, name, node, concrete[group]))
-                continue
-            options[group][name], errors = instantiate(node, f"{group}.{name}", f"conf/{group}/{name}.yaml")
-            problems += errors
-    scalars = {k: v for k, v in concrete.items() if k not in (*SINGLE, *LISTS)}
-    target = f"{Settings.__module__}.{Settings.__name__}"
-    settings, errors = instantiate({"_target_": target, **scalars}, "", "conf/train.yaml")
-    problems += errors
-    if problems:
-        raise ConfigError(*problems)
-    return Config(
-        **vars(settings),
-        **options,
-        tree=values,
-        auto_keys=auto_keys,
-        notes=tuple(command.notes),
-        config_dirs=tuple(files.directories[1:]),
-    )
-
-
-def _not_an_option(group: str, name: str, node: Any, enabled: dict[str, Any]) -> Problem:
-    hint = f"enabled: {', '.join(enabled) or 'none'}"
-    if name == "_target_":
-        hint = f"an option file of {group} holds its keys under its own name, as in conf/{group}"
-    return Problem(f"{group}.{name}", node, "is not an option with a _target_", hint)
+        enabled = concrete.get(group) or {}
+        hint = f"enabled: {', '.join(enabled) or 'none'}"
+        if "_target_" in enabled:
+            hint = f"an option file of {group} holds its keys under its own name, as in conf/{group}"
+        values[group] = {name: option(node, f"{group}.{name}", hint) for name, node in enabled.items()}
+    scalars = {key: value for key, value in concrete.items() if key not in values}
+    target = {"_target_": f"{Settings.__module__}.{Settings.__name__}"}
+    wrong = instantiate(target | scalars, "")[1]
+    valid = {key: value for key, value in scalars.items() if key not in {problem.key for problem in wrong}}
+    return values | vars(instantiate(target | valid, "")[0]), problems + wrong
 
 
 def config_from_tree(tree: dict[str, Any]) -> Config:
     """Return the config of a saved tree, such as a member of an ensemble has."""
-    files = OptionFiles()
-    return _instantiate(renamed.tree(tree), {}, files, Command(files, [], None))
-
-
-def plain(tree: DictConfig | dict[str, Any]) -> dict[str, Any]:
-    """Return a config as plain values, interpolations resolved; ``???`` stays, to be reported as missing."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(tree, dict):
-        return dict(tree)
-    try:
-        values = OmegaConf.to_container(tree, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        problem = Problem(str(error.full_key or ""), str(error.msg).split("\n")[0], "cannot be resolved")
-        raise ConfigError(problem) from None
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    tree = renamed.tree(tree)
+    values, problems = instantiate_all(tree)
+    if problems:
+        raise ConfigError(*problems)
+    return Config(**values, tree=tree)
 
 
 def resolve_auto(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -223,15 +200,17 @@ def resolve_auto(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     >>> resolve_auto({"optimizer": {"lr": "auto"}, "seed": 0})
     ({'optimizer': {'lr': 0.001}, 'seed': 0}, ('optimizer.lr',))
     """
-    keys = []
-    for key, value in AUTO.items():
-        node: Any = tree
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        if node == "auto":
-            keys.append(key)
-            tree = with_value(tree, key, value)
-    return tree, tuple(keys)
+    keys = tuple(key for key in AUTO if _get(tree, key) == "auto")
+    for key in keys:
+        tree = with_value(tree, key, AUTO[key])
+    return tree, keys
+
+
+def _get(node: Any, key: str) -> Any:
+    """The value of a dotted key; None without it."""
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
 
 
 def with_value(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:

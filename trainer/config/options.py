@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, nearest
 
 SINGLE = (
     "job",
@@ -58,6 +58,16 @@ class OptionFiles:
         entries = self.load(CONF / "train.yaml")["defaults"]
         chosen = {k: v for entry in entries if isinstance(entry, dict) for k, v in entry.items()}
         return {group: names(chosen[group]) for group in (*SINGLE, *LISTS)}
+
+    def unknown_option(self, group: str, name: Any, where: str = "") -> Problem:
+        """Return the error that a group has no such option."""
+        options = self.groups[group]
+        return Problem(group, name, f"must be one of {', '.join(options)}", nearest(str(name), options), where)
+
+    def place(self, group: str, name: str) -> str:
+        """Return the file of an option as error messages name it; empty where there is none."""
+        file = self.groups.get(group, {}).get(name)
+        return "" if file is None else f"conf/{group}/{name}.yaml" if file.is_relative_to(CONF) else str(file)
 
     def load(self, file: Path) -> dict[str, Any]:
         """Return the content of a YAML file, interpolations unresolved; ConfigError where it cannot be read."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.errors import Problem
 
 # Keys whose value is one path, taken literally: directories of runs may be called `optimizer=adam,seed=1`.
@@ -54,6 +55,19 @@ def override(key: str, value: Any, kind: str = "", source: str = "") -> Override
     return Override(key, value, f"{kind}{key}={render(value)}", kind, source=source)
 
 
+def split(item: Override) -> list[Override]:
+    """Return an override that gives a group, or an option of a list group, a table as one override for each key.
+
+    >>> [part.text for part in split(override("optimizer", {"lr": 0.1, "momentum": 0.5}))]
+    ['optimizer.lr=0.1', 'optimizer.momentum=0.5']
+    """
+    depth = 1 if item.group in SINGLE else 2 if item.group in LISTS else 0
+    if not isinstance(item.value, dict) or item.key.count(".") >= depth:
+        return [item]
+    parts = [override(f"{item.key}.{key}", value, item.kind, item.source) for key, value in item.value.items()]
+    return [whole for part in parts for whole in split(part)]
+
+
 def render(value: Any) -> str:
     """Return a plain value in Hydra's grammar.
 
@@ -93,13 +107,9 @@ def parse(arguments: Sequence[str], multirun: bool = False) -> tuple[list[Overri
         try:
             overrides.append(_plain(parser.parse_overrides([text])[0]))
         except HydraException as error:
-            if "=" not in argument:
-                text = f"{argument!r} is not an override: write key=value, such as optimizer=adam or optimizer.lr=0.1"
-                problems.append(Problem("", None, text))
-            else:
-                reason = str(error.__cause__ or error).splitlines()[0]
-                hint = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
-                problems.append(Problem("", None, f"{argument!r} cannot be read: {reason}", hint))
+            reason = str(error.__cause__ or error).splitlines()[0]
+            hint = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
+            problems.append(Problem("", None, f"{argument!r} cannot be read: {reason}", hint))
     return overrides, problems
 
 
@@ -120,9 +130,8 @@ def _prepared(argument: str, multirun: bool) -> str:
 def _plain(parsed: Any) -> Override:
     """Hydra's parsed override with plain values."""
     kind = "~" if parsed.is_delete() else "++" if parsed.is_force_add() else "+" if parsed.is_add() else ""
-    sweep = parsed.is_sweep_override()
-    value = _value(parsed.value())
-    return Override(parsed.key_or_group, value, parsed.input_line, kind, sweep)
+    key = f"{parsed.key_or_group}@{parsed.package}" if parsed.package else parsed.key_or_group
+    return Override(key, _value(parsed.value()), parsed.input_line, kind, parsed.is_sweep_override())
 
 
 def _value(value: Any) -> Any:
@@ -136,8 +145,11 @@ def _value(value: Any) -> Any:
     return value.text if hasattr(value, "text") else value
 
 
-def first_values(overrides: list[Override]) -> list[Override]:
-    """Return the overrides with the first value of each sweep in its place, as the first job of the sweep has them."""
-    single = [o for o in overrides if not o.sweep]
-    swept = [o for o in overrides if o.sweep and isinstance(o.value, list) and o.value]
-    return [*single, *(replace(override(o.key, o.value[0], o.kind), source=o.source) for o in swept)]
+def values(item: Override, files: OptionFiles) -> list[Override]:
+    """Return an override once for each value it stands for; none where these are not enumerated, as in ``range(1,9)``."""
+    if not item.sweep:
+        return [item]
+    several = item.value
+    if hasattr(several, "filter"):  # Hydra's glob
+        several = several.filter(list(files.groups.get(item.key, ())))
+    return [override(item.key, value, item.kind) for value in several] if isinstance(several, list) else []

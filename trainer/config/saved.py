@@ -1,4 +1,4 @@
-"""Saved configs, of a run directory or a checkpoint, as overrides: what ``resume=`` and ``checkpoint=`` start from."""
+"""Saved configs, of a run directory or a checkpoint: what ``resume=`` and ``checkpoint=`` start from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from trainer.config import renamed
 from trainer.config.instantiate import locate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
-from trainer.config.overrides import Override, override
-from trainer.errors import ConfigError, Problem
+from trainer.config.overrides import Override
+from trainer.errors import Problem
 from trainer.run_dir import find_checkpoint, find_run_dir, read_config
 
-FREE = ("engine", "observer")  # groups that change how a run proceeds, not what it computes
-FREE_ON_CHECKPOINT = ("job", "data", *FREE)
+GROUPS = (*SINGLE, *LISTS, "experiment")
+# What can be changed: groups of which another option may be chosen, and settings.
+FREE = {"resume": ("engine", "observer"), "checkpoint": ("job", "data", "engine", "observer")}
 SETTINGS_ON_CHECKPOINT = ("device", "precision", "output", "checkpoint")
 # How training was distributed says nothing about a job on the weights, which runs in one process.
 ONE_PROCESS = {"distributed": "none", "sync_batch_norm": False}
@@ -27,80 +28,56 @@ class Saved:
     Attributes:
         key: ``resume`` or ``checkpoint``.
         path: The run directory or checkpoint.
-        tree: The config, keys renamed since then already replaced.
-        free: Groups of which another option may be chosen.
+        tree: The config with today's names; of a checkpoint, without the job.
     """
 
     key: str
-    path: Path
+    path: str
     tree: dict[str, Any]
-    free: tuple[str, ...]
 
-    def overrides(self, typed: list[Override]) -> list[Override]:
-        """Return the saved config as overrides of an empty one, without the groups of which another option is chosen."""
-        chosen = {o.key for o in typed if o.key in self.free and not isinstance(o.value, dict)}
-        tree = self.tree | {"resume": None, "checkpoint": None, "output": None, self.key: str(self.path)}
-        kept = {k: v for k, v in tree.items() if k not in chosen and k != "experiment"}
-        # A group without options is an empty table: null would be read as an option.
-        return [override(k, {} if v is None and k in LISTS else v, "+", source="saved") for k, v in kept.items()]
-
-    def problems(self, typed: list[Override]) -> list[Problem]:
-        """Return what cannot be changed about a saved config."""
-        problems = []
-        for item in typed:
-            problem = self._problem(item)
-            if problem:
-                problems.append(problem)
-        return problems
-
-    def _problem(self, item: Override) -> Problem | None:
+    def problem(self, item: Override) -> Problem | None:
+        """Return why an override cannot be applied to the saved config."""
+        free = FREE[self.key]
         if item.kind == "~":
             return Problem(item.key, None, f"cannot be removed from the saved config of {self.key}={self.path}")
         if self.key == "resume" and item.key == "output":
             return Problem("output", item.value, "a resumed run continues in its own directory: leave it out")
-        if self.key == "resume" and item.sweep:
-            return Problem(item.key, item.shown, "resume=... takes one value at a time, without -m")
-        if item.key in (*SINGLE, *LISTS) and item.key not in self.free and not isinstance(item.value, dict):
-            text = f"cannot be replaced when the weights come from {self.key}=...; {', '.join(self.free)} can"
+        if item.key in GROUPS and item.key not in free and not isinstance(item.value, dict):
+            text = f"cannot be replaced when the weights come from {self.key}=...; {', '.join(free)} can"
             return Problem(item.key, item.shown, text, "the values of its keys can be changed")
-        if self.key == "checkpoint" and item.group not in (*self.free, *SETTINGS_ON_CHECKPOINT):
+        if self.key == "checkpoint" and item.group not in (*free, *SETTINGS_ON_CHECKPOINT):
             text = "cannot be changed for a checkpoint; job, data, engine, observer, device, precision and output can"
             return Problem(item.key, item.shown, text, "leave it out")
         return None
 
 
-def load_resumed(typed: list[Override]) -> Saved | None:
-    """Return the config of the run that ``resume=`` names; None without that override."""
-    value = _last(typed, "resume")
-    if value is None:
+def load_saved(typed: list[Override], files: OptionFiles) -> Saved | None:
+    """Return the config that ``resume=`` or ``checkpoint=`` names; None without one of them."""
+    resume, checkpoint = _last(typed, "resume"), _last(typed, "checkpoint")
+    if resume is not None:
+        directory = find_run_dir("resume", str(resume))
+        return _saved("resume", str(directory), read_config(directory, "resume"))
+    job = (names(_last(typed, "job")) or files.defaults["job"])[-1]
+    if checkpoint is None or "${" in str(checkpoint) or job not in files.groups["job"]:
         return None
-    directory = find_run_dir("resume", str(value))
-    return Saved("resume", directory, renamed.tree(read_config(directory, "resume")), FREE)
-
-
-def load_checkpoint(typed: list[Override], files: OptionFiles) -> Saved | None:
-    """Return the config inside the checkpoint that ``checkpoint=`` names; None without that override."""
-    value = _last(typed, "checkpoint")
-    if value is None or "${" in str(value):
-        return None
-    option = (names(_last(typed, "job")) or files.defaults["job"])[-1]
-    if option not in files.groups["job"]:
-        return None  # the unknown job is reported
-    keys = files.keys("job", [option])
+    keys = files.keys("job", [job])
     if not locate(keys["_target_"]).needs_checkpoint:
-        text = "is for jobs that start from one: job=evaluate checkpoint=..."
-        raise ConfigError(Problem("checkpoint", str(value), text, "to continue training: resume=<run directory>"))
+        return None  # constraints.py reports it
     prefer = _last(typed, "job.prefer") or keys.get("prefer", "best")
-    file = find_checkpoint(str(value), str(prefer))
-    from trainer.engine import checkpoint  # imports torch, once there is something to read
+    file = find_checkpoint(str(checkpoint), str(prefer))
+    from trainer.engine.checkpoint import load  # imports torch, once there is something to read
 
-    content = checkpoint.load(file)
-    tree = {k: v for k, v in content["info"]["config"].items() if k != "job"}
-    engine = tree["engine"]
-    assert isinstance(engine, dict)
-    tree["engine"] = engine | {k: v for k, v in ONE_PROCESS.items() if k in engine}
-    return Saved("checkpoint", Path(str(value)).expanduser(), renamed.tree(tree), FREE_ON_CHECKPOINT)
+    tree: dict[str, Any] = {k: v for k, v in load(file)["info"]["config"].items() if k != "job"}
+    tree["engine"] = tree["engine"] | {k: v for k, v in ONE_PROCESS.items() if k in tree["engine"]}
+    return _saved("checkpoint", str(Path(str(checkpoint)).expanduser()), tree)
+
+
+def _saved(key: str, path: str, tree: dict[str, Any]) -> Saved:
+    places = {"resume": None, "checkpoint": None, "output": None, key: path, "experiment": None}
+    tree = renamed.tree(tree) | places
+    del tree["experiment"]
+    return Saved(key, path, {k: {} if v is None and k in LISTS else v for k, v in tree.items()})
 
 
 def _last(typed: list[Override], key: str) -> Any:
-    return next((o.value for o in reversed(typed) if o.key == key and not o.sweep), None)
+    return next((o.value for o in reversed(typed) if o.key == key), None)

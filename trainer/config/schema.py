@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,9 +15,14 @@ from trainer.parameters import PositiveFloat, PositiveInt, option
 
 if TYPE_CHECKING:
     from trainer.activations import Activation
+    from trainer.architectures.options import Architecture
     from trainer.averaging import Averaging
+    from trainer.config.instantiate import External
     from trainer.data import Dataset
     from trainer.engine.options import Engine
+    from trainer.engine.recipes import Recipe
+    from trainer.initialization import Initialization, Pretrained
+    from trainer.optimizers import Optimizer
     from trainer.regularizers import Regularizer
     from trainer.schedules import Schedule
     from trainer.tasks import Classification, Multilabel, Multitask, Regression
@@ -68,40 +73,49 @@ class Settings:
         check(self, device=(valid, "must be auto, cpu, cuda or cuda:N"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What ``load_config`` returns: every option constructed and checked."""
+class Job:
+    """Base class of all jobs.
 
-    epochs: float
-    batch_size: int | Literal["full"]
-    micro_batch: int | None
-    seed: int
-    device: str
-    precision: Literal["auto", "bf16", "float32"]
-    metric: str
-    output: str | None
-    resume: str | None
-    checkpoint: str | None
-    run: str | None
-    runs: tuple[str, ...] | str | None
-    job: Any
+    Attributes:
+        trains: Whether the job may run in several processes that train together (torchrun).
+        needs_checkpoint: Whether the job reads ``checkpoint=``; its ``prefer`` says which one of a run directory.
+        keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
+    """
+
+    trains: ClassVar[bool] = False
+    needs_checkpoint: ClassVar[bool] = False
+    keeps_auto_keys: ClassVar[bool] = False
+
+    def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
+        """Run the job and return the exit code."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """What ``load_config`` returns: the settings, and every option constructed and checked.
+
+    An option is one of ours, or a third-party class as ``External``.
+    """
+
+    job: Job
     task: Classification | Multilabel | Regression | Multitask
-    architecture: Any  # ours, or a third-party class as External
+    architecture: Architecture | External
     activation: Activation
-    initialization: Any
-    optimizer: Any  # ours, or a third-party class as External
+    initialization: Initialization | Pretrained
+    optimizer: Optimizer | External
     averaging: Averaging
     data: Dataset
     engine: Engine
-    recipe: Any
+    recipe: Recipe
     schedule: dict[str, Schedule]
     regularizer: dict[str, Regularizer]
-    augmentation: dict[str, Any]
-    observer: dict[str, Any]
+    augmentation: dict[str, Any]  # transforms: ours, or third-party classes
+    observer: dict[str, Any]  # options with `build`, or observers
     tree: dict[str, Any]  # the config as plain values, as written to the run directory
     config_dirs: tuple[Path, ...] = ()
     auto_keys: tuple[str, ...] = ()  # keys whose value an LR range test finds
-    range_test: dict[str, float] = field(default_factory=dict)  # the values found by it
+    range_test: dict[str, float] = field(default_factory=dict[str, float])  # the values found by it
     notes: tuple[str, ...] = ()  # what was decided for the user
 
     def name(self, group: str) -> str:
@@ -114,5 +128,4 @@ class Config:
         for group in SINGLE:
             yield group, getattr(self, group)
         for group in LISTS:
-            for name, value in getattr(self, group).items():
-                yield f"{group}.{name}", value
+            yield from ((f"{group}.{name}", option) for name, option in getattr(self, group).items())

@@ -1,4 +1,8 @@
-"""Decode image files to uint8 arrays: grayscale, palette, alpha and 16-bit images included."""
+"""Decode image files to uint8 arrays, equal to what Pillow reads: orientation, transparency and 16-bit images included.
+
+OpenCV decodes JPEGs, at a reduced scale where that suffices, and plain PNGs; Pillow decodes everything else. Both give the
+same pixels.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,32 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
+from trainer.data import pillow
+from trainer.data.pillow import MARKS_OF_ORIENTATION, Unreadable
 from trainer.errors import ConfigError, Problem
 
 NICENESS = 10  # of decoding threads: about a tenth of a core while another thread wants all of it
-JPEG_FLAGS = {  # OpenCV's flags by the divisor of height and width: grayscale, color
-    1: (cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR),
-    2: (cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_COLOR_2),
-    4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
-    8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
+JPEG_SCALES = {  # OpenCV's flags by the divisor of height and width
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+# Chunks of a PNG that are Pillow's: transparency of a color, animation, and text that may hold an orientation.
+CHUNKS_FOR_PILLOW = (b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt", *MARKS_OF_ORIENTATION)
+NO_IMAGE = "is not an image that can be decoded"
+OTHER_CONTENT = {  # what files that are not images often hold, by their first bytes
+    b"version https://git-lfs": "is a Git LFS pointer instead of the image (git lfs pull fetches it)",
+    b"<!doctype html": "is a web page instead of an image",
+    b"<html": "is a web page instead of an image",
+    b"<?xml": "is an XML or SVG file, not an image of pixels",
+    b"<svg": "is an SVG file, not an image of pixels",
 }
 
 
@@ -35,38 +52,74 @@ class Undecodable(ConfigError):
         self.path, self.reason = path, reason
 
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-
-
 def decode(path: Path, channels: int = 3, size: int | None = None) -> np.ndarray:
     """Decode an image file to uint8 (H, W, channels), RGB or grayscale.
 
-    Transparent pixels are blended with white; 16 bits are reduced to 8; a JPEG's EXIF orientation is applied. A JPEG is
+    The format is recognized by the content, not by the name. Of an animation or a file of several pages the first image is
+    decoded. The EXIF orientation is applied, transparent pixels are blended with white, 16 bits are reduced to 8. A JPEG is
     decoded at the smallest of the scales 1/8, 1/4, 1/2 and 1 at which its shorter side still has ``size`` pixels.
 
     Raises:
-        ConfigError: The file is missing or cannot be decoded.
+        Undecodable: The file is missing or cannot be decoded.
     """
-    data = path.read_bytes() if path.is_file() else b""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Undecodable(path, f"cannot be read: {error.strerror or type(error).__name__}") from None
+    if not data:
+        raise Undecodable(path, f"{NO_IMAGE}: it is empty")
+    try:
+        image = _decode_with_opencv(data, size)
+        return with_channels(pillow.decode(data) if image is None else image, channels)
+    except Unreadable as error:
+        start = data[:64].lstrip().lower()
+        other = next((text for first, text in OTHER_CONTENT.items() if start.startswith(first)), None)
+        raise Undecodable(path, other or " ".join(f"{NO_IMAGE}: {error}".split())) from None
+
+
+def _decode_with_opencv(data: bytes, size: int | None) -> np.ndarray | None:
+    """Return a JPEG or plain PNG as uint8 (H, W, 1 | 3 | 4), RGB; None if Pillow has to decode it or say what is wrong."""
     encoded = np.frombuffer(data, np.uint8)
     if data[:2] == b"\xff\xd8":
-        image = cv2.imdecode(encoded, JPEG_FLAGS[jpeg_divisor(jpeg_size(data), size)][channels == 3])
-    else:
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
-    if image is None:
-        raise Undecodable(path, "is not an image that can be decoded")
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    if image.ndim == 2:
-        image = image[..., None]
+        frame = jpeg_frame(data)
+        if frame is None or frame.bits != 8 or frame.components not in (1, 3):
+            return None
+        scale = JPEG_SCALES[jpeg_divisor((frame.height, frame.width), size)]
+        gray = frame.components == 1
+        flags = (scale & ~cv2.IMREAD_COLOR if gray else scale) | cv2.IMREAD_IGNORE_ORIENTATION
+        image = _imdecode(encoded, flags)
+        return None if image is None else pillow.oriented(image[..., None] if gray else image[..., ::-1], data)
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and not any(chunk in data for chunk in CHUNKS_FOR_PILLOW):
+        image = _imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        if image is None:
+            return None
+        image = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
+        return image[..., None] if image.ndim == 2 else image[..., [2, 1, 0, 3][: image.shape[2]]]
+    return None
+
+
+def _imdecode(encoded: np.ndarray, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(encoded, flags)
+    except cv2.error:  # an image of more pixels than OpenCV accepts
+        return None
+
+
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return an image uint8 (H, W, 1 | 3 | 4) with 1 or 3 channels; transparent pixels are blended with white.
+
+    >>> with_channels(np.array([[[200, 0, 0, 0]]], np.uint8), 3).tolist()
+    [[[255, 255, 255]]]
+    """
     if image.shape[2] == 4:
         alpha = image[..., 3:].astype(np.float32) / 255
         image = (image[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
     if image.shape[2] == channels:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image
-    code = cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_BGR2GRAY
-    converted = cv2.cvtColor(image, code)
-    return converted if converted.ndim == 3 else converted[..., None]
+        return np.ascontiguousarray(image)
+    image = np.ascontiguousarray(image)
+    return (
+        cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    )
 
 
 def jpeg_divisor(shape: tuple[int, int] | None, size: int | None) -> int:
@@ -84,17 +137,30 @@ def jpeg_divisor(shape: tuple[int, int] | None, size: int | None) -> int:
     return next((divisor for divisor in (8, 4, 2) if -(-min(shape) // divisor) >= size), 1)
 
 
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return (height, width) from a JPEG's frame header without decoding it; None if there is no frame header.
+class JPEGFrame(NamedTuple):
+    """What the frame header of a JPEG says."""
 
-    >>> jpeg_size(bytes.fromhex("ffd8 ffe0 0003 00 ffc0 0011 08 0177 01f4"))
-    (375, 500)
+    height: int
+    width: int
+    bits: int
+    components: int
+
+
+def jpeg_frame(data: bytes) -> JPEGFrame | None:
+    """Return the frame header of a JPEG without decoding it; None if there is none.
+
+    >>> jpeg_frame(bytes.fromhex("ffd8 ffe0 0003 00 ffc0 0011 08 0177 01f4 03"))
+    JPEGFrame(height=375, width=500, bits=8, components=3)
     """
     offset = 2
-    while offset + 9 <= len(data) and data[offset] == 0xFF:
+    while offset + 10 <= len(data) and data[offset] == 0xFF:
         marker, length = data[offset + 1], int.from_bytes(data[offset + 2 : offset + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            offset += 1
+            continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame; the others are tables
-            return struct.unpack(">HH", data[offset + 5 : offset + 9])
+            bits, height, width, components = struct.unpack(">BHHB", data[offset + 4 : offset + 10])
+            return JPEGFrame(height, width, bits, components)
         offset += 2 + length
     return None
 

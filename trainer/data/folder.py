@@ -1,4 +1,4 @@
-"""A folder of image files: one sub-folder per class, with or without a training, validation and test folder above."""
+"""A directory of image files: one directory per class, with or without directories of splits above."""
 
 from __future__ import annotations
 
@@ -6,80 +6,155 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.decode import SUFFIXES
 from trainer.data.images import ImageFiles
+from trainer.data.inventory import Inventory, Skipped, shortened
+from trainer.data.layout import recognize
 from trainer.data.options import Folder
+from trainer.data.pillow import SUFFIXES
+from trainer.data.readable import check_readable
+from trainer.data.split_names import SPELLINGS
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
+from trainer.data.tree import Directory, Tree
 from trainer.errors import ConfigError, Problem
 
-CHECKED_FILES = 500  # a folder of at most so many files is checked before training, a larger one as its files are read
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
+NAMED = 5  # names that a message lists
 
 
 def read_folder(option: Folder) -> RawSplits:
-    """Read the names and labels of the files in ``option.root``."""
-    root = Path(option.root).expanduser()
-    if not root.is_dir():
-        raise ConfigError(Problem("data.root", option.root, "no such directory"))
-    folders = {
-        split: next((root / name for name in names if (root / name).is_dir()), None)
-        for split, names in SPLIT_FOLDERS.items()
-    }
-    if folders["train"] is None:
-        classes = class_names(root)
-        return hold_out_test(option, read_files(root, option, classes), classes)
-    classes = class_names(folders["train"])
-    train = read_files(folders["train"], option, classes)
-    validation, test = (
-        None if folder is None else read_files(folder, option, classes, training=False)
-        for folder in (folders["validation"], folders["test"])
-    )
-    return RawSplits(train, validation, test, classes)
-
-
-def sub_folders(folder: Path) -> tuple[str, ...]:
-    """Return the sorted names of the sub-folders that are not hidden."""
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
-
-
-def class_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of the classes, one per sub-folder; ConfigError if there are fewer than two."""
-    classes = sub_folders(folder)
-    if len(classes) < 2:
-        only = f"only {classes[0]!r}" if classes else "none"
-        text = f"must contain one sub-folder of images per class, at least two; it contains {only}"
-        raise ConfigError(Problem("data.root", str(folder), text))
-    return classes
-
-
-def read_files(folder: Path, option: Folder, classes: tuple[str, ...], training: bool = True) -> ImageFiles:
-    """Return the image files of each class, in alphabetical order.
+    """Read the names and labels of the files in ``option.root``.
 
     Raises:
-        ConfigError: A class of the training folder has no images, the test or validation folder has a class that the
-            training folder does not have, or a file cannot be decoded and ``on_error`` is ``raise``.
+        ConfigError: The directory does not exist, can be read in no or in several ways, a class of the training split has no
+            images, another split has a class that the training split does not have, or a file cannot be decoded and
+            ``on_error`` is ``raise``.
     """
-    extra = sorted(set(sub_folders(folder)) - set(classes))
-    if extra:
-        text = f"contains classes that the training folder does not contain: {', '.join(extra)}"
-        raise ConfigError(Problem("data.root", str(folder), text))
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        members = sorted(
-            p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    root = Path(option.root).expanduser()
+    if not option.root or not root.is_dir():
+        text = "no such directory" if option.root else "must be given: data.root=<directory>"
+        raise ConfigError(Problem("data.root", option.root, text))
+    reader = FolderReader(option, root)
+    train = reader.layout.splits.get("train", reader.layout.splits.get(""))
+    assert train is not None  # every layout has one of them
+    classes = reader.class_names(train)
+    splits = {split: reader.read(directory, classes, split) for split, directory in reader.layout.splits.items()}
+    reader.check_together(splits)
+    if "" in splits:
+        return hold_out_test(option, splits[""], classes)._replace(notes=reader.notes(splits))
+    notes = reader.notes(splits)
+    validation, test = (splits.get(split) or None for split in ("validation", "test"))  # None if there are no images
+    return RawSplits(splits["train"], validation, test, classes, notes)
+
+
+class FolderReader:
+    """Reads the splits of a directory and accounts for every file.
+
+    Attributes:
+        tree: Everything in the directory.
+        layout: Which directories are splits.
+        skipped: Files that are not used.
+    """
+
+    def __init__(self, option: Folder, root: Path) -> None:
+        self.option, self.root, self.tree = option, root, Tree(root)
+        self.layout = recognize(self.tree.root, option.splits)
+        self.skipped: list[Skipped] = []
+        self.remarks: list[str] = []
+
+    def class_names(self, directory: Directory) -> tuple[str, ...]:
+        """Return the names of the classes, one per directory; ConfigError if there are fewer than two, or names are equal."""
+        classes = tuple(d.name for d in directory.directories)
+        if len(classes) < 2:
+            only = f"only {classes[0]!r}" if classes else "none"
+            text = f"must contain one directory of images per class, at least two; it contains {only}"
+            hint = f"{len(directory.images)} images lie directly in it; data=table reads labels from a table"
+            raise ConfigError(Problem("data.root", str(directory.path), text, hint if directory.images else ""))
+        equal = sorted({name for name in classes if classes.count(name) > 1})
+        if equal:
+            text = (
+                f"contains several directories of the name {', '.join(equal)}, which differ only in their Unicode form"
+            )
+            raise ConfigError(Problem("data.root", str(directory.path), text, "merge or rename them"))
+        return classes
+
+    def read(self, directory: Directory, classes: tuple[str, ...], split: str) -> ImageFiles:
+        """Return the image files of each class, in alphabetical order."""
+        training = split in ("", "train")
+        paths: list[Path] = []
+        labels: list[int] = []
+        if not directory.directories and directory.images:
+            self._note_unlabeled(directory, split)
+        else:
+            self._skip(directory.images, "outside class directories")
+        self.skipped += directory.others
+        self._check_classes(directory, classes)
+        for each in directory.directories:
+            images = each.all_images()
+            if training and not images:
+                raise self._empty_class(directory, each)
+            self.skipped += each.all_others()
+            paths += images
+            labels += [classes.index(each.name)] * len(images)
+        option = self.option
+        return ImageFiles(paths, np.array(labels, np.int64), option.channels, option.on_error, option.crop)
+
+    def _note_unlabeled(self, directory: Directory, split: str) -> None:
+        self._skip(directory.images, "without class directory")
+        self.remarks.append(
+            f"{self.tree.name(directory.path)} contains {len(directory.images):,} images and no class directories: it is not"
+            f" used as {split} split; job=predict classifies its images"
         )
-        if training and not members:
-            text = f"class {name!r} contains no images ({', '.join(SUFFIXES)})"
-            raise ConfigError(Problem("data.root", str(folder), text))
-        paths += members
-        labels += [label] * len(members)
-    files = ImageFiles(paths, np.array(labels, np.int64), option.channels, option.on_error, option.crop)
-    if option.on_error == "skip" or len(files) <= CHECKED_FILES:
-        return files.subset(np.array([i for i in range(len(files)) if files.is_readable(i)], np.int64))
-    return files
+
+    def _check_classes(self, directory: Directory, classes: tuple[str, ...]) -> None:
+        """Refuse directories of another split that are no classes of the training split."""
+        extra = [d.name for d in directory.directories if d.name not in classes]
+        if not extra:
+            return
+        text = f"contains classes that the training split does not contain: {shortened(extra, NAMED)}"
+        by_case = {name.casefold(): name for name in classes}
+        same = [name for name in extra if name.casefold() in by_case]
+        hint = f"the training split has {shortened(classes, NAMED)}"
+        if same:
+            hint = f"{same[0]!r} and {by_case[same[0].casefold()]!r} differ only in case: rename one of them"
+        raise ConfigError(Problem("data.root", str(directory.path), text, hint))
+
+    def _empty_class(self, directory: Directory, each: Directory) -> ConfigError:
+        endings = sorted({item.reason for item in each.all_others() if item.reason != "hidden"})
+        text = f"class {each.name!r} contains no images ({', '.join(SUFFIXES[:7])}, ...)"
+        hint = (
+            f"it contains files of the kinds {', '.join(endings)}" if endings else "remove the directory, or add images"
+        )
+        return ConfigError(Problem("data.root", str(directory.path), text, hint))
+
+    def _skip(self, paths: list[Path], reason: str) -> None:
+        self.skipped += [Skipped(self.tree.name(path), reason) for path in paths]
+
+    def check_together(self, splits: dict[str, ImageFiles]) -> None:
+        """Leave out unreadable files of all splits, or refuse them together; account for everything outside the splits."""
+        first = next(iter(splits.values()))
+        paths = [path for files in splits.values() for path in files.paths]
+        labels = np.concatenate([files.labels for files in splits.values()])
+        keep, unreadable = check_readable(first.with_files(paths, labels), self.root)
+        start = 0
+        for split, files in splits.items():
+            splits[split] = files.subset(np.flatnonzero(keep[start : start + len(files)]))
+            start += len(files)
+        self.skipped += unreadable
+        self._account_for_the_rest(set(paths) | {self.root / item.name for item in self.skipped})
+
+    def _account_for_the_rest(self, known: set[Path]) -> None:
+        for directory in self.tree.root.walk():
+            self._skip([path for path in directory.images if path not in known], "outside the splits")
+            self.skipped += [item for item in directory.others if self.root / item.name not in known]
+
+    def notes(self, splits: dict[str, ImageFiles]) -> tuple[str, ...]:
+        """Return what was used of the directory, and what was not."""
+        used = sum(len(files) for files in splits.values())
+        links = [f"not followed, because they lead to what is read anyway: {shortened(self.tree.unfollowed, NAMED)}"]
+        empty = [
+            f"{directory.path.name} contains no images: it is not used as {split} split"
+            for split, directory in self.layout.splits.items()
+            if split in SPELLINGS and not directory.holds_images
+        ]
+        lines = [str(Inventory(used, tuple(self.skipped))), *self.layout.notes, *self.remarks, *empty]
+        return tuple(lines + (links if self.tree.unfollowed else []))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from trainer.data.cache import cached_images
+from trainer.data.decode import Undecodable
 from trainer.data.images import ImageArray, ImageFiles, Images
-from trainer.data.options import Dataset, FileDataset
+from trainer.data.inventory import shortened
+from trainer.data.options import Dataset, FileDataset, OwnImages
+from trainer.data.readable import all_undecodable
 from trainer.data.splits import Normalization, Splits
 from trainer.data.statistics import normalization_constants
 from trainer.data.stratified import stratified_split
@@ -19,20 +24,44 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     if validation is None and option.validation:
         rest, held_out = stratified_split(train.labels, option.validation, option.split_seed, "data.validation")
         train, validation = train.subset(rest), train.subset(held_out) if len(held_out) else None
+    if isinstance(option, OwnImages):
+        _check_classes(train, classes)
     if option.limit is not None and option.limit < len(train):
         train = train.subset(stratified_split(train.labels, option.limit, option.split_seed, "data.limit")[1])
     train = _cached(train, option)
     validation, test = (None if images is None else _cached(images, option) for images in (validation, test))
     shape = image_shape(train, option)
-    mean, std = normalization or normalization_constants(option.normalize, train, shape)
+    try:
+        mean, std = normalization or normalization_constants(option.normalize, train, shape)
+    except Undecodable as error:
+        assert isinstance(train, ImageFiles)
+        raise all_undecodable(train, error) from None
     return Splits(train, validation, test, classes, shape, mean, std, notes, targets)
+
+
+def _check_classes(train: Images, classes: tuple[str, ...]) -> None:
+    """Refuse classes that no training image is left of: files were left out, or held out from a class of few."""
+    counts = np.bincount(train.labels, minlength=len(classes))
+    if missing := [classes[i] for i in np.flatnonzero(counts == 0)]:
+        text = f"no image is left to train on of the classes {shortened(missing, 5)}"
+        raise ConfigError(
+            Problem("", None, text, "add images or remove the class; data.test and data.validation hold out")
+        )
 
 
 def _cached(images: Images, option: Dataset) -> Images:
     """Decode the images of files into the cache, if the option asks for one."""
-    if isinstance(option, FileDataset) and option.cache != "none" and isinstance(images, ImageFiles) and len(images):
+    if (
+        not isinstance(option, FileDataset)
+        or option.cache == "none"
+        or not isinstance(images, ImageFiles)
+        or not len(images)
+    ):
+        return images
+    try:
         return cached_images(images, option.size, option.cache)
-    return images
+    except Undecodable as error:
+        raise all_undecodable(images, error) from None
 
 
 def image_shape(images: Images, option: Dataset) -> tuple[int, int, int]:

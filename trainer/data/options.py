@@ -237,11 +237,25 @@ class OwnImages(FileDataset, WithoutTestSplit):
 
 @option
 class Folder(OwnImages):
-    """Image files in one sub-folder per class, or in such folders below train, val and test."""
+    """Image files in one directory per class, or in such directories below train, val and test.
+
+    Names of splits are recognized in any case: train, training; val, valid, validation, dev; test, testing. A directory that
+    can be read in two ways is refused, with both. Images are recognized by the ending of their names (.jpg, .png, .tif, .gif,
+    .webp, .avif and others); hidden directories are left out; linked ones are followed once. Directories within a class
+    belong to it.
+    """
 
     root: Annotated[
-        str, Field(description="folder with one sub-folder per class, or with such folders in train, val and test")
+        str,
+        Field(description="directory with one directory per class, or with such directories in train, val and test"),
     ]
+    splits: Annotated[
+        Literal["auto", "none"] | dict[Literal["train", "validation", "test"], str],
+        Field(
+            description="auto = recognized by their names, none = each directory is a class, {train: path, test: path} ="
+            " directories relative to root"
+        ),
+    ] = "auto"
     read = implemented_by("trainer.data.folder:read_folder")
 
 

@@ -31,12 +31,11 @@ def check_readable(files: ImageFiles, base: Path) -> tuple[np.ndarray, list[Skip
     if files.on_error == "raise" and len(files) > CHECKED_FILES:
         return np.ones(len(files), bool), []
     reasons = undecodable(files)
-    names = [relative(path, base) for path in files.paths]
-    broken = {names[i]: reason for i, reason in enumerate(reasons) if reason}
+    broken = {path: reason for path, reason in zip(files.paths, reasons, strict=True) if reason}
     if broken and files.on_error == "raise":
         raise undecodable_error(broken, len(files))
     keep = np.array([reason is None for reason in reasons], bool)
-    return keep, [Skipped(name, "corrupt", named=True) for name in broken]
+    return keep, [Skipped(relative(path, base), "corrupt", named=True) for path in broken]
 
 
 def undecodable(files: ImageFiles) -> list[str | None]:
@@ -53,8 +52,8 @@ def undecodable(files: ImageFiles) -> list[str | None]:
         return list(pool.map(reason, range(len(files))))
 
 
-def undecodable_error(broken: dict[str, str], total: int) -> ConfigError:
-    """Return the error about files that cannot be decoded, from their names and the reasons."""
+def undecodable_error(broken: dict[Path, str], total: int) -> ConfigError:
+    """Return the error about files that cannot be decoded, with the reasons."""
     listed = shortened([f"{name} {reason}" for name, reason in broken.items()], NAMED_FILES)
     text = f"{len(broken):,} of {total:,} files cannot be decoded: {listed}"
     hint = "replace or remove them, or leave such files out: data.on_error=skip"
@@ -64,8 +63,8 @@ def undecodable_error(broken: dict[str, str], total: int) -> ConfigError:
 def all_undecodable(files: ImageFiles, first: Undecodable) -> ConfigError:
     """Return the error about all files of a split that cannot be decoded, of which ``first`` has just been met."""
     reasons = zip(files.paths, undecodable(files), strict=True)
-    broken = {str(path): reason for path, reason in reasons if reason}
-    return undecodable_error(broken or {str(first.path): first.reason}, len(files))
+    broken = {path: reason for path, reason in reasons if reason}
+    return undecodable_error(broken or {first.path: first.reason}, len(files))
 
 
 def relative(path: Path, base: Path) -> str:

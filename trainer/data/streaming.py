@@ -7,6 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 
 import cv2
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.data.decode import decoding_threads
+from trainer.data.decode import Undecodable, decoding_threads
 from trainer.data.images import ImageFiles, Images
 from trainer.data.loader import Loader, LoaderArguments
-from trainer.errors import ConfigError
+from trainer.data.readable import all_undecodable
 from trainer.hardware import usable_cores
 
 if TYPE_CHECKING:
@@ -34,14 +35,21 @@ class BatchRequest(NamedTuple):
     key: list[int]
 
 
+class Broken(NamedTuple):
+    """A file that cannot be decoded, and why."""
+
+    path: Path
+    reason: str
+
+
 class BatchMaker(Dataset):
     """Makes one batch at a time, uint8 (N, C, H, W), so that the augmentation is seeded once per batch."""
 
     def __init__(self, dataset: Images, size: int, pipeline: PerImagePipeline | None) -> None:
         self.dataset, self.size, self.pipeline = dataset, size, pipeline
 
-    def __getitem__(self, request: BatchRequest) -> Tensor | str:
-        """Return the batch, or the text of the ConfigError: a worker would wrap an exception in its traceback."""
+    def __getitem__(self, request: BatchRequest) -> Tensor | Broken:
+        """Return the batch, or the reason why a file cannot be decoded: a worker would wrap an exception in its traceback."""
         try:
             if isinstance(self.dataset, ImageFiles) and not (self.pipeline is not None and self.pipeline.resizes):
                 images = [self.dataset.center_crop(i, self.size) for i in request.indices]
@@ -49,8 +57,8 @@ class BatchMaker(Dataset):
                 images = [self.dataset.read(i) for i in request.indices]
             if self.pipeline is not None:
                 images = self.pipeline(images, np.random.default_rng(request.key))
-        except ConfigError as error:
-            return str(error)
+        except Undecodable as error:
+            return Broken(error.path, error.reason)
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
@@ -95,14 +103,15 @@ class StreamingLoader(Loader):
         made = self._in_threads(requests) if self.threads and self.num_workers else self._in_processes(requests)
         with contextlib.closing(made):
             for (indices, _), x in zip(requests, made, strict=True):
-                if isinstance(x, str):
-                    error = ConfigError(x)
+                if isinstance(x, Broken):
+                    assert isinstance(self.dataset, ImageFiles)
+                    error = all_undecodable(self.dataset, Undecodable(x.path, x.reason))
                     error.of_one_process = True
                     raise error
                 targets = self.targets_of(torch.tensor(indices, device=self.device))
                 yield self.normalize(x.to(self.device, non_blocking=True)), targets
 
-    def _in_processes(self, requests: list[BatchRequest]) -> Generator[Tensor | str, None, None]:
+    def _in_processes(self, requests: list[BatchRequest]) -> Generator[Tensor | Broken, None, None]:
         yield from DataLoader(
             self.batch_maker,
             sampler=requests,  # pyright: ignore[reportArgumentType]
@@ -113,9 +122,9 @@ class StreamingLoader(Loader):
             pin_memory=self.device.type == "cuda",
         )
 
-    def _in_threads(self, requests: list[BatchRequest]) -> Generator[Tensor | str, None, None]:
+    def _in_threads(self, requests: list[BatchRequest]) -> Generator[Tensor | Broken, None, None]:
         """Make one batch per thread, some ahead of the training, and yield them in order."""
-        pending: deque[Future[Tensor | str]] = deque()
+        pending: deque[Future[Tensor | Broken]] = deque()
         with decoding_threads(self.num_workers) as pool:
             for request in requests:
                 pending.append(pool.submit(self._make, request))
@@ -124,6 +133,6 @@ class StreamingLoader(Loader):
             while pending:
                 yield pending.popleft().result()
 
-    def _make(self, request: BatchRequest) -> Tensor | str:
+    def _make(self, request: BatchRequest) -> Tensor | Broken:
         batch = self.batch_maker[request]
         return batch.pin_memory() if self.device.type == "cuda" and isinstance(batch, Tensor) else batch

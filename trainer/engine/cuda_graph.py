@@ -1,4 +1,4 @@
-"""A training step as one CUDA graph: launching the kernels of a small network takes longer than running them."""
+"""Capture of the training step in a CUDA graph: for a small network, launching kernels takes longer than running them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ WARMUP_STEPS = 3  # eager steps before the capture, which choose cuDNN algorithm
 
 
 class Recorder:
-    """Records and replays on a GPU. Tests substitute a recorder for the CPU."""
+    """Captures and replays CUDA graphs. Tests substitute a recorder of operations on the CPU."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record ``work`` without running it; return the function that runs it."""
+        """Capture ``work`` without running it; return the function that replays it."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         # thread_local: data loading threads may call CUDA in the meantime.
@@ -30,12 +30,12 @@ class Recorder:
 
 
 class CUDAGraphStep:
-    """A training step that is recorded once and then replayed for batches of the recorded shape.
+    """A training step that is captured once and then replayed for batches of the captured shape.
 
-    Recorded are ``gradients`` (forward and backward pass, running metrics) and ``update`` (clipping, optimizer), which
+    Captured are ``gradients`` (forward and backward pass, running metrics) and ``update`` (clipping, optimizer), which
     reads the learning rates from the device; or ``gradients`` only, if the optimizer computes with Python numbers or a
-    schedule moves the momentum. Mixing and averaging are not recorded. Batches of another shape (the last of an epoch)
-    and the first ``WARMUP_STEPS`` steps run eagerly. If recording fails, all steps run eagerly and ``note`` gets the
+    schedule changes the momentum. Mixing and averaging are not captured. Batches of another shape (the last of an epoch)
+    and the first ``WARMUP_STEPS`` steps run eagerly. If the capture fails, all steps run eagerly and ``note`` gets the
     reason. Every replay writes the gradients to the same memory.
     """
 
@@ -55,7 +55,7 @@ class CUDAGraphStep:
     def __call__(self, run: Run, x: Tensor, y: Tensor) -> None:
         """Train on images x (N, C, H, W) and targets y (N, D), by a replay if possible."""
         if self.replay is not None and self.includes_update and self.constants != constants(run.optimizer):
-            self.update_is_eager = True  # a number that was recorded has changed, such as the momentum
+            self.update_is_eager = True  # a captured number has changed, such as the momentum
             self.reset()
             self.steps = WARMUP_STEPS
         if self.replay is None and not self.failed:
@@ -79,11 +79,11 @@ class CUDAGraphStep:
             self.update(run)
 
     def reset(self) -> None:
-        """Record again after the next warm-up: other parameters are trained, or the optimizer's state is in other memory."""
+        """Capture again after the next warmup: other parameters are trained, or the optimizer's state is in other memory."""
         self.steps, self.failed, self.replay = 0, False, None
 
     def _note(self, text: str) -> None:
-        """Note a text once, although each phase records again."""
+        """Note a text once, although each phase captures again."""
         if text not in self.noted:
             self.noted.add(text)
             self.note(text)
@@ -106,7 +106,9 @@ class CUDAGraphStep:
             self.results = run.loss, run.outputs, run.grad_norm
             self.grads = [(p, p.grad) for p in run.model.parameters() if p.grad is not None]
             self.constants = constants(run.optimizer)
-            self._note("a step is one CUDA graph" + ("" if self.includes_update else ", except for the optimizer"))
+            self._note(
+                "training step captured in a CUDA graph" + ("" if self.includes_update else ", without the optimizer")
+            )
         except (RuntimeError, NotImplementedError) as error:
             self.failed = True
             self._note(f"no CUDA graph: {str(error).splitlines()[0]}")
@@ -121,12 +123,12 @@ def move_lrs_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -
             group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:
             group["capturable"] = True
-    # Batches of another shape are not recorded on purpose: torch would warn about them.
+    # Batches of another shape are run eagerly on purpose: torch would warn about them.
     optimizer._warned_capturable_if_run_uncaptured = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def constants(optimizer: torch.optim.Optimizer) -> list[object]:
-    """What a recorded update cannot change: the numbers of the parameter groups, and the memory of their learning rates."""
+    """What a captured update cannot change: the numbers of the parameter groups, and the memory of their learning rates."""
     return [
         id(value) if isinstance(value, Tensor) else value
         for group in optimizer.param_groups

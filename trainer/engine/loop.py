@@ -1,4 +1,4 @@
-"""The training loop. It names each thing it does, in order; observers are notified and cannot change it."""
+"""The training loop: explicit calls, in order. Observers are notified and cannot change it."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def lr_range_curve(run: Run, lrs: list[float]) -> tuple[list[float], list[float]
 def maybe_run_lr_range_test(run: Run, steps: int = 100) -> None:
     """Run an LR range test if the current phase takes its learning rate from one and it has not been run yet.
 
-    The phase gets a tenth of the test's maximum learning rate, as fastai takes a tenth of the learning rate at the
+    The phase gets a tenth of the test's ``max_lr``, as fastai takes a tenth of the learning rate at the
     lowest loss: the maximum itself would destroy what the layers have learned. If no learning rate lowers the loss by
     more than noise, as after the head has been trained well, it gets a tenth of the optimizer's learning rate.
     """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class RecordedStep(Protocol):
-    """A training step that is recorded once and replayed, such as a CUDA graph."""
+    """A training step that is captured once and replayed, such as a CUDA graph."""
 
     def __call__(self, run: Run, x: Tensor, y: Tensor) -> None: ...
     def reset(self) -> None: ...

@@ -167,7 +167,7 @@ def train(
 
 
 def member_content(run: Run, weights: StateDict, name: str, seconds: float, row: Row | dict[str, float]) -> Member:
-    """Return a member as the checkpoint holds it; ``row`` is the history's row of its weights."""
+    """Return the entry of a member in the ensemble's checkpoint; ``row`` is the history row of its weights."""
     return {"info": saved_info(run.info), "model": copy.deepcopy(weights), "name": name, "seconds": seconds, "row": row}
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.config.schema import Job
 from trainer.errors import check
 from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
 
 if TYPE_CHECKING:
-    from trainer.config.schema import Config
+    pass
 
 Prefer = Annotated[
     Literal["best", "last"],
@@ -30,24 +30,6 @@ TTA = Annotated[
         "both shifted by a pixel (mirror_shift)"
     ),
 ]
-
-
-class Job:
-    """Base class of all jobs.
-
-    Attributes:
-        trains: Whether the job may run in several processes that train together (torchrun).
-        needs_checkpoint: Whether the job reads ``checkpoint=``; its ``prefer`` says which one of a run directory.
-        keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
-    """
-
-    trains: ClassVar[bool] = False
-    needs_checkpoint: ClassVar[bool] = False
-    keeps_auto_keys: ClassVar[bool] = False
-
-    def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
-        """Run the job and return the exit code."""
-        raise NotImplementedError
 
 
 @option
@@ -247,11 +229,11 @@ class RangeTest(Job):
 
 @option
 class Doctor(Job):
-    """Checks before training: is the initial loss that of guessing; can the network overfit ``batches`` mini-batches without
+    """Checks before training: is the initial loss at chance level; can the network overfit ``batches`` mini-batches without
     regularization and augmentation; which learning rates reduce the loss; are activations and gradients of reasonable
     size; is loading fast enough; does a step fit into memory; are there suspicious images or labels.
 
-    Exit code 1 if a check fails. The weights it trains are thrown away. Source: Pedersen, "Training Convolutional Neural
+    Exit code 1 if a check fails. The trained weights are discarded. Source: Pedersen, "Training Convolutional Neural
     Networks, part 2" (lecture).
     """
 

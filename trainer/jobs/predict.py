@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from trainer.data import FileDataset
-from trainer.data.decode import SUFFIXES, decode, resize, resize_and_center_crop, resize_target
+from trainer.data.decode import decode, resize, resize_and_center_crop, resize_target
 from trainer.data.images import ImageArray
 from trainer.data.in_memory import InMemoryLoader
+from trainer.data.pillow import SUFFIXES
 from trainer.engine.evaluation import TTA, logits
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text

@@ -45,7 +45,7 @@ class ConsoleObserver(Observer):
         for note in view.notes:
             self._print(note)
         if view.folder is not None:
-            self._print(f"in {view.folder}")
+            self._print(f"run directory: {view.folder}")
         if view.epochs_done:
             self._print(f"resuming after {view.epochs_done} epochs, {view.step} steps")
         self.terminal.print(heading(view), markup=False, style="bold" if self.live else None)

@@ -1,4 +1,4 @@
-"""Where NaN and Inf come from: the first layer in a forward pass whose output is not finite."""
+"""The origin of NaN and Inf: the first layer in a forward pass whose output is not finite."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Profile:
 
 @option
 class Report:
-    """A page about the run; see ``trainer.observers.report``."""
+    """The report, as Markdown and HTML; see ``trainer.observers.report``."""
 
     build = implemented_by("trainer.observers.report:ReportObserver")
 

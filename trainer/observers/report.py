@@ -1,4 +1,4 @@
-"""A page about the run."""
+"""The report of a run."""
 
 from __future__ import annotations
 

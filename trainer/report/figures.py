@@ -1,4 +1,4 @@
-"""Plots of plain values; nothing here needs the run they come from."""
+"""Plots of plain values, independent of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # matplotlib is imported inside functions: it takes most of a second, which no training step should wait for.
 
-PANELS = (("loss", "cross-entropy, nats"), ("accuracy", "fraction of images"), ("lr", "learning rate"))
+PANELS = (("loss", "cross-entropy, nats"), ("accuracy", "fraction of images"), ("lr", ""))
 SERIES = {"train": "tab:blue", "validation": "tab:orange", "averaged": "tab:green"}
 
 
@@ -95,7 +95,7 @@ def curves_figure(rows: list[Row]) -> Figure:
                 axes.plot(
                     *zip(*pairs, strict=True), marker=".", label=split or name, color=SERIES.get(split, "tab:gray")
                 )
-        axes.set(xlabel="epoch", ylabel=unit, title=name)
+        axes.set(xlabel="epoch", ylabel=unit, title="learning rate" if name == "lr" else name)
         axes.grid(alpha=0.3)
         if name != "lr" and axes.lines:
             axes.legend(frameon=False)
@@ -166,7 +166,7 @@ def reliability_figure(bins: Sequence[dict[str, float]], error: float) -> Figure
 
 
 def comparison_figure(groups: list[tuple[str, list[list[Row]], list[float]]], metric: str) -> Figure:
-    """Validation loss and accuracy of groups of runs, mean and range over each group; next to them the score of each run.
+    """Validation loss and accuracy of groups of runs by epoch, mean and range over each group, and the score of each run.
 
     Args:
         groups: Label, histories and scores of each group.
@@ -184,8 +184,9 @@ def comparison_figure(groups: list[tuple[str, list[list[Row]], list[float]]], me
     for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
         ax.set(xlabel="epoch", title=f"validation {name}")
         ax.grid(alpha=0.3)
-    points.set(title=metric)
-    points.invert_yaxis()
+    if len(groups) <= 10 and loss.lines:  # more colors could not be told apart
+        loss.legend(frameon=False, fontsize=7)
+    points.set(title=metric.replace(".", " "), ylim=(len(groups) - 0.5, -0.5))
     points.tick_params(axis="y", labelsize=7)
     points.grid(alpha=0.3)
     return figure

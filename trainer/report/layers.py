@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def distributions_figure(snapshots: Sequence[Snapshot], max_layers: int = 6) -> Figure | None:
-    """Median and 68 % and 95 % of the activations (above) and gradients (below) by step, of up to ``max_layers`` layers from
-    first to last; None with fewer than two snapshots.
+    """Median and central 68 % and 95 % of the activations (above) and gradients (below) by step, of up to ``max_layers``
+    layers from first to last; None with fewer than two snapshots.
     """
     snapshots = [s for s in snapshots if s["activations"] or s["weights"]]
     if len(snapshots) < 2:

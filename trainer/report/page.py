@@ -10,7 +10,7 @@ from trainer.formats import Environment, FindingContent, Result, Row
 PLOTS = (
     ("curves", "Training curves", "loss, accuracy and learning rate by epoch"),
     ("steps", "Gradient norm and update size", "gradient norm, update-to-weight ratio, dead and saturated units"),
-    ("distributions", "Activations and gradients", "by step: median, 68 % and 95 % of the values"),
+    ("distributions", "Activations and gradients", "by step: median, central 68 % and 95 % of the values"),
     ("filters", "Filters of the first layer", "each scaled to the full range of gray or color"),
     ("batch", "Training images", "the first images, original and augmented"),
     ("confusion", "Confusion matrix", "true classes down, predicted ones across"),
@@ -26,7 +26,7 @@ def page(
     plots: set[str],
     environment: Environment | None,
 ) -> str:
-    """Return the report: how the run ended, scores, findings, plots, the history, and the command that repeats it."""
+    """Return the report: how the run ended, scores, findings, plots, history, and the command that reproduces it."""
     named = [o for o in overrides if not o.startswith("output=")]
     lines = [f"# {' '.join(named) or 'the default run'}", "", f"{result.get('stop_reason')}.", *score_table(result)]
     if "best_epoch" in result and "last_epoch" in result:

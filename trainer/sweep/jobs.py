@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.config.experiments import option_names
 from trainer.config.options import OptionFiles
-from trainer.config.overrides import Override
+from trainer.config.overrides import Override, values
 from trainer.errors import ConfigError, Problem
 from trainer.run_dir import slug
 from trainer.sweep.manifest import Job
@@ -41,7 +40,7 @@ def texts(item: Override, files: OptionFiles) -> list[str]:
     if not item.sweep:
         return [item.text]
     if hasattr(item.value, "filter"):  # a glob over the options of a group
-        return [f"{item.kind}{item.key}={option}" for option in option_names(item, files)]
+        return [f"{item.kind}{item.key}={option.value}" for option in values(item, files)]
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides([item.text])[0]

@@ -72,7 +72,7 @@ def sweep_settings(overrides: Sequence[str]) -> tuple[SweepSettings, list[str]]:
     items, problems = parse(own, multirun=True)
     values = {o.key.removeprefix("sweep."): o.shown for o in items}
     target = f"{SweepSettings.__module__}.{SweepSettings.__name__}"
-    settings, errors = instantiate({"_target_": target, **values}, "sweep", "")
+    settings, errors = instantiate({"_target_": target, **values}, "sweep")
     if problems or errors:
         raise ConfigError(*problems, *errors)
     return settings, own

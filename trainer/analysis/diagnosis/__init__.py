@@ -1,8 +1,8 @@
-"""Diagnosis: failure modes recognized in what a run recorded, what they mean, and what to try.
+"""Diagnosis: recognizes failure modes in the records of a run, explains them, and suggests overrides.
 
 Pure functions of plain values: ``rows`` is the history, ``snapshots`` the layer statistics of the histograms observer
-(``layers.jsonl``), ``dataset_info`` facts about data and run (``dataset_info.json``). A check returns a finding or None; a check
-whose input is missing returns None.
+(``layers.jsonl``), ``dataset_info`` properties of data and config (``dataset_info.json``). A check returns
+a finding or None; a check whose input is missing returns None.
 """
 
 from __future__ import annotations

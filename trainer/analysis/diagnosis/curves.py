@@ -1,4 +1,4 @@
-"""What the curves of loss and accuracy say."""
+"""Checks of the training curves."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def good_fit(r: Record) -> Finding | None:
 
 
 def noisy(r: Record) -> Finding | None:
-    """The loss jumps from epoch to epoch; the snapshots say how much of it the batch size explains."""
+    """The loss fluctuates from epoch to epoch; the snapshots tell how much of it the batch size explains."""
     losses, train = r.column("validation_loss") or r.column("train_loss"), r.column("train_loss")
     stds = [std for s in r.snapshots[1:] if s["batches"] >= 8 and (std := s["batch_loss_std"]) is not None]
     if len(losses) < 6 or not stds or not r.learned:
@@ -201,8 +201,8 @@ def noisy(r: Record) -> Finding | None:
         attempt = (r.lower_lr, "averaging=ema", larger_batches)
     return Finding(
         "noisy",
-        f"from epoch to epoch the loss deviates from its trend by {roughness:.3f}, at a loss of {median(late):.3f}; the "
-        f"training loss deviates by {measured:.3f}, of which batches of {size} images explain {predicted:.3f}",
+        f"the loss fluctuates by {roughness:.3f} from epoch to epoch, around {median(late):.3f}; the training loss "
+        f"fluctuates by {measured:.3f}, batches of {size} images would explain {predicted:.3f}",
         meaning,
         attempt,
     )

@@ -1,4 +1,4 @@
-"""What the data says: duplicates in several splits, class imbalance."""
+"""Checks of the data: duplicates across splits, class imbalance."""
 
 from __future__ import annotations
 

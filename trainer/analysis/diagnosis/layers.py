@@ -1,4 +1,4 @@
-"""What the layer statistics say: gradients by depth, dead and saturated units, the initial loss."""
+"""Checks of the layer statistics: gradients by depth, dead and saturated units, initial loss."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def gradient_ratio(sizes: Sequence[float | None], step: int) -> Finding | None:
     if first < last:
         meaning = "Hardly any gradient reaches the first layers, so they stay close to their initialization."
         return Finding("vanishing gradients", evidence, meaning, attempt)
-    meaning = "The gradient grows on its way back, so the first layers make steps that are far too large."
+    meaning = "The gradient grows on its way back, so the steps of the first layers are far too large."
     return Finding("exploding gradients", evidence, meaning, attempt)
 
 
@@ -78,7 +78,7 @@ def high_initial_loss(r: Record) -> Finding | None:
     return Finding(
         "high initial loss",
         f"the initial loss is {loss:.3g}; guessing gives {r.chance_loss:.3g}",
-        "The initial outputs are far too large: the network is overconfident before training, which it has to unlearn first.",
+        "The initial outputs are far too large: the network is overconfident before training and has to unlearn this first.",
         ("initialization=auto", "data.normalize=dataset"),
     )
 

@@ -1,4 +1,4 @@
-"""What a diagnosis reads, and what it returns."""
+"""The input and the output of the diagnosis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Snapshots = Sequence[Snapshot]
 
 @dataclass(frozen=True)
 class Finding:
-    """A failure mode, or its absence.
+    """A failure mode that was recognized, or that the run is fine.
 
     Attributes:
         name: Name of the failure mode.
@@ -37,12 +37,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Record:
-    """What is recorded of a run, with the questions that several checks ask.
+    """The recorded data of a run, and quantities derived from it that several checks use.
 
     Attributes:
         rows: The history.
         snapshots: Layer statistics (``layers.jsonl``).
-        dataset_info: Facts about data and run (``dataset_info.json``).
+        dataset_info: Properties of data and config (``dataset_info.json``).
     """
 
     rows: Rows
@@ -72,7 +72,7 @@ class Record:
 
     @property
     def lower_lr(self) -> str:
-        """Override for a tenth of the learning rate; for a range test if even that would be absurd."""
+        """Override for a tenth of the learning rate; for an LR range test if the learning rate is above 10."""
         return f"optimizer.lr={short(self.lr / 10)}" if self.lr <= 10 else "optimizer.lr=auto"
 
     @property

@@ -24,14 +24,16 @@ def check_data(splits: Splits) -> list[Check]:
     parts = {name: images for name, images in parts.items() if images is not None}
     checks = [*leakage(parts), *class_frequencies(splits)]
     if constant := count_constant(splits.train):
-        text = f"{constant} of the training images examined have a single color"
+        text = f"{constant} of the examined training images are blank (a single color)"
         checks.append(Check("images", "warning", text, "check whether these files are broken"))
     if contradictory := count_contradictory(splits.train):
-        text = f"{contradictory} training images have a duplicate with another label"
+        text = f"{contradictory} training images have a duplicate with a different label"
         checks.append(Check("labels", "warning", text, "check the labels"))
     if not checks:
         total = sum(map(len, parts.values()))
-        text = f"{total:,} images: none in two splits, none of a single color, no duplicates with other labels"
+        text = (
+            f"{total:,} images: no duplicates across splits, no blank images, no identical images with different labels"
+        )
         checks.append(Check("images", "ok", text))
     return checks
 

@@ -39,7 +39,7 @@ def initial_loss(run: Run) -> Check:
         for x, y in islice(run.train.batches(0), 10):
             batches.append((float(run.task.loss(run.model(x), y).reported), float(x.mean()), float(x.std())))
     loss, mean, std = (sum(values) / len(batches) for values in zip(*batches, strict=True))
-    text = f"{loss:.3g}; guessing by class frequency gives {entropy:.3g}, uniformly ln {len(prior)} = {uniform:.3g}"
+    text = f"{loss:.3g}; predicting the class frequencies gives {entropy:.3g}, uniform guessing ln {len(prior)} = {uniform:.3g}"
     if not math.isfinite(loss):
         return Check("initial loss", "fail", text, "initialization=auto")
     if abs(mean) > 1 or not 0.2 < std < 5:
@@ -78,7 +78,7 @@ def check_activations(outputs: list[tuple[float, float]]) -> list[Check]:
     checks = [Check("activations", "fail", text, HINT) if extreme else Check("activations", "ok", text)]
     dead = max((fraction for _, fraction in outputs[:-1]), default=0.0)
     if dead > MAX_DEAD:
-        text = f"up to {100 * dead:.0f} % of the units of a layer are never above 0"
+        text = f"up to {100 * dead:.0f} % of the units of a layer are dead (never above zero)"
         checks.append(Check("dead units", "warning", text, HINT))
     return checks
 

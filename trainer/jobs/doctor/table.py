@@ -27,11 +27,11 @@ class Check:
 def show(checks: list[Check], run_dir: Path) -> None:
     """Print the table and the verdict."""
     console = terminal()
-    table = Table("check", "", "seen", "try", show_lines=False)
+    table = Table("check", "", "result", "try", show_lines=False)
     for check in checks:
         table.add_row(check.name, f"[{COLORS[check.status]}]{check.status}[/]", check.seen, check.attempt)
     console.print(table)
     failed, warnings = (sum(c.status == status for c in checks) for status in ("fail", "warning"))
-    verdict = f"{failed} check{'s' * (failed > 1)} failed" if failed else "healthy"
+    verdict = f"{failed} check{'s' * (failed > 1)} failed" if failed else "all checks passed"
     more = f", {warnings} warning{'s' * (warnings > 1)}" if warnings else ""
     console.print(f"{verdict}{more}; {run_dir / 'result.json'}", markup=False, soft_wrap=True)

@@ -51,15 +51,19 @@ def overfit_batches(option: Doctor, config: Config, splits: Splits) -> Check:
     for lr in dict.fromkeys((configured, configured / 10, configured * 3)):
         passes, accuracy, loss = train_until_memorized(build(config, None, few), lr, option.passes)
         if accuracy == 1.0:
-            text = f"{count} images in {passes} passes at learning rate {lr:g}"
+            text = f"memorized {count} images in {passes} epochs at learning rate {lr:g}"
             if lr == configured:
                 return Check("overfit batches", "ok", text)
             return Check("overfit batches", "warning", text, f"optimizer.lr={lr:g}")
         attempts.append((accuracy, lr, loss))
     if contradictory := count_contradictory(subset):
-        text = f"{contradictory} of {count} images have a duplicate with another label, which no network can separate"
+        text = (
+            f"{contradictory} of {count} images have a duplicate with a different label, which no network can separate"
+        )
         return Check("overfit batches", "fail", text, "check the labels")
-    text = "; ".join(f"{100 * a:.1f} % at learning rate {lr:g} (loss {loss:.3g})" for a, lr, loss in attempts)
+    text = "training accuracy " + "; ".join(
+        f"{100 * a:.1f} % at learning rate {lr:g} (loss {loss:.3g})" for a, lr, loss in attempts
+    )
     hint = "a wider architecture, another initialization, architecture.norm=batch, or more job.passes"
     if not any(math.isfinite(loss) for *_, loss in attempts):
         hint = "initialization=auto, data.normalize=dataset"
@@ -84,8 +88,8 @@ def learning_rates(option: Doctor, config: Config, splits: Splits, configured: f
     """Check which learning rates reduce the loss within ``job.steps`` steps, and whether the configured one is near."""
     run = build(config, None, splits)
     factors = {lr: loss_factor(run, lr, option.steps) for lr in LEARNING_RATES}
-    text = ", ".join(f"{lr:g}: {'diverges' if math.isinf(f) else f'x {f:.2f}'}" for lr, f in factors.items())
-    text = f"change of the loss in {option.steps} steps: {text}"
+    text = ", ".join(f"{lr:g}: {'diverges' if math.isinf(f) else f'{f:.2f}'}" for lr, f in factors.items())
+    text = f"loss after {option.steps} steps, relative to the start, by learning rate: {text}"
     best = min(factors, key=lambda lr: factors[lr])
     if factors[best] > REDUCED:
         return Check("learning rates", "fail", text, "train job=range_test")
