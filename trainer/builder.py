@@ -26,6 +26,7 @@ from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
+from trainer.tasks.options import Regression
 from trainer.tasks.task import Task
 
 
@@ -39,11 +40,8 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     precision = resolve_precision(device, config.precision, config.engine.channels_last)
     notes = config.engine.apply(precision)
     splits = splits or load_splits(config)
-    notes += [
-        *splits.notes,
-        *config.notes,
-        *(f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()),
-    ]
+    notes += [*splits.notes, *config.notes]
+    notes += [f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()]
     task = config.task.build(splits, device)
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
@@ -52,16 +50,10 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     if config.engine.sync_batch_norm and distributed.world_size() > 1:
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
-    last = loaders["train"].images_in(len(loaders["train"]) - 1)
-    problems = check_against_data(
-        config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
-    )
-    problems += optimizer_and_schedule(config, option)
-    problems += check_metrics(config, task.history_columns(config.averaging.enabled))
-    if problems:
-        raise ConfigError(*problems)
+    check(config, splits, task, loaders["train"], model, option)
     if splits.validation is None:
         notes.append("no validation images: the last weights count as the best")
+    metric = task.main_metric if config.metric == "auto" else config.metric
     run = Run(
         model=model,
         optimizer=option.build(parameter_groups(weight_layers(model), option)),
@@ -73,7 +65,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         precision=precision,
         task=task,
         info=Info(task.classes, splits.shape, splits.mean, splits.std, config.tree, task.as_tuple()),
-        metric=task.main_metric if config.metric == "auto" else config.metric,
+        metric=metric,
         micro_batch=config.micro_batch,
         folder=folder,
         notes=notes,
@@ -81,6 +73,36 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     )
     enable_fast_path(run, config)
     return run
+
+
+def check(config: Config, splits: Splits, task: Task, train: Loader, model: nn.Module, optimizer: Optimizer) -> None:
+    """Raise a ConfigError with all that does not fit, once the data is loaded and the model is built."""
+    last = train.images_in(len(train) - 1)
+    problems = check_against_data(
+        config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
+    )
+    problems += optimizer_and_schedule(config, optimizer)
+    problems += check_metrics(config, task.history_columns(config.averaging.enabled))
+    problems += check_geometry(config, task)
+    if problems:
+        raise ConfigError(*problems)
+
+
+def check_geometry(config: Config, task: Task) -> list[Problem]:
+    """Augmentations that move pixels, with numbers of which it is not known what that does to them."""
+    numbers = [part for part in task.parts if isinstance(part.option, Regression) and part.option.geometry == "refuse"]
+    moving = [
+        name for name, option in config.augmentation.items() if option and getattr(option, "moves_pixels", True)
+    ]  # of a third-party one it is not known
+    return [
+        Problem(
+            f"task.tasks.{part.name}.geometry" if part.name else "task.geometry",
+            "refuse",
+            f"{', '.join(moving)} moves pixels, and what that does to {part.spec.target} is not known",
+            "augmentation=none, or geometry=invariant if it does nothing",
+        )
+        for part in (numbers if moving else [])
+    ]
 
 
 def enable_fast_path(run: Run, config: Config) -> None:

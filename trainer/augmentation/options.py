@@ -26,6 +26,7 @@ class Flip(Transform):
     p: P = 0.5
     force: Force = False
     changes_classes: ClassVar[bool] = True
+    moves_pixels: ClassVar[bool] = True
     albumentations = implemented_by("trainer.augmentation.albumentations:flip")
     batch = implemented_by("trainer.augmentation.batched:flip")
 
@@ -181,6 +182,7 @@ class RandomResizedCrop(Transform):
         Field(description="minimum and maximum fraction of the area"),
     ] = (0.08, 1.0)
     ratio: Annotated[Range, Field(description="minimum and maximum ratio of width to height")] = (0.75, 1.3333)
+    moves_pixels: ClassVar[bool] = True
     resizes: ClassVar[bool] = True
     albumentations = implemented_by("trainer.augmentation.albumentations:random_resized_crop")
 

@@ -32,6 +32,7 @@ class Transform:
 
     p: P = 1.0
     changes_classes: ClassVar[bool] = False  # whether it may turn an image into one of another class
+    moves_pixels: ClassVar[bool] = False  # whether positions in the image change
     resizes: ClassVar[bool] = False  # whether it takes images of any size
 
     def albumentations(self, shape: Shape) -> Any:
@@ -52,6 +53,7 @@ class Geometric(Transform):
     """
 
     fill: Fill = "constant"
+    moves_pixels: ClassVar[bool] = True
 
 
 @option
