@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,27 @@ NOT_IN_DOCUMENTATION = (
     r"pictures?", r"by heart", r"twins?", r"begin again", r"anew", r"goes on", r"stem to head", r"resident", r"the lecture",
     r"peak rate", r"is no (?!longer|difference|effect|limit|GPU|test)\w+", r"deviation(?<!standard deviation)",
 )  # fmt: skip
+
+NOT_IN_SOURCES = (
+    r"pictures?", r"by heart", r"twins?", r"begin again", r"anew", r"stem to head", r"resident", r"the lecture",
+    r"peak rate", r"unbroken", r"carved", r"mistakes?", r"illness", r"hasten",
+)  # fmt: skip
+
+
+def prose(file: Path) -> str:
+    """The comments and docstrings of a module."""
+    with file.open("rb") as stream:
+        comments = [token.string for token in tokenize.tokenize(stream.readline) if token.type == tokenize.COMMENT]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, documented)]
+    return "\n".join([*comments, *(ast.get_docstring(node) or "" for node in nodes)])
+
+
+@pytest.mark.parametrize("folder", ["trainer", "scripts", "tests"])
+def test_comments_and_docstrings_use_the_terms_of_the_field(folder):
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        match = re.search(rf"\b(?:{'|'.join(NOT_IN_SOURCES)})\b", prose(file))
+        assert not match, f"{file}: {match}"
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -190,7 +190,7 @@ def test_both_the_plain_and_the_averaged_model_are_evaluated(averaging):
     assert row["validation_loss"] != row["averaged_loss"]
 
 
-def recorded(run) -> GraphOnCPU:
+def captured(run) -> GraphOnCPU:
     """Make the run capture its steps as on a GPU."""
     recorder = GraphOnCPU()
     run.capture = CUDAGraphStep(gradients, update, run.notes.append, recorder)
@@ -200,7 +200,7 @@ def recorded(run) -> GraphOnCPU:
 def both(*overrides: str, drop: list[str] | None = None):
     """Two equal trained runs, the first with captured steps, and its recorder."""
     run, other = (run_of(*overrides, drop=drop or []) for _ in range(2))
-    recorder = recorded(run)
+    recorder = captured(run)
     for one in (run, other):
         torch.manual_seed(1)
         fit(one)
@@ -288,7 +288,7 @@ def test_an_optimizer_step_that_needs_python_numbers_is_not_captured(overrides):
 def test_if_the_capture_fails_the_run_continues_eagerly_and_reports_why():
     overrides = ("optimizer=adam", "regularizer=[l2]")
     run, other = run_of(*overrides), run_of(*overrides)
-    recorder = recorded(run)
+    recorder = captured(run)
     forward = run.model.forward
     run.model.forward = lambda x: forward(x * max(float(x.max()), 0) / float(x.max()))  # reads a number
     for one in (run, other):
@@ -306,14 +306,14 @@ def test_captured_steps_continue_correctly_after_an_lr_range_test_a_checkpoint_a
     assert recorder.records == 3 + 2  # three phases, two range tests
     assert_same(run, other, 1e-5)
     run, other = run_of("optimizer=adam", "epochs=4", *EXACT), run_of("optimizer=adam", "epochs=4", *EXACT)
-    recorded(run)
+    captured(run)
     fit(run)
     half = run_of("optimizer=adam", "epochs=2", *EXACT)
-    recorded(half)
+    captured(half)
     fit(half)
     state = half.state()
     assert all(type(g["lr"]) is float and not g.get("capturable") for g in state["optimizer"]["param_groups"])
-    recorded(other)
+    captured(other)
     other.load(state)
     fit(other)
     assert_same(run, other)

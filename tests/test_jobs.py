@@ -157,7 +157,7 @@ def test_other_classes_of_the_same_number_are_an_error(train, run, tmp_path):
 def test_predict_gives_the_networks_probabilities_and_skips_unreadable_files(train, run, tmp_path):
     images, labels = run
     write_images(images[:20], labels[:20], tmp_path / "own")
-    (tmp_path / "own" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "own" / "broken.png").write_bytes(b"not an image")
     code, out, err = train("job=predict", "checkpoint=run", "job.images=own", "job.top=2", "output=p")
     assert code == 0, err
     rows = list(csv.DictReader(io.StringIO(out)))
@@ -202,7 +202,7 @@ def test_predict_accepts_globs_lists_and_standard_input_and_writes_json_lines(tr
 
 
 def test_wrong_uses_of_predict_are_errors(train, run, tmp_path):
-    (tmp_path / "x.png").write_bytes(b"no picture")
+    (tmp_path / "x.png").write_bytes(b"not an image")
     for overrides, text in (
         ((), "job.images = None: must be given"),
         (("job.images=nowhere",), "job.images = 'nowhere': no such file or directory"),
@@ -378,11 +378,11 @@ def test_the_example_script_runs_the_file_with_onnxruntime_alone(train, run, tmp
     images, labels = run
     write_images(images[:1], labels[:1], tmp_path / "own")
     assert train("job=export", "checkpoint=run", "output=x")[0] == 0
-    picture = next((tmp_path / "own").rglob("*.png"))
+    image = next((tmp_path / "own").rglob("*.png"))
     example = REPOSITORY / "scripts" / "run_onnx.py"
     assert len(example.read_text().splitlines()) <= 22
     done = subprocess.run(
-        [sys.executable, example, "x/model.onnx", picture], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, example, "x/model.onnx", image], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     p = probabilities("run", images[:1])[0]

@@ -18,7 +18,7 @@ from conftest import QUIET, STATEFUL, history_of, load, result_of, same_run, sta
 from trainer.engine.interrupt import Interrupt
 
 WAYS = {
-    "resident": ("data.loading=in_memory",),
+    "in_memory": ("data.loading=in_memory",),
     "workers_0": ("data.loading=streaming", "data.num_workers=0"),
     "workers_2": ("data.loading=streaming", "data.num_workers=2"),
 }
@@ -87,7 +87,7 @@ WATCHED = "observer=[checkpoint,diagnosis,filters,histograms,history_file,predic
 MOMENTS = ["mid-epoch", "during a checkpoint write", "between best and last", "between epochs"]
 # CI runs all pairs; by default each moment and each way of loading runs once, because every kill costs a process.
 PAIRS = [
-    pytest.param(moment, way, marks=[] if moment == "mid-epoch" or way == "resident" else pytest.mark.slow)
+    pytest.param(moment, way, marks=[] if moment == "mid-epoch" or way == "in_memory" else pytest.mark.slow)
     for moment in MOMENTS
     for way in WAYS
 ]

@@ -20,6 +20,7 @@ from trainer.engine.evaluation import evaluate, logits
 from trainer.engine.run import Run
 from trainer.formats import JsonObject, Result
 from trainer.inference import TrainedModel, Weights, trained
+from trainer.jobs import Fit
 from trainer.jobs.fit import train_and_evaluate
 from trainer.run_dir import (
     check_available,
@@ -58,7 +59,7 @@ def fit(run: Run) -> Result:
     assert run.folder is not None
     create_run_dir(run.folder, run.info.config, [], run.notes[0])
     config = config_from_tree(run.info.config)
-    return train_and_evaluate(run, config.observer.values(), getattr(config.job, "tta", "none"))
+    return train_and_evaluate(run, config.observer.values(), config.job.tta if isinstance(config.job, Fit) else "none")
 
 
 @dataclasses.dataclass(frozen=True)

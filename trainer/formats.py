@@ -72,8 +72,8 @@ class Snapshot(TypedDict):
     activations: list[ActivationStatistics]
 
 
-class Facts(TypedDict, total=False):
-    """What the diagnosis knows about data and config, ``facts.json``; the splits hold their number of images."""
+class DatasetInfo(TypedDict, total=False):
+    """What the diagnosis knows about data and config, ``dataset_info.json``; the splits hold their number of images."""
 
     classes: list[str]
     class_counts: list[int]

@@ -12,7 +12,7 @@ from trainer.analysis.diagnosis import diagnose, urgent
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
-from trainer.formats import Contribution, Facts, FindingContent, Result, Row, Snapshot, value_at
+from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot, value_at
 from trainer.observers.context import Context
 from trainer.observers.nonfinite import first_nonfinite
 from trainer.observers.options import Diagnosis
@@ -35,7 +35,7 @@ class DiagnosisObserver(Observer):
         self.statistics, self.writers, self.alert = context.layer_statistics, context.event_writers, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
         self.alerted: set[str] = set()
-        self.dataset_info: Facts = {}
+        self.dataset_info: DatasetInfo = {}
 
     def on_fit_start(self, view: RunView) -> None:
         self.dataset_info = dataset_info(view)
@@ -66,7 +66,7 @@ class DiagnosisObserver(Observer):
                 self.alert(f"{finding.name}: {finding.evidence}; try {' or '.join(finding.attempt)}")
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
-        info: Facts = {**self.dataset_info, "status": result.get("status", "failed")}
+        info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", info)
@@ -82,7 +82,7 @@ def markdown(finding: FindingContent) -> str:
     return f"**{finding['name']}** ({finding['kind']}): {finding['evidence']}. {finding['meaning']}{attempt}"
 
 
-def dataset_info(view: RunView) -> Facts:
+def dataset_info(view: RunView) -> DatasetInfo:
     """What the diagnosis knows about data and config."""
     labels, config = view.train.dataset.labels, view.info.config
     regularizers = config.get("regularizer")
@@ -94,7 +94,7 @@ def dataset_info(view: RunView) -> Facts:
         for name in ("mixup", "cutmix", "label_smoothing")
         if isinstance(regularizers, dict) and name in regularizers
     ]
-    facts = Facts(
+    info = DatasetInfo(
         classes=list(view.info.classes),
         class_counts=counts,
         prior_entropy=-sum(p * math.log(p) for p in fractions if p),
@@ -108,10 +108,10 @@ def dataset_info(view: RunView) -> Facts:
         metric=view.metric,
     )
     if view.validation is not None:
-        facts["validation"] = view.validation.num_images
+        info["validation"] = view.validation.num_images
     if view.test is not None:
-        facts["test"] = view.test.num_images
-    return facts
+        info["test"] = view.test.num_images
+    return info
 
 
 def duplicates(splits: dict[str, ImageArray | ImageFiles]) -> dict[str, int]:

@@ -81,7 +81,7 @@ class Predictions:
 class Profile:
     """A profile of some steps; see ``trainer.observers.profile``."""
 
-    skip: Annotated[PositiveInt, Field(description="number of warm-up steps before the profile")] = 10
+    skip: Annotated[PositiveInt, Field(description="number of warmup steps before the profile")] = 10
     steps: Annotated[PositiveInt, Field(description="number of profiled steps, which are slower than others")] = 10
     build = implemented_by("trainer.observers.profile:ProfileObserver")
 

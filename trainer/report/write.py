@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
-from trainer.formats import Facts, Row, Snapshot
+from trainer.formats import DatasetInfo, Row, Snapshot
 from trainer.report.figures import curves_figure, save_figure
 from trainer.report.html import self_contained_html
 from trainer.report.layers import distributions_figure, steps_figure
@@ -33,7 +33,7 @@ def write_report(run_dir: Path) -> Path:
     findings = result.get("findings")
     if findings is None:
         # facts.json: its name in earlier releases.
-        info: Facts = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
+        info: DatasetInfo = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
         findings = [finding.as_dict() for finding in diagnose(rows, snapshots, info)]
     earlier = run_dir / "report" / "mistakes.png"  # its name in earlier releases
     if earlier.is_file():

@@ -12,7 +12,7 @@ from pydantic import Field
 from trainer.history import History
 from trainer.parameters import PositiveFloat, option
 
-Floor = Annotated[float, Field(ge=0, lt=1, description="lowest multiplier of the peak learning rate")]
+Floor = Annotated[float, Field(ge=0, lt=1, description="minimum learning rate as a fraction of the peak")]
 Factor = Annotated[
     float, Field(gt=0, le=1, description="what the learning rate is multiplied by at each drop; 1 = constant")
 ]

@@ -25,7 +25,7 @@ from trainer.analysis.diagnosis.curves import (
 from trainer.analysis.diagnosis.data import class_imbalance, imbalanced_classes, leakage
 from trainer.analysis.diagnosis.layers import dead_units, gradients_by_depth, high_initial_loss, saturated_units
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
-from trainer.formats import Facts
+from trainer.formats import DatasetInfo
 
 Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
@@ -72,12 +72,12 @@ EXPLAINS = {
 }
 
 
-def diagnose(rows: Rows, snapshots: Snapshots, dataset_info: Facts) -> list[Finding]:
+def diagnose(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[Finding]:
     """Return all findings, urgent ones first, without those that another one explains."""
     return _findings(CHECKS, Record(rows, snapshots, dataset_info))
 
 
-def urgent(rows: Rows, snapshots: Snapshots, dataset_info: Facts) -> list[Finding]:
+def urgent(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[Finding]:
     """Return the findings that cannot wait until the end of the run."""
     return _findings(URGENT_CHECKS, Record(rows, snapshots, dataset_info))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from trainer.analysis.intervals import proportion_half_width
-from trainer.formats import Facts, FindingContent, Row, Snapshot
+from trainer.formats import DatasetInfo, FindingContent, Row, Snapshot
 
 Rows = Sequence[Row]
 Snapshots = Sequence[Snapshot]
@@ -47,7 +47,7 @@ class Record:
 
     rows: Rows
     snapshots: Snapshots
-    dataset_info: Facts
+    dataset_info: DatasetInfo
 
     def column(self, name: str) -> list[float]:
         """Values of a history column; empty if an epoch has none or one that is not finite."""
