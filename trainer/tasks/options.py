@@ -16,7 +16,7 @@ LossTable = dict[str, Any]
 TargetName = Annotated[str | None, Field(description="target of the data that is learned; null = its only one")]
 MetricNames = Annotated[
     tuple[str, ...],
-    Field(description="further metrics of the validation and test images; train --help task lists them"),
+    Field(description="further metrics of the validation and test images; docs/task.md lists them"),
 ]
 
 
