@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# A misclassified image in ``predictions.json`` and ``result.json``; ``file`` is its path if the images are files.
+MisclassifiedContent = TypedDict(
+    "MisclassifiedContent",
+    {"index": int, "class": str, "predicted": str, "probability": float, "loss": float, "file": NotRequired[str]},
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Misclassified:
     probability: float
     loss: float
 
-    def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+    def as_dict(self, classes: Sequence[str]) -> MisclassifiedContent:
         """The error with the names of its classes, as ``predictions.json`` and ``result.json`` hold it."""
         return {
             "index": self.index,
