@@ -74,5 +74,7 @@ def highest_loss_errors(logits: Tensor, labels: Tensor, count: int, offset: int 
     order = losses.argsort(descending=True)[: min(count, int((predicted != labels).sum()))]
     probabilities = logits[order].softmax(1).amax(1)
     columns = (order, labels[order], predicted[order], probabilities, losses[order])
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [Misclassified(index + offset, label, guess, p, loss) for index, label, guess, p, loss in rows]
+    rows = zip(*(column.numpy(force=True) for column in columns), strict=True)
+    return [
+        Misclassified(int(i) + offset, int(label), int(guess), float(p), float(x)) for i, label, guess, p, x in rows
+    ]
