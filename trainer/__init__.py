@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainer.api import FinishedRun, Predictor, build, evaluate, fit, load_config, load_run
@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["FinishedRun", "Predictor", "build", "evaluate", "fit", "load_config", "load_run"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the Python API at first use, so that the command line answers without torch."""
     if name not in __all__:
         raise AttributeError(f"module 'trainer' has no attribute {name!r}")

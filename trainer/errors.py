@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,7 +12,7 @@ class Problem:
     """One error in a command or a config."""
 
     key: str  # dotted, as typed on the command line; empty where no single key is at fault
-    value: Any
+    value: object
     text: str  # what is allowed; a whole sentence where `key` is empty
     hint: str = ""  # the nearest name, or what to type instead
     where: str = ""  # the option file that defines the key

@@ -45,7 +45,9 @@ def option(cls: type[T]) -> type[T]: ...
 @overload
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field, dataclasses.field))
 def option(*, frozen: bool = True, kw_only: bool = True) -> Callable[[type[T]], type[T]]: ...
-def option(cls: type[T] | None = None, *, frozen: bool = True, kw_only: bool = True) -> Any:
+def option(
+    cls: type[T] | None = None, *, frozen: bool = True, kw_only: bool = True
+) -> type[T] | Callable[[type[T]], type[T]]:
     """Class decorator that turns annotated attributes into validated parameters (a pydantic dataclass).
 
     Args:
@@ -65,7 +67,7 @@ def implemented_by(path: str) -> Any:
     """
     module, _, name = path.partition(":")
 
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: object, *args: object, **kwargs: object) -> object:
         return getattr(importlib.import_module(module), name)(self, *args, **kwargs)
 
     method.__qualname__ = method.__name__ = name
@@ -78,8 +80,8 @@ class Parameter:
     """One parameter of an option, as declared."""
 
     name: str
-    annotation: Any
-    default: Any  # dataclasses.MISSING for a required parameter
+    annotation: object
+    default: object  # dataclasses.MISSING for a required parameter
     meaning: str
 
     @property
@@ -106,12 +108,12 @@ def parameters(cls: type) -> list[Parameter]:
     return result
 
 
-def _meaning(annotation: Any) -> str:
+def _meaning(annotation: object) -> str:
     infos = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, FieldInfo)]
     return next((info.description for info in infos if info.description), "")
 
 
-def describe(annotation: Any) -> str:
+def describe(annotation: object) -> str:
     """Return the type and range of a parameter in words, as they complete "must be ...".
 
     >>> describe(Annotated[float, Field(gt=0)]), describe(Annotated[int, Field(ge=1)] | Literal["auto"])
@@ -140,7 +142,7 @@ def describe(annotation: Any) -> str:
     return f"{text} {limits}".strip()
 
 
-def allowed_values(annotation: Any) -> str:
+def allowed_values(annotation: object) -> str:
     """Return the range of a parameter as option files note it; empty where its type alone limits it.
 
     >>> allowed_values(Annotated[float, Field(ge=0, lt=1)]), allowed_values(Annotated[int, Field(ge=1)] | None)
@@ -161,7 +163,7 @@ def allowed_values(annotation: Any) -> str:
     return "null" if annotation is type(None) else limits
 
 
-def limits(annotation: Any) -> dict[str, float]:
+def limits(annotation: object) -> dict[str, float]:
     """Return the limits ``gt``, ``ge``, ``lt`` and ``le`` that the declaration of a number has, those of a union together.
 
     >>> limits(Annotated[float, Field(ge=0, lt=1)]), limits(PositiveInt | Literal["auto"]), limits(str)
@@ -171,21 +173,22 @@ def limits(annotation: Any) -> dict[str, float]:
         return {k: v for a in get_args(annotation) for k, v in limits(a).items()}
     if get_origin(annotation) is not Annotated:
         return {}
-    found = limits(annotation.__origin__)
-    for meta in annotation.__metadata__:
+    bare, *metadata = get_args(annotation)
+    found = limits(bare)
+    for meta in metadata:
         for constraint in getattr(meta, "metadata", [meta]):
             found |= {k: getattr(constraint, k) for k in ("gt", "ge", "lt", "le") if hasattr(constraint, k)}
     return found
 
 
-def _unwrap(annotation: Any) -> tuple[Any, str]:
+def _unwrap(annotation: object) -> tuple[object, str]:
     """The bare type of an annotation, and its limits in words."""
     if get_origin(annotation) is not Annotated:
         return annotation, ""
-    return _unwrap(annotation.__origin__)[0], _interval(limits(annotation))
+    return _unwrap(get_args(annotation)[0])[0], _interval(limits(annotation))
 
 
-def _interval(limits: dict[str, Any]) -> str:
+def _interval(limits: dict[str, float]) -> str:
     low, high = limits.get("gt", limits.get("ge")), limits.get("lt", limits.get("le"))
     if low is not None and high is not None:
         return f"in {'(' if 'gt' in limits else '['}{_number(low)}, {_number(high)}{')' if 'lt' in limits else ']'}"

@@ -195,7 +195,7 @@ def git_commit() -> GitCommit | None:
         return None
 
 
-def json_safe(value: Any) -> Any:
+def json_safe(value: object) -> object:
     """Return ``value`` with null for NaN and infinity, which JSON does not have.
 
     >>> json_safe({"loss": [1.0, float("nan")]})
@@ -213,7 +213,12 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(json_safe(value), indent=1) + "\n")
 
 
-def terminal(**options: Any) -> Console:
+def terminal(
+    soft_wrap: bool = False,
+    width: int | None = None,
+    force_terminal: bool | None = None,
+    force_jupyter: bool | None = None,
+) -> Console:
     """Return rich's console; like ``print`` it raises BrokenPipeError if the reader is gone.
 
     By default rich would end the program with code 1, as in ``train job=evaluate | head -1``.
@@ -224,4 +229,10 @@ def terminal(**options: Any) -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    return Terminal(highlight=False, **options)
+    return Terminal(
+        highlight=False,
+        soft_wrap=soft_wrap,
+        width=width,
+        force_terminal=force_terminal,
+        force_jupyter=force_jupyter,
+    )

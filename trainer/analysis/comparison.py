@@ -34,7 +34,7 @@ class Group:
     """Runs that differ only in the seed."""
 
     settings: Settings
-    runs: list[Outcome] = field(default_factory=list)
+    runs: list[Outcome] = field(default_factory=list[Outcome])
 
     @property
     def scores(self) -> list[float]:
@@ -96,7 +96,7 @@ def varied_keys(runs: Sequence[Outcome]) -> list[str]:
     """
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
     differing = [k for k in keys if k != "seed" and len({format_value(run.settings.get(k)) for run in runs}) > 1]
-    varied = []
+    varied: list[str] = []
     for key in differing:
         parents = [k for k in differing if key.startswith(k + ".")]
         values_by_parents: dict[tuple[str, ...], set[str]] = {}
@@ -111,7 +111,8 @@ def varied_keys(runs: Sequence[Outcome]) -> list[str]:
 
 def group_runs(runs: Sequence[Outcome]) -> list[Group]:
     """Group the runs by their varied settings, in the given order."""
-    keys, groups = varied_keys(runs), {}
+    keys = varied_keys(runs)
+    groups: dict[tuple[str, ...], Group] = {}
     for run in runs:
         settings = {key: run.settings.get(key) for key in keys}
         groups.setdefault(tuple(map(format_value, settings.values())), Group(settings)).runs.append(run)
@@ -200,7 +201,8 @@ def at_edge(groups: Sequence[Group], higher_is_better: bool = True) -> list[tupl
     scored = [g for g in groups if g.scores]
     if not scored:
         return []
-    best, edges = (max if higher_is_better else min)(scored, key=lambda g: g.mean), []
+    best = (max if higher_is_better else min)(scored, key=lambda g: g.mean)
+    edges: list[tuple[str, float, str]] = []
     for key, value in best.settings.items():
         given = [g.settings[key] for g in scored if g.settings[key] is not None]
         tried = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool)]

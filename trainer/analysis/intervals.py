@@ -6,8 +6,8 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-# scipy.stats takes half a second to import, and most runs end without a need for an interval: hence inside functions.
+from importlib import import_module
+from types import ModuleType
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     mean = sum(values) / n
     if n == 1:
         return Interval(mean, math.inf, n)
-    from scipy import stats
-
+    stats = scipy_stats()
     standard_error = float(stats.sem(values))
     return Interval(mean, float(stats.t.ppf((1 + confidence) / 2, n - 1)) * standard_error, n)
 
@@ -61,11 +60,9 @@ def difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95)
         return Interval(mean, math.inf, n)
     if len(set(a)) == len(set(b)) == 1:  # no variance: the interval is a point, for which scipy gives NaN
         return Interval(mean, 0.0, n)
-    from scipy import stats
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a group with next to no variance
-        bounds = stats.ttest_ind(b, a, equal_var=False).confidence_interval(confidence)
+        bounds = scipy_stats().ttest_ind(b, a, equal_var=False).confidence_interval(confidence)
     return Interval(mean, float(bounds.high - bounds.low) / 2, n)
 
 
@@ -75,7 +72,10 @@ def proportion_half_width(proportion: float, n: int, confidence: float = 0.95) -
     >>> round(proportion_half_width(0.9, 100), 3), round(proportion_half_width(1.0, 100), 3)
     (0.06, 0.018)
     """
-    from scipy.stats import binomtest
-
-    bounds = binomtest(round(proportion * n), n).proportion_ci(confidence, method="wilson")
+    bounds = scipy_stats().binomtest(round(proportion * n), n).proportion_ci(confidence, method="wilson")
     return float(bounds.high - bounds.low) / 2
+
+
+def scipy_stats() -> ModuleType:
+    """Return scipy.stats, which has no annotations, imported when it is needed: it takes half a second."""
+    return import_module("scipy.stats")

@@ -36,7 +36,7 @@ class Suggestion:
     suggested_lr: float
     max_lr: float
     drop: float
-    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     notes: tuple[str, ...] = ()
 
     def confidence(self, name: str) -> str:
@@ -116,7 +116,7 @@ def suggest_lr(
     ranges = {
         name: (float(min(ends[0, i], points[i])), float(max(ends[1, i], points[i]))) for i, name in enumerate(NAMES)
     }
-    notes = []
+    notes: list[str] = []
     if lowest >= len(x) - max(2, round(width)):
         notes.append(f"the loss still falls at the highest learning rate, {x[-1]:.3g}: max_lr may be higher")
     if points[0] <= x[0]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# A misclassified image in ``predictions.json`` and ``result.json``; ``file`` is its path if the images are files.
+MisclassifiedContent = TypedDict(
+    "MisclassifiedContent",
+    {"index": int, "class": str, "predicted": str, "probability": float, "loss": float, "file": NotRequired[str]},
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Misclassified:
     probability: float
     loss: float
 
-    def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+    def as_dict(self, classes: Sequence[str]) -> MisclassifiedContent:
         """The error with the names of its classes, as ``predictions.json`` and ``result.json`` hold it."""
         return {
             "index": self.index,
@@ -68,5 +74,7 @@ def highest_loss_errors(logits: Tensor, labels: Tensor, count: int, offset: int 
     order = losses.argsort(descending=True)[: min(count, int((predicted != labels).sum()))]
     probabilities = logits[order].softmax(1).amax(1)
     columns = (order, labels[order], predicted[order], probabilities, losses[order])
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [Misclassified(index + offset, label, guess, p, loss) for index, label, guess, p, loss in rows]
+    rows = zip(*(column.numpy(force=True) for column in columns), strict=True)
+    return [
+        Misclassified(int(i) + offset, int(label), int(guess), float(p), float(x)) for i, label, guess, p, x in rows
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 from torch import fx, nn
 from torch.fx.proxy import TraceError
@@ -31,8 +30,8 @@ class Tracer(fx.Tracer):
         return isinstance(m, GlobalAveragePool) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+        self, m: nn.Module, forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         try:
             return super().call_module(m, forward, args, kwargs)
         except UNTRACEABLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,7 +71,7 @@ def _unknown_name(option: PublishedArchitecture, names: list[str]) -> ConfigErro
     return ConfigError(Problem("architecture.name", option.name, "is not the name of a model", hint))
 
 
-def _import_timm() -> Any:
+def _import_timm() -> ModuleType:
     try:
         import timm
     except ImportError:
@@ -78,7 +79,7 @@ def _import_timm() -> Any:
     return timm
 
 
-def _create_timm_model(timm: Any, option: Timm, shape: Shape) -> Any:
+def _create_timm_model(timm: ModuleType, option: Timm, shape: Shape) -> Any:
     pretrained = option.weights == "pretrained"
     size = {"img_size": shape[1:]} if shape[1] == shape[2] else {}
     try:

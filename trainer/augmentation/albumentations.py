@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks PyPI for the latest version
 
@@ -40,13 +40,15 @@ BORDERS = {
     "wrap": cv2.BORDER_WRAP,
 }
 
+Parameters = dict[str, Any]  # the random numbers of one image, and the data of albumentations' transforms
+
 
 def compose(transforms: Sequence[AnyTransform], shape: Shape) -> A.Compose:
     """Return one pipeline of all; a third-party transform is constructed with the arguments from the config."""
-    steps: list[Any] = []
+    steps: list[A.BasicTransform | A.BaseCompose] = []
     for chain in chains(transforms):
         if len(chain) > 1:
-            steps.append(Warp(chain))
+            steps.append(Warp([t for t in chain if isinstance(t, Affine)]))
         elif isinstance(chain[0], Transform):
             steps.append(chain[0].albumentations(shape))
         else:
@@ -61,10 +63,10 @@ class Warp(A.ImageOnlyTransform):
         super().__init__(p=1.0)
         self.chain, self.border = list(chain), BORDERS[chain[0].fill]
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(self, params: Parameters, data: Parameters) -> Parameters:
         return {"matrix": chain_matrices(self.chain, self.random_generator, 1, params["shape"][:2])[0, :2]}
 
-    def apply(self, img: np.ndarray, matrix: np.ndarray, **params: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, matrix: np.ndarray, **params: object) -> np.ndarray:
         warped = cv2.warpAffine(img, matrix, img.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=self.border)
         return warped.reshape(img.shape)
 
@@ -76,10 +78,10 @@ class Noise(A.ImageOnlyTransform):
         super().__init__(p=p)
         self.std = std
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(self, params: Parameters, data: Parameters) -> Parameters:
         return {"noise": self.random_generator.standard_normal(params["shape"], np.float32) * (255 * self.std)}
 
-    def apply(self, img: np.ndarray, noise: np.ndarray, **params: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, noise: np.ndarray, **params: object) -> np.ndarray:
         return np.clip(np.rint(noise + img), 0, 255).astype(np.uint8)
 
 
@@ -114,7 +116,17 @@ def shear(option: Shear, shape: Shape) -> A.Affine:
     return affine(option.fill, option.p, shear={"x": limits, "y": limits})
 
 
-def affine(fill: str, p: float, **parameters: Any) -> A.Affine:
+class AffineParameters(TypedDict, total=False):
+    """Parameters of ``albumentations.Affine``."""
+
+    rotate: tuple[float, float]
+    scale: tuple[float, float]
+    keep_ratio: bool
+    translate_px: dict[str, int | tuple[int, int]]
+    shear: dict[str, float | tuple[float, float]]
+
+
+def affine(fill: str, p: float, **parameters: Unpack[AffineParameters]) -> A.Affine:
     return A.Affine(**parameters, interpolation=cv2.INTER_LINEAR, border_mode=BORDERS[fill], p=p)
 
 
@@ -183,10 +195,10 @@ class Sharpness(A.ImageOnlyTransform):
         super().__init__(p=1.0)
         self.limit = limit
 
-    def get_params(self) -> dict[str, Any]:
+    def get_params(self) -> Parameters:
         return {"factor": 1.0 + self.py_random.uniform(-self.limit, self.limit)}
 
-    def apply(self, img: np.ndarray, factor: float, **params: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, factor: float, **params: object) -> np.ndarray:
         smooth = cv2.filter2D(img, -1, np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13).reshape(img.shape)
         result = img.copy()  # PIL leaves the outermost pixels as they are
         if min(img.shape[:2]) > 2:

@@ -10,7 +10,7 @@ from torch import Tensor
 from trainer.augmentation.affine import chain_matrices
 from trainer.augmentation.functional import adjust_batch, crop_batch, flip_batch, noise_batch, on_device, warp_batch
 from trainer.augmentation.options import BrightnessContrast, Crop, Flip, GaussianNoise, VerticalFlip
-from trainer.augmentation.transforms import Affine, AnyTransform, Shape, chains, unsupported
+from trainer.augmentation.transforms import Affine, AnyTransform, Shape, Transform, chains, unsupported
 
 
 class BatchedPipeline:
@@ -32,7 +32,11 @@ class BatchedPipeline:
         if tuple(x.shape[1:]) != tuple(self.shape):
             raise ValueError(f"images have shape {tuple(x.shape[1:])}, the pipeline is for {tuple(self.shape)}")
         for chain in self.chains:
-            x = warp(chain, x, rng) if isinstance(chain[0], Affine) else chain[0].batch(x, rng)
+            affine, first = [t for t in chain if isinstance(t, Affine)], chain[0]
+            if affine:
+                x = warp(affine, x, rng)
+            elif isinstance(first, Transform):
+                x = first.batch(x, rng)
         return x
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -13,6 +13,13 @@ from trainer.augmentation.transforms import AnyTransform, Shape, Transform
 
 if TYPE_CHECKING:
     from albumentations import Compose
+
+
+class PipelineState(TypedDict):
+    """What is pickled of a pipeline."""
+
+    transforms: list[AnyTransform]
+    shape: Shape
 
 
 class PerImagePipeline:
@@ -47,10 +54,10 @@ class PerImagePipeline:
             self._local.compose = compose(self.transforms, self.shape)
         return self._local.compose
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> PipelineState:
         return {"transforms": self.transforms, "shape": self.shape}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: PipelineState) -> None:
         self.__init__(**state)
 
 

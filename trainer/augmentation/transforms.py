@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
@@ -12,6 +12,7 @@ from trainer.parameters import Probability, implemented_by, option
 
 if TYPE_CHECKING:
     import numpy as np
+    from albumentations import BasicTransform
     from torch import Tensor
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -35,7 +36,7 @@ class Transform:
     moves_pixels: ClassVar[bool] = False  # whether positions in the image change
     resizes: ClassVar[bool] = False  # whether it takes images of any size
 
-    def albumentations(self, shape: Shape) -> Any:
+    def albumentations(self, shape: Shape) -> BasicTransform:
         """Return the albumentations transform for images of this shape."""
         raise NotImplementedError
 
@@ -70,7 +71,7 @@ class Affine(Geometric):
 class ExternalTransform(Protocol):
     """A third-party transform (``trainer.config.instantiate.External``): an albumentations class and its arguments."""
 
-    target: Any
+    target: Callable[..., BasicTransform]
     arguments: dict[str, Any]
 
 
@@ -94,14 +95,14 @@ def unsupported(transforms: Sequence[AnyTransform]) -> list[str]:
     return [transform_name(t) for t in transforms if not has_batched_form(t)]
 
 
-def chains(transforms: Sequence[AnyTransform]) -> list[list[Any]]:
+def chains(transforms: Sequence[AnyTransform]) -> list[list[AnyTransform]]:
     """Return the transforms in order, with consecutive affine ones of the same fill in one list.
 
     >>> from trainer.augmentation import Crop, Flip, Rotation, Scale, Shear
     >>> [len(chain) for chain in chains([Flip(), Rotation(), Scale(), Shear(fill="edge"), Crop()])]
     [1, 2, 1, 1]
     """
-    result: list[list[Any]] = []
+    result: list[list[AnyTransform]] = []
     for transform in transforms:
         previous = result[-1][0] if result else None
         if isinstance(transform, Affine) and isinstance(previous, Affine) and previous.fill == transform.fill:

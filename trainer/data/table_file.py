@@ -7,7 +7,7 @@ import csv
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from trainer.errors import ConfigError, Problem, nearest
 
@@ -130,7 +130,7 @@ def _read_parquet(path: Path, key: str) -> TableFile:
     return replace(rows, not_text=not_text)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a cell as a CSV file would hold it.
 
     >>> _text(None), _text(float("nan")), _text(3), _text(" ant ")
@@ -139,7 +139,7 @@ def _text(value: Any) -> str:
     return "" if value is None or value != value else str(value).strip()
 
 
-def import_pyarrow(key: str, path: Path, module: str) -> Any:
+def import_pyarrow(key: str, path: Path, module: str) -> ModuleType:
     """Return a module of pyarrow; ConfigError if pyarrow is not installed."""
     import importlib
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -11,17 +11,20 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
+from trainer.analysis.predictions import Misclassified, MisclassifiedContent, confusion_matrix, highest_loss_errors
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.engine.evaluation import TTA, logits
 from trainer.engine.metrics import calibration, top_accuracy
 from trainer.errors import ConfigError, Problem
+from trainer.formats import Scores
 from trainer.inference import TrainedModel, splits_for_checkpoint, trained
 from trainer.loaders import look
 from trainer.report.figures import confusion_figure, highest_loss_figure, reliability_figure, save_figure
 from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from trainer.config.schema import Config
     from trainer.data import Splits
     from trainer.jobs.options import Evaluate
@@ -44,6 +47,7 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
     scores, bins = compute_scores(outputs, labels, option.top)
     confusion = confusion_matrix(outputs, labels).numpy()
     errors = highest_loss_errors(outputs, labels, option.worst)
+    rows, misclassified = scores_per_class(classes, confusion), errors_with_files(errors, splits, names, classes)
     split = "all" if option.split == "all" else names[0]
     result = {
         "status": "finished",
@@ -53,17 +57,17 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
         "tta": option.tta,
         "split": split,
         split: scores,
-        "classes": scores_per_class(classes, confusion),
+        "classes": rows,
         "confusion": confusion.tolist(),
         "reliability": bins,
-        "misclassified": errors_with_files(errors, splits, names, classes),
+        "misclassified": misclassified,
     }
     save_figure(confusion_figure(confusion, list(classes)), run_dir / "confusion.png")
     save_figure(reliability_figure(bins, scores["ece"]), run_dir / "reliability.png")
     if errors:
         save_figure(errors_figure(errors, splits, names, classes), run_dir / "misclassified.png")
     write_json(run_dir / "result.json", result)
-    show(result, split, run_dir)
+    show(f"{checkpoint.path} ({checkpoint.weights}) on {split}", scores, rows, misclassified, run_dir)
     return 0
 
 
@@ -93,7 +97,7 @@ def collect_outputs(
     return torch.cat(outputs), torch.cat(labels)
 
 
-def compute_scores(outputs: Tensor, labels: Tensor, top: int) -> tuple[dict[str, float], list[dict[str, float]]]:
+def compute_scores(outputs: Tensor, labels: Tensor, top: int) -> tuple[Scores, list[dict[str, float]]]:
     """Return the scores of logits (N, K) and labels (N,), and the bins of the calibration error.
 
     The scores are the mean loss (nats), the accuracy, the top-k accuracy if there are more than k = ``top`` classes, and
@@ -106,7 +110,13 @@ def compute_scores(outputs: Tensor, labels: Tensor, top: int) -> tuple[dict[str,
     return scores | {"ece": error}, bins
 
 
-def scores_per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[dict[str, Any]]:
+ClassScores = TypedDict(
+    "ClassScores",
+    {"class": str, "images": int, "recall": float | None, "precision": float | None, "confused_with": str | None},
+)
+
+
+def scores_per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[ClassScores]:
     """Return number of images, recall, precision and most frequent wrong prediction of each class."""
     rows = []
     for i, name in enumerate(classes):
@@ -137,17 +147,19 @@ def locate(index: int, splits: Splits, names: list[str]) -> tuple[ImageArray | I
 
 def errors_with_files(
     errors: list[Misclassified], splits: Splits, names: list[str], classes: tuple[str, ...]
-) -> list[dict[str, Any]]:
+) -> list[MisclassifiedContent]:
     """Return the errors with the names of their classes and, if the images are files, their paths."""
-    rows = []
+    rows: list[MisclassifiedContent] = []
     for error in errors:
         images, index = locate(error.index, splits, names)
-        file = {"file": str(images.paths[index])} if isinstance(images, ImageFiles) else {}
-        rows.append(error.as_dict(classes) | file)
+        row = error.as_dict(classes)
+        if isinstance(images, ImageFiles):
+            row["file"] = str(images.paths[index])
+        rows.append(row)
     return rows
 
 
-def errors_figure(errors: list[Misclassified], splits: Splits, names: list[str], classes: tuple[str, ...]) -> Any:
+def errors_figure(errors: list[Misclassified], splits: Splits, names: list[str], classes: tuple[str, ...]) -> Figure:
     """Return the plot of the misclassified images."""
     images, titles = [], []
     for error in errors:
@@ -157,20 +169,21 @@ def errors_figure(errors: list[Misclassified], splits: Splits, names: list[str],
     return highest_loss_figure(np.stack(images), titles)
 
 
-def show(result: dict[str, Any], split: str, run_dir: Path) -> None:
-    """Print the scores, the table per class, and the files with the highest loss."""
+def show(
+    name: str, scores: Scores, rows: list[ClassScores], misclassified: list[MisclassifiedContent], run_dir: Path
+) -> None:
+    """Print the scores of what is called ``name``, the table per class, and the files with the highest loss."""
     console = terminal(soft_wrap=True)
-    scores = result[split]
     texts = [f"accuracy {100 * scores['accuracy']:.2f} %", f"loss {scores['loss']:.4f}"]
     texts += [f"{name} {100 * value:.2f} %" for name, value in scores.items() if name.startswith("top")]
     texts.append(f"calibration error {100 * scores['ece']:.2f} %")
-    console.print(f"{result['checkpoint']} ({result['weights']}) on {split}: {', '.join(texts)}", markup=False)
+    console.print(f"{name}: {', '.join(texts)}", markup=False)
     table = Table("class", "images", "recall", "precision", "most often confused with")
-    for row in result["classes"]:
-        rates = ["" if row[k] is None else f"{100 * row[k]:.1f} %" for k in ("recall", "precision")]
+    for row in rows:
+        rates = ["" if rate is None else f"{100 * rate:.1f} %" for rate in (row["recall"], row["precision"])]
         table.add_row(row["class"], str(row["images"]), *rates, row["confused_with"] or "")
     console.print(table)
-    for error in [e for e in result["misclassified"] if "file" in e][:5]:
-        text = f"{error['file']}: {error['class']}, predicted {error['predicted']}"
+    for error in [e for e in misclassified if "file" in e][:5]:
+        text = f"{error.get('file')}: {error['class']}, predicted {error['predicted']}"
         console.print(f"{text} ({100 * error['probability']:.0f} %)", markup=False)
     console.print(f"written to {run_dir}", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from trainer.architectures.fusion import fuse
 from trainer.data import FileDataset
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
+from trainer.formats import JsonObject
 from trainer.inference import TrainedModel, splits_for_checkpoint, trained
 from trainer.run_dir import check_available, create_run_dir, write_json
 
@@ -36,7 +37,7 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
     model = checkpoint.model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     deployed = fuse(model) if option.fuse else model
     create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
-    metadata = {
+    metadata: JsonObject = {
         "classes": list(info.classes),
         "shape": list(info.shape),
         "colours": COLORS.get(info.shape[0], f"{info.shape[0]} channels"),
@@ -117,7 +118,7 @@ def example_images(config: Config, checkpoint: TrainedModel, count: int) -> tupl
     return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))), source
 
 
-def to_onnx(module: nn.Module, x: Tensor, metadata: dict[str, Any], run_dir: Path) -> tuple[Path, np.ndarray]:
+def to_onnx(module: nn.Module, x: Tensor, metadata: JsonObject, run_dir: Path) -> tuple[Path, np.ndarray]:
     """Write ``model.onnx``; return its path and what onnxruntime computes with it."""
     import onnx
     import onnxruntime
@@ -142,11 +143,12 @@ def to_onnx(module: nn.Module, x: Tensor, metadata: dict[str, Any], run_dir: Pat
     with atomic_path(path) as temporary:
         onnx.save(model, str(temporary))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    output: Any = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    output = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    assert isinstance(output, np.ndarray)
     return path, output
 
 
-def to_torch(module: nn.Module, x: Tensor, metadata: dict[str, Any], run_dir: Path) -> tuple[Path, np.ndarray]:
+def to_torch(module: nn.Module, x: Tensor, metadata: JsonObject, run_dir: Path) -> tuple[Path, np.ndarray]:
     """Write ``model.pt2``; return its path and what it computes once read back."""
     path = run_dir / "model.pt2"
     with warnings.catch_warnings():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from rich.table import Table
@@ -37,7 +37,29 @@ def plan(option: Plan, config: Config, run_dir: Path, overrides: list[str]) -> i
     return 0
 
 
-def summarize(run: Run) -> dict[str, Any]:
+class PhaseSummary(TypedDict):
+    """The length of a phase."""
+
+    name: str
+    epochs: float
+    steps: int
+
+
+class PlanSummary(TypedDict):
+    """What a run would do, in ``result.json``."""
+
+    phases: list[PhaseSummary]
+    steps: int
+    batch_size: int
+    images: dict[str, int]  # by split
+    classes: list[str]
+    shape: list[int]
+    parameters: int
+    multiply_adds_per_image: int
+    bytes: dict[str, int]  # of memory
+
+
+def summarize(run: Run) -> PlanSummary:
     """Return the numbers of steps, images and parameters, multiply-adds per image, and bytes per step."""
     run.model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -83,7 +105,7 @@ def saved_bytes(run: Run, size: int) -> int:
     return sum(bytes_by_address.values()) * size // batch
 
 
-def show(run: Run, summary: dict[str, Any], run_dir: Path) -> None:
+def show(run: Run, summary: PlanSummary, run_dir: Path) -> None:
     """Print the summary and the table of layers."""
     console = terminal(soft_wrap=True)
     counts = ", ".join(f"{n:,} {name}" for name, n in summary["images"].items())

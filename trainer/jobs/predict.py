@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -118,9 +118,13 @@ def read_image(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -
     return resize_and_center_crop(image, height, crop_pct) if height == width else resize(image, (height, width))
 
 
+Ranked = TypedDict("Ranked", {"class": str, "probability": float})
+Prediction = TypedDict("Prediction", {"file": str, "class": str, "probability": float, "ranked": list[Ranked]})
+
+
 def classify(
     config: Config, checkpoint: TrainedModel, images: list[tuple[Path, np.ndarray]], top: int, tta: TTA = "none"
-) -> list[dict[str, Any]]:
+) -> list[Prediction]:
     """Return a row per image with its ``top`` most probable classes."""
     if not images:
         return []
@@ -139,14 +143,18 @@ def classify(
     with torch.inference_mode():
         outputs = torch.cat([logits(model, x, precision, tta).float() for x, _ in loader.batches(0)])
     best = outputs.softmax(1).topk(top, 1)
-    rows = []
+    rows: list[Prediction] = []
     for (path, _), probabilities, indices in zip(images, best.values.tolist(), best.indices.tolist(), strict=True):
-        ranked = [{"class": info.classes[i], "probability": p} for i, p in zip(indices, probabilities, strict=True)]
-        rows.append({"file": str(path), **ranked[0], "ranked": ranked})
+        ranked: list[Ranked] = [
+            {"class": info.classes[i], "probability": p} for i, p in zip(indices, probabilities, strict=True)
+        ]
+        rows.append(
+            {"file": str(path), "class": ranked[0]["class"], "probability": ranked[0]["probability"], "ranked": ranked}
+        )
     return rows
 
 
-def format_rows(rows: list[dict[str, Any]], form: str, top: int, header: bool) -> str:
+def format_rows(rows: list[Prediction], form: str, top: int, header: bool) -> str:
     """Return rows as CSV (file, class, probability, class_2, ...) or as one JSON object per line.
 
     >>> row = {"file": "a.png", "class": "ant", "probability": 0.75, "ranked": [{"class": "ant", "probability": 0.75}]}

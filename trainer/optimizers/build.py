@@ -6,7 +6,7 @@ import torch
 
 from trainer.optimizers import options, rules
 
-Groups = options.ParamGroups
+Groups = list[options.ParamGroup]
 
 
 def sgd(option: options.SGD, groups: Groups) -> torch.optim.Optimizer:

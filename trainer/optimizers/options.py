@@ -33,7 +33,7 @@ EpsilonInsideRoot = Annotated[
 ]
 
 
-ParamGroups = list[dict[str, Any]]  # as torch's optimizers take them; ``param_groups.parameter_groups`` describes them
+ParamGroup = dict[str, Any]  # as torch's optimizers take and hold it; ``param_groups.parameter_groups`` describes it
 
 
 @option
@@ -71,7 +71,7 @@ class Optimizer:
         """Return the name of the update rule for a parameter, and its learning rate relative to that of its layer."""
         return "", 1.0
 
-    def build(self, groups: ParamGroups) -> torch.optim.Optimizer:
+    def build(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
         """Return the optimizer of the given parameter groups (see ``param_groups.parameter_groups``)."""
         raise NotImplementedError
 
@@ -253,7 +253,7 @@ class ExternalOptimizer(Optimizer):
         names = inspect.signature(self.target).parameters
         return "momentum" if "momentum" in names else "betas" if "betas" in names else None
 
-    def build(self, groups: ParamGroups) -> torch.optim.Optimizer:
+    def build(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
         return self.target(groups, **self.arguments)
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.optimizer import StateDict
 
-from trainer.optimizers.options import Optimizer
+from trainer.optimizers.options import Optimizer, ParamGroup
 from trainer.optimizers.rules import MultiTensor
 
 Layers = list[list[tuple[str, Parameter]]]  # the named parameters of each layer, from the first layer to the last
 
 
-def parameter_groups(layers: Layers, option: Optimizer, lr_ratio: float = 1.0) -> list[dict[str, Any]]:
+def parameter_groups(layers: Layers, option: Optimizer, lr_ratio: float = 1.0) -> list[ParamGroup]:
     """Return torch's parameter groups of all parameters that are not frozen.
 
     Weights decay; biases and norms do not unless ``decay_all``. The learning rate of layer i of L (from 0) is the peak
@@ -22,7 +21,7 @@ def parameter_groups(layers: Layers, option: Optimizer, lr_ratio: float = 1.0) -
     last layer divided by that of the first one. Biases have ``bias_lr_mult`` times the learning rate of their layer.
     The key ``ratio`` of a group holds its learning rate divided by the peak learning rate.
     """
-    groups: dict[tuple[float, float, str], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, str], ParamGroup] = {}
     for depth, layer in enumerate(layers):
         layers_after = len(layers) - 1 - depth
         layer_ratio = option.layer_decay**layers_after * lr_ratio ** (-layers_after / max(len(layers) - 1, 1))
@@ -32,7 +31,7 @@ def parameter_groups(layers: Layers, option: Optimizer, lr_ratio: float = 1.0) -
             decay = option.weight_decay if parameter.ndim > 1 or option.decay_all else 0.0
             kind, kind_ratio = option.kind(parameter.ndim, depth == len(layers) - 1)
             ratio = layer_ratio * kind_ratio * (option.bias_lr_mult if name.rpartition(".")[2] == "bias" else 1.0)
-            initial = {
+            initial: ParamGroup = {
                 "params": [],
                 "lr": option.lr * ratio,
                 "weight_decay": decay,
@@ -67,7 +66,7 @@ def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:
     return isinstance(optimizer, MultiTensor) or all(group.get("fused") for group in optimizer.param_groups)
 
 
-def portable(state: dict[str, Any]) -> dict[str, Any]:
+def portable(state: StateDict) -> StateDict:
     """Return an optimizer's state dict with learning rates as numbers, so that it can be loaded with and without CUDA graphs."""
     for group in state["param_groups"]:
         group["lr"] = float(group["lr"])

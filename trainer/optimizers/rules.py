@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from trainer.optimizers.options import ParamGroup
 
 Tensors = list[Tensor]
 
@@ -23,7 +25,7 @@ class MultiTensor(torch.optim.Optimizer):
 
     slots: tuple[str, ...] = ()  # names of the state tensors of each parameter, initially zero
 
-    def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
+    def update(self, group: ParamGroup, params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         """Update the parameters of a group and their state tensors in place."""
         raise NotImplementedError
 
@@ -36,7 +38,7 @@ class MultiTensor(torch.optim.Optimizer):
             for p in params:
                 if not self.state[p]:
                     self.state[p] = {name: torch.zeros_like(p) for name in self.slots}
-            grads: Any = [p.grad for p in params]
+            grads = [p.grad for p in params if p.grad is not None]
             if group["weight_decay"] and not group.get("decoupled"):
                 grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
             self.update(group, params, list(grads), *([self.state[p][name] for p in params] for name in self.slots))
@@ -47,10 +49,10 @@ class Adagrad(MultiTensor):
 
     slots = ("square",)
 
-    def __init__(self, params: Any, lr: float, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+    def __init__(self, params: ParamsT, lr: float, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
 
-    def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
+    def update(self, group: ParamGroup, params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         (square,) = slots
         torch._foreach_addcmul_(square, grads, grads)
         _scaled_step(params, grads, square, group)
@@ -62,11 +64,11 @@ class RMSprop(MultiTensor):
     slots = ("square",)
 
     def __init__(
-        self, params: Any, lr: float, gamma: float = 0.9, eps: float = 1e-8, weight_decay: float = 0.0
+        self, params: ParamsT, lr: float, gamma: float = 0.9, eps: float = 1e-8, weight_decay: float = 0.0
     ) -> None:
         super().__init__(params, {"lr": lr, "gamma": gamma, "eps": eps, "weight_decay": weight_decay})
 
-    def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
+    def update(self, group: ParamGroup, params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         (square,) = slots
         torch._foreach_mul_(square, group["gamma"])
         torch._foreach_addcmul_(square, grads, grads, 1 - group["gamma"])
@@ -80,7 +82,7 @@ class AdamUncorrected(MultiTensor):
 
     def __init__(
         self,
-        params: Any,
+        params: ParamsT,
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -88,7 +90,7 @@ class AdamUncorrected(MultiTensor):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
+    def update(self, group: ParamGroup, params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         mean, square = slots
         beta1, beta2 = group["betas"]
         torch._foreach_lerp_(mean, grads, 1 - beta1)
@@ -97,7 +99,7 @@ class AdamUncorrected(MultiTensor):
         _scaled_step(params, mean, square, group)
 
 
-def _scaled_step(params: Tensors, direction: Tensors, square: Tensors, group: dict[str, Any]) -> None:
+def _scaled_step(params: Tensors, direction: Tensors, square: Tensors, group: ParamGroup) -> None:
     """Update in place: w ← w − lr·direction/√(square + eps)."""
     root = torch._foreach_add(square, group["eps"])
     torch._foreach_sqrt_(root)
@@ -128,12 +130,12 @@ class Muon(MultiTensor):
     slots = ("velocity",)
 
     def __init__(
-        self, params: Any, lr: float, momentum: float = 0.95, steps: int = 5, weight_decay: float = 0.0
+        self, params: ParamsT, lr: float, momentum: float = 0.95, steps: int = 5, weight_decay: float = 0.0
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "steps": steps, "weight_decay": weight_decay, "kind": "matrix"}
         super().__init__(params, defaults | {"decoupled": True})
 
-    def update(self, group: dict[str, Any], params: Tensors, grads: Tensors, *slots: Tensors) -> None:
+    def update(self, group: ParamGroup, params: Tensors, grads: Tensors, *slots: Tensors) -> None:
         (velocity,) = slots
         lr, momentum = group["lr"], group["momentum"]
         if group["weight_decay"]:

@@ -246,7 +246,8 @@ def _update_ratios(r: Record) -> list[float]:
     The first of more than two snapshots does not count, nor does a new head that trains alone: it starts near zero, where
     every step is large.
     """
-    medians, snapshots = [], [s for s in r.snapshots if s.get("phase") != "head"]
+    medians: list[float] = []
+    snapshots = [s for s in r.snapshots if s.get("phase") != "head"]
     for snapshot in snapshots[1:] if len(snapshots) > 2 else snapshots:
         ratios = [layer["update_ratio"] for layer in snapshot["weights"] if layer["update_ratio"] is not None]
         if ratios:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.analysis.diagnosis.data import describe_duplicates, imbalanced_classes
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.jobs.doctor.table import Check
-from trainer.observers.diagnosis import duplicates, fingerprints
+from trainer.observers.diagnosis import Fingerprint, duplicates, fingerprints
 
 if TYPE_CHECKING:
     from trainer.data import Splits
@@ -73,7 +73,7 @@ def count_constant(images: Images, max_images: int = 2000) -> int:
 
 def count_contradictory(images: Images) -> int:
     """Return how many images are equal, byte for byte, to one of another class."""
-    labels: dict[Any, set[int]] = {}
+    labels: dict[bytes | Fingerprint, set[int]] = {}
     keys = fingerprints(images)
     for key, label in zip(keys, images.labels.tolist(), strict=False):
         labels.setdefault(key, set()).add(label)
