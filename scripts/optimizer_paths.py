@@ -90,7 +90,7 @@ def draw(surface: Surface, paths: dict[str, np.ndarray], folder: Path, gif: bool
         axis.plot(*surface.start, "o", color="tab:blue", markersize=5)
         end = surface.value(*points[-1])
         axis.set(xlim=surface.x, ylim=surface.y, xticks=[], yticks=[])
-        axis.set_title(f"{name}, lr {surface.learning_rates[name]:g}: {end:.2g}", fontsize=8)
+        axis.set_title(f"{name}, lr {surface.learning_rates[name]:g}, final loss {end:.2g}", fontsize=8)
         lines.append((line, points))
     for axis in axes.flat[len(paths) :]:
         axis.set_visible(False)

@@ -219,7 +219,7 @@ def terminal(
     force_terminal: bool | None = None,
     force_jupyter: bool | None = None,
 ) -> Console:
-    """Return rich's console; like ``print`` it raises BrokenPipeError if the reader is gone.
+    """Return rich's console, without markup and emoji codes; like ``print`` it raises BrokenPipeError if the reader is gone.
 
     By default rich would end the program with code 1, as in ``train job=evaluate | head -1``.
     """
@@ -231,6 +231,8 @@ def terminal(
 
     return Terminal(
         highlight=False,
+        markup=False,
+        emoji=False,
         soft_wrap=soft_wrap,
         width=width,
         force_terminal=force_terminal,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
@@ -39,9 +39,9 @@ class Misclassified:
             "loss": self.loss,
         }
 
-    def caption(self, classes: Sequence[str]) -> str:
-        """The true class and, on a second line, the predicted one with its probability."""
-        return f"true {classes[self.label]}\npredicted {classes[self.predicted]} ({100 * self.probability:.0f} %)"
+    def caption(self, classes: Sequence[str], name: Callable[[str], str] = str) -> str:
+        """The true class and, on a second line, the predicted one with its probability; ``name`` renders their names."""
+        return f"true {name(classes[self.label])}\npredicted {name(classes[self.predicted])} ({100 * self.probability:.0f} %)"
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trainer.literal import printable
+
 NAMED = 3  # items that are named for each reason that calls for a look at them
 
 
@@ -65,4 +67,4 @@ def shortened(names: list[str] | tuple[str, ...], count: int) -> str:
     ('ant, bee, ... (1 more)', 'ant, bee')
     """
     rest = len(names) - count
-    return ", ".join(names[:count]) + (f", ... ({rest:,} more)" if rest > 0 else "")
+    return ", ".join(map(printable, names[:count])) + (f", ... ({rest:,} more)" if rest > 0 else "")

@@ -90,10 +90,10 @@ def _array(image: Image.Image) -> np.ndarray:
             "it holds floating-point numbers, of which none is defined as white; convert it to 8 or 16 bits"
         )
     if image.has_transparency_data:
-        return np.asarray((image.convert("LA") if image.mode == "La" else image).convert("RGBA"))
+        return np.array((image.convert("LA") if image.mode == "La" else image).convert("RGBA"))
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[..., None]
-    return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("L"))[..., None]
+    return np.array(image.convert("RGB"))
 
 
 def _from_integers(values: np.ndarray, transparency: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from typing import Literal
 
@@ -25,7 +26,9 @@ def split_name(text: str) -> SplitName | None:
 def class_name(text: str) -> str:
     """Return a class name in Unicode's composed form (NFC): file systems and tables store accents in either form.
 
+    Bytes of a file name that are not UTF-8 are written as escape sequences, so that the name can be stored.
+
     >>> class_name("e\\u0301clair") == "\\u00e9clair"
     True
     """
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", os.fsencode(text).decode(errors="backslashreplace"))

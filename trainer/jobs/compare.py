@@ -32,8 +32,9 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.formats import JsonObject, Result, number_at
 from trainer.history import better_is
+from trainer.literal import markdown_literal
 from trainer.parameters import limits
-from trainer.report.figures import comparison_figure, save_figure
+from trainer.report.figures import comparison_figure, drawing, save_figure
 from trainer.run_dir import check_available, read_config, read_jsonl, read_result, terminal
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     write_text(run_dir / "compare.md", page(metric, groups, effects_of_keys, option.confidence, len(runs), warnings))
     write_text(run_dir / "compare.csv", csv_text(metric, runs, list(groups[0].settings)))
     curves = [(label(g), [list(run.rows) for run in g.runs], g.scores) for g in groups]
-    save_figure(comparison_figure(curves, metric), run_dir / "compare.png")
+    with drawing("compare"):
+        save_figure(comparison_figure(curves, metric), run_dir / "compare.png")
     show(metric, groups, effects_of_keys, option.confidence, run_dir)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -210,7 +212,7 @@ def page(
     lines += markdown_table(group_columns(metric, groups), group_rows(metric, groups, confidence))
     intervals = f"Mean and {100 * confidence:g} % confidence interval (t) over runs that differ only in the seed"
     lines += ["", f"{intervals}; differences with Welch's interval.", "", "![curves of all groups](compare.png)"]
-    lines += ["", *(f"* Warning: {warning}." for warning in warnings)] if warnings else []
+    lines += ["", *(f"* Warning: {markdown_literal(warning)}." for warning in warnings)] if warnings else []
     if effects_of_keys:
         lines += ["", "## Effect of each key, all others equal", ""]
         lines += markdown_table(EFFECT_COLUMNS, effect_rows(effects_of_keys))
@@ -219,7 +221,10 @@ def page(
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
     """Return the lines of a Markdown table."""
-    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(f"| {' | '.join(row)} |" for row in rows)]
+    head, *body = (
+        f"| {' | '.join(markdown_literal(cell, within_line=True) for cell in row)} |" for row in [columns, *rows]
+    )
+    return [head, "|" + "---|" * len(columns), *body]
 
 
 def show(metric: str, groups: list[Group], effects_of_keys: list[Effect], confidence: float, run_dir: Path) -> None:

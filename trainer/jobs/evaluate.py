@@ -18,8 +18,16 @@ from trainer.engine.metrics import calibration, top_accuracy
 from trainer.errors import ConfigError, Problem
 from trainer.formats import Scores
 from trainer.inference import TrainedModel, splits_for_checkpoint, trained
+from trainer.literal import printable
 from trainer.loaders import look
-from trainer.report.figures import confusion_figure, highest_loss_figure, reliability_figure, save_figure
+from trainer.report.figures import (
+    confusion_figure,
+    drawing,
+    highest_loss_figure,
+    plot_label,
+    reliability_figure,
+    save_figure,
+)
 from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 
 if TYPE_CHECKING:
@@ -62,11 +70,14 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
         "reliability": bins,
         "misclassified": misclassified,
     }
-    save_figure(confusion_figure(confusion, list(classes)), run_dir / "confusion.png")
-    save_figure(reliability_figure(bins, scores["ece"]), run_dir / "reliability.png")
-    if errors:
-        save_figure(errors_figure(errors, splits, names, classes), run_dir / "misclassified.png")
     write_json(run_dir / "result.json", result)
+    with drawing("confusion"):
+        save_figure(confusion_figure(confusion, list(classes)), run_dir / "confusion.png")
+    with drawing("reliability"):
+        save_figure(reliability_figure(bins, scores["ece"]), run_dir / "reliability.png")
+    if errors:
+        with drawing("misclassified"):
+            save_figure(errors_figure(errors, splits, names, classes), run_dir / "misclassified.png")
     show(f"{checkpoint.path} ({checkpoint.weights}) on {split}", scores, rows, misclassified, run_dir)
     return 0
 
@@ -165,7 +176,7 @@ def errors_figure(errors: list[Misclassified], splits: Splits, names: list[str],
     for error in errors:
         source, index = locate(error.index, splits, names)
         images.append(source.center_crop(index, splits.shape[1]) / 255)
-        titles.append(error.caption(classes))
+        titles.append(error.caption(classes, plot_label))
     return highest_loss_figure(np.stack(images), titles)
 
 
@@ -181,9 +192,9 @@ def show(
     table = Table("class", "images", "recall", "precision", "most often confused with")
     for row in rows:
         rates = ["" if rate is None else f"{100 * rate:.1f} %" for rate in (row["recall"], row["precision"])]
-        table.add_row(row["class"], str(row["images"]), *rates, row["confused_with"] or "")
+        table.add_row(printable(row["class"]), str(row["images"]), *rates, printable(row["confused_with"] or ""))
     console.print(table)
     for error in [e for e in misclassified if "file" in e][:5]:
         text = f"{error.get('file')}: {error['class']}, predicted {error['predicted']}"
-        console.print(f"{text} ({100 * error['probability']:.0f} %)", markup=False)
+        console.print(f"{printable(text)} ({100 * error['probability']:.0f} %)", markup=False)
     console.print(f"written to {run_dir}", markup=False)

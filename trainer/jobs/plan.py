@@ -14,7 +14,7 @@ from trainer.architectures.layers import count_parameters, weight_layers
 from trainer.builder import build
 from trainer.engine.run import Run
 from trainer.observers.images import first_batch, schedule_curve
-from trainer.report.figures import batch_figure, save_figure, schedule_figure
+from trainer.report.figures import batch_figure, drawing, save_figure, schedule_figure
 from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ def plan(option: Plan, config: Config, run_dir: Path, overrides: list[str]) -> i
     summary = summarize(run)
     create_run_dir(run_dir, config.tree, overrides, run.notes[0])
     original, augmented, labels = first_batch(run, option.images)
-    save_figure(schedule_figure(schedule_curve(run)), run_dir / "schedule.png")
+    with drawing("schedule"):
+        save_figure(schedule_figure(schedule_curve(run)), run_dir / "schedule.png")
     class_names = [run.info.classes[i] for i in labels]
-    save_figure(batch_figure(original, augmented, class_names), run_dir / "batch.png")
+    with drawing("batch"):
+        save_figure(batch_figure(original, augmented, class_names), run_dir / "batch.png")
     write_json(run_dir / "result.json", {"status": "finished", "stop_reason": "planned", **summary})
     show(run, summary, run_dir)
     return 0

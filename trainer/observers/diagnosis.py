@@ -13,6 +13,7 @@ from trainer.data.images import ImageArray, ImageFiles
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot, value_at
+from trainer.literal import code_span, markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.nonfinite import first_nonfinite
 from trainer.observers.options import Diagnosis
@@ -78,8 +79,8 @@ class DiagnosisObserver(Observer):
 
 def markdown(finding: FindingContent) -> str:
     """A finding as a paragraph of Markdown."""
-    attempt = f" Try: {', '.join(f'`{override}`' for override in finding['attempt'])}" if finding["attempt"] else ""
-    return f"**{finding['name']}** ({finding['kind']}): {finding['evidence']}. {finding['meaning']}{attempt}"
+    attempt = f" Try: {', '.join(map(code_span, finding['attempt']))}" if finding["attempt"] else ""
+    return f"**{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}{attempt}"
 
 
 def dataset_info(view: RunView) -> DatasetInfo:

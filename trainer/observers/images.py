@@ -17,7 +17,8 @@ from trainer.history import History
 from trainer.observers.context import Context
 from trainer.observers.event_writers import EventWriters
 from trainer.observers.options import Filters
-from trainer.report.figures import batch_figure, schedule_figure
+from trainer.report.figures import batch_figure, drawing, schedule_figure
+from trainer.report.figures import save_figure as write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes most of a second to import
@@ -64,8 +65,10 @@ class FiltersObserver(Observer):
             return
         before, after, labels = self.first_batch
         names = [view.info.classes[label] for label in labels]
-        save_figure(view, self.writers, "batch", batch_figure(before, after, names))
-        save_figure(view, self.writers, "schedule", schedule_figure(schedule_curve(view)))
+        with drawing("batch"):
+            save_figure(view, self.writers, "batch", batch_figure(before, after, names))
+        with drawing("schedule"):
+            save_figure(view, self.writers, "schedule", schedule_figure(schedule_curve(view)))
 
     def _draw_filters(self, view: RunView) -> None:
         filters = first_filters(view.model, view.info.shape)
@@ -85,7 +88,7 @@ def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure)
     """Write a figure to ``report/<name>.png`` and to TensorBoard."""
     assert view.folder is not None
     (view.folder / "report").mkdir(exist_ok=True)
-    figure.savefig(view.folder / "report" / f"{name}.png", dpi=110)
+    write_figure(figure, view.folder / "report" / f"{name}.png")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = figure.canvas

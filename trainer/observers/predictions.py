@@ -17,7 +17,7 @@ from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.images import save_figure
 from trainer.observers.options import Predictions
-from trainer.report.figures import confusion_figure, highest_loss_figure
+from trainer.report.figures import confusion_figure, drawing, highest_loss_figure, plot_label
 from trainer.run_dir import write_json
 
 
@@ -42,10 +42,12 @@ class PredictionsObserver(Observer):
         rows = [error.as_dict(classes) for error in errors]
         content = {"split": split, "classes": list(classes), "confusion": confusion.tolist(), "misclassified": rows}
         write_json(view.folder / "predictions.json", content)
-        save_figure(view, self.writers, "confusion", confusion_figure(confusion.numpy(), list(classes)))
+        with drawing("confusion"):
+            save_figure(view, self.writers, "confusion", confusion_figure(confusion.numpy(), list(classes)))
         if rows:
-            captions = [error.caption(classes) for error in errors]
-            save_figure(view, self.writers, "misclassified", highest_loss_figure(images, captions))
+            captions = [error.caption(classes, plot_label) for error in errors]
+            with drawing("misclassified"):
+                save_figure(view, self.writers, "misclassified", highest_loss_figure(images, captions))
 
 
 def predict(view: RunView, loader: Loader, count: int) -> tuple[Tensor, list[Misclassified], np.ndarray]:

@@ -17,6 +17,7 @@ from trainer.engine.evaluation import eval_mode
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.formats import Result, Row
+from trainer.literal import markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.options import TensorBoard
 
@@ -42,7 +43,7 @@ class TensorBoardObserver(Observer):
             return
         writer = self.writers("train")
         writer.add_text("config", "    " + OmegaConf.to_yaml(view.info.config).replace("\n", "\n    "))
-        writer.add_text("notes", "\n\n".join(view.notes))
+        writer.add_text("notes", "\n\n".join(map(markdown_literal, view.notes)))
         writer.add_custom_scalars(LAYOUT)
         start_hparams(writer, plain(flat_settings(view.info.config)))
         if self.graph:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,7 @@ import numpy as np
 
 from trainer.files import atomic_path
 from trainer.formats import Row
+from trainer.literal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +38,28 @@ def canvas(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure to ``path`` as PNG, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in scripts that the font lacks
         figure.savefig(temporary, dpi=110, format="png")
+
+
+@contextmanager
+def drawing(name: str) -> Iterator[None]:
+    """Report an error while a plot is drawn, instead of raising it: a plot never fails a finished run."""
+    try:
+        yield
+    except Exception as error:
+        print(f"the plot {name!r} is left out: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def plot_label(text: str, length: int = 40) -> str:
+    """Return a name from the data as plots show it as it is: one line of at most ``length`` characters, without mathtext.
+
+    >>> plot_label("$5_$10")
+    '\\\\$5_\\\\$10'
+    """
+    text = printable(text)
+    return (text if len(text) <= length else f"{text[: length - 1]}…").replace("$", r"\$")
 
 
 def schedule_figure(curves: tuple[list[float], list[float], list[float | None]]) -> Figure:
@@ -54,7 +78,7 @@ def schedule_figure(curves: tuple[list[float], list[float], list[float | None]])
 
 def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
     """Images (N, H, W, C) in [0, 1] before augmentation above, after augmentation below, labeled by class."""
-    titles = [*names, *[""] * len(after)]
+    titles = [*map(plot_label, names), *[""] * len(after)]
     return image_grid(np.concatenate([before, after]), titles, len(before), ("original", "augmented"))
 
 
@@ -130,8 +154,9 @@ def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
             color = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=7, color=color)
     ticks = range(k) if k <= 40 else range(0, k, math.ceil(k / 40))
-    axes.set_xticks(list(ticks), [classes[i] for i in ticks], rotation=90, fontsize=7)
-    axes.set_yticks(list(ticks), [classes[i] for i in ticks], fontsize=7)
+    names = [plot_label(classes[i]) for i in ticks]
+    axes.set_xticks(list(ticks), names, rotation=90, fontsize=7)
+    axes.set_yticks(list(ticks), names, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
     return figure
 
@@ -175,12 +200,13 @@ def comparison_figure(groups: list[tuple[str, list[list[Row]], list[float]]], me
     figure = canvas(13, max(3.6, 0.22 * len(groups) + 2.6))
     loss, accuracy, points = figure.subplots(1, 3)
     colors = [f"C{i % 10}" for i in range(len(groups))]
-    for (label, histories, scores), color in zip(groups, colors, strict=True):
-        for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
-            _band(ax, [h for h in histories if h], name, label, color)
-        points.plot(scores, [label[:60]] * len(scores), "o", color=color, alpha=0.6, markersize=5)
+    for (name, histories, scores), color in zip(groups, colors, strict=True):
+        label = plot_label(name, 60)
+        for ax, score in ((loss, "loss"), (accuracy, "accuracy")):
+            _band(ax, [h for h in histories if h], score, label, color)
+        points.plot(scores, [label] * len(scores), "o", color=color, alpha=0.6, markersize=5)
         if scores:
-            points.plot([sum(scores) / len(scores)], [label[:60]], "|", color=color, markersize=16)
+            points.plot([sum(scores) / len(scores)], [label], "|", color=color, markersize=16)
     for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
         ax.set(xlabel="epoch", title=f"validation {name}")
         ax.grid(alpha=0.3)

@@ -25,7 +25,8 @@ def self_contained_html(text: str, folder: Path) -> str:
     """Return Markdown as an HTML page in which the PNG files it refers to, relative to ``folder``, are embedded."""
     from markdown import markdown
 
-    title = html.escape(next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "report"))
+    title = next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "report")
+    title = html.escape(html.unescape(title))
     body = re.sub(
         r'src="([^"]+\.png)"',
         lambda match: f'src="{data_url(folder / match[1])}"',

@@ -34,6 +34,8 @@ def distributions_figure(snapshots: Sequence[Snapshot], max_layers: int = 6) -> 
             _bands(ax, [s["step"] for s in with_layer], [s[kind][index][key] for s in with_layer])
             ax.set_title(last[kind][index]["tag"], fontsize=7)
         row[0].set_ylabel("activations" if kind == "activations" else "gradients", fontsize=8)
+    for ax in grid[-1]:
+        ax.set_xlabel("step", fontsize=7)
     return figure
 
 

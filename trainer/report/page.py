@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from trainer.formats import Environment, FindingContent, Result, Row
+from trainer.literal import code_span, markdown_literal, printable
 
 # Plots by name, with title and description, in the order of the report.
 PLOTS = (
@@ -28,7 +29,8 @@ def page(
 ) -> str:
     """Return the report: how the run ended, scores, findings, plots, history, and the command that reproduces it."""
     named = [o for o in overrides if not o.startswith("output=")]
-    lines = [f"# {' '.join(named) or 'the default run'}", "", f"{result.get('stop_reason')}.", *score_table(result)]
+    title, reason = (markdown_literal(text) for text in (" ".join(named), str(result.get("stop_reason"))))
+    lines = [f"# {title or 'the default run'}", "", f"{reason}.", *score_table(result)]
     if "best_epoch" in result and "last_epoch" in result:
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
     lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
@@ -39,7 +41,13 @@ def page(
         columns = [c for c in rows[-1] if c not in ("phase", "step")]
         lines += ["", "## History", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         lines += [f"| {' | '.join(number(row.get(c)) for c in columns)} |" for row in rows]
-    lines += ["", "## Reproduce", "", f"    train {' '.join(shlex.quote(o) for o in overrides)}".rstrip(), ""]
+    lines += [
+        "",
+        "## Reproduce",
+        "",
+        f"    train {' '.join(printable(shlex.quote(o)) for o in overrides)}".rstrip(),
+        "",
+    ]
     if environment is not None and environment["versions"]:
         libraries = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
         lines += [f"On {environment['device']}; Python {environment['python']}, {libraries}.", ""]
@@ -69,9 +77,11 @@ def finding_list(findings: list[FindingContent]) -> list[str]:
     """Return the findings as a list, each with its evidence, its meaning, and what to try."""
     lines = []
     for finding in findings:
-        lines.append(f"- **{finding['name']}** ({finding['kind']}): {finding['evidence']}. {finding['meaning']}")
+        lines.append(
+            f"- **{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}"
+        )
         if finding["attempt"]:
-            lines.append(f"    Try {', '.join(f'`{override}`' for override in finding['attempt'])}.")
+            lines.append(f"    Try {', '.join(map(code_span, finding['attempt']))}.")
     return lines
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
 from trainer.formats import DatasetInfo, Row, Snapshot
-from trainer.report.figures import curves_figure, save_figure
+from trainer.report.figures import curves_figure, drawing, save_figure
 from trainer.report.html import self_contained_html
 from trainer.report.layers import distributions_figure, steps_figure
 from trainer.report.page import page
@@ -22,13 +22,14 @@ def write_report(run_dir: Path) -> Path:
     rows: list[Row] = read_jsonl(run_dir / "history.jsonl")
     snapshots: list[Snapshot] = read_jsonl(run_dir / "layers.jsonl")
     figures = {
-        "curves": curves_figure(rows) if rows else None,
-        "steps": steps_figure(snapshots),
-        "distributions": distributions_figure(snapshots),
+        "curves": lambda: curves_figure(rows) if rows else None,
+        "steps": lambda: steps_figure(snapshots),
+        "distributions": lambda: distributions_figure(snapshots),
     }
-    for name, figure in figures.items():
-        if figure is not None:
-            save_figure(figure, run_dir / "report" / f"{name}.png")
+    for name, draw in figures.items():
+        with drawing(name):
+            if (figure := draw()) is not None:
+                save_figure(figure, run_dir / "report" / f"{name}.png")
     result = read_result(run_dir)
     findings = result.get("findings")
     if findings is None:
