@@ -236,5 +236,5 @@ def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
     before, after, labels = first_batch(run, 5)
     chosen = run.train.order(0)[:5]
     assert np.allclose(before, run.train.dataset.images[chosen] / 255, atol=1e-6)
-    assert labels == run.train.dataset.labels[chosen].tolist()
+    assert labels == [run.info.classes[label] for label in run.train.dataset.labels[chosen]]
     assert abs(after - before).mean() > 0.02

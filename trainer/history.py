@@ -26,8 +26,17 @@ def better_is(metric: str) -> Mode:
     >>> better_is("validation_size_mae_width"), better_is("recall_error"), better_is("error_accuracy")
     ('min', 'max', 'max')
     """
+    return "min" if key_word(metric) in MINIMIZED else "max"
+
+
+def key_word(metric: str) -> str:
+    """Return the word of a metric's name that says what it is.
+
+    >>> key_word("validation_size_mae_width"), key_word("test.average_precision_cat"), key_word("digit_accuracy")
+    ('mae', 'precision', 'accuracy')
+    """
     words = re.split("[_.]", metric)
-    return "min" if next((word for word in words if word in WITH_CLASS), words[-1]) in MINIMIZED else "max"
+    return next((word for word in words if word in WITH_CLASS), words[-1])
 
 
 class History:

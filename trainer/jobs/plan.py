@@ -28,12 +28,10 @@ def plan(option: Plan, config: Config, run_dir: Path, overrides: list[str]) -> i
     run = build(config, run_dir)
     summary = summarize(run)
     create_run_dir(run_dir, config.tree, overrides, run.notes[0])
-    original, augmented, labels = first_batch(run, option.images)
     with drawing("schedule"):
         save_figure(schedule_figure(schedule_curve(run)), run_dir / "schedule.png")
-    class_names = [run.info.classes[i] for i in labels]
     with drawing("batch"):
-        save_figure(batch_figure(original, augmented, class_names), run_dir / "batch.png")
+        save_figure(batch_figure(*first_batch(run, option.images)), run_dir / "batch.png")
     write_json(run_dir / "result.json", {"status": "finished", "stop_reason": "planned", **summary})
     show(run, summary, run_dir)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,16 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.data.targets import MISSING_CLASS
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
 from trainer.engine.view import RunView
 from trainer.formats import Result, Row
 from trainer.history import History
+from trainer.literal import printable
 from trainer.observers.context import Context
 from trainer.observers.event_writers import EventWriters
 from trainer.observers.options import Filters
 from trainer.report.figures import batch_figure, drawing, schedule_figure
 from trainer.report.figures import save_figure as write_figure
+from trainer.tasks.spec import PartSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes most of a second to import
@@ -35,7 +39,7 @@ class FiltersObserver(Observer):
 
     def __init__(self, option: Filters, context: Context) -> None:
         self.every, self.images, self.writers = option.every, option.images, context.event_writers
-        self.first_batch: tuple[np.ndarray, np.ndarray, list[int]] | None = None
+        self.first_batch: tuple[np.ndarray, np.ndarray, list[str]] | None = None
 
     def on_fit_start(self, view: RunView) -> None:
         self.is_new_run = view.folder is not None and view.step == 0
@@ -50,11 +54,11 @@ class FiltersObserver(Observer):
         if not self.is_new_run or self.first_batch is not None or view.batch is None:
             return
         x, _ = view.batch
-        before, after, labels = self.first_batch = before_and_after(
+        before, after, _ = self.first_batch = before_and_after(
             view, x, self.images, view.data_epoch, view.batch_index - 1
         )
-        # Without class names: matplotlib, which draws them, takes most of a second to import.
-        save_image(view, self.writers, "batch", mosaic(np.concatenate([before, after]), columns=len(labels)))
+        # Without labels: matplotlib, which draws them, takes most of a second to import.
+        save_image(view, self.writers, "batch", mosaic(np.concatenate([before, after]), columns=len(before)))
 
     def on_epoch_end(self, view: RunView, row: Row) -> None:
         if view.folder is not None and (view.epochs_done % self.every == 0 or view.over):
@@ -63,10 +67,8 @@ class FiltersObserver(Observer):
     def on_fit_end(self, view: RunView, result: Result) -> None:
         if self.first_batch is None:
             return
-        before, after, labels = self.first_batch
-        names = [view.info.classes[label] for label in labels]
         with drawing("batch"):
-            save_figure(view, self.writers, "batch", batch_figure(before, after, names))
+            save_figure(view, self.writers, "batch", batch_figure(*self.first_batch))
         with drawing("schedule"):
             save_figure(view, self.writers, "schedule", schedule_figure(schedule_curve(view)))
 
@@ -150,8 +152,8 @@ def schedule_curve(run: RunView | Run) -> tuple[list[float], list[float], list[f
     return times, lrs, momenta
 
 
-def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first images of the first epoch, as read and as they would go into the model, and their labels."""
+def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The first images of the first epoch, as read and as they would go into the model, and their labels as text."""
     x, y = next(run.train.batches(0))
     with torch.random.fork_rng():
         x, _ = run.regularizer.batch(x, y)
@@ -160,9 +162,40 @@ def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[int]
 
 def before_and_after(
     run: RunView | Run, x: Tensor, count: int, epoch: int, batch: int
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """The first images of a batch as read and, in ``x``, as augmented and regularized, both (N, H, W, C) in [0, 1]; labels."""
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The first images of a batch as read and, in ``x``, as augmented and regularized, both (N, H, W, C) in [0, 1]; and their
+    labels as text.
+    """
     images = run.train.dataset
     indices = next(run.train.indices(epoch, batch))[1][:count]
     before = np.stack([images.center_crop(i, run.info.shape[1]) for i in indices]).astype(np.float32) / 255
-    return before, run.info.denormalized(x[: len(indices)]), images.labels[indices].tolist()
+    columns = [[label_text(p.spec, v) for v in images.target(p.spec.target)[indices]] for p in run.task.parts]
+    return before, run.info.denormalized(x[: len(indices)]), [caption(texts) for texts in zip(*columns, strict=True)]
+
+
+def label_text(spec: PartSpec, value: np.ndarray) -> str:
+    """The value of an image's target as text: its class, its labels, or its numbers; ``?`` where it is missing.
+
+    >>> spec = PartSpec("", "kind", "multilabel", ("red", "round"))
+    >>> label_text(spec, np.array([1.0, 0.0])), label_text(spec, np.array([0.0, 0.0])), label_text(spec, np.array([1.0, np.nan]))
+    ('red', 'none', 'red ?')
+    """
+    if spec.kind == "classification":
+        return "?" if value == MISSING_CLASS else spec.classes[int(value)]
+    if spec.kind == "regression":
+        return " ".join("?" if np.isnan(v) else f"{v:.3g}" for v in value)
+    names = [name if v == 1 else "?" for name, v in zip(spec.classes, value, strict=True) if v != 0]
+    return " ".join(names) or "none"
+
+
+def caption(texts: Sequence[str], lines: int = 4, length: int = 18) -> str:
+    """The labels of an image as a short text, one line per task.
+
+    >>> caption(["7"]), caption(["7", "odd", "prime above_4 not_even", "0.3", "0.1"])
+    ('7', '7\\nodd\\nprime above_4 not…\\n… 2 more')
+    """
+    texts = list(map(printable, texts))
+    if len(texts) == 1:
+        return texts[0]
+    kept = texts if len(texts) <= lines else [*texts[: lines - 1], f"… {len(texts) - lines + 1} more"]
+    return "\n".join(text if len(text) <= length else f"{text[: length - 1]}…" for text in kept)

@@ -71,9 +71,11 @@ class HistoryFile:
 
 @option
 class Predictions:
-    """Confusion matrix and highest-loss errors at the end; see ``trainer.observers.predictions``."""
+    """Confusion matrices, labels, numbers and the largest errors at the end; see ``trainer.observers.predictions``."""
 
-    worst: Annotated[PositiveInt, Field(description="number of errors with the highest loss to draw")] = 24
+    worst: Annotated[
+        PositiveInt, Field(description="number of the largest errors to draw, by loss or in standard deviations")
+    ] = 24
     build = implemented_by("trainer.observers.predictions:PredictionsObserver")
 
 

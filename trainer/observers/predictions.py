@@ -1,14 +1,12 @@
-"""What the best weights get wrong: the confusion matrix and the highest-loss errors."""
+"""What the best weights predict: confusion matrices, labels, numbers, and the largest errors."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
 from trainer.engine.evaluation import eval_mode, logits
 from trainer.engine.observer import Observer
 from trainer.engine.run import Loader
@@ -17,15 +15,19 @@ from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.images import save_figure
 from trainer.observers.options import Predictions
-from trainer.report.figures import confusion_figure, drawing, highest_loss_figure, plot_label
+from trainer.observers.predicted import KINDS, Predicted
+from trainer.report.figures import drawing
 from trainer.run_dir import write_json
 
 
 class PredictionsObserver(Observer):
     """At the end, predicts the validation images, or the test images if there are none, with the best weights.
 
-    Writes ``predictions.json`` (the confusion matrix and the ``worst`` errors with the highest loss),
-    ``report/confusion.png``, ``report/misclassified.png``, and the same to TensorBoard.
+    Writes ``predictions.json`` and figures, which also go to TensorBoard. Of classes: the confusion matrix and the ``worst``
+    errors with the highest loss (``report/confusion.png``, ``report/misclassified.png``). Of labels: precision and recall at
+    the thresholds (``labels.png``). Of numbers: predicted against true ones and the largest errors (``predicted.png``,
+    ``largest_errors.png``). With several tasks, ``predictions.json`` has an entry for each under ``tasks``, and the name of
+    the task follows that of the figure: ``confusion_digit.png``. Images without a label are left out.
     """
 
     def __init__(self, option: Predictions, context: Context) -> None:
@@ -37,31 +39,37 @@ class PredictionsObserver(Observer):
             return
         # The result of an interrupted run is that of its last weights.
         with view.best_weights() if result.get("status") == "finished" else contextlib.nullcontext():
-            confusion, errors, images = predict(view, view.loaders[split], self.worst)
-        classes = view.info.classes
-        rows = [error.as_dict(classes) for error in errors]
-        content = {"split": split, "classes": list(classes), "confusion": confusion.tolist(), "misclassified": rows}
-        write_json(view.folder / "predictions.json", content)
-        with drawing("confusion"):
-            save_figure(view, self.writers, "confusion", confusion_figure(confusion.numpy(), list(classes)))
-        if rows:
-            captions = [error.caption(classes, plot_label) for error in errors]
-            with drawing("misclassified"):
-                save_figure(view, self.writers, "misclassified", highest_loss_figure(images, captions))
+            predicted = predict(view, view.loaders[split], self.worst)
+        contents = {name: task.content() for name, task in predicted.items()}
+        several = any(predicted)
+        tasks = {name: {"kind": predicted[name].part.spec.kind, **content} for name, content in contents.items()}
+        write_json(
+            view.folder / "predictions.json", {"split": split, **({"tasks": tasks} if several else contents[""])}
+        )
+        for name, task in predicted.items():
+            for figure_name, draw in task.figures(view.info).items():
+                full_name = f"{figure_name}_{file_name(name)}" if several else figure_name
+                with drawing(full_name):
+                    save_figure(view, self.writers, full_name, draw())
 
 
-def predict(view: RunView, loader: Loader, count: int) -> tuple[Tensor, list[Misclassified], np.ndarray]:
-    """Confusion matrix (K, K), the ``count`` errors with the highest loss, and their images (n, H, W, C) in [0, 1]."""
-    num_classes, offset = len(view.info.classes), 0
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=view.precision.device)
-    errors: list[tuple[Misclassified, Tensor]] = []
+def file_name(task: str) -> str:
+    """The name of a task as part of a file's name.
+
+    >>> file_name("left/right eye")
+    'left-right-eye'
+    """
+    return re.sub(r"[^\w.+-]+", "-", task)
+
+
+def predict(view: RunView, loader: Loader, count: int) -> dict[str, Predicted]:
+    """The predictions of each task by its name, with the ``count`` largest errors."""
+    thresholds, offset = view.task.thresholds.get("model", {}), 0
+    tasks = {p.name: KINDS[p.spec.kind](p, count, thresholds.get(p.name)) for p in view.task.parts}
     with eval_mode(view.model), torch.inference_mode():
         for x, y in loader.batches(0):
-            outputs, labels = logits(view.model, x, view.precision).float(), y.argmax(1)
-            confusion += confusion_matrix(outputs, labels)
-            new = highest_loss_errors(outputs, labels, count, offset)
-            errors += [(error, x[error.index - offset].cpu()) for error in new]
-            errors = sorted(errors, key=lambda pair: -pair[0].loss)[:count]
+            outputs = logits(view.model, x, view.precision).float()
+            for task in tasks.values():
+                task.add(x, outputs, y, offset)
             offset += len(x)
-    images = view.info.denormalized(torch.stack([image for _, image in errors])) if errors else np.zeros((0, 1, 1, 1))
-    return confusion.cpu(), [error for error, _ in errors], images
+    return tasks

@@ -77,8 +77,8 @@ def schedule_figure(curves: tuple[list[float], list[float], list[float | None]])
 
 
 def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
-    """Images (N, H, W, C) in [0, 1] before augmentation above, after augmentation below, labeled by class."""
-    titles = [*map(plot_label, names), *[""] * len(after)]
+    """Images (N, H, W, C) in [0, 1] before augmentation above, after augmentation below, with their labels, one per line."""
+    titles = ["\n".join(map(plot_label, name.split("\n"))) for name in names] + [""] * len(after)
     return image_grid(np.concatenate([before, after]), titles, len(before), ("original", "augmented"))
 
 

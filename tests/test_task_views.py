@@ -1,0 +1,126 @@
+"""What one sees of every kind of task: predictions, tables, curves, TensorBoard's events, findings, comparisons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
+
+from trainer.builder import build
+from trainer.config.load import load_config
+from trainer.engine.evaluation import logits
+from trainer.engine.loop import fit
+from trainer.engine.view import RunView
+from trainer.observers.context import Context
+from trainer.observers.options import Predictions
+from trainer.observers.predicted import KINDS, PredictedNumbers
+
+SMALL = (
+    "data.limit=200", "data.validation=120", "architecture.widths=[4]", "device=cpu", "precision=float32", "regularizer=[]",
+    "augmentation=none",
+)  # fmt: skip
+MULTI = ("data=mnist5k_multitask", "task=multitask", *SMALL)
+
+
+def outputs_of(run: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs and targets of all validation images, of the run's present weights."""
+    run.model.eval()
+    with torch.inference_mode():
+        pairs = [(logits(run.model, x, run.precision).double(), y) for x, y in run.validation.batches(0)]
+    return tuple(torch.cat(columns).numpy() for columns in zip(*pairs, strict=True))  # pyright: ignore
+
+
+@pytest.fixture(scope="module")
+def multitask(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A run of six tasks after two epochs, with what the observer of predictions wrote."""
+    folder = tmp_path_factory.mktemp("multitask")
+    run = build(load_config([*MULTI, "epochs=2", "averaging=ema"]), folder)
+    fit(run)
+    context = Context(run)
+    Predictions(worst=3).build(context).on_fit_end(RunView(run), {"status": "finished"})
+    context.event_writers.close()
+    return run, folder
+
+
+def test_every_task_has_an_entry_and_figures_of_its_own(multitask):
+    _, folder = multitask
+    content = json.loads((folder / "predictions.json").read_text())
+    assert content["split"] == "validation"
+    assert list(content["tasks"]) == ["digit", "parity", "loops", "properties", "slant", "ink"]
+    names = {path.stem for path in (folder / "report").glob("*.png")}
+    classes = {f"{kind}_{task}" for kind in ("confusion", "misclassified") for task in ("digit", "parity", "loops")}
+    numbers = {f"{kind}_{task}" for kind in ("predicted", "largest_errors") for task in ("slant", "ink")}
+    assert names == classes | numbers | {"labels_properties"}
+
+
+def test_predictions_of_each_task_are_those_of_scikit_learn(multitask):
+    run, folder = multitask
+    tasks = json.loads((folder / "predictions.json").read_text())["tasks"]
+    with RunView(run).best_weights():
+        z, y = outputs_of(run)
+    digit = tasks["digit"]["confusion"]
+    assert digit == confusion_matrix(y[:, :10].argmax(1), z[:, :10].argmax(1), labels=range(10)).tolist()
+    columns = run.task.parts[3].values
+    probabilities = 1 / (1 + np.exp(-z[:, columns]))
+    for k, label in enumerate(tasks["properties"]["labels"]):
+        assert label["threshold"] == run.task.thresholds["model"]["properties"][k]
+        predicted, truth = probabilities[:, k] >= label["threshold"], y[:, columns][:, k] > 0.5
+        assert label["precision"] == pytest.approx(precision_score(truth, predicted))
+        assert label["recall"] == pytest.approx(recall_score(truth, predicted))
+    slant, numbers = run.task.parts[4], run.validation.dataset.target("slant")[:, 0]
+    errors = np.abs(0.1 * z[:, slant.outputs][:, 0] * slant.spec.std[0] + slant.spec.mean[0] - numbers)
+    assert tasks["slant"]["targets"][0]["mae"] == pytest.approx(errors.mean(), rel=1e-5)
+    largest = tasks["slant"]["largest_errors"]
+    assert [error["index"] for error in largest] == np.argsort(-errors)[:3].tolist()
+    assert largest[0]["true"] == pytest.approx(numbers[largest[0]["index"]], rel=1e-5)
+
+
+def test_images_without_a_label_are_left_out():
+    run = build(load_config([*MULTI, "task.tasks={digit:{},slant:{}}"]))
+    for part in run.task.parts:
+        part.spec.masked = True
+    digit, slant = (type(p)(p.option, p.spec, b, v) for p, b, v in zip(run.task.parts, (0, 10), (0, 11), strict=True))
+    outputs, y = torch.zeros(3, 11), torch.zeros(3, 13)
+    y[:, 0] = y[:, 10] = 1.0  # digit 0 and its mask
+    outputs[:, 1] = 1.0  # digit 1 is predicted
+    y[1, 10] = 0.0
+    y[:, 11], y[:, 12] = 5.0, torch.tensor([1.0, 1.0, 0.0])  # slant and its mask
+    x = torch.zeros(3, 1, 28, 28)
+    classes, numbers = KINDS["classification"](digit, 5), PredictedNumbers(slant, 5)
+    for predicted in (classes, numbers):
+        predicted.add(x, outputs, y, 100)
+    content = classes.content()
+    assert content["confusion"][0][1] == np.sum(content["confusion"]) == 2
+    assert [error["index"] for error in content["misclassified"]] == [100, 102]
+    assert numbers.content()["targets"][0]["images"] == 2
+    assert [error["index"] for error in numbers.content()["largest_errors"]] == [100, 101]
+
+
+@pytest.mark.parametrize(("overrides", "key", "figures"), [
+    (("task=multilabel", "task.target=properties"), "labels", {"labels"}),
+    (("task=regression", "task.target=slant"), "targets", {"predicted", "largest_errors"}),
+])  # fmt: skip
+def test_a_single_task_needs_no_name(overrides, key, figures, tmp_path):
+    run = build(load_config([*MULTI, *overrides, "epochs=1"]), tmp_path)
+    fit(run)
+    Predictions().build(Context(run)).on_fit_end(RunView(run), {"status": "finished"})
+    content = json.loads((tmp_path / "predictions.json").read_text())
+    assert key in content
+    assert "tasks" not in content
+    assert {path.stem for path in (tmp_path / "report").glob("*.png")} == figures
+
+
+def test_the_images_of_a_batch_have_a_line_per_task():
+    from trainer.observers.images import first_batch
+
+    run = build(load_config([*MULTI]))
+    *_, captions = first_batch(run, 2)
+    index = next(run.train.indices(0, 0))[1][0]
+    digit = run.train.dataset.labels[index]
+    assert captions[0].split("\n")[:2] == [str(digit), "odd" if digit % 2 else "even"]
+    assert captions[0].endswith("… 3 more")

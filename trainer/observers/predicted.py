@@ -1,0 +1,208 @@
+"""The predictions of each kind of task on a split, batch by batch: what is written of them, and their figures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
+from trainer.engine.run import Info
+from trainer.report.figures import confusion_figure, highest_loss_figure, plot_label
+from trainer.report.prediction_figures import labels_figure, predicted_figure
+from trainer.tasks.part import Part
+from trainer.tasks.predictions import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+E = TypeVar("E")
+
+
+class Worst(Generic[E]):
+    """The errors with the highest scores among those added, each with its image.
+
+    >>> worst = Worst(2)
+    >>> worst.add([(0.1, "a", torch.zeros(1)), (0.9, "b", torch.ones(1))])
+    >>> worst.add([(0.5, "c", torch.zeros(1))])
+    >>> worst.errors
+    ['b', 'c']
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.entries: list[tuple[float, E, Tensor]] = []
+
+    def add(self, entries: Sequence[tuple[float, E, Tensor]]) -> None:
+        """Add errors, each with its score and its image."""
+        self.entries = sorted([*self.entries, *entries], key=lambda entry: -entry[0])[: self.count]
+
+    @property
+    def errors(self) -> list[E]:
+        """The errors, the highest score first."""
+        return [error for _, error, _ in self.entries]
+
+    def images(self, info: Info) -> np.ndarray:
+        """Their images (n, H, W, C) in [0, 1]."""
+        return info.denormalized(torch.stack([image for *_, image in self.entries]))
+
+
+class Predicted(ABC):
+    """The predictions of one task on a split; images without a label are left out.
+
+    Args:
+        part: The task.
+        count: How many errors are kept.
+        thresholds: Probability from which each label is predicted.
+    """
+
+    def __init__(self, part: Part, count: int, thresholds: Sequence[float] | None = None) -> None:
+        self.part, self.count, self.thresholds = part, count, thresholds
+
+    @abstractmethod
+    def add(self, x: Tensor, outputs: Tensor, y: Tensor, offset: int) -> None:
+        """Add a batch: images (N, C, H, W), outputs (N, O), targets (N, D), and the index of its first image in the split."""
+
+    @abstractmethod
+    def content(self) -> dict[str, Any]:
+        """Return what ``predictions.json`` holds."""
+
+    @abstractmethod
+    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
+        """Return what draws the figures, by name."""
+
+
+class PredictedClasses(Predicted):
+    """The confusion matrix and the misclassified images with the highest loss."""
+
+    def __init__(self, part: Part, count: int, thresholds: Sequence[float] | None = None) -> None:
+        super().__init__(part, count, thresholds)
+        self.confusion = torch.zeros(part.size, part.size, dtype=torch.int64, device=part.device)
+        self.worst: Worst[Misclassified] = Worst(count)
+
+    def add(self, x: Tensor, outputs: Tensor, y: Tensor, offset: int) -> None:
+        own, y, mask = self.part.select(outputs, y)
+        rows = torch.arange(len(x), device=y.device) if mask is None else mask[:, 0].nonzero()[:, 0]
+        own, labels = own[rows].float(), y[rows].argmax(1)
+        if getattr(self.part.option, "loss", None) == "bce":
+            own = F.logsigmoid(own)  # whose softmax is the sigmoid of each class divided by their sum
+        self.confusion += confusion_matrix(own, labels)
+        indices = rows.tolist()
+        errors = highest_loss_errors(own, labels, self.count)
+        found = [
+            (Misclassified(indices[e.index] + offset, e.label, e.predicted, e.probability, e.loss), e) for e in errors
+        ]
+        self.worst.add([(error.loss, error, x[indices[e.index]].cpu()) for error, e in found])
+
+    def content(self) -> dict[str, Any]:
+        classes = self.part.classes
+        rows = [error.as_dict(classes) for error in self.worst.errors]
+        return {"classes": list(classes), "confusion": self.confusion.tolist(), "misclassified": rows}
+
+    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
+        classes = self.part.classes
+        figures = {"confusion": lambda: confusion_figure(self.confusion.cpu().numpy(), list(classes))}
+        if self.worst.errors:
+            captions = [error.caption(classes, plot_label) for error in self.worst.errors]
+            figures["misclassified"] = lambda: highest_loss_figure(self.worst.images(info), captions)
+        return figures
+
+
+class PredictedValues(Predicted):
+    """The predictions of labels or numbers of all images."""
+
+    def __init__(self, part: Part, count: int, thresholds: Sequence[float] | None = None) -> None:
+        super().__init__(part, count, thresholds)
+        self.batches: list[Predictions] = []
+
+    def add(self, x: Tensor, outputs: Tensor, y: Tensor, offset: int) -> None:
+        self.batches.append(self.part.predictions(*self.part.select(outputs, y)))
+
+    def together(self) -> Predictions:
+        """Return the predictions of all batches."""
+        first = self.batches[0]
+        scores, truth, known = (
+            np.concatenate([getattr(batch, name) for batch in self.batches]) for name in ("scores", "truth", "known")
+        )
+        thresholds = first.thresholds if self.thresholds is None else np.array(self.thresholds)
+        return Predictions(first.kind, first.classes, scores, truth, known, thresholds)
+
+
+class PredictedLabels(PredictedValues):
+    """Precision and recall of each label at its threshold."""
+
+    def table(self) -> tuple[Predictions, np.ndarray, np.ndarray]:
+        """Return the predictions, and precision and recall of each label (K,), NaN where they are not defined."""
+        found = self.together()
+        with np.errstate(all="ignore"):  # labels without positives, and logits of a network that has diverged
+            hits, positives, predicted = found.counts
+            return found, hits / predicted, hits / positives
+
+    def content(self) -> dict[str, Any]:
+        found, precision, recall = self.table()
+        _, positives, predicted = found.counts
+        assert found.thresholds is not None
+        columns = (found.classes, found.thresholds, precision, recall, positives, predicted, found.known.sum(0))
+        names = ("label", "threshold", "precision", "recall", "positives", "predicted", "images")
+        values = [column if isinstance(column, tuple) else column.tolist() for column in columns]
+        return {"labels": [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]}
+
+    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
+        found, precision, recall = self.table()
+        return {"labels": lambda: labels_figure(found.classes, precision, recall)}
+
+
+class PredictedNumbers(PredictedValues):
+    """Predicted and true numbers, and the largest errors in standard deviations of the training images."""
+
+    def __init__(self, part: Part, count: int, thresholds: Sequence[float] | None = None) -> None:
+        super().__init__(part, count, thresholds)
+        self.worst: Worst[dict[str, Any]] = Worst(count)
+
+    def add(self, x: Tensor, outputs: Tensor, y: Tensor, offset: int) -> None:
+        super().add(x, outputs, y, offset)
+        batch = self.batches[-1]
+        errors = np.where(batch.known, np.abs(batch.scores - batch.truth), 0.0)
+        sizes = np.nan_to_num(errors / np.array(self.part.spec.std), nan=np.inf)
+        largest, targets = sizes.max(1), sizes.argmax(1)
+        entries = []
+        for i in np.argsort(-largest, kind="stable")[: self.count].tolist():
+            k = int(targets[i])
+            if batch.known[i, k]:
+                true, predicted = float(batch.truth[i, k]), float(batch.scores[i, k])
+                error = {"index": i + offset, "target": batch.classes[k], "true": true, "predicted": predicted}
+                entries.append((float(largest[i]), error, x[i].cpu()))
+        self.worst.add(entries)
+
+    def content(self) -> dict[str, Any]:
+        found = self.together()
+        errors = np.where(found.known, np.abs(found.scores - found.truth), 0.0)
+        rows = [
+            {"target": name, "images": int(n), "mae": float(total / n) if n else None}
+            for name, n, total in zip(found.classes, found.known.sum(0), errors.sum(0), strict=True)
+        ]
+        return {"targets": rows, "largest_errors": self.worst.errors}
+
+    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
+        found = self.together()
+        figures = {"predicted": lambda: predicted_figure(found.classes, found.truth, found.scores, found.known)}
+        if self.worst.errors:
+            names = {name: f"{plot_label(name)}: " if len(found.classes) > 1 else "" for name in found.classes}
+            captions = [
+                f"{names[error['target']]}true {error['true']:.3g}\npredicted {error['predicted']:.3g}"
+                for error in self.worst.errors
+            ]
+            figures["largest_errors"] = lambda: highest_loss_figure(self.worst.images(info), captions)
+        return figures
+
+
+KINDS: dict[str, type[Predicted]] = {
+    "classification": PredictedClasses,
+    "multilabel": PredictedLabels,
+    "regression": PredictedNumbers,
+}

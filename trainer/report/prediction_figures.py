@@ -1,0 +1,69 @@
+"""Plots of the predictions of labels and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.report.figures import canvas, plot_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_LABELS = 40  # of a plot that can still be read
+MAX_POINTS = 5000
+
+
+def labels_figure(labels: Sequence[str], precision: np.ndarray, recall: np.ndarray) -> Figure:
+    """Precision and recall (K,) of each label; of many labels, of those with the lowest recall. NaN = not defined."""
+    order = (
+        np.argsort(np.nan_to_num(recall, nan=2.0), kind="stable")
+        if len(labels) > MAX_LABELS
+        else np.arange(len(labels))
+    )
+    order = order[:MAX_LABELS]
+    names = [plot_label(labels[i]) for i in order.tolist()]
+    figure = canvas(6.4, 0.34 * len(names) + 1.3)
+    axes, y = figure.subplots(), np.arange(len(names))
+    for values, shift, name, color in (
+        (precision, -0.2, "precision", "tab:blue"),
+        (recall, 0.2, "recall", "tab:orange"),
+    ):
+        axes.barh(y + shift, np.nan_to_num(values[order]), 0.36, label=name, color=color)
+    axes.set_yticks(y, names, fontsize=8)
+    axes.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), title="precision and recall at the thresholds")
+    axes.grid(alpha=0.3, axis="x")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def predicted_figure(names: Sequence[str], truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> Figure:
+    """Predicted against true numbers, one plot per target, on the diagonal if they are equal.
+
+    Args:
+        names: Of the T targets.
+        truth: (N, T).
+        predicted: (N, T).
+        known: Which of the true numbers are there: bool (N, T).
+    """
+    columns = min(len(names), 3)
+    rows = math.ceil(len(names) / columns)
+    figure = canvas(3.9 * columns + 0.3, 3.8 * rows)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid:
+        axes.set_axis_off()
+    for k, (axes, name) in enumerate(zip(grid, map(plot_label, names), strict=False)):
+        axes.set_axis_on()
+        rows_of = np.flatnonzero(known[:, k] & np.isfinite(predicted[:, k]))
+        x, y = truth[rows_of, k], predicted[rows_of, k]
+        if len(x):
+            few = slice(None, None, max(1, len(x) // MAX_POINTS))
+            axes.plot(x[few], y[few], ".", color="tab:blue", alpha=0.4, markersize=4)
+            low, high = min(x.min(), y.min()), max(x.max(), y.max())
+            axes.plot((low, high), (low, high), ":", color="tab:gray")
+        axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
+        axes.grid(alpha=0.3)
+    return figure
