@@ -8,6 +8,7 @@ import numpy as np
 
 from trainer.data.images import ImageArray, ImageFiles, Images
 from trainer.data.splits import Splits
+from trainer.data.targets import MISSING_CLASS
 from trainer.errors import ConfigError, Problem
 
 
@@ -21,13 +22,14 @@ def fold(splits: Splits, count: int, seed: int, key: str = "job.models") -> list
         key: The key of the config that holds ``count``, for the error.
 
     Raises:
-        ConfigError: A class has fewer images than there are folds.
+        ConfigError: A class, or data without classes, has fewer images than there are folds.
     """
     images = splits.train if splits.validation is None else concatenated(splits.train, splits.validation)
     labels = np.asarray(images.labels)
-    smallest = int(np.bincount(labels).min())
+    smallest = int(np.bincount(labels[labels != MISSING_CLASS]).min())
     if smallest < count:
-        text = f"must be at most {smallest}, the number of images of the smallest class"
+        of = " of the smallest class" if splits.classes else ""
+        text = f"must be at most {smallest}, the number of images{of}"
         raise ConfigError(Problem(key, count, text, f"{key}={max(smallest, 2)}"))
     fold_of_image, rng = np.empty(len(labels), np.int64), np.random.default_rng([seed, 11])
     for label in np.unique(labels):

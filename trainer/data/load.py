@@ -12,20 +12,22 @@ from trainer.data.options import Dataset, FileDataset, OwnImages
 from trainer.data.readable import all_undecodable
 from trainer.data.splits import Normalization, Splits
 from trainer.data.statistics import normalization_constants
-from trainer.data.stratified import stratified_split
+from trainer.data.stratified import RANDOM, stratified_split
+from trainer.data.targets import LABEL, MISSING_CLASS, Target
 from trainer.errors import ConfigError, Problem
 
 
 def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     """Return the splits of a data set, see ``Dataset.load``."""
     train, validation, test, classes, notes, targets = option.read()
-    if len(classes) < 2 and not targets:
-        raise ConfigError(Problem("data", ", ".join(classes) or "none", "must have at least two classes"))
+    targets = targets or (Target(LABEL, "classification", classes),)
+    _check_number_of_classes(targets)
     if validation is None and option.validation:
         rest, held_out = stratified_split(train.labels, option.validation, option.split_seed, "data.validation")
         train, validation = train.subset(rest), train.subset(held_out) if len(held_out) else None
+        notes += () if classes or RANDOM in notes else (RANDOM,)
     if isinstance(option, OwnImages):
-        _check_classes(train, classes)
+        _check_classes(train, targets)
     if option.limit is not None and option.limit < len(train):
         train = train.subset(stratified_split(train.labels, option.limit, option.split_seed, "data.limit")[1])
     train = _cached(train, option)
@@ -39,14 +41,25 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     return Splits(train, validation, test, classes, shape, mean, std, notes, targets)
 
 
-def _check_classes(train: Images, classes: tuple[str, ...]) -> None:
+def _check_number_of_classes(targets: tuple[Target, ...]) -> None:
+    for target in targets:
+        if target.kind == "classification" and len(target.classes) < 2:
+            of = "" if target.name == LABEL else f"target {target.name} "
+            text = f"{of}must have at least two classes"
+            raise ConfigError(Problem("data", ", ".join(target.classes) or "none", text))
+
+
+def _check_classes(train: Images, targets: tuple[Target, ...]) -> None:
     """Refuse classes that no training image is left of: files were left out, or held out from a class of few."""
-    counts = np.bincount(train.labels, minlength=len(classes))
-    if missing := [classes[i] for i in np.flatnonzero(counts == 0)]:
-        text = f"no image is left to train on of the classes {shortened(missing, 5)}"
-        raise ConfigError(
-            Problem("", None, text, "add images or remove the class; data.test and data.validation hold out")
-        )
+    for target in targets:
+        if target.kind == "classification":
+            values = train.target(target.name)
+            counts = np.bincount(values[values != MISSING_CLASS], minlength=len(target.classes))
+            if missing := [target.classes[i] for i in np.flatnonzero(counts == 0)]:
+                of = "" if target.name == LABEL else f"{target.name} "
+                text = f"no image is left to train on of the {of}classes {shortened(missing, 5)}"
+                hint = "add images or remove the class; data.test and data.validation hold out"
+                raise ConfigError(Problem("", None, text, hint))
 
 
 def _cached(images: Images, option: Dataset) -> Images:

@@ -2,63 +2,146 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from trainer.data.array_targets import array_target, array_values
 from trainer.data.images import ImageArray, MappedImages
+from trainer.data.inventory import shortened
 from trainer.data.options import Arrays
 from trainer.data.splits import RawSplits
+from trainer.data.targets import LABEL, MISSING_CLASS, Target, class_target, summary
 from trainer.errors import ConfigError, Problem
 
-NAMES = ("x_train", "y_train", "x_test", "y_test")
-EXPECTED = f"must be an .npz file with {', '.join(NAMES)}"
+EXPECTED = (
+    "must be an .npz file with x_train, y_train, x_test, y_test, or y_<name>_train, y_<name>_test for each target"
+)
+SPLITS = ("train", "test")
+LABELS = re.compile(r"y_(?:(?P<name>.+)_)?(?:train|test)")  # y_train, y_weight_train
 
 
 def read_npz(option: Arrays) -> RawSplits:
     """Read the splits of an ``.npz`` file; ConfigError if it does not contain what ``Arrays`` describes."""
     path = Path(option.path).expanduser()
     arrays = load_arrays(path)
-    splits = {split: images(path, split, arrays) for split in ("train", "test") if f"x_{split}" in arrays}
-    count = int(max(split.labels.max() for split in splits.values())) + 1
-    present = np.unique(splits["train"].labels)
-    if len(present) < count:
-        missing = np.setdiff1d(np.arange(min(count, int(present.max()) + 2)), present)[:5].tolist()
-        text = f"labels go up to {count - 1}, and y_train lacks some of the {count} classes, such as {missing}"
-        raise ConfigError(Problem("data.path", str(path), text, "number the classes from 0 on without gaps"))
-    return RawSplits(splits["train"], None, splits.get("test"), tuple(map(str, range(count))))
+    splits = [split for split in SPLITS if f"x_{split}" in arrays]
+    keys = label_arrays(path, arrays, splits)
+    for split in splits:
+        check_lengths(path, split, arrays, [by_split[split] for by_split in keys.values()])
+    targets, columns = [], {split: {} for split in splits}
+    used = {f"x_{split}" for split in splits} | {key for by_split in keys.values() for key in by_split.values()}
+    for name, by_split in keys.items():
+        names = by_split["train"].removesuffix("train") + "names"
+        used |= {names} & set(arrays)
+        target = array_target(name, {key: arrays[key] for key in by_split.values()}, arrays.get(names))
+        targets.append(target)
+        for split, key in by_split.items():
+            columns[split][name] = array_values(target, arrays[key])
+    unused = [name for name in arrays if name not in used]
+    notes = (f"{path.name}: the arrays {shortened(unused, 5)} are not used",) if unused else ()
+    return assembled(path, arrays, tuple(targets), columns, notes)
+
+
+def assembled(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    targets: tuple[Target, ...],
+    columns: Mapping[str, dict[str, np.ndarray]],
+    notes: tuple[str, ...],
+) -> RawSplits:
+    """Return the splits with all targets; the classes of the first target that has some are kept in proportion."""
+    by_class = class_target(targets)
+    for target in targets:
+        check_classes(path, target, columns, alone=len(targets) == 1)
+    labels = {
+        split: values[by_class.name] if by_class else np.zeros(len(arrays[f"x_{split}"]), np.int64)
+        for split, values in columns.items()
+    }
+    plain = len(targets) == 1 and by_class is not None and by_class.name == LABEL
+    splits = {split: images(arrays[f"x_{split}"], labels[split], {} if plain else columns[split]) for split in columns}
+    classes = by_class.classes if by_class else ()
+    if plain:
+        return RawSplits(splits["train"], None, splits.get("test"), classes, notes)
+    values = {target.name: [column[target.name] for column in columns.values()] for target in targets}
+    described = f"targets: {'; '.join(summary(target, *values[target.name]) for target in targets)}"
+    return RawSplits(splits["train"], None, splits.get("test"), classes, (described, *notes), targets)
+
+
+def label_arrays(path: Path, arrays: Mapping[str, np.ndarray], splits: list[str]) -> dict[str, dict[str, str]]:
+    """Return the names of the arrays of each target by split; ``y_train`` is the target ``label``."""
+    keys: dict[str, dict[str, str]] = {}
+    for key in arrays:
+        match = LABELS.fullmatch(key)
+        if match and key.rpartition("_")[2] in splits:
+            name = match["name"] or LABEL
+            other = keys.setdefault(name, {}).setdefault(key.rpartition("_")[2], key)
+            if other != key:
+                raise ConfigError(Problem("data.path", str(path), f"contains both {other} and {key}", "rename one"))
+    for by_split in keys.values():
+        missing = [split for split in splits if split not in by_split]
+        if missing:
+            (given,) = by_split.values()
+            lacks = f"{given.rpartition('_')[0]}_{missing[0]}"
+            raise ConfigError(Problem("data.path", str(path), f"contains {given}, and lacks {lacks}"))
+    return keys
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return those of the four arrays that the file contains, at least the training split."""
+    """Return the arrays of the file, at least images and labels of the training split."""
     if path.is_file() and not zipfile.is_zipfile(path):
         raise ConfigError(Problem("data.path", str(path), f"{EXPECTED}: it is not an .npz file"))
     try:
-        file = np.load(path, allow_pickle=False)
-        arrays = {name: load_array(path, name, file) for name in NAMES if name in file}
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file)
+            known = [name for name in names if re.fullmatch(r"x_(train|test)|y_.+", name)]
+            arrays = {name: load_array(path, name, file) for name in known}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(Problem("data.path", str(path), f"{EXPECTED}: {reason}")) from None
-    if "x_train" not in arrays or "y_train" not in arrays:
-        raise ConfigError(Problem("data.path", str(path), EXPECTED, f"it contains: {', '.join(file)}"))
-    return arrays
+    if "x_train" not in arrays or not any(LABELS.fullmatch(name) and name.endswith("train") for name in arrays):
+        raise ConfigError(Problem("data.path", str(path), EXPECTED, f"it contains: {', '.join(names)}"))
+    return arrays | {name: np.empty(0) for name in names if name not in arrays}  # to be named as not used
 
 
-def images(path: Path, split: str, arrays: dict[str, np.ndarray]) -> ImageArray:
-    """Return one split; ConfigError if its shapes, types or labels are not valid."""
-    x, y = arrays[f"x_{split}"], arrays.get(f"y_{split}")
-    if x.dtype != np.uint8 or x.ndim not in (3, 4) or y is None or y.ndim != 1 or len(x) != len(y):
-        given = f"x {x.dtype} {x.shape}, y {None if y is None else y.shape}"
-        text = f"x_{split} must be uint8 (N, H, W) or (N, H, W, C), and y_{split} (N,)"
-        raise ConfigError(Problem("data.path", given, text))
-    if not len(y):
+def check_lengths(path: Path, split: str, arrays: Mapping[str, np.ndarray], labels: list[str]) -> None:
+    """Refuse images of another form than uint8 (N, H, W, C), and labels of other numbers of images."""
+    x = arrays[f"x_{split}"]
+    if x.dtype != np.uint8 or x.ndim not in (3, 4):
+        text = f"x_{split} must be uint8 (N, H, W) or (N, H, W, C)"
+        raise ConfigError(Problem("data.path", f"x_{split} {x.dtype} {x.shape}", text))
+    if not len(x):
         raise ConfigError(Problem("data.path", str(path), f"x_{split} contains no images"))
-    if y.min() < 0 or not np.issubdtype(y.dtype, np.integer):
-        raise ConfigError(Problem("data.path", f"y_{split}", "must be integers >= 0"))
+    for key in labels:
+        if arrays[key].ndim == 0 or len(arrays[key]) != len(x):
+            text = f"must have one row for each of the {len(x)} images of x_{split}"
+            raise ConfigError(Problem("data.path", f"{key} {arrays[key].shape}", text))
+
+
+def check_classes(path: Path, target: Target, columns: Mapping[str, dict[str, np.ndarray]], alone: bool) -> None:
+    """Refuse classes that no training image has, and missing ones of the only target."""
+    if target.kind != "classification":
+        return
+    y = "y" if target.name == LABEL else f"y_{target.name}"
+    if alone and any((values[target.name] == MISSING_CLASS).any() for values in columns.values()):
+        text = f"must be classes from 0 on; {MISSING_CLASS} = missing is allowed where there are several targets"
+        raise ConfigError(Problem("data.path", f"{y}_train, {y}_test", text))
+    count, train = len(target.classes), columns["train"][target.name]
+    present = np.unique(train[train != MISSING_CLASS])
+    if len(present) < count:
+        highest = int(present.max()) if len(present) else -1
+        missing = np.setdiff1d(np.arange(min(count, highest + 2)), present)[:5].tolist()
+        text = f"labels go up to {count - 1}, and {y}_train lacks some of the {count} classes, such as {missing}"
+        raise ConfigError(Problem("data.path", str(path), text, "number the classes from 0 on without gaps"))
+
+
+def images(x: np.ndarray, labels: np.ndarray, columns: dict[str, np.ndarray]) -> ImageArray:
+    """Return one split, memory-mapped if its images are."""
     kind = MappedImages if isinstance(x, np.memmap) else ImageArray
-    return kind(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
+    return kind(x if x.ndim == 4 else x[..., None], labels, columns=columns)
 
 
 def load_array(path: Path, name: str, file: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -217,12 +217,21 @@ class TorchvisionFiles(FileDataset):
 class Arrays(Dataset):
     """An ``.npz`` file with x_train, y_train and, optionally, x_test, y_test.
 
-    The images are uint8 (N, H, W) or (N, H, W, C), the labels integers from 0 on. A file written by ``numpy.savez`` is
-    memory-mapped; one written by ``numpy.savez_compressed`` is read into memory.
+    The images are uint8 (N, H, W) or (N, H, W, C). What y is follows from its dtype and shape: integers (N,) from 0 on are
+    classes, integers or bool (N, K) of zeros and ones are labels (``task=multilabel``), floating-point numbers (N,) or (N, T)
+    are numbers (``task=regression``). For several targets there is one pair of arrays each, y_<name>_train and
+    y_<name>_test, and <name> is the name of the target. NaN, or -1 of integers, stands for a missing value; classes can be
+    missing where there are several targets. y_names or y_<name>_names (K,) name the classes, labels or numbers, which are
+    numbered otherwise. A file written by ``numpy.savez`` is memory-mapped; one written by ``numpy.savez_compressed`` is read
+    into memory.
     """
 
     path: Annotated[
-        str, Field(description=".npz file with x_train, y_train, x_test, y_test; x is uint8 (N, H, W) or (N, H, W, C)")
+        str,
+        Field(
+            description=".npz file with x_train, y_train, x_test, y_test; x is uint8 (N, H, W) or (N, H, W, C); of several"
+            " targets y_<name>_train, y_<name>_test"
+        ),
     ]
     read = implemented_by("trainer.data.npz:read_npz")
 

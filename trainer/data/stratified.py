@@ -13,11 +13,14 @@ from trainer.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from trainer.data.options import WithoutTestSplit
 
+RANDOM = "without classes to keep in proportion, images are held out at random"
+
 
 def hold_out_test(option: WithoutTestSplit, images: Images, classes: tuple[str, ...]) -> RawSplits:
     """Return the images that are left to train on and those that ``option.test`` holds out for testing."""
     rest, held_out = stratified_split(images.labels, option.test, option.split_seed, "data.test")
-    return RawSplits(images.subset(rest), None, images.subset(held_out) if len(held_out) else None, classes)
+    notes = (RANDOM,) if len(held_out) and not classes else ()
+    return RawSplits(images.subset(rest), None, images.subset(held_out) if len(held_out) else None, classes, notes)
 
 
 def stratified_split(labels: np.ndarray, size: float | int, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +29,7 @@ def stratified_split(labels: np.ndarray, size: float | int, seed: int, key: str)
     The classes are in proportion in both. A smaller split is a subset of a larger one with the same seed.
 
     Args:
-        labels: The class of each image (N,).
+        labels: The class of each image (N,); those of unknown class, -1, are kept in proportion as well.
         size: A fraction in [0, 1) as float, or a number of images as int.
         seed: Seed of the split.
         key: The key of the config that holds ``size``, for the error.
