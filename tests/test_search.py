@@ -20,7 +20,7 @@ SMALL = ("job.epochs=[1,3]", "job.trials=[8,4]", "job.finalists=2", "job.seeds=3
 
 
 def the_choice(session):
-    return choose(candidates(session.stages[-1].results, session.repetitions, session.points))
+    return choose(candidates(session.stages[-1].results, session.repetitions, session.points, session.trials.metric))
 
 
 def best(session, stage=-1):

@@ -17,7 +17,7 @@ class Candidate:
     Attributes:
         search_score: The best value of the metric in the search, which is too good: it was selected for.
         scores: By seed, of the repetitions; higher is better.
-        tests: Accuracy on the test images by seed.
+        tests: The metric on the test images by seed.
         gain: Paired difference to the config as typed over common seeds; None of that itself, or without common seeds.
     """
 
@@ -43,19 +43,31 @@ class Choice:
     reason: str
 
 
-def candidates(search: Sequence[Result], repetitions: Sequence[Result], points: Sequence[Point]) -> list[Candidate]:
+def bare(metric: str) -> str:
+    """Return a metric without its split.
+
+    >>> bare("validation_accuracy"), bare("averaged_loss")
+    ('accuracy', 'loss')
+    """
+    return metric.removeprefix("validation_").removeprefix("averaged_")
+
+
+def candidates(
+    search: Sequence[Result], repetitions: Sequence[Result], points: Sequence[Point], metric: str
+) -> list[Candidate]:
     """Return the config as typed and the finalists, with their scores.
 
     Args:
         search: Results of the last stage.
         repetitions: Results of the repetitions.
         points: Of the finalists.
+        metric: Column of the history.
     """
     found = []
     for number, point in enumerate([{}, *points]):
         mine = [r for r in repetitions if r.entry.candidate == number and r.score is not None and r.state == "done"]
         scores = {r.entry.seed: r.score for r in mine if r.score is not None}
-        tests = {r.entry.seed: float(r.info["test"]["accuracy"]) for r in mine if r.info.get("test")}
+        tests = {r.entry.seed: float(r.info["test"][bare(metric)]) for r in mine if r.info.get("test")}
         before = [r.score for r in search if r.point == point and r.score is not None and r.state == "done"]
         gain = test_gain = None
         if number and found:

@@ -25,7 +25,7 @@ def problems(option: SearchSettings, config: Config) -> list[Problem]:
             seconds(option.budget)
         except ValueError as error:
             found.append(Problem("job.budget", option.budget, str(error)))
-    if not config.metric.startswith("validation"):
+    if config.metric != "auto" and not config.metric.startswith(("validation", "averaged")):
         text = "is no metric of the validation images, on which trials are compared"
         found.append(Problem("metric", config.metric, text, "metric=validation_accuracy"))
     if config.data.validation == 0 and not hasattr(config.data, "root"):

@@ -26,6 +26,7 @@ NOT_SEARCHED = {  # and why
     "observer": "changes no result",
     "engine": "changes how fast, not how good",
     "data": "changes what the trials are compared on",
+    "task": "changes what the trials are compared by",
     "epochs": "is set by the stages: job.epochs=[1,5,20]",
     "seed": "is varied for the finalists: job.seeds=5",
     "data.validation": "changes what the trials are compared on",
@@ -108,7 +109,7 @@ class Reader:
     def key(self, key: str, text: Any, options: Mapping[str, list[str]]) -> list[Dimension]:
         """The dimensions of a key: one for each searched option that has it, one otherwise."""
         first, *rest = key.split(".")
-        reason = NOT_SEARCHED.get(key) or NOT_SEARCHED.get(first if first != "data" else key)
+        reason = NOT_SEARCHED.get(key if first in ("data", "task") else first) or NOT_SEARCHED.get(key)
         if reason or key in FILES:
             self.add(key, text, reason or "names files, which are not searched")
             return []

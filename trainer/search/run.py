@@ -90,9 +90,9 @@ def make_session(part: Part, train: Train) -> Session:
     space = read_space(option.space, config)[0]
     configs = base_configs(config, part.overrides, space)
     storage = open_storage(option.storage, part.run_dir)
-    ledger = Ledger(storage, option.study or part.run_dir.absolute().name, part.run_dir, maximized(config.metric))
+    trials = Trials(configs, SearchInterrupt(part.parent), train)
+    ledger = Ledger(storage, option.study or part.run_dir.absolute().name, part.run_dir, maximized(trials.metric))
     check_settings(ledger, settings(config, space), option)
-    trials = Trials(configs, config.metric, SearchInterrupt(part.parent), train)
     stages = len(option.epochs)
     names = [*(f"stage-{i + 1}" for i in range(stages)), FINAL]
     clock = Clock(

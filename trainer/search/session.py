@@ -237,7 +237,7 @@ class Session:
         results = self.ledger.results(name)
         left = self.clock.left if self.clock.limit is not None else self.seconds_left(name, number, results, indices)
         total = max(indices) + 1 if indices else 0
-        self.progress.show(status(name, results, self.ledger.counts(name), total, self.config.metric, left))
+        self.progress.show(status(name, results, self.ledger.counts(name), total, self.trials.metric, left))
 
     def seconds_left(self, name: str, number: int, results: Sequence[Result], indices: Sequence[int]) -> float | None:
         """Estimate of the time until the search is over, from the time per epoch so far."""

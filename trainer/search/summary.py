@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.table import Table
 
-from trainer.analysis.intervals import Interval
+from trainer.analysis.intervals import Interval, interval
 from trainer.files import write_text
 from trainer.run_dir import terminal, write_json
 from trainer.search.best import write_experiment
-from trainer.search.choice import Candidate, Choice
+from trainer.search.choice import Candidate, Choice, bare
 from trainer.search.progress import format_gain, format_score, point_text
 from trainer.search.session import FINAL, Session
 from trainer.search.stages import best_first
@@ -34,7 +34,7 @@ def write_winner(session: Session, choice: Choice, run_dir: Path) -> None:
     tree = session.trials.configs.tree(session.space.settings(point), epochs, session.config.seed)
     comments = [f"Winner of a search: {point_text(point)}", f"Why: {choice.reason}"]
     if mean := choice.winner.mean:
-        comments.append(f"{session.config.metric}: {interval_text(mean, session.config.metric)} over {mean.n} seeds")
+        comments.append(f"{session.trials.metric}: {interval_text(mean, session.trials.metric)} over {mean.n} seeds")
     write_experiment(run_dir / "best.yaml", tree, comments, session.config.config_dirs)
 
 
@@ -45,7 +45,7 @@ def result(session: Session, choice: Choice) -> dict[str, Any]:
     content: dict[str, Any] = {
         "status": "finished",
         "stop_reason": f"winner: {point_text(winner.point)}",
-        "metric": session.config.metric,
+        "metric": session.trials.metric,
         "winner": winner.point,
         "reason": choice.reason,
         "search_score": winner.search_score,
@@ -56,10 +56,11 @@ def result(session: Session, choice: Choice) -> dict[str, Any]:
         "trials": counts | {FINAL: session.ledger.counts(FINAL)},
         "seconds": session.clock.elapsed,
     }
-    if session.config.metric == "validation_accuracy" and winner.mean:
-        content["validation"] = {"accuracy": winner.mean.mean}
+    name = bare(session.trials.metric)
+    if winner.mean:
+        content["validation"] = {name: abs(winner.mean.mean)}
     if winner.tests:
-        content["test"] = {"accuracy": sum(winner.tests.values()) / len(winner.tests)}
+        content["test"] = {name: sum(winner.tests.values()) / len(winner.tests)}
     return content
 
 
@@ -92,7 +93,7 @@ COLUMNS = ["candidate", "search score (selected for)", "mean over fresh seeds", 
 
 def rows(session: Session, choice: Choice) -> list[list[str]]:
     """Return a row per candidate; the test images are shown for the winner and the config as typed only."""
-    metric, table = session.config.metric, []
+    metric, table = session.trials.metric, []
     for candidate in choice.candidates:
         shown = candidate is choice.winner or not candidate.number
         table.append([
@@ -100,24 +101,23 @@ def rows(session: Session, choice: Choice) -> list[list[str]]:
             "" if candidate.search_score is None else format_score(candidate.search_score, metric),
             interval_text(candidate.mean, metric),
             gain_text(candidate.gain, metric),
-            test_text(candidate) if shown else "",
+            test_text(candidate, metric) if shown else "",
         ])  # fmt: skip
     return table
 
 
-def test_text(candidate: Candidate) -> str:
-    from trainer.analysis.intervals import interval
-
-    return interval_text(interval(list(candidate.tests.values())), "test_accuracy") if candidate.tests else ""
+def test_text(candidate: Candidate, metric: str) -> str:
+    """Return the mean on the test images over the seeds, with its interval."""
+    return interval_text(interval(list(candidate.tests.values())), metric) if candidate.tests else ""
 
 
 def show(session: Session, choice: Choice, run_dir: Path) -> None:
     """Print the best trials of each stage, the candidates, and how to train the winner."""
     console = terminal(width=None if sys.stdout.isatty() else 160)
     for stage in session.stages:
-        table = Table("trial", "values", session.config.metric, title=f"{stage.name}: epochs={stage.epochs:g}")
+        table = Table("trial", "values", session.trials.metric, title=f"{stage.name}: epochs={stage.epochs:g}")
         for r in best_first(stage.results)[:5]:
-            table.add_row(str(r.entry.index), point_text(r.point), format_score(r.score or 0.0, session.config.metric))
+            table.add_row(str(r.entry.index), point_text(r.point), format_score(r.score or 0.0, session.trials.metric))
         console.print(table)
     table = Table(*COLUMNS)
     for row in rows(session, choice):
@@ -153,13 +153,15 @@ def trials_csv(session: Session) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = [d.name for d in session.space]
-    metric = session.config.metric
-    writer.writerow(["stage", "trial", "origin", "seed", "state", metric, "epochs", "seconds", "test_accuracy", *names])
+    metric = session.trials.metric
+    writer.writerow(
+        ["stage", "trial", "origin", "seed", "state", metric, "epochs", "seconds", f"test_{bare(metric)}", *names]
+    )
     parts = [(stage.name, stage.results) for stage in session.stages] + [(FINAL, session.repetitions)]
     for stage, results in parts:
         for r in results:
             score = "" if r.score is None else abs(r.score)
-            test = (r.info.get("test") or {}).get("accuracy", "")
+            test = (r.info.get("test") or {}).get(bare(metric), "")
             epochs = r.epochs[-1] if r.epochs else 0
             cells = [stage, r.entry.index, r.entry.origin, session.config.seed + r.entry.seed, r.state, score, epochs]
             writer.writerow([*cells, round(r.seconds, 3), test, *(r.point.get(name, "") for name in names)])

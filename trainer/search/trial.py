@@ -24,6 +24,7 @@ from trainer.engine.loop import fit
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
 from trainer.errors import ConfigError
+from trainer.hardware import resolve_device
 from trainer.history import History, better_is
 from trainer.regularizers import Regularizer
 
@@ -117,12 +118,21 @@ class Trials:
 
     Attributes:
         interrupt: Requested when the search should stop.
+        metric: The column of the history that trials are compared by.
         train: Trains with observers, for trials with a report.
     """
 
-    def __init__(self, configs: Configs, metric: str, interrupt: Interrupt, train: Train) -> None:
-        self.configs, self.metric, self.interrupt, self.train = configs, metric, interrupt, train
+    def __init__(self, configs: Configs, interrupt: Interrupt, train: Train) -> None:
+        self.configs, self.interrupt, self.train = configs, interrupt, train
         self.data: dict[str, Splits] = {}
+        self.metric = self.main_metric(configs.base)
+
+    def main_metric(self, config: Config) -> str:
+        """The column of the history that trials are compared by."""
+        if config.metric != "auto":
+            return config.metric
+        device = resolve_device(config.device, config.engine.kind)
+        return config.task.build(self.splits(config), device).main_metric
 
     def splits(self, config: Config) -> Splits:
         """The images of a config; those of the last data are kept."""
@@ -181,7 +191,9 @@ class Trials:
         scores = None
         if test and run.test is not None and state == "done":
             with best_weights(run):
-                scores = evaluate(run.model, run.test, run.precision)
+                averaged = run.averaged if self.metric.startswith("averaged") else None
+                run.task.use_thresholds("model" if averaged is None else "averaged")
+                scores = dict(evaluate(averaged or run.model, run.test, run.precision, run.task))
         return Outcome(
             state,
             value if value is not None and math.isfinite(value) else None,
