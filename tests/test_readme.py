@@ -25,7 +25,8 @@ README = (ROOT / "README.md").read_text()
 RUN = "outputs/2026-11-24/02-58-41"
 SMALL = (
     "data.limit=64 data.validation=16 data.test=16 data.size=48 batch_size=16 epochs=1 "
-    f"recipe.head_epochs=0.5 recipe.stage_epochs=0.25 {QUIET}"
+    "recipe.head_epochs=0.5 recipe.stage_epochs=0.25 "
+    f"job.epochs=[0.5,1] job.trials=[4,3] job.finalists=1 job.seeds=2 {QUIET}"
 )
 # Commands that need what a test machine lacks: a download, or a GPU. The error says what is missing.
 DOWNLOADED = ("cifar10", "cifar100", "fashion_mnist", "flowers102", "imagenet", "mnist", "oxford_pets", "stl10", "svhn")

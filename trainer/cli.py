@@ -132,7 +132,7 @@ def run(config: Config, overrides: Sequence[str], directory: Path | None = None)
 
     given = config.resume or config.output
     directory = directory or (Path(given).expanduser() if given else new_run_dir(list(overrides)))
-    if not config.resume:
+    if not config.resume and not config.job.continues:
         check_available(directory)
     if config.engine.distributed == "none":
         return config.job(_with_range_test(config), directory, list(overrides))

@@ -76,6 +76,28 @@ def implemented_by(path: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """The space in which ``job=search`` searches a parameter, as part of its annotation.
+
+    Attributes:
+        text: Such as ``log(1e-4,1e-1)``.
+        by_default: Whether the parameter is searched where no space is typed.
+    """
+
+    text: str
+    by_default: bool = True
+
+
+def search_space(annotation: Any) -> SearchSpace | None:
+    """Return the search space that the declaration of a parameter has.
+
+    >>> search_space(Annotated[PositiveFloat, SearchSpace("log(1e-4,1e-1)")])
+    SearchSpace(text='log(1e-4,1e-1)', by_default=True)
+    """
+    return next((m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, SearchSpace)), None)
+
+
+@dataclasses.dataclass(frozen=True)
 class Parameter:
     """One parameter of an option, as declared."""
 
@@ -212,10 +234,12 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Probability",
+    "SearchSpace",
     "allowed_values",
     "describe",
     "implemented_by",
     "limits",
     "option",
     "parameters",
+    "search_space",
 ]

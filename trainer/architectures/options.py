@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from trainer.errors import check
-from trainer.parameters import PositiveInt, implemented_by, option
+from trainer.parameters import PositiveInt, SearchSpace, implemented_by, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -162,7 +162,9 @@ class WideResNet(NormalizedArchitecture):
     ] = 16
     widen_factor: Annotated[PositiveInt, Field(description="multiple of the 16, 32, 64 channels of the stages")] = 4
     dropout: Annotated[
-        float, Field(ge=0, lt=1, description="dropout probability between the convolutions of a block; 0 = off")
+        float,
+        Field(ge=0, lt=1, description="dropout probability between the convolutions of a block; 0 = off"),
+        SearchSpace("uniform(0,0.5)"),
     ] = 0.0
 
     def __post_init__(self) -> None:

@@ -63,10 +63,14 @@ def check_config(config: Config, invalid: Collection[str] = ()) -> list[Problem]
     """
     part = cast(Config, ValidPart(config, invalid))
     problems: list[Problem] = []
-    for constraint in (_flips, _cache, _metrics, _processes, _checkpoint, _schedule, _micro_batch):
+    for constraint in (_job, _flips, _cache, _metrics, _processes, _checkpoint, _schedule, _micro_batch):
         with suppress(InvalidValue):
             problems += constraint(part)
     return problems
+
+
+def _job(config: Config) -> list[Problem]:
+    return config.job.problems(config)
 
 
 def _checkpoint(config: Config) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainer.config.options import OptionFiles
@@ -31,6 +32,16 @@ def layer(name: str, overrides: list[Override], files: OptionFiles) -> Layer:
     parts = [part for item in overrides for part in split(item)]
     choices = [item for item in parts if item.key in files.groups]
     return Layer(name, choices, [item for item in parts if item.key not in files.groups])
+
+
+def add_experiment_files(typed: list[Override], files: OptionFiles) -> None:
+    """Make experiments that are named by their path known, such as ``experiment=outputs/search/best`` (``best.yaml``)."""
+    for item in typed:
+        if item.key == "experiment" and isinstance(item.value, str) and "/" in item.value:
+            file = Path(item.value).expanduser()
+            file = file.with_name(f"{file.name.removesuffix('.yaml')}.yaml")
+            if file.is_file():
+                files.groups["experiment"][item.value] = file
 
 
 def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -> list[Layer]:

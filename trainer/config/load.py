@@ -10,7 +10,7 @@ from typing import Any
 from trainer.config import renamed
 from trainer.config.compose import DEFAULTS, Composition, choice_problems, resolve
 from trainer.config.constraints import check_config
-from trainer.config.experiments import Layer, layer, load_experiment
+from trainer.config.experiments import Layer, add_experiment_files, layer, load_experiment
 from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, option_files
 from trainer.config.overrides import Override, parse, values
@@ -94,7 +94,8 @@ def prepare(
 ) -> Command:
     """Parse the overrides of a command, put those of an experiment in front, and compose its config."""
     words = [word for word in arguments if "=" not in word and not word.startswith("~")]
-    parsed, problems = parse([word for word in arguments if word not in words], multirun)
+    parsed, problems = parse([word for word in arguments if word not in words], multirun, files.free_tables(arguments))
+    add_experiment_files(parsed, files)
     command = Command(files, *renamed.overrides(parsed))
     command.problems += [*(_lone_word(word, files) for word in words), *problems]
     command.problems += [] if multirun else _only_in_sweeps(command.typed)
@@ -145,7 +146,7 @@ def _layers_in_front(command: Command, defaults: Sequence[str]) -> list[Layer]:
     except ConfigError as error:
         command.problems += error.problems
         command.doubt("experiment")
-    items, problems = parse(defaults)
+    items, problems = parse(defaults, tables=command.files.free_tables(defaults))
     command.problems += [replace(problem, text=f"{DEFAULTS}: {problem.text}") for problem in problems]
     return [*layers, layer(DEFAULTS, [replace(item, source=DEFAULTS) for item in items], command.files)]
 

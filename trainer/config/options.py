@@ -100,6 +100,15 @@ class OptionFiles:
                 shared[name] = sum(node.get(key) == value for key, value in keys.items())
         return max(shared, key=shared.__getitem__) if shared else str(node["_target_"]).rpartition(".")[2]
 
+    def free_tables(self, arguments: Sequence[str]) -> list[str]:
+        """Return the keys that hold a free table in some option, such as ``job.space``, of the groups of these arguments.
+
+        A free table is empty in the option file; any keys may be added to it.
+        """
+        groups = {argument.partition(".")[0] for argument in arguments if argument.partition("=")[0].count(".") >= 2}
+        files = [(group, file) for group in SINGLE if group in groups for file in self.groups[group].values()]
+        return sorted({f"{g}.{key}" for g, file in files for key, value in self.load(file).items() if value == {}})
+
 
 def option_files(config_dirs: Sequence[Path | str]) -> OptionFiles:
     """Return the option files; the directories are importable from now on, so that their classes can be named."""

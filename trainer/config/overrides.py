@@ -91,18 +91,24 @@ def _quote(text: str) -> str:
     return "'" + re.sub(r"(\\+)$", lambda m: m[1] * 2, text) + "'"
 
 
-def parse(arguments: Sequence[str], multirun: bool = False) -> tuple[list[Override], list[Problem]]:
+def parse(
+    arguments: Sequence[str], multirun: bool = False, tables: Sequence[str] = ()
+) -> tuple[list[Override], list[Problem]]:
     """Return the overrides, and a problem for each argument that is not one.
 
     Args:
         arguments: As typed, without flags.
         multirun: Whether commas separate the values of a sweep even in keys that hold a path.
+        tables: Keys of free tables (``OptionFiles.free_tables``).
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     parser, overrides, problems = OverridesParser.create(), [], []
     for argument in arguments:
+        if entry := _table_entry(argument, tables):
+            overrides.append(entry)
+            continue
         text = _prepared(argument, multirun)
         try:
             overrides.append(_plain(parser.parse_overrides([text])[0]))
@@ -113,13 +119,25 @@ def parse(arguments: Sequence[str], multirun: bool = False) -> tuple[list[Overri
     return overrides, problems
 
 
+def _table_entry(argument: str, tables: Sequence[str]) -> Override | None:
+    """An override of an entry of a free table: the rest of its key, dots included, names the entry; its value is literal."""
+    key, sign, value = argument.partition("=")
+    table = next((table for table in tables if key.startswith(f"{table}.")), None)
+    if table is None or not sign:
+        return None
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        value = value[1:-1]
+    return override(table, {key.removeprefix(f"{table}."): value})
+
+
 def _prepared(argument: str, multirun: bool) -> str:
     """An argument with its value in quotes where that is a path, or has characters that Hydra's grammar lacks."""
     key, sign, value = argument.partition("=")
     bare = key.lstrip("+")
     if not sign or value.strip() == "" or value[0] in "'\"":
         return argument
-    if bare in PATHS and not multirun and value not in ("null", "???") and "${" not in value and value[0] != "[":
+    literal = bare in PATHS or (bare == "experiment" and "/" in value)
+    if literal and not multirun and value not in ("null", "???") and "${" not in value and value[0] != "[":
         return f"{key}={_quote(value)}"
     within_grammar = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
     if within_grammar or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():

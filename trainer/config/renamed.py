@@ -70,7 +70,8 @@ def _value(key: str, value: Any) -> Any:
     """The value of a key with today's names in it."""
     if isinstance(value, dict):
         keys = {name: _key(f"{key}.{name}".removeprefix(".")) for name in value}
-        return {keys[name].rpartition(".")[2]: _value(keys[name], item) for name, item in value.items()}
+        names = {name: name if "." in str(name) else keys[name].rpartition(".")[2] for name in value}  # free tables
+        return {names[name]: _value(keys[name], item) for name, item in value.items()}
     if isinstance(value, list):
         return [_value(key, item) for item in value]
     if not isinstance(value, str):

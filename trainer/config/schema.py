@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainer.data import Dataset
     from trainer.engine.options import Engine
     from trainer.engine.recipes import Recipe
+    from trainer.errors import Problem
     from trainer.initialization import Initialization, Pretrained
     from trainer.optimizers import Optimizer
     from trainer.regularizers import Regularizer
@@ -80,15 +81,21 @@ class Job:
         trains: Whether the job may run in several processes that train together (torchrun).
         needs_checkpoint: Whether the job reads ``checkpoint=``; its ``prefer`` says which one of a run directory.
         keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
+        continues: Whether the job continues in a run directory that contains it already.
     """
 
     trains: ClassVar[bool] = False
     needs_checkpoint: ClassVar[bool] = False
     keeps_auto_keys: ClassVar[bool] = False
+    continues: ClassVar[bool] = False
 
     def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
         """Run the job and return the exit code."""
         raise NotImplementedError
+
+    def problems(self, config: Config) -> list[Problem]:
+        """Return what is wrong with the job in this config, as far as it shows without torch."""
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from trainer.jobs.options import (
     RangeTest,
     Report,
 )
+from trainer.jobs.search_options import Search
 
 __all__ = [
     "Compare",
@@ -26,4 +27,5 @@ __all__ = [
     "Predict",
     "RangeTest",
     "Report",
+    "Search",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from trainer.errors import ConfigError, Problem
-from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, implemented_by, option
+from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, SearchSpace, implemented_by, option
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,14 @@ WeightDecay = Annotated[NonNegativeFloat, Field(description="weight decay; 0 = o
 MomentumCoefficient = Annotated[
     float, Field(gt=0, lt=1, description="momentum coefficient: fraction of the velocity kept at each step")
 ]
+# Default search spaces: where good values lie for small networks and batches of 64 to 512 images, and half a decade beyond
+# (AlgoPerf, arXiv:2306.07179, Appendix D; Tuning Playbook). The learning rate of a momentum method is divided by 1 − momentum.
+MomentumLR = Annotated[LearningRate, SearchSpace("log(1e-3,3)")]
+AdaptiveLR = Annotated[LearningRate, SearchSpace("log(1e-4,3e-2)")]
+CoupledDecay = Annotated[WeightDecay, SearchSpace("log(1e-6,1e-2)")]
+DecoupledDecay = Annotated[WeightDecay, SearchSpace("log(1e-3,1)")]
+AdaptiveDecay = Annotated[WeightDecay, SearchSpace("log(1e-7,1e-3)")]
+SearchedMomentum = Annotated[MomentumCoefficient, SearchSpace("1-log(0.01,0.3)", by_default=False)]
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 EpsilonInsideRoot = Annotated[
     bool, Field(description="true = g / sqrt(G + eps); false = g / (sqrt(G) + eps), as in torch")
@@ -80,6 +88,9 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent: w ← w − lr·g (Robbins & Monro 1951)."""
 
+    lr: Annotated[LearningRate, SearchSpace("log(1e-2,10)")] = 0.1
+    weight_decay: CoupledDecay = 0.0
+
     build = implemented_by("trainer.optimizers.build:sgd")
 
 
@@ -87,9 +98,9 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """SGD with momentum: v ← momentum·v + g; w ← w − lr·v (Polyak 1964)."""
 
-    lr: LearningRate = 0.05
-    momentum: MomentumCoefficient = 0.9
-    weight_decay: WeightDecay = 5e-4
+    lr: MomentumLR = 0.05
+    momentum: SearchedMomentum = 0.9
+    weight_decay: CoupledDecay = 5e-4
     nesterov: ClassVar[bool] = False
 
     @property
@@ -116,7 +127,8 @@ class Adam(Optimizer):
     m ← β₁·m + (1 − β₁)·g; G ← β₂·G + (1 − β₂)·g²; w ← w − lr·m̂/(√Ĝ + eps), with m̂ = m/(1 − β₁ᵗ) and Ĝ = G/(1 − β₂ᵗ).
     """
 
-    lr: LearningRate = 0.001
+    lr: AdaptiveLR = 0.001
+    weight_decay: AdaptiveDecay = 0.0
     betas: Annotated[
         tuple[DecayRate, DecayRate], Field(description="decay rates of the running means of g and of g^2")
     ] = (0.9, 0.999)
@@ -133,8 +145,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: w ← w − lr·weight_decay·w in addition (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
 
-    lr: LearningRate = 0.001
-    weight_decay: WeightDecay = 0.01
+    lr: AdaptiveLR = 0.001
+    weight_decay: DecoupledDecay = 0.01
 
     build = implemented_by("trainer.optimizers.build:adamw")
 
@@ -158,7 +170,8 @@ class Adadelta(Optimizer):
     G ← rho·G + (1 − rho)·g²; Δ = g·√(D + eps)/√(G + eps); D ← rho·D + (1 − rho)·Δ²; w ← w − lr·Δ.
     """
 
-    lr: LearningRate = 1.0
+    lr: Annotated[LearningRate, SearchSpace("log(1e-2,10)")] = 1.0
+    weight_decay: CoupledDecay = 0.0
     rho: Annotated[DecayRate, Field(description="decay rate of the running means of squared gradients and steps")] = 0.9
     eps: Annotated[PositiveFloat, Field(description="added to both running means, inside the roots")] = 1e-6
 
@@ -172,7 +185,8 @@ class Adagrad(Optimizer):
     G ← G + g²; w ← w − lr·g/√(G + eps), or w ← w − lr·g/(√G + eps) if not epsilon_inside_root.
     """
 
-    lr: LearningRate = 0.01
+    lr: Annotated[LearningRate, SearchSpace("log(1e-3,0.3)")] = 0.01
+    weight_decay: CoupledDecay = 0.0
     eps: Annotated[PositiveFloat, Field(description="added to the sum of squares G, or to its root")] = 1e-8
     epsilon_inside_root: EpsilonInsideRoot = True
 
@@ -186,7 +200,8 @@ class RMSprop(Optimizer):
     G ← gamma·G + (1 − gamma)·g²; w ← w − lr·g/√(G + eps), or w ← w − lr·g/(√G + eps) if not epsilon_inside_root.
     """
 
-    lr: LearningRate = 0.001
+    lr: AdaptiveLR = 0.001
+    weight_decay: AdaptiveDecay = 0.0
     gamma: Annotated[DecayRate, Field(description="decay rate of the running mean of squared gradients")] = 0.9
     eps: Annotated[PositiveFloat, Field(description="added to the mean of squares G, or to its root")] = 1e-8
     epsilon_inside_root: EpsilonInsideRoot = True
@@ -202,8 +217,9 @@ class Muon(Optimizer):
     updated by Nesterov momentum with the learning rate rest·lr. Equations: ``trainer.optimizers.rules.Muon``.
     """
 
-    lr: LearningRate = 0.02
-    momentum: MomentumCoefficient = 0.95
+    lr: Annotated[LearningRate, SearchSpace("log(1e-3,1)")] = 0.02
+    weight_decay: CoupledDecay = 0.0
+    momentum: SearchedMomentum = 0.95
     steps: Annotated[PositiveInt, Field(description="Newton-Schulz iterations")] = 5
     rest: Annotated[
         PositiveFloat,

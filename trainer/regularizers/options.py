@@ -10,7 +10,7 @@ from pydantic import Field
 
 from trainer.errors import ConfigError, Problem
 from trainer.history import History, better_is
-from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, implemented_by, option
+from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, SearchSpace, implemented_by, option
 from trainer.regularizers.base import Regularizer, Setup, TaskInfo
 
 
@@ -60,7 +60,9 @@ class Dropout(Regularizer):
     The expectation is thus that of evaluation, where nothing is dropped. Source: Srivastava et al. 2014.
     """
 
-    p: Annotated[float, Field(gt=0, lt=1, description="probability that a value is zeroed")] = 0.5
+    p: Annotated[
+        float, Field(gt=0, lt=1, description="probability that a value is zeroed"), SearchSpace("uniform(0.05,0.6)")
+    ] = 0.5
     where: Annotated[
         Literal["head", "all"], Field(description="head = before the last layer, all = after every activation")
     ] = "head"
@@ -81,6 +83,7 @@ class StochasticDepth(Regularizer):
         Field(
             gt=0, lt=1, description="probability of dropping the last residual branch; that of block l of L is p l/L"
         ),
+        SearchSpace("uniform(0.05,0.6)"),
     ] = 0.5
     mode: Annotated[
         Literal["batch", "row"],
@@ -99,7 +102,11 @@ class LabelSmoothing(Regularizer):
     with eps·K/(K − 1) in place of eps it equals ``others``.
     """
 
-    eps: Annotated[float, Field(gt=0, lt=1, description="probability taken from the true class")] = 0.1
+    eps: Annotated[
+        float,
+        Field(gt=0, lt=1, description="probability taken from the true class"),
+        SearchSpace("uniform(0.02,0.25)"),
+    ] = 0.1
     form: Annotated[
         Literal["others", "all"],
         Field(description="others = eps/(K - 1) for each other class, all = eps/K for all classes, as in torch"),
@@ -119,6 +126,7 @@ class Mixup(Regularizer):
     alpha: Annotated[
         PositiveFloat,
         Field(description="parameter of Beta(alpha, alpha), the distribution of the mixing coefficient; 1 = uniform"),
+        SearchSpace("log(0.05,1)"),
     ] = 0.2
 
     batch = implemented_by("trainer.regularizers.batches:mixup")
@@ -135,7 +143,9 @@ class Cutmix(Mixup):
     """
 
     alpha: Annotated[
-        PositiveFloat, Field(description="parameter of Beta(alpha, alpha), the distribution of the area; 1 = uniform")
+        PositiveFloat,
+        Field(description="parameter of Beta(alpha, alpha), the distribution of the area; 1 = uniform"),
+        SearchSpace("log(0.1,2)"),
     ] = 1.0
 
     batch = implemented_by("trainer.regularizers.batches:cutmix")
@@ -146,7 +156,11 @@ class Cutout(Regularizer):
     """Cutout (DeVries & Taylor 2017, arXiv:1708.04552): a square around a random center is masked out; it may extend
     beyond the border."""
 
-    length: Annotated[PositiveInt, Field(description="side of the square in pixels; 16 for CIFAR-10 in the paper")] = 8
+    length: Annotated[
+        PositiveInt,
+        Field(description="side of the square in pixels; 16 for CIFAR-10 in the paper"),
+        SearchSpace("int(2,16)"),
+    ] = 8
     value: Annotated[float, Field(description="value of the masked pixels, after normalization; 0 = mean")] = 0.0
 
     batch = implemented_by("trainer.regularizers.batches:cutout")
@@ -163,7 +177,9 @@ class L2(Regularizer):
     Its gradient is 2·strength·w, so that it equals ``optimizer.weight_decay`` = 2·strength for plain SGD.
     """
 
-    strength: Annotated[PositiveFloat, Field(description="coefficient of the sum of squared weights")] = 1e-4
+    strength: Annotated[
+        PositiveFloat, Field(description="coefficient of the sum of squared weights"), SearchSpace("log(1e-6,1e-2)")
+    ] = 1e-4
 
     penalty = implemented_by("trainer.regularizers.penalties:l2")
 
@@ -172,7 +188,9 @@ class L2(Regularizer):
 class L1(Regularizer):
     """L1 penalty: strength·Σ |w| is added to the loss, except for biases and normalization layers. It drives weights to 0."""
 
-    strength: Annotated[PositiveFloat, Field(description="coefficient of the sum of absolute weights")] = 1e-5
+    strength: Annotated[
+        PositiveFloat, Field(description="coefficient of the sum of absolute weights"), SearchSpace("log(1e-7,1e-3)")
+    ] = 1e-5
 
     penalty = implemented_by("trainer.regularizers.penalties:l1")
 
@@ -186,7 +204,9 @@ class SoftSharing(Regularizer):
     as a new head, are not penalized.
     """
 
-    strength: Annotated[PositiveFloat, Field(description="coefficient of the sum of squared differences")] = 1e-3
+    strength: Annotated[
+        PositiveFloat, Field(description="coefficient of the sum of squared differences"), SearchSpace("log(1e-5,1e-1)")
+    ] = 1e-3
     reference: Annotated[
         str | None, Field(description="checkpoint file with the reference weights; null = the initial weights")
     ] = None

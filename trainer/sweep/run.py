@@ -151,6 +151,8 @@ class JobRunner:
         if known == "interrupted" and (run_dir / "checkpoints" / "last.pt").is_file():
             return load_config([f"resume={render(str(run_dir))}"], self.files.directories[1:])
         config = load_config(job.overrides, self.files.directories[1:], self.defaults)
+        if config.job.continues:
+            return config
         if known != "pending":
             shutil.rmtree(run_dir)
         check_available(run_dir)

@@ -1,0 +1,210 @@
+"""The search on objectives with known optima: stages, borders, samplers, ties, failures, interruption."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from searching import bowl, searched, session_of, trials_of
+
+from trainer.errors import ConfigError
+from trainer.search.choice import candidates, choose
+from trainer.search.run import take_part
+from trainer.search.stages import best_first
+
+SMALL = ("job.epochs=[1,3]", "job.trials=[8,4]", "job.finalists=2", "job.seeds=3")
+
+
+def the_choice(session):
+    return choose(candidates(session.stages[-1].results, session.repetitions, session.points, session.trials.metric))
+
+
+def best(session, stage=-1):
+    return best_first(session.stages[stage].results)[0]
+
+
+def test_the_config_as_typed_is_the_first_trial_of_every_stage(tmp_path):
+    session = searched(tmp_path, bowl, *SMALL)
+    for stage in session.stages:
+        assert (stage.results[0].entry.origin, stage.results[0].point) == ("default", {})
+    assert session.repetitions[0].point == {}
+
+
+def test_stages_narrow_around_the_optimum_and_repeat_the_best(tmp_path):
+    session = searched(tmp_path, bowl, "job.trials=[32,16,8]", "job.seeds=2")
+    first, second, third = session.stages
+    for earlier, later in ((first, second), (second, third)):
+        ratio = {k: d.high / d.low for k in ("optimizer.lr",) for d in [later.plans[0].space[k].distribution]}
+        assert ratio["optimizer.lr"] < 0.5 * (earlier.plans[0].space["optimizer.lr"].distribution.high / 1e-4)
+        kept = [r.point for r in later.results if r.entry.origin == "kept"]
+        ranked = [r.point for r in best_first(earlier.results) if r.point]
+        assert kept == ranked[: len(kept)]
+        assert later.plans[0].space["optimizer.lr"].distribution.contains(0.02)
+    assert abs(math.log10(best(session).point["optimizer.lr"] / 0.02)) < 0.3
+
+
+@pytest.mark.parametrize(("optimum", "space", "words"), [
+    (5.0, "log(1e-4,1)", "optimizer.lr from log(0.0001,1) to log(0.0001,10)"),
+    (3e-6, "log(1e-4,1e-2)", "optimizer.lr from log(0.0001,0.01) to log(1e-05,0.01)"),
+])  # fmt: skip
+def test_an_optimum_beyond_a_border_is_found_and_reported(optimum, space, words, tmp_path, capsys):
+    def objective(tree):
+        return 0.9 / (1 + abs(math.log10(tree["optimizer"]["lr"] / optimum)))
+
+    overrides = ["job.epochs=[2]", "job.trials=[8]", "job.seeds=0", f"job.space.optimizer.lr={space}"]
+    session = session_of(tmp_path, objective, *overrides)
+    take_part(session, tmp_path)
+    assert f"the best lies near the border: {words}" in capsys.readouterr().out
+    assert abs(math.log10(best(session).point["optimizer.lr"] / optimum)) < 0.5
+    added = [r for r in session.stages[0].results if r.entry.origin == "extension"]
+    low, high = (float(x) for x in space[4:-1].split(","))
+    assert added
+    assert not any(low <= r.point["optimizer.lr"] <= high for r in added), "new points only in the added part"
+
+
+def test_a_border_that_no_value_may_cross_is_not_extended(tmp_path):
+    def objective(tree):
+        return 0.9 - tree["regularizer"]["dropout"]["p"]
+
+    overrides = ["regularizer=[dropout]", "job.space.regularizer.dropout.p=uniform(0.001,0.6)"]
+    session = searched(tmp_path, objective, *overrides, "job.epochs=[1]", "job.trials=[16]", "job.seeds=0")
+    assert all(0 < r.point["regularizer.dropout.p"] < 1 for r in session.stages[0].results if r.point)
+
+
+def test_equal_configs_end_as_a_tie_that_the_config_as_typed_wins(tmp_path):
+    def noise(tree):
+        return random.Random(repr((tree["seed"], sorted(tree["optimizer"].items())))).gauss(0.7, 0.02)
+
+    session = searched(tmp_path, noise, "job.trials=[64,16,8]", "job.seeds=5")
+    choice = the_choice(session)
+    assert choice.winner.number == 0
+    assert "no finalist is better" in choice.reason
+    finalist = choice.candidates[1]
+    assert finalist.search_score > finalist.mean.mean, "the best of many looks better than it is"
+
+
+def test_a_clearly_better_config_wins_with_its_paired_gain(tmp_path):
+    choice = the_choice(searched(tmp_path, bowl, *SMALL))
+    assert choice.winner.number > 0
+    assert choice.winner.gain.n == 3
+    assert choice.winner.gain.low > 0
+    assert {seed for c in choice.candidates for seed in c.scores} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("sampler", ["sobol", "random", "grid", "tpe", "cmaes"])
+def test_the_same_seed_gives_the_same_trials_and_another_seed_others(sampler, tmp_path):
+    options = [f"job.sampler={sampler}", "job.epochs=[1]", "job.trials=[20]", "job.seeds=1"]
+    first, again = (trials_of(searched(tmp_path / name, bowl, *options)) for name in ("a", "b"))
+    assert first == again
+    other = trials_of(searched(tmp_path / "c", bowl, *options, "seed=1"))
+    points = [[t[2] for t in trials if t[0] == "stage-1"] for trials in (first, other)]
+    assert (points[0] == points[1]) == (sampler == "grid")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+def test_an_adaptive_sampler_does_better_than_the_points_it_starts_from(sampler, tmp_path):
+    session = searched(tmp_path, bowl, f"job.sampler={sampler}", "job.epochs=[1]", "job.trials=[48]", "job.seeds=0")
+    results = [r for r in session.stages[0].results if r.entry.origin == "planned"]
+    start, later = results[:8], results[-16:]
+    mean = [sum(r.score for r in part) / len(part) for part in (start, later)]
+    assert mean[1] > mean[0]
+
+
+def test_an_option_that_is_searched_brings_its_own_spaces(tmp_path):
+    def objective(tree):
+        return 0.5 + 0.3 * tree["optimizer"]["_target_"].endswith("Adam")
+
+    session = searched(tmp_path, objective, "job.space.optimizer=choice(sgd,adam)", "job.epochs=[1,2]", "job.seeds=1")
+    for r in session.stages[0].results[1:]:
+        name = r.point["optimizer"]
+        assert set(r.point) == {"optimizer", f"optimizer.{name}.lr", f"optimizer.{name}.weight_decay"}
+    assert best(session).point["optimizer"] == "adam"
+    assert {r.point["optimizer"] for r in session.stages[1].results if r.entry.origin == "kept"} == {"adam"}
+    assert set(session.stages[1].plans[0].space.describe()) == {
+        "optimizer", "optimizer.adam.lr", "optimizer.adam.weight_decay"
+    }  # fmt: skip
+
+
+def test_a_region_of_nan_is_counted_and_left(tmp_path):
+    def objective(tree):
+        return math.nan if tree["optimizer"]["lr"] > 0.02 else 0.5 + tree["optimizer"]["lr"]
+
+    session = searched(tmp_path, objective, "job.trials=[16,8,8]", "job.seeds=0", "job.sampler=tpe")
+    first, *_, last = session.stages
+    assert 4 <= sum(r.state == "diverged" for r in first.results) <= 12
+    assert last.plans[0].space["optimizer.lr"].distribution.high < 0.2
+    assert best(session).point["optimizer.lr"] <= 0.02
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "successive_halving", "hyperband"])
+def test_hopeless_trials_end_early_and_the_best_is_still_found(pruner, tmp_path):
+    session = searched(tmp_path, bowl, f"job.pruner={pruner}", "job.epochs=[9]", "job.trials=[32]", "job.seeds=2")
+    states = Counter(r.state for r in session.stages[0].results)
+    assert (states["pruned"] > 4) == (pruner != "none")
+    assert session.stages[0].results[0].state == "done", "the config as typed is never pruned"
+    assert all(r.state == "done" for r in session.repetitions)
+    assert abs(math.log10(best(session).point["optimizer.lr"] / 0.02)) < 1
+
+
+def test_a_failing_trial_is_recorded_and_a_failing_config_as_typed_ends_the_search(tmp_path):
+    def objective(tree):
+        if tree["optimizer"]["lr"] > 0.2:
+            raise ValueError("no such lr")
+        return 0.5
+
+    session = searched(tmp_path / "a", objective, *SMALL)
+    failed = [r for r in session.stages[0].results if r.state == "failed"]
+    assert failed
+    assert all(r.info["error"] == "ValueError: no such lr" for r in failed)
+    assert "no such lr" in next((tmp_path / "a" / "errors").iterdir()).read_text()
+
+    def always(tree):
+        raise ConfigError("batch_size is too large")
+
+    with pytest.raises(ConfigError, match="batch_size is too large"):
+        searched(tmp_path / "b", always, *SMALL)
+
+
+def test_another_search_under_the_same_name_is_refused_with_the_difference(tmp_path):
+    searched(tmp_path, bowl, *SMALL)
+    assert trials_of(searched(tmp_path, bowl, *SMALL, "job.workers=1", "job.budget=1h"))
+    with pytest.raises(ConfigError, match=r"another search: batch_size: 64 there, 32 here; job.seeds: 3 there, 4 here"):
+        session_of(tmp_path, bowl, *SMALL[:3], "job.seeds=4", "batch_size=32")
+
+
+def test_a_budget_limits_the_time_and_all_parts_get_some(tmp_path):
+    started = time.monotonic()
+    session = searched(tmp_path, bowl, "job.epochs=[1,2]", "job.budget=6s", delay=lambda: time.sleep(0.01))
+    assert 4 < time.monotonic() - started < 7.5
+    assert all(len(stage.results) > 8 for stage in session.stages)
+    assert len(session.repetitions) == 20
+
+
+def test_ctrl_c_gives_the_trial_back(tmp_path):
+    session = session_of(tmp_path, bowl, *SMALL)
+    session.progress.quiet = True
+    run = session.trials.run
+    count = 0
+
+    def interrupted(*arguments):
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return run(*arguments)
+
+    session.trials.run = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        take_part(session, tmp_path)
+    counts = session.ledger.counts("stage-1")
+    assert (counts["done"], counts["waiting"], counts["running"]) == (3, 1, 0)
+    assert trials_of(searched(tmp_path, bowl, *SMALL)) == trials_of(searched(tmp_path / "b", bowl, *SMALL))
+
+
+def test_nothing_is_left_of_processes_that_ended(tmp_path):
+    searched(tmp_path, bowl, *SMALL)
+    assert list(Path(tmp_path, ".workers").iterdir()) == []

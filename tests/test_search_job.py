@@ -1,0 +1,175 @@
+"""``train job=search``: errors, a whole search, the winner's experiment file, continuation."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import history_of, result_of, start
+
+from trainer.config.load import load_config
+from trainer.config.options import SINGLE, OptionFiles
+from trainer.run_dir import read_config
+from trainer.search.read_space import read_space
+
+TINY = (
+    "data=digits", "data.limit=200", "architecture.widths=[4,8]", "job.epochs=[0.5,2]", "job.trials=[4,3]", "job.seeds=2",
+    "job.finalists=1",
+)  # fmt: skip
+
+WRONG = {
+    "log of zero": ("job.space.optimizer.lr=log(0,1)", "logarithmic scale, which has no place for 0"),
+    "log of a negative number": ("job.space.optimizer.lr=log(-1,1)", "has no place for -1"),
+    "empty choice": ("job.space.optimizer=choice()", "must name at least one choice"),
+    "choice of nothing": ("job.space.optimizer=choice(sgd,)", "must name at least one choice"),
+    "the same choice twice": ("job.space.optimizer=choice(sgd,sgd)", "the same choice twice"),
+    "unknown key": ("job.space.optimizer.larning_rate=log(1e-3,1)", "unknown key of optimizer=momentum"),
+    "unknown setting": ("job.space.batchsize=choice(16,32)", "did you mean 'batch_size'"),
+    "min above max": ("job.space.optimizer.lr=log(1,1e-3)", "1 is not below 1e-3"),
+    "a group that does not exist": ("job.space.optimzer=choice(sgd,adam)", "did you mean 'optimizer'"),
+    "an option that does not exist": ("job.space.optimizer=choice(sgd,adm)", "did you mean 'adam'"),
+    "an option that is not enabled": ("job.space.regularizer.dropout.p=uniform(0.1,0.5)", "dropout is not enabled"),
+    "no distribution": ("job.space.optimizer.lr=0.1", "must be log(a,b), uniform(a,b)"),
+    "an unknown distribution": ("job.space.optimizer.lr=normal(0,1)", "must be log(a,b), uniform(a,b)"),
+    "one bound": ("job.space.optimizer.lr=log(1)", "must have two bounds"),
+    "a bound that is no number": ("job.space.optimizer.lr=log(a,b)", "must have numbers as bounds"),
+    "infinite": ("job.space.optimizer.lr=uniform(0.1,inf)", "must have finite bounds"),
+    "beyond what is allowed": ("job.space.optimizer.momentum=uniform(0.5,1.5)", "> 0 and < 1"),
+    "fractions of an integer": ("job.space.batch_size=uniform(16,64.5)", "must be"),
+    "words for a number": ("job.space.optimizer.lr=choice(high,low)", "must be a number > 0"),
+    "a number for an option": ("job.space.optimizer=uniform(0,1)", "is a group: choice(a,b,...)"),
+    "two optimizers at once": ("job.space.optimizer=choice([sgd,adam])", "one option at a time"),
+    "the job": ("job.space.job=choice(fit,plan)", "names the job"),
+    "the length": ("job.space.epochs=int(1,5)", "job.epochs=[1,5,20]"),
+    "the seed": ("job.space.seed=int(1,5)", "job.seeds=5"),
+    "the images compared on": ("job.space.data.validation=uniform(0.1,0.5)", "compared on"),
+    "a file": ("job.space.output=choice(a,b)", "names files"),
+    "no default space": ("job.space.optimizer.nesterov=default", "unknown key"),
+    "nothing to search by default": ("job.space.optimizer.clip_norm=default", "declares no default space"),
+    "stages that shrink": ("job.epochs=[5,1]", "must be increasing"),
+    "too few numbers of trials": ("job.trials=[5]", "one number per stage"),
+    "a budget in words": ("job.budget=soon", "must be a duration > 0"),
+    "a database of another kind": ("job.storage=mysql://a/b", "must begin with sqlite://, postgresql://"),
+    "a metric of training": ("metric=train_loss", "no metric of the validation images"),
+    "the length as typed": ("epochs=3", "job.epochs=[1,5,3]"),
+}
+
+
+@pytest.mark.parametrize(("word", "part"), WRONG.values(), ids=WRONG)
+def test_a_wrong_search_is_one_clear_error_before_anything_is_written(word, part, train, tmp_path):
+    code, out, err = train("job=search", word)
+    assert code == 2, out
+    assert part in err
+    assert "Traceback" not in err
+    assert err.count("\n") <= 3, "one error"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_space_is_found_without_torch_and_optuna(tmp_path):
+    code = (
+        "import sys; from trainer.cli import main; main(['job=search', 'job.space.optimizer.lr=log(0,1)']);"
+        "print([m for m in ('torch', 'optuna', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("group", ["optimizer", "regularizer", "architecture", "averaging"])
+def test_every_default_space_contains_values_that_its_option_takes(group):
+    files = OptionFiles()
+    for option in files.groups[group]:
+        if (group, option) in {("architecture", "torchvision"), ("architecture", "timm")}:
+            continue
+        extra = ["architecture=resnet20"] if option == "stochastic_depth" else []
+        value = option if group in SINGLE else f"[{option}]"
+        config = load_config(["job=search", f"{group}={value}", *extra])
+        space, problems = read_space({}, config)
+        assert problems == []
+        own = [d for d in space if d.key.startswith(group)]
+        assert {"optimizer.lr", "optimizer.weight_decay"} <= {d.key for d in space}
+        for dimension in own:  # typed, a space is checked against the declaration
+            assert read_space({dimension.key: str(dimension.distribution)}, config)[1] == []
+
+
+def test_a_search_leaves_a_winner_that_the_experiment_file_reproduces(train, tmp_path):
+    code, out, err = train("job=search", *TINY, "output=s")
+    assert code == 0, err
+    assert "train experiment=s/best" in out
+    result = result_of("s")
+    rows = list(csv.DictReader(Path("s/trials.csv").read_text().splitlines()))
+    assert [r["stage"] for r in rows if r["origin"] == "default"] == ["stage-1", "stage-2", "final", "final"]
+    point = result["winner"] or {"optimizer.lr": "", "optimizer.weight_decay": ""}
+    searched = next(
+        r for r in rows if r["stage"] == "stage-2" and all(r[key] == str(value) for key, value in point.items())
+    )
+    assert train("experiment=s/best", "observer=[history_file]", "output=again")[0] == 0
+    best = max(row["validation_accuracy"] for row in history_of("again"))
+    assert best == pytest.approx(float(searched["validation_accuracy"]), abs=1e-12)
+    tree = read_config(Path("again"), "output")
+    assert tree["epochs"] == 2
+    for key, value in result["winner"].items():
+        assert tree["optimizer"][key.removeprefix("optimizer.")] == value
+
+    code, out, err = train("job=search", *TINY, "output=s")
+    assert code == 0, err
+    assert list(csv.DictReader(Path("s/trials.csv").read_text().splitlines())) == rows, "nothing runs again"
+
+
+def test_a_run_or_another_search_is_not_continued(train):
+    assert train("data=fake", "job=plan", "output=run")[0] == 0
+    assert "already contains a run" in train("job=search", "data=fake", "output=run")[2]
+    assert train("job=search", *TINY, "job.seeds=0", "output=s")[0] == 0
+    code, _, err = train("job=search", *TINY, "job.seeds=1", "batch_size=32", "output=s")
+    assert code == 2
+    assert "contains another search: batch_size: 64 there, 32 here; job.seeds: 0 there, 1 here" in err
+
+
+def test_a_choice_of_optimizers_searches_each_in_its_own_space(train):
+    words = [w for w in TINY if not w.startswith("job.trials")]
+    code, _, err = train("job=search", *words, "job.trials=[6,3]", "job.space.optimizer=choice(sgd,adam)", "output=s")
+    assert code == 0, err
+    rows = list(csv.DictReader(Path("s/trials.csv").read_text().splitlines()))
+    assert {r["optimizer"] for r in rows if r["stage"] == "stage-1"} == {"", "sgd", "adam"}
+    for r in rows:
+        assert bool(r["optimizer.sgd.lr"]) == (r["optimizer"] == "sgd")
+        assert bool(r["optimizer.adam.lr"]) == (r["optimizer"] == "adam")
+    assert train("experiment=s/best", "job=plan", "output=plan")[0] == 0
+
+
+def test_a_key_that_an_option_of_the_choice_lacks_is_an_error_before_anything_is_written(train, tmp_path):
+    words = ["job=search", "job.space.optimizer=choice(sgd,momentum)", "optimizer.momentum=0.8", "output=s"]
+    code, _, err = train(*words)
+    assert code == 2
+    assert "optimizer.momentum" in err
+    assert not Path("s/search.journal").exists()
+
+
+@pytest.mark.slow
+def test_workers_share_a_search_and_ctrl_c_ends_all_of_them(tmp_path):
+    words = ["job=search", *TINY, "job.workers=2", "job.trials=[200,3]", "output=s"]
+    process = start(*[w for w in words if w != "job.trials=[4,3]"], cwd=tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "8 of 201 trials" in line:
+            break
+    process.send_signal(2)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, err
+    assert "the same command with output=s continues" in err
+    assert list((tmp_path / "s/.workers").iterdir()) == []
+    assert "Traceback" not in (tmp_path / "s/workers/1.log").read_text()
+    done = start("job=search", *TINY, "job.workers=2", "output=t", cwd=tmp_path)
+    assert done.wait(timeout=120) == 0
+    assert result_of(tmp_path / "t")["trials"]["final"]["done"] == 4
+    done.communicate()
+
+
+def test_searches_are_jobs_of_a_sweep_that_continue(train):
+    words = ["-m", "job=search", *TINY, "job.seeds=0", "optimizer=sgd,adam", "output=s"]
+    words = [w for w in words if w != "job.seeds=2"]
+    code, out, err = train(*words)
+    assert code == 0, out + err
+    assert train(*words)[1].count("2 of 2 jobs have finished") == 1

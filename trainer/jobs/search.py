@@ -1,0 +1,78 @@
+"""``job=search``: hyperparameter search from coarse to fine, see ``trainer.search``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.config.options import option_files
+from trainer.engine.run import Run
+from trainer.errors import ConfigError, Problem
+from trainer.exit_codes import FINISHED, INTERRUPTED
+from trainer.jobs.fit import train_and_evaluate
+from trainer.run_dir import check_available, create_run_dir, read_config, write_json
+from trainer.search.choice import candidates, choose
+from trainer.search.read_space import read_space
+from trainer.search.run import Part, make_session, take_part
+from trainer.search.run import search as run_search
+from trainer.search.session import base_configs
+from trainer.search.storage import close_storage
+from trainer.search.summary import finish
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+    from trainer.jobs.search_options import Search
+
+
+def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """See ``trainer.jobs.Search``."""
+    if any(o.lstrip("+").startswith("epochs=") for o in overrides):
+        text = "has no effect on a search, whose stages have lengths of their own"
+        raise ConfigError(Problem("epochs", config.epochs, text, f"job.epochs=[1,5,{config.epochs:g}]"))
+    new = check_directory(run_dir)
+    configs = base_configs(config, overrides, read_space(option.space, config)[0])  # errors, before anything is written
+    try:
+        if new:
+            create_run_dir(run_dir, config.tree, overrides, "search")
+        session = run_search(option, config, run_dir, configs, train, work)
+    except KeyboardInterrupt:
+        write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
+        print(f"stopped; the same command with output={run_dir} continues", file=sys.stderr)
+        return INTERRUPTED
+    choice = choose(candidates(session.stages[-1].results, session.repetitions, session.points, session.trials.metric))
+    finish(session, choice, run_dir)
+    close_storage(session.ledger.storage)
+    return FINISHED
+
+
+def check_directory(run_dir: Path) -> bool:
+    """Return whether a directory is new; ConfigError if it contains something other than a search."""
+    if (run_dir / "config.yaml").is_file():
+        job = read_config(run_dir, "output").get("job")
+        if isinstance(job, dict) and str(job.get("_target_")).endswith(".Search"):
+            return False
+    check_available(run_dir)
+    return True
+
+
+def train(run: Run, observers: Sequence[Any]) -> dict[str, Any]:
+    """Train a trial that gets a run directory, as ``job=fit`` does."""
+    assert run.folder is not None
+    create_run_dir(run.folder, run.info.config, [], run.notes[0])
+    return dict(train_and_evaluate(run, observers))
+
+
+def work(part: Part, number: int) -> None:
+    """Take part in a search as one of several workers: the target of a process. What it prints goes to a log."""
+    log = part.run_dir / "workers" / f"{number}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    option_files(part.config_dirs)  # makes the user's classes importable
+    with contextlib.suppress(KeyboardInterrupt):
+        take_part(make_session(part, train), part.run_dir)

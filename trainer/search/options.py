@@ -1,0 +1,71 @@
+"""The settings of a search: the parameters of ``job=search``."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainer.errors import check
+from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, option
+
+
+@option
+class SearchSettings:
+    """Space, stages, sampler, and resources of a search."""
+
+    space: Annotated[
+        dict[str, Any],
+        Field(description="distribution of each searched key: log(a,b), uniform(a,b), choice(a,b); {} = as declared"),
+    ] = dataclasses.field(default_factory=dict)
+    epochs: Annotated[
+        tuple[PositiveFloat, ...], Field(min_length=1, description="length of the trials of each stage, in epochs")
+    ] = (1.0, 5.0, 20.0)
+    trials: Annotated[
+        tuple[PositiveInt, ...] | Literal["auto"],
+        Field(description="trials of each stage; auto = by the number of keys, or as many as the budget allows"),
+    ] = "auto"
+    keep: Annotated[
+        float, Field(gt=0, le=1, description="fraction of a stage's trials to repeat in the next stage")
+    ] = 0.25
+    sampler: Annotated[
+        Literal["sobol", "random", "grid", "tpe", "cmaes"],
+        Field(description="how points are chosen; sobol = scrambled quasi-random points, which fill the space evenly"),
+    ] = "sobol"
+    pruner: Annotated[
+        Literal["none", "median", "successive_halving", "hyperband"],
+        Field(description="which trials end early, by their metric after each epoch; diverged ones always do"),
+    ] = "median"
+    finalists: Annotated[PositiveInt, Field(description="best trials of the last stage to repeat with other seeds")] = 3
+    seeds: Annotated[
+        NonNegativeInt,
+        Field(description="seeds with which the finalists and the config as typed are repeated; 0 = none"),
+    ] = 5
+    budget: Annotated[
+        str | PositiveFloat | None,
+        Field(description="wall-clock time such as 10min or 2h, kept up to the length of one trial; null = no limit"),
+    ] = None
+    workers: Annotated[PositiveInt, Field(description="trials at once on this machine, which share its cores")] = 1
+    storage: Annotated[
+        str | None,
+        Field(
+            description="where trials are recorded: sqlite:///..., postgresql://..., or a journal file; null = "
+            "search.journal in the run directory"
+        ),
+    ] = None
+    study: Annotated[
+        str | None,
+        Field(description="name of the search in the storage; null = name of the run directory"),
+    ] = None
+    reports: Annotated[bool, Field(description="write a run directory with a report for every trial")] = False
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in pairwise(self.epochs))
+        fits = self.trials == "auto" or len(self.trials) == len(self.epochs)
+        check(
+            self,
+            epochs=(rising, "must be increasing: each stage trains longer than the one before"),
+            trials=(fits, f"must have one number per stage: job.epochs has {len(self.epochs)}"),
+        )

@@ -1,0 +1,51 @@
+"""What is wrong with ``job=search`` in a config, without torch and Optuna."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from trainer.errors import Problem
+from trainer.search.duration import seconds
+from trainer.search.read_space import read_space
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+    from trainer.search.options import SearchSettings
+
+DATABASES = {"sqlite": "", "postgresql": "psycopg"}  # and the driver that each needs
+
+
+def problems(option: SearchSettings, config: Config) -> list[Problem]:
+    """Return the errors of the option that involve the config or the installation."""
+    found = read_space(option.space, config)[1]
+    if option.budget is not None:
+        try:
+            seconds(option.budget)
+        except ValueError as error:
+            found.append(Problem("job.budget", option.budget, str(error)))
+    if config.metric != "auto" and not config.metric.startswith(("validation", "averaged")):
+        text = "is no metric of the validation images, on which trials are compared"
+        found.append(Problem("metric", config.metric, text, "metric=validation_accuracy"))
+    if config.data.validation == 0 and not hasattr(config.data, "root"):
+        found.append(Problem("data.validation", 0, "leaves no images to compare trials on", "data.validation=0.1"))
+    return [*found, *_installation(option)]
+
+
+def _installation(option: SearchSettings) -> list[Problem]:
+    install = "pip install 'trainer[search]' installs it"
+    if importlib.util.find_spec("optuna") is None:
+        return [Problem("job", "search", "needs Optuna", install)]
+    if option.sampler == "cmaes" and importlib.util.find_spec("cmaes") is None:
+        return [Problem("job.sampler", "cmaes", "needs the package cmaes", install)]
+    if option.storage is None or "://" not in option.storage:
+        return []
+    scheme = urlsplit(option.storage).scheme.partition("+")[0]
+    if scheme not in DATABASES:
+        text = f"must begin with {', '.join(f'{name}://' for name in DATABASES)}, or be the path of a journal file"
+        return [Problem("job.storage", option.storage, text)]
+    driver = DATABASES[scheme]
+    if driver and "+" not in option.storage.partition("://")[0] and importlib.util.find_spec(driver) is None:
+        return [Problem("job.storage", option.storage, f"needs the package {driver}", install)]
+    return []

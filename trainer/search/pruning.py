@@ -1,0 +1,57 @@
+"""Which trials end early: Optuna's pruners on the metric after each epoch."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+from trainer.search.ledger import Ledger
+from trainer.search.sample import quiet_optuna
+
+FIRST = 4  # finished trials of a stage before the median counts
+
+
+def make_pruner(name: str, epochs: float) -> Any:
+    """Return Optuna's pruner; None for ``none``.
+
+    Args:
+        name: ``job.pruner``.
+        epochs: Length of the trials: the largest resource of Hyperband (Li et al. 2018, arXiv:1603.06560).
+    """
+    optuna = quiet_optuna()
+    last = max(1, round(epochs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name == "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=max(1, last // 5))
+        if name == "successive_halving":
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        if name == "hyperband":
+            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=last, reduction_factor=3)
+    return None
+
+
+def hopeless(ledger: Ledger, stage: str, pruner: Any, trial_id: int, step: int) -> bool:
+    """Whether a pruner would end a trial after this epoch.
+
+    What an earlier attempt at the trial, which was killed, has reported of later epochs does not count.
+    """
+    if pruner is None:
+        return False
+    optuna = quiet_optuna()
+    study = optuna.load_study(study_name=f"{ledger.name}/{stage}", storage=ledger.storage)
+    trial = copy.deepcopy(ledger.storage.get_trial(trial_id))
+    trial.intermediate_values = {k: v for k, v in trial.intermediate_values.items() if k <= step}
+    trial.system_attrs = _before(trial.system_attrs, step)
+    return pruner.prune(study, trial)
+
+
+def _before(attributes: dict[str, Any], step: int) -> dict[str, Any]:
+    """The attributes without the rungs of successive halving beyond an epoch: rung k is reached after 3^k epochs.
+
+    >>> _before({"completed_rung_0": 0.5, "completed_rung_1": 0.6, "other": 1}, 2)
+    {'completed_rung_0': 0.5, 'other': 1}
+    """
+    rungs = {f"completed_rung_{k}" for k in range(20) if 3**k > step}
+    return {key: value for key, value in attributes.items() if key not in rungs}

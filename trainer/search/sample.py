@@ -1,0 +1,142 @@
+"""Points that depend on the results so far: TPE of Optuna, CMA-ES of cmaes.
+
+Each is a function of (space, results, seed), so that a search that was interrupted tries the same points as one that
+was not. What another worker is trying at the moment counts as a bad result (constant liar).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.search.distribution import Distribution, show
+from trainer.search.space import Dimension, Point, Space
+from trainer.search.stages import Result
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+STARTUP = 8  # results before TPE has something to model
+
+
+def sample(sampler: str, space: Space, results: Sequence[Result], running: Sequence[Point], seed: int) -> Point:
+    """Return the next point of an adaptive sampler."""
+    return (tpe if sampler == "tpe" else cmaes)(space, results, running, seed)
+
+
+def optuna_distribution(distribution: Distribution) -> BaseDistribution:
+    """Return Optuna's distribution of the place on the scale, or of the choices as text."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not distribution.numeric:
+        return CategoricalDistribution([show(choice) for choice in distribution.choices])
+    if distribution.kind == "int":
+        return IntDistribution(round(distribution.low), round(distribution.high))
+    if distribution.kind in ("log", "uniform"):
+        return FloatDistribution(distribution.low, distribution.high, log=distribution.kind == "log")
+    return FloatDistribution(*distribution.bounds)
+
+
+def to_optuna(distribution: Distribution, value: Any) -> Any:
+    """Return a value as Optuna stores it with ``optuna_distribution``."""
+    if not distribution.numeric:
+        return show(value)
+    return value if distribution.kind in ("log", "uniform", "int") else distribution.scale(value)
+
+
+def from_optuna(distribution: Distribution, value: Any) -> Any:
+    """Return the value that Optuna stores as ``value``."""
+    if not distribution.numeric:
+        return next(choice for choice in distribution.choices if show(choice) == value)
+    return distribution.at(
+        distribution.unit(value if distribution.kind in ("log", "uniform", "int") else distribution.value(value))
+    )
+
+
+def quiet_optuna() -> Any:
+    """Return Optuna without its log and its warnings of experimental arguments."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def tpe(space: Space, results: Sequence[Result], running: Sequence[Point], seed: int) -> Point:
+    """Return a point by the multivariate tree-structured Parzen estimator (Bergstra et al. 2011; Falkner et al. 2018)."""
+    optuna = quiet_optuna()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # multivariate, group and constant_liar are experimental
+        sampler = optuna.samplers.TPESampler(
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=STARTUP, seed=seed
+        )
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    worst = min([r.score for r in results if r.score is not None], default=0.0)
+    for result in results:
+        if space.contains(result.point):
+            _add(optuna, study, space, result.point, worst if result.score is None else result.score)
+    for point in running:
+        if space.contains(point):
+            _add(optuna, study, space, point, worst)
+    trial, point = study.ask(), {}
+    for dimension in space:
+        if space.exists(dimension, point):
+            point[dimension.name] = from_optuna(dimension.distribution, _suggest(trial, dimension))
+    return point
+
+
+def _suggest(trial: Any, dimension: Dimension) -> Any:
+    own = dimension.distribution
+    if not own.numeric:
+        return trial.suggest_categorical(dimension.name, [show(choice) for choice in own.choices])
+    if own.kind == "int":
+        return trial.suggest_int(dimension.name, round(own.low), round(own.high))
+    if own.kind in ("log", "uniform"):
+        return trial.suggest_float(dimension.name, own.low, own.high, log=own.kind == "log")
+    return trial.suggest_float(dimension.name, *own.bounds)
+
+
+def _add(optuna: Any, study: Any, space: Space, point: Point, value: float) -> None:
+    existing = [d for d in space if d.name in point]
+    distributions = {d.name: optuna_distribution(d.distribution) for d in existing}
+    params = {d.name: to_optuna(d.distribution, point[d.name]) for d in existing}
+    study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+
+
+def cmaes(space: Space, results: Sequence[Result], running: Sequence[Point], seed: int) -> Point:
+    """Return a point by CMA-ES (Hansen 2016, arXiv:1604.00772); choices are drawn at random.
+
+    The strategy is replayed from the results: in the order of their trials they form generations, the last of which
+    may be incomplete.
+    """
+    from cmaes import CMA
+
+    numeric = [d for d in space if d.distribution.numeric]
+    rng = np.random.default_rng([seed, len(results), len(running)])
+    point = space.at(rng.random(len(space)).tolist())
+    if len(numeric) < 2:  # CMA-ES needs two dimensions
+        return point
+    bounds = np.tile([0.0, 1.0], (len(numeric), 1))
+    optimizer = CMA(mean=np.full(len(numeric), 0.5), sigma=0.25, bounds=bounds, seed=seed)
+    worst = min([r.score for r in results if r.score is not None], default=0.0)
+    told = [r for r in sorted(results, key=lambda r: r.entry.index) if space.contains(r.point)]
+    size = optimizer.population_size
+    for start in range(0, len(told) - size + 1, size):
+        generation = []
+        for result in told[start : start + size]:
+            asked = optimizer.ask()
+            unit = [
+                d.distribution.unit(result.point[d.name]) if d.name in result.point else float(asked[i])
+                for i, d in enumerate(numeric)
+            ]
+            generation.append((np.array(unit), -(worst if result.score is None else result.score)))
+        optimizer.tell(generation)
+    for _ in range(len(told) % size + len(running)):
+        optimizer.ask()
+    unit = optimizer.ask()
+    for i, dimension in enumerate(numeric):
+        if dimension.name in point:
+            point[dimension.name] = dimension.distribution.at(float(unit[i]))
+    return point

@@ -1,0 +1,292 @@
+"""One process of a search: it follows the stages, claims trials, and runs them until all are over."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainer.engine.interrupt import Interrupt
+from trainer.errors import ConfigError
+from trainer.files import write_text
+from trainer.search.budget import Clock, affordable
+from trainer.search.ledger import Claimed, Ledger
+from trainer.search.presence import Presence
+from trainer.search.progress import Progress, status
+from trainer.search.pruning import hopeless, make_pruner
+from trainer.search.sample import sample
+from trainer.search.space import Point, Space
+from trainer.search.stages import (
+    WAVES,
+    Entry,
+    Plan,
+    Result,
+    automatic_trials,
+    extension,
+    final_plan,
+    finalists,
+    first_plan,
+    more,
+    next_plan,
+)
+from trainer.search.trial import Configs, Outcome, Trials, maximized
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+    from trainer.search.options import SearchSettings
+
+WAIT = 0.2  # seconds between two looks at the trials of others
+LEAST = 3  # trials of a stage that are run even if its part of the budget is used up
+FINAL = "final"
+
+
+class SearchInterrupt(Interrupt):
+    """Ctrl-C and SIGTERM, and the end of the process that started this one."""
+
+    def __init__(self, parent: int | None) -> None:
+        super().__init__()
+        self.parent = parent
+
+    @property
+    def requested(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._requested or (self.parent is not None and os.getppid() != self.parent)
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        self._requested = value
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    name: str
+    epochs: float
+    plans: list[Plan]
+    results: list[Result]
+
+
+class Session:
+    """Takes part in a search until it is over.
+
+    Attributes:
+        stages: Those that are over.
+        points: Of the finalists, once they are known.
+    """
+
+    def __init__(
+        self,
+        option: SearchSettings,
+        config: Config,
+        space: Space,
+        ledger: Ledger,
+        trials: Trials,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self.option, self.config, self.space, self.ledger = option, config, space, ledger
+        self.trials, self.clock, self.progress = trials, clock, progress
+        self.counts = automatic_trials(len(space), len(option.epochs)) if option.trials == "auto" else option.trials
+        self.stages: list[Stage] = []
+        self.points: list[Point] = []
+        self.repetitions: list[Result] = []
+        self.run_dir: Path = ledger.lock_file.parent
+
+    def run(self, presence: Presence) -> None:
+        """Run the stages and the repetitions; KeyboardInterrupt if the search is interrupted."""
+        self.presence = presence
+        for number, epochs in enumerate(self.option.epochs):
+            self.stages.append(self.stage(number, epochs))
+        self.repeat()
+
+    def stage(self, number: int, epochs: float) -> Stage:
+        """Run a stage: its plan, then extensions where the best lies near a border, then more while a budget lasts."""
+        name, count, seed = f"stage-{number + 1}", self.counts[number], self.config.seed + 100 * number
+        before = self.stages[-1] if self.stages else None
+
+        def plan() -> dict[str, Any]:
+            if before is None:
+                return first_plan(self.space, count, self.option.sampler, seed).as_dict()
+            space = before.plans[-1].space
+            return next_plan(space, before.results, count, self.option.keep, self.option.sampler, seed).as_dict()
+
+        plans = [Plan.from_dict(self.ledger.agree(name, "plan-0", plan))]
+        self.announce(name, epochs, plans[0])
+        self.work(name, number, epochs, plans[0])
+        while not self.ledger.read(name, "closed"):
+            follow_up = self.ledger.agree(name, f"plan-{len(plans)}", lambda: self.follow_up(name, plans, count, seed))
+            if not follow_up:
+                break
+            plans.append(Plan.from_dict(follow_up))
+            for words in plans[-1].extended:
+                self.progress.line(f"{name}: the best lies near the border: {words}")
+            self.work(name, number, epochs, plans[-1])
+        results = self.ledger.results(name)
+        if all(r.score is None for r in results):
+            reasons = "; ".join(dict.fromkeys(str(r.info.get("error", r.state)) for r in results))
+            raise ConfigError(f"no trial of {name} trained to the end: {reasons}")
+        return Stage(name, epochs, plans, results)
+
+    def announce(self, name: str, epochs: float, plan: Plan) -> None:
+        space = ", ".join(f"{key}={text}" for key, text in plan.space.describe().items())
+        self.progress.line(f"{name}: {epochs:g} {'epoch' if epochs == 1 else 'epochs'}, {space}")
+
+    def follow_up(self, name: str, plans: list[Plan], count: int, seed: int) -> dict[str, Any]:
+        """The next plan of a stage; empty if it is over."""
+        results = self.ledger.results(name)
+        total = sum(len(plan.entries) for plan in plans)
+        space, wave = plans[-1].space, len(plans)
+        extended = sum(bool(plan.extended) for plan in plans)
+        found = None
+        if extended < WAVES:
+            found = extension(space, results, total, max(4, count // 4), seed + 10 + wave)
+        if found is None and self.clock.limit is not None and self.option.trials == "auto":
+            found = more(space, results, total, count, self.option.sampler, seed + 10 + wave)
+        return {} if found is None else found.as_dict()
+
+    def work(self, name: str, number: int, epochs: float, plan: Plan, test: bool = False) -> None:
+        """Run trials of a plan until all are over, those of other processes included, or its time is."""
+        pruner = None if name == FINAL else make_pruner(self.option.pruner, epochs)
+        indices = [entry.index for entry in plan.entries]
+        looked = 0.0
+        while True:
+            if self.trials.interrupt.requested:
+                raise KeyboardInterrupt
+            if self.ledger.read(name, "closed"):
+                return
+            if time.monotonic() - looked > 5:
+                self.ledger.reclaim(name, self.presence)
+                looked = time.monotonic()
+            claimed = None
+            if not self.time_over(name, number):
+                claimed = self.ledger.claim(
+                    name, plan, self.presence, lambda e, running: self.point(name, plan, e, running)
+                )
+            if claimed is not None:
+                self.trial(name, claimed, epochs, pruner, test)
+                self.show(name, number, indices)
+                continue
+            trials = self.ledger.trials(name)
+            if all(i in trials and trials[i].state.is_finished() for i in indices):
+                return
+            if self.time_over(name, number) and self.ledger.counts(name)["running"] == 0:
+                self.ledger.agree(name, "closed", lambda: True)
+                self.progress.line(f"{name}: its part of the budget is used up")
+                return
+            looked = 0.0 if self.ledger.counts(name)["waiting"] else looked
+            time.sleep(WAIT)
+
+    def time_over(self, name: str, number: int) -> bool:
+        """Whether no trial of a stage may begin any more; the first few may while the whole budget lasts."""
+        if not self.clock.over(number):
+            return False
+        return len(self.ledger.trials(name)) >= LEAST or self.clock.left == 0
+
+    def point(self, name: str, plan: Plan, entry: Entry, running: Sequence[Point]) -> Point:
+        """The point of an entry, chosen by the sampler now if the plan leaves it open."""
+        if entry.point is not None:
+            return entry.point
+        seed = self.config.seed + 1000 * entry.index
+        return sample(self.option.sampler, plan.space, self.ledger.results(name), running, seed)
+
+    def trial(self, name: str, claimed: Claimed, epochs: float, pruner: Any, test: bool) -> None:
+        """Run a trial and record how it ended. An interrupted one is given back."""
+        entry = claimed.entry
+        protected = pruner is None or entry.origin == "default"
+
+        def report(step: int, value: float) -> bool:
+            self.ledger.report(claimed.trial_id, step, value)
+            last = step >= epochs
+            return not protected and not last and hopeless(self.ledger, name, pruner, claimed.trial_id, step)
+
+        run_dir = self.run_dir / "trials" / f"{name}-{entry.index:03d}" if self.option.reports else None
+        try:
+            seed = (self.config.seed + entry.seed) % 2**32
+            tree = self.trials.configs.tree(self.space.settings(claimed.point), epochs, seed)
+            outcome = self.trials.run(tree, report, test, run_dir)
+        except (ConfigError, torch.OutOfMemoryError) as error:
+            if entry.origin == "default":  # the config as typed is wrong
+                self.ledger.release(claimed.trial_id)
+                raise
+            outcome = Outcome("failed", error=str(error))
+        except KeyboardInterrupt:
+            self.ledger.release(claimed.trial_id)
+            raise
+        except Exception as error:  # a bug, of ours or in a class of the user
+            if entry.origin == "default":
+                self.ledger.release(claimed.trial_id)
+                raise
+            write_text(self.run_dir / "errors" / f"{name}-{entry.index:03d}.txt", traceback.format_exc())
+            outcome = Outcome("failed", error=f"{type(error).__name__}: {error}")
+        if outcome.state == "interrupted":
+            self.ledger.release(claimed.trial_id)
+            raise KeyboardInterrupt
+        self.ledger.finish(claimed.trial_id, outcome.value, outcome.as_dict())
+        if outcome.state == "failed":
+            self.progress.line(f"{name}: trial {entry.index} failed: {outcome.error.splitlines()[0]}")
+
+    def show(self, name: str, number: int, indices: Sequence[int]) -> None:
+        """Print the state of the stage."""
+        results = self.ledger.results(name)
+        left = self.clock.left if self.clock.limit is not None else self.seconds_left(name, number, results, indices)
+        total = max(indices) + 1 if indices else 0
+        self.progress.show(status(name, results, self.ledger.counts(name), total, self.trials.metric, left))
+
+    def seconds_left(self, name: str, number: int, results: Sequence[Result], indices: Sequence[int]) -> float | None:
+        """Estimate of the time until the search is over, from the time per epoch so far."""
+        done = [r for r in results if r.state == "done" and r.epochs]
+        if not done:
+            return None
+        per_epoch = statistics.median(r.seconds / max(r.epochs[-1], 1e-9) for r in done)
+        lengths = self.option.epochs
+        finished = {r.entry.index for r in results}
+        epochs = sum(i not in finished for i in indices) * lengths[min(number, len(lengths) - 1)]
+        epochs += sum((self.counts[i] + 1) * lengths[i] for i in range(number + 1, len(lengths)))
+        if name != FINAL:
+            epochs += (self.option.finalists + 1) * self.option.seeds * lengths[-1]
+        return epochs * per_epoch / self.option.workers
+
+    def repeat(self) -> None:
+        """Repeat the config as typed and the finalists with the same fresh seeds."""
+        last = self.stages[-1]
+
+        def plan() -> dict[str, Any]:
+            count, seeds = self.option.finalists, self.option.seeds
+            done = [r.seconds for r in last.results if r.state == "done"]
+            if self.clock.left is not None and done:
+                count, seeds = affordable(statistics.median(done), self.clock.left, self.option.workers, count, seeds)
+            points = finalists(last.results, count)
+            return final_plan(last.plans[-1].space, points, seeds).as_dict() | {"points": points}
+
+        recorded = self.ledger.agree(FINAL, "plan-0", plan)
+        self.points = recorded["points"]
+        agreed = Plan.from_dict(recorded)
+        if agreed.entries:
+            seeds = agreed.entries[-1].seed
+            self.progress.line(f"{FINAL}: {len(self.points)} finalists and the config as typed, {seeds} seeds each")
+            self.work(FINAL, len(self.option.epochs), last.epochs, agreed, test=True)
+        self.repetitions = self.ledger.results(FINAL)
+
+
+def base_configs(config: Config, overrides: Sequence[str], space: Space) -> Configs:
+    """Return the configs of trials, every option of the space composed once, so that errors show before anything is written.
+
+    Raises:
+        ConfigError: An override does not fit an option of the space.
+    """
+    configs = Configs(config, overrides)
+    for dimension in space:
+        if dimension.chooses_option and dimension.key in configs.groups:
+            for choice in dimension.distribution.choices:
+                configs.composed({dimension.key: choice})
+    return configs
+
+
+__all__ = ["Session", "Stage", "base_configs", "maximized"]

@@ -1,0 +1,143 @@
+"""Where trials are recorded, through Optuna: a journal file, SQLite, or PostgreSQL."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import ConfigError, Problem
+from trainer.search.sample import quiet_optuna
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"}
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which ends with the process however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def open_storage(address: str | None, run_dir: Path) -> BaseStorage:
+    """Return the storage of ``job.storage``.
+
+    Raises:
+        ConfigError: It cannot be opened.
+    """
+    quiet_optuna()
+    if address is None or "://" not in address:
+        path = Path(address).expanduser() if address else run_dir / "search.journal"
+        return _journal(path)
+    if address.startswith("sqlite"):
+        _check_sqlite(address)
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # Psycopg 3 is what the extra installs; a plain postgresql:// would ask for version 2.
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", address)
+    options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        with file_lock(run_dir / ".search.lock"):  # two processes would create the same tables
+            return RDBStorage(url, engine_kwargs=options)
+    except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
+        reason = re.sub(r"//[^/@]*@", "//...@", str(error.__cause__ or error).strip().splitlines()[0])
+        raise ConfigError(Problem("job.storage", without_password(address), f"cannot be opened: {reason}")) from None
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a database."""
+    storage.remove_session()
+    engine = getattr(storage, "engine", None)
+    if engine is not None:
+        engine.dispose()
+
+
+def without_password(address: str) -> str:
+    """Return an address as it may be printed and saved.
+
+    >>> without_password("postgresql://user:secret@host/db")
+    'postgresql://user:***@host/db'
+    """
+    return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", address)
+
+
+def _check_sqlite(address: str) -> None:
+    """Raise ConfigError for a file on a network file system, whose locks SQLite cannot rely on."""
+    path = Path(address.partition("///")[2]).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = filesystem(path.parent)
+    if kind in NETWORK:
+        hint = "a journal file (job.storage=<path>) or PostgreSQL"
+        raise ConfigError(
+            Problem("job.storage", address, f"is on a network file system ({kind}), on which SQLite loses data", hint)
+        )
+
+
+def filesystem(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """Return the type of the file system that a path is on; empty where it is not known."""
+    best, kind = "", ""
+    for line in mounts.read_text().splitlines() if mounts.is_file() else []:
+        _, place, name, *_ = line.split()
+        if str(path).startswith(place) and len(place) >= len(best):
+            best, kind = place, name
+    return kind
+
+
+def _journal(path: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    lock = path.with_name(f".{path.name}.lock")
+
+    class Journal(JournalFileBackend):
+        """A journal whose lock the kernel releases when its process ends, so that a killed one blocks nobody.
+
+        A line that a killed process left incomplete is removed before the next one is appended: Optuna would not read on.
+        """
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            with file_lock(lock):
+                remove_incomplete_line(path)
+                super().append_logs(logs)
+
+    class NoLock:
+        def acquire(self) -> bool:
+            return True
+
+        def release(self) -> None:
+            pass
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(lock):
+            remove_incomplete_line(path)
+        no_lock: Any = NoLock()  # Optuna's own is replaced by the one above
+        return JournalStorage(Journal(str(path), lock_obj=no_lock))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = f"is not a journal that can be read: {error}"
+        raise ConfigError(Problem("job.storage", str(path), text, "another file, or remove it")) from None
+
+
+def remove_incomplete_line(path: Path) -> None:
+    """Cut a file after its last newline."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+__all__ = ["close_storage", "file_lock", "open_storage", "without_password"]
