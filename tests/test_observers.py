@@ -274,7 +274,7 @@ def test_filters_are_drawn_of_kernels_and_of_units_that_see_the_whole_image():
 
 
 def test_a_sparkline_follows_the_values_and_fits_its_width():
-    from trainer.observers.console import sparkline
+    from trainer.observers.summary import sparkline
 
     assert sparkline([1.0, 2.0, 3.0], 10) == "▁▅█"
     assert sparkline(list(range(100)), 5) == "▁▃▅▆█"

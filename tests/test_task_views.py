@@ -16,6 +16,7 @@ from trainer.config.load import load_config
 from trainer.engine.evaluation import logits
 from trainer.engine.loop import fit
 from trainer.engine.view import RunView
+from trainer.jobs.fit import summary
 from trainer.observers.context import Context
 from trainer.observers.options import Predictions
 from trainer.observers.predicted import KINDS, PredictedNumbers
@@ -124,3 +125,105 @@ def test_the_images_of_a_batch_have_a_line_per_task():
     digit = run.train.dataset.labels[index]
     assert captions[0].split("\n")[:2] == [str(digit), "odd" if digit % 2 else "even"]
     assert captions[0].endswith("… 3 more")
+
+
+def table_of(run: Any, width: int = 160) -> list[str]:
+    from trainer.observers.epoch_table import EpochTable
+
+    view = RunView(run)
+    table = EpochTable(view, width)
+    return [*table.notes(), table.heading(), *(table.line(view, row, i) for i, row in enumerate(view.history))]
+
+
+def test_the_table_of_a_classification_has_the_columns_of_accuracy():
+    run = build(load_config(["data=digits", "averaging=ema"]))
+    heading = "      epoch         lr train loss  train acc   val loss    val acc    avg acc   images/s    seconds"
+    assert table_of(run, 10) == [heading]
+
+
+@pytest.mark.parametrize(("overrides", "columns"), [
+    (("task=multilabel", "task.target=properties"), ["train label acc", "val loss", "val map", "images/s"]),
+    (("task=regression", "task.target=slant", "averaging=ema"), ["train mae", "val loss", "val mae", "avg mae", "images/s"]),
+    (("task=classification", "task.target=digit", "task.metrics=[balanced_accuracy]", "metric=validation_balanced_accuracy"),
+     ["train acc", "val loss", "val acc", "val balanced acc", "images/s"]),
+])  # fmt: skip
+def test_the_table_has_the_metrics_of_the_task_and_the_one_that_decides(overrides, columns):
+    (heading,) = table_of(build(load_config([*MULTI, *overrides])))
+    positions = [heading.index(column) for column in columns]
+    assert positions == sorted(positions)
+
+
+def test_the_table_of_several_tasks_drops_columns_from_the_right_and_says_which(multitask):
+    run, _ = multitask
+    note, heading, *lines = table_of(run)
+    assert "too wide for: digit loss" in note
+    assert all(f"  {task}" in heading for task in ("digit acc", "properties map", "ink mae"))
+    row = run.history[-1]
+    assert f"{100 * row['validation_digit_accuracy']:.2f} %" in lines[-1]
+    assert f"{row['validation_slant_mae']:#.4g}" in lines[-1]
+    assert all(len(line) <= 160 for line in (heading, *lines))
+    narrow_note, narrow, *_ = table_of(run, 100)
+    assert "digit acc" in narrow
+    assert "ink mae" not in narrow
+    assert "ink mae" in narrow_note
+    assert "too wide" not in table_of(run, 400)[0]
+    assert "ink loss" in table_of(run, 400)[1]
+
+
+def test_progress_within_an_epoch_shows_the_running_metric_of_each_task(multitask):
+    from trainer.observers.epoch_table import outputs_text, running_text
+
+    run, _ = multitask
+    metrics = {
+        name.removeprefix("train_"): value for name, value in run.history[-1].items() if name.startswith("train_")
+    }
+    text = running_text(run.task, metrics, 200)
+    assert text.startswith(f"loss {metrics['loss']:.4f}  digit acc {metrics['digit_accuracy']:.4f}  parity acc")
+    assert f"slant mae {metrics['slant_mae']:#.4g}" in text
+    assert running_text(run.task, metrics, 10) == f"loss {metrics['loss']:.4f}  +6 more"
+    assert outputs_text(run.task).endswith("properties (4 labels), slant, ink")
+    single = build(load_config(["data=digits"])).task
+    assert running_text(single, {"loss": 0.5, "accuracy": 0.25}, 0) == "loss 0.5000  accuracy 0.2500"
+    assert running_text(single, {"loss": 0.5, "accuracy": 0.25}, 0, short=True) == "loss 0.5000  acc 0.2500"
+    assert outputs_text(single) == "10 classes"
+
+
+def test_the_end_of_a_run_shows_loss_and_main_metric_of_each_task(multitask):
+    from trainer.observers.summary import summary_lines
+
+    run, _ = multitask
+    result: Any = summary(run)
+    lines = summary_lines(RunView(run), result)
+    for split in ("validation", "test"):
+        scores = result[split]
+        begin = next(
+            i for i, line in enumerate(lines) if line.startswith(f"{split}: loss {scores['loss']:.4f} (best epoch")
+        )
+        averaged = result["averaged"][split]["digit_accuracy"]
+        text = f"  digit: accuracy {100 * scores['digit_accuracy']:.2f} %, loss {scores['digit_loss']:.4f}"
+        assert lines[begin + 1] == f"{text} · averaged weights {100 * averaged:.2f} %"
+        assert lines[begin + 5].startswith(f"  slant: mae {scores['slant_mae']:#.4g}, loss")
+
+
+def test_the_end_of_a_single_task_shows_the_metric_that_decides_too():
+    from trainer.columns import tasks_of
+    from trainer.observers.summary import score_lines
+
+    result: Any = {"best_epoch": 2.0, "validation": {"loss": 0.5, "accuracy": 0.9, "kappa": 0.8}, "test": None}
+    tasks = tasks_of(["train_loss", "train_accuracy"])
+    assert score_lines(result, tasks, "validation_accuracy") == [
+        "validation: accuracy 90.00 %, loss 0.5000 (best epoch 2)"
+    ]
+    assert score_lines(result, tasks, "validation_kappa") == [
+        "validation: accuracy 90.00 %, kappa 0.8000, loss 0.5000 (best epoch 2)"
+    ]
+
+
+def test_columns_are_read_as_the_options_of_tasks_name_them():
+    from trainer.columns import MAIN, RUNNING
+    from trainer.tasks.options import KINDS as OPTIONS
+
+    assert {option.running_metric for option in OPTIONS.values()} == set(RUNNING)
+    assert all(
+        MAIN.get(option.running_metric, option.running_metric) == option.main_metric for option in OPTIONS.values()
+    )

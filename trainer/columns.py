@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -92,8 +93,10 @@ def shown(metric: str, value: float) -> str:
     """Return the value of a metric as text: in percent, in the units of the target, or with four decimals.
 
     >>> shown("digit_accuracy", 0.9712), shown("slant_mae", 0.031416), shown("size_mae", 1234.56), shown("loss", 0.12345)
-    ('97.12 %', '0.03142', '1235', '0.1235')
+    ('97.12 %', '0.03142', '1,235', '0.1235')
     """
     if is_percentage(metric):
         return f"{100 * value:.2f} %"
-    return f"{value:.4g}" if key_word(metric) in IN_UNITS else f"{value:.4f}"
+    if key_word(metric) in IN_UNITS and math.isfinite(value):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
+    return f"{value:.4f}"

@@ -25,7 +25,7 @@ def labels_figure(labels: Sequence[str], precision: np.ndarray, recall: np.ndarr
         else np.arange(len(labels))
     )
     order = order[:MAX_LABELS]
-    names = [plot_label(labels[i]) for i in order.tolist()]
+    names = [plot_label(name) for name in np.array(labels, dtype=object)[order]]
     figure = canvas(6.4, 0.34 * len(names) + 1.3)
     axes, y = figure.subplots(), np.arange(len(names))
     for values, shift, name, color in (

@@ -1,0 +1,104 @@
+"""How a run ended, as lines of the terminal."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+
+from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
+from trainer.engine.view import RunView
+from trainer.formats import Result, number_at, value_at
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """The trend of the values in at most ``width`` characters, each the mean of its part; empty for fewer than two values.
+
+    >>> sparkline([3.0, 2.0, 1.0, 0.0], 8), sparkline([1.0], 8)
+    ('█▆▃▁', '')
+    """
+    values = [v for v in values if v is not None and math.isfinite(v)]
+    if len(values) < 2:
+        return ""
+    width = min(width, len(values))
+    edges = [round(i * len(values) / width) for i in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (m - low) / (high - low or 1))] for m in means)
+
+
+def trends(view: RunView) -> list[str]:
+    """The trends of loss and main metrics over the epochs, those of several tasks in a line each; none if the terminal cannot
+    show the characters.
+    """
+    split = "validation" if view.validation is not None else "train"
+    tasks = tasks_of(view.task.history_columns(averaged=False))
+    names = ["loss", *(task.main if split == "validation" else task.column(task.running) for task in tasks)]
+    texts = []
+    for name in names:
+        values = view.history.column(f"{split}_{name}")
+        if trend := sparkline(values, 30):
+            texts.append(f"{split} {name} {values[0]:.4g} {trend} {values[-1]:.4g}")
+    try:
+        "".join(texts).encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return []
+    return texts if view.task.option is not None else ["   ".join(texts)] if texts else []
+
+
+def summary_lines(view: RunView, result: Result) -> list[str]:
+    """How the run ended, its metrics and findings, and how to resume it."""
+    seconds, fraction = result.get("observer_seconds"), result.get("observer_fraction", 0.0)
+    cost = "" if seconds is None else f"; observers took {seconds:.1f} s, {100 * fraction:.1f} %"
+    lines = [f"{result.get('stop_reason')}, after {result.get('seconds', 0.0):.1f} s of training{cost}", *trends(view)]
+    lines += score_lines(result, tasks_of(view.task.history_columns(averaged=False)), view.metric)
+    for finding in result.get("findings") or []:
+        lines.append(f"{finding['name']}: {finding['evidence']}")
+        lines.append(f"  {finding['meaning']}")
+        if finding["attempt"]:
+            lines.append(f"  Try {' or '.join(finding['attempt'])}")
+    if result.get("status") == "interrupted" and view.folder is not None:
+        lines.append(f"resume with: train resume={view.folder}")
+    return lines
+
+
+def score_lines(result: Result, tasks: list[TaskColumns], metric: str) -> list[str]:
+    """The scores of the best weights on validation and test images: loss, main metrics, and the metric that decides."""
+    epoch = f"best epoch {result['best_epoch']:g}" if "best_epoch" in result else "now"
+    decisive, lines = split_and_metric(metric)[1], []
+    for split in ("validation", "test"):
+        scores, averaged = value_at(result, split), value_at(result, "averaged", split)
+        if not isinstance(scores, Mapping):
+            continue
+        averaged = averaged if isinstance(averaged, Mapping) else {}
+        of_sum = [] if len(tasks) == 1 else [score_line(split, ["loss"], scores, averaged, epoch)]
+        for task in tasks:
+            title = f"  {task.name}" if task.name else split
+            extra = [decisive] if belongs(decisive, task, tasks) and decisive not in (task.main, task.loss) else []
+            of_sum.append(
+                score_line(
+                    title, [task.main, *extra, task.loss], scores, averaged, "" if task.name else epoch, task.name
+                )
+            )
+        lines += [line for line in of_sum if line]
+    return lines
+
+
+def belongs(metric: str, task: TaskColumns, tasks: list[TaskColumns]) -> bool:
+    """Whether a metric is one of a task: the one with the longest name that the metric begins with."""
+    names = [t.name for t in tasks if not t.name or metric.startswith(f"{t.name}_")]
+    return bool(names) and task.name == max(names, key=len)
+
+
+def score_line(
+    title: str, names: list[str], scores: Mapping[str, float], averaged: Mapping[str, float], epoch: str, task: str = ""
+) -> str:
+    """Some scores as a line: those of the best weights, and the first of them of the averaged weights; empty without them."""
+    values = {name: number_at(scores, name) for name in names}
+    texts = [f"{name.removeprefix(f'{task}_')} {shown(name, v)}" for name, v in values.items() if v is not None]
+    if len(texts) < 2 and len(names) > 1:
+        return ""
+    own = number_at(averaged, names[0])
+    more = f" · averaged weights {shown(names[0], own)}" if own is not None else ""
+    return f"{title}: {', '.join(texts)}{f' ({epoch})' if epoch else ''}{more}"
