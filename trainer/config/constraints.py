@@ -63,7 +63,7 @@ def check_config(config: Config, invalid: Collection[str] = ()) -> list[Problem]
     """
     part = cast(Config, ValidPart(config, invalid))
     problems: list[Problem] = []
-    for constraint in (_job, _flips, _cache, _metrics, _processes, _checkpoint, _schedule, _micro_batch):
+    for constraint in (_job, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch):
         with suppress(InvalidValue):
             problems += constraint(part)
     return problems
@@ -152,21 +152,35 @@ def _flips(config: Config) -> list[Problem]:
 
 def _metrics(config: Config) -> list[Problem]:
     """Metrics that no column of the history will have, as far as the config alone tells."""
-    columns = config.task.columns(config.averaging.enabled)
+    columns = config.task.columns(config.averaging.enabled, named_metrics(config).values())
     return [] if columns is None else check_metrics(config, columns)
 
 
-def check_metrics(config: Config, columns: Sequence[str]) -> list[Problem]:
-    """Return the keys that name a metric which is not among the columns of the history."""
+def named_metrics(config: Config) -> dict[str, str]:
+    """Return the columns of the history that the config names, by key; ``auto`` is left out."""
     metrics = {"metric": config.metric}
     for key, option in config.options():
         if hasattr(option, "metric"):
             metrics[f"{key}.metric"] = option.metric
+    return {key: value for key, value in metrics.items() if value != "auto"}
+
+
+def check_metrics(config: Config, columns: Sequence[str]) -> list[Problem]:
+    """Return the keys that name a metric which is not among the columns of the history."""
     return [
         Problem(key, value, f"must be a column of the history: {', '.join(columns)}", nearest(value, columns))
-        for key, value in metrics.items()
-        if value not in (*columns, "auto")
+        for key, value in named_metrics(config).items()
+        if value not in columns
     ]
+
+
+def _balance(config: Config) -> list[Problem]:
+    """Class weights and sampling that both raise rare classes."""
+    weights, sampling = getattr(config.task, "class_weights", "none"), config.data.sampling
+    if sampling == "natural" or weights not in ("balanced", "effective_number"):
+        return []
+    text = f"raises rare classes, which data.sampling={sampling} does already"
+    return [Problem("task.class_weights", weights, text, "task.class_weights=none, or data.sampling=natural")]
 
 
 def check_against_data(

@@ -53,10 +53,9 @@ class Part(ABC):
         width = (self.size if self.mask_per_value else 1) if spec.masked else 0
         self.mask = slice(self.values.stop, self.values.stop + width)
         self.function = self._loss_function()
-        key = f"tasks.{self.name}.metrics" if self.name else "metrics"
         problems = check(spec.kind, option.further, spec.classes)
         if problems:
-            raise ConfigError(*(Problem(key, name, text, hint) for name, text, hint in problems))
+            raise ConfigError(*(Problem("metrics", name, text, hint) for name, text, hint in problems))
 
     @property
     def name(self) -> str:
