@@ -12,8 +12,14 @@ from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.config.tree import is_list, is_table
 from trainer.errors import Problem
 
-# Keys whose value is one path, taken literally: directories of runs may be called `optimizer=adam,seed=1`.
-PATHS = ("output", "resume", "run", "checkpoint", "data.root", "data.path", "initialization.path", "job.images")
+# Keys whose value is one path or the name of a column, taken literally: directories of runs may be called
+# `optimizer=adam,seed=1`. Lists are written in brackets where the key takes one.
+PATHS = (
+    "output", "resume", "run", "checkpoint", "data.root", "data.path", "data.split", "architecture.weights",
+    "initialization.path", "regularizer.soft_sharing.reference",
+)  # fmt: skip
+PATHS_OR_LISTS = ("job.images", "data.images", "data.labels")
+SWEEP_FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str)\(.*\)$")
 
 
 @dataclass(frozen=True)
@@ -139,9 +145,11 @@ def _prepared(argument: str, multirun: bool) -> str:
     bare = key.lstrip("+")
     if not sign or value.strip() == "" or value[0] in "'\"":
         return argument
-    literal = bare in PATHS or (bare == "experiment" and "/" in value)
-    if literal and not multirun and value not in ("null", "???") and "${" not in value and value[0] != "[":
-        return f"{key}={_quote(value)}"
+    literal = bare in PATHS or (bare in PATHS_OR_LISTS and value[0] != "[") or (bare == "experiment" and "/" in value)
+    if literal and value not in ("null", "???") and "${" not in value:
+        if multirun and SWEEP_FUNCTIONS.match(value):
+            return argument
+        return f"{key}={','.join(map(_quote, value.split(',') if multirun else [value]))}"
     within_grammar = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
     if within_grammar or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():
         return argument
