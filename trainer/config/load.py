@@ -20,6 +20,9 @@ from trainer.config.tree import is_table, value_at, with_value
 from trainer.errors import ConfigError, Problem, most_similar
 
 # Keys that may be `auto`, with the values they have until an LR range test has found others.
+PATHS_IN_CONFIG = (
+    "data.root", "data.path", "initialization.path", "architecture.weights", "regularizer.soft_sharing.reference",
+)  # fmt: skip
 AUTO = {"optimizer.lr": 1e-3, "schedule.clr.floor": 0.1}
 
 
@@ -77,7 +80,7 @@ class Command(Composition):
         wrong |= {problem.group for problem in problems}
         directories = tuple(self.files.directories[1:])
         options: dict[str, Any] = dict.fromkeys(self.unknown) | found
-        config = Config(**options, tree=tree, notes=tuple(self.notes), config_dirs=directories)
+        config = Config(**options, tree=absolute_paths(tree), notes=tuple(self.notes), config_dirs=directories)
         return config, problems + check_config(config, wrong)
 
 
@@ -189,3 +192,15 @@ def resolve_auto(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     for key in keys:
         tree = with_value(tree, key, AUTO[key])
     return tree, keys
+
+
+def absolute_paths(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the config with absolute paths, as a run directory and its checkpoints hold it: they may be read elsewhere."""
+    for key in PATHS_IN_CONFIG:
+        value = value_at(tree, key)
+        if not isinstance(value, str) or not value or value == "???":
+            continue
+        path = Path(value).expanduser().absolute()
+        if key != "architecture.weights" or path.is_file():  # otherwise the name of published weights
+            tree = with_value(tree, key, str(path))
+    return tree

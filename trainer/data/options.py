@@ -214,7 +214,21 @@ class TorchvisionFiles(FileDataset):
 
 
 @option
-class Arrays(Dataset):
+class OwnData(Dataset):
+    """Data of the user, which may be new to a trained network."""
+
+    @property
+    def place(self) -> dict[str, str | None]:
+        """Where the data is, by key."""
+        return {key: getattr(self, key, None) for key in ("path", "root")}
+
+    def read_known(self, classes: tuple[str, ...]) -> RawSplits:
+        """Read data for a network that knows ``classes``: see ``trainer.data.load.load_known``."""
+        raise NotImplementedError
+
+
+@option
+class Arrays(OwnData):
     """An ``.npz`` file with x_train, y_train and, optionally, x_test, y_test.
 
     The images are uint8 (N, H, W) or (N, H, W, C). What y is follows from its dtype and shape: integers (N,) from 0 on are
@@ -234,10 +248,11 @@ class Arrays(Dataset):
         ),
     ]
     read = implemented_by("trainer.data.npz:read_npz")
+    read_known = implemented_by("trainer.data.npz:read_npz")
 
 
 @option
-class OwnImages(FileDataset, WithoutTestSplit):
+class OwnImages(FileDataset, WithoutTestSplit, OwnData):
     """Images of the user."""
 
     size: ResizedSize = 64
@@ -266,6 +281,7 @@ class Folder(OwnImages):
         ),
     ] = "auto"
     read = implemented_by("trainer.data.folder:read_folder")
+    read_known = implemented_by("trainer.data.folder:read_folder")
 
 
 @option
@@ -290,3 +306,4 @@ class Table(OwnImages):
         str | None, Field(description="folder that image paths are relative to; null = that of the table")
     ] = None
     read = implemented_by("trainer.data.table:read")
+    read_known = implemented_by("trainer.data.table:read")
