@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -192,3 +193,25 @@ def test_arrays_are_evaluated_also_if_only_some_classes_occur(train, tmp_path):
     code, _, err = train("job=evaluate", "checkpoint=run", "data.path=b.npz", "output=e")
     assert code == 0, err
     assert per_class("e") == {"0": 0, "1": 0, "2": 10}
+
+
+def test_arrays_in_another_order_or_of_another_type_are_refused_with_the_conversion_to_make(train, tmp_path):
+    """The conversion that the error names is applied, and the arrays are read."""
+    right = np.random.default_rng(0).integers(0, 256, (30, 8, 12, 3), np.uint8)
+    given = {
+        "first channels": right.transpose(0, 3, 1, 2),
+        "images last": right.transpose(1, 2, 3, 0),
+        "gray images last": right[..., 0].transpose(1, 2, 0),
+        "fractions": right / 255,
+        "floating-point numbers": right.astype(np.float32),
+        "64 bits": right.astype(np.int64),
+    }
+    for name, x in given.items():
+        np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(30) % 3)
+        code, _, err = train("data=arrays", "data.path=a.npz", "job=plan", "output=p", "batch_size=8")
+        assert code == 2, name
+        hint = err.splitlines()[1].strip()
+        expression = re.search(r"(\(?x[^,:=]*\.(transpose|round|astype)\(.*?\)(\.astype\(np\.uint8\))?)(,|$)", hint)
+        assert expression is not None, (name, err)
+        converted = eval(expression[1], {"x": x, "np": np})
+        assert np.array_equal(converted, right[..., 0] if name.startswith("gray") else right), name

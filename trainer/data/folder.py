@@ -9,7 +9,7 @@ import numpy as np
 from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
 from trainer.data.layout import recognize
-from trainer.data.options import Folder
+from trainer.data.own import Folder
 from trainer.data.pillow import SUFFIXES
 from trainer.data.readable import check_readable
 from trainer.data.split_names import SPELLINGS

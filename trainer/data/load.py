@@ -9,7 +9,8 @@ from trainer.data.decode import Undecodable
 from trainer.data.identity import digest
 from trainer.data.images import ImageArray, ImageFiles, Images
 from trainer.data.inventory import shortened
-from trainer.data.options import Dataset, FileDataset, OwnData, OwnImages
+from trainer.data.options import Dataset, FileDataset
+from trainer.data.own import OwnData, OwnImages
 from trainer.data.readable import all_undecodable
 from trainer.data.splits import Normalization, Splits
 from trainer.data.statistics import normalization_constants

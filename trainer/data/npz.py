@@ -13,7 +13,7 @@ import numpy as np
 from trainer.data.array_targets import array_target, array_values
 from trainer.data.images import ImageArray, MappedImages
 from trainer.data.inventory import shortened
-from trainer.data.options import Arrays
+from trainer.data.own import Arrays
 from trainer.data.splits import RawSplits
 from trainer.data.targets import LABEL, MISSING_CLASS, Target, class_target, summary
 from trainer.errors import ConfigError, Problem
@@ -150,7 +150,7 @@ def conversion(x: np.ndarray) -> str:
     """Return how arrays of other types become uint8 from 0 to 255."""
     if np.issubdtype(x.dtype, np.floating) and x.size:
         low, high = float(np.nanmin(x)), float(np.nanmax(x))
-        scale = " * 255" if 0 <= low and high <= 1 else ""
+        scale = " * 255" if low >= 0 and high <= 1 else ""
         return f"values from {low:.3g} to {high:.3g}: (x{scale}).round().astype(np.uint8), with 255 = white"
     return "x.astype(np.uint8), if its values are 0 to 255" if x.ndim in (3, 4) else ""
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
-from trainer.data.options import Table
+from trainer.data.own import Table
 from trainer.data.pillow import SUFFIXES
 from trainer.data.readable import check_readable, relative
 from trainer.data.split_names import SPELLINGS, class_name, split_name
