@@ -307,3 +307,42 @@ def test_class_imbalance_of_a_task_names_metric_weights_and_sampling_that_are_no
     assert override[0] == "metric=validation_loops_balanced_accuracy"
     run = build(load_config([*MULTI, *override]))
     assert run.task.parts[2].class_weights() is not None
+
+
+def test_tensorboard_has_a_section_per_task_and_the_learned_weights(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from trainer.observers.options import TensorBoard
+
+    run = build(load_config([*MULTI, "task.weighting=dwa", "task.main=digit", "epochs=2"]), tmp_path)
+    context = Context(run)
+    observer = TensorBoard().build(context)
+    fit(run, [observer])
+    observer.on_result(RunView(run), {"status": "finished"})
+    context.event_writers.close()
+
+    def scalars(split: str) -> dict[str, list[float]]:
+        events = EventAccumulator(str(tmp_path / split))
+        events.Reload()
+        return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+    train, validation = scalars("train"), scalars("validation")
+    for tag, column in (("loss", "loss"), ("digit/accuracy", "digit_accuracy"), ("slant/mae", "slant_mae")):
+        assert train[tag] == pytest.approx(run.history.column(f"train_{column}"), rel=1e-6)
+        assert validation[tag] == pytest.approx(run.history.column(f"validation_{column}"), rel=1e-6)
+    assert validation["properties/map"] == pytest.approx(run.history.column("validation_properties_map"), rel=1e-6)
+    assert train["loss_weight/digit"] == pytest.approx(run.history.column("weight_digit"), rel=1e-6)
+    assert len(train["loss_weight/ink"]) == 2
+    assert len(train["validation/digit_accuracy"]) == 2
+
+
+def test_the_metric_that_decides_comes_first_in_hparams():
+    from trainer.columns import tasks_of
+    from trainer.observers.tensorboard import hparams_metrics, hparams_tags
+
+    tasks = tasks_of(["train_loss", "train_accuracy"])
+    assert hparams_tags(hparams_metrics(tasks, "validation_accuracy"), "validation") == [
+        "validation/accuracy", "validation/loss", "test/accuracy", "test/loss", "last/validation_accuracy",
+        "last/validation_loss",
+    ]  # fmt: skip
+    assert hparams_metrics(tasks, "validation_kappa") == ["kappa", "accuracy", "loss"]

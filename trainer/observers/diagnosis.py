@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def dataset_info(view: RunView) -> DatasetInfo:
         metric=view.metric,
     )
     if not several:
-        info.update(tasks[0])
+        info = cast(DatasetInfo, {**tasks[0], **info})
     if several:
         weights = [part.spec.weight for part in view.task.parts]
         info["guessing_loss"] = sum(w * task.get("guessing_loss", 0.0) for w, task in zip(weights, tasks, strict=True))
