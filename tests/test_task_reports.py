@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trainer.builder import build
@@ -77,7 +78,7 @@ def test_curves_of_several_tasks_share_a_legend_and_show_the_weights(multitask):
     with_legend = [axes.get_title() for axes in figure.axes if axes.get_legend() is not None]
     assert with_legend == ["weights of the losses"]
     slant = next(axes for axes in figure.axes if axes.get_title() == "slant: mae")
-    assert list(slant.lines[1].get_ydata()) == run.history.column("validation_slant_mae")
+    assert np.asarray(slant.lines[1].get_ydata()).tolist() == run.history.column("validation_slant_mae")
 
 
 def test_the_curves_of_a_classification_are_loss_accuracy_and_learning_rate():
