@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 from conftest import history_of, result_of, start
 
@@ -98,8 +99,15 @@ def test_a_search_leaves_a_winner_that_the_experiment_file_reproduces(train, tmp
     code, out, err = train("job=search", *TINY, "output=s")
     assert code == 0, err
     assert "train experiment=s/best" in out
+    for name in ("space", "isolation", "parallel", "curves", "narrowing"):
+        assert cv2.imread(f"s/search/{name}.png").std() > 5
+    html = Path("s/search.html").read_text()
+    assert html.count("data:image/png") == len(list(Path("s/search").glob("*.png")))
+    assert "the config as typed" in html
     result = result_of("s")
     rows = list(csv.DictReader(Path("s/trials.csv").read_text().splitlines()))
+    events = {path.parent.name for path in Path("s/tensorboard").glob("*/events*")}
+    assert events == {f"{r['stage']}-{int(r['trial']):03d}" for r in rows}
     assert [r["stage"] for r in rows if r["origin"] == "default"] == ["stage-1", "stage-2", "final", "final"]
     point = result["winner"] or {"optimizer.lr": "", "optimizer.weight_decay": ""}
     searched = next(

@@ -114,6 +114,8 @@ class Predictor:
             text = (
                 f"images must be uint8 of shape (N, {height}, {width}, {channels}), not {images.dtype} {images.shape}"
             )
+            if images.shape[1:] == (channels, height, width):
+                text += "; images.transpose(0, 2, 3, 1)"
             raise ValueError(text)
         info, precision = self._model.info, self._model.precision
         loader = InMemoryLoader(

@@ -13,6 +13,7 @@ from trainer.config.constraints import check_against_data, check_metrics, named_
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
 from trainer.data import Splits
+from trainer.data.identity import check_same_classes, identity
 from trainer.data.targets import LABEL
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
@@ -65,7 +66,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         averaging=config.averaging,
         precision=precision,
         task=task,
-        info=Info(task.classes, splits.shape, splits.mean, splits.std, config.tree, task.as_tuple()),
+        info=Info(task.classes, splits.shape, splits.mean, splits.std, config.tree, task.as_tuple(), identity(splits)),
         metric=metric,
         micro_batch=config.micro_batch,
         folder=folder,
@@ -150,24 +151,29 @@ def build_model(config: Config, splits: Splits, task: Task, train: Loader) -> nn
         torch.manual_seed(config.seed)
         model = architecture_option(config).build(splits.shape, sum(p.size for p in parts), config.activation)
         networks[name] = model
-        initialize(config, model, [bias for part in parts for bias in part.output_bias()], batch)
+        initialize(config, model, task.classes, [bias for part in parts for bias in part.output_bias()], batch)
     return side_by_side(networks)
 
 
-def initialize(config: Config, model: nn.Module, output_bias: list[float], batch: Tensor | None) -> None:
+def initialize(
+    config: Config, model: nn.Module, classes: tuple[str, ...], output_bias: list[float], batch: Tensor | None
+) -> None:
     """Give a network its first weights."""
     initialization = config.initialization
     if isinstance(initialization, Pretrained):
         Initialization().apply(model, config.activation, output_bias=output_bias, head_only=True)
-        load_pretrained_weights(model, initialization)
+        load_pretrained_weights(model, initialization, classes)
         return
     head_only = architecture_option(config).pretrained
     initialization.apply(model, config.activation, output_bias=output_bias, batch=batch, head_only=head_only)
 
 
-def load_pretrained_weights(model: nn.Module, option: Pretrained) -> None:
-    """Load another run's weights into the model, except those of the head if ``head=new``."""
+def load_pretrained_weights(model: nn.Module, option: Pretrained, classes: tuple[str, ...]) -> None:
+    """Load another run's weights into the model, except those of the head if ``head=new``: the same head has the same classes."""
     content = checkpoint.load_network(option.path, option.prefer, "initialization.path")
+    if option.head == "same":
+        where = f"the run {option.path}"
+        check_same_classes(("initialization.head", option.head), content["info"]["classes"], classes, where)
     weights, own = checkpoint.weights_of(content)["model"], model.state_dict()
     if option.head == "new":
         head = find_head(model)[0]

@@ -14,7 +14,9 @@ from trainer.architectures.fusion import fuse
 from trainer.builder import compute, network, restored_task, to_device
 from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
-from trainer.data import FileDataset, Splits
+from trainer.data import Arrays, Dataset, FileDataset, OwnData, Splits
+from trainer.data.identity import are_numbers, check_same_classes
+from trainer.data.load import load_known
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
 from trainer.engine.run import Info
@@ -101,20 +103,42 @@ def use_averaged(content: Content, weights: Weights) -> bool:
 
 
 def splits_for_checkpoint(config: Config, info: Info) -> Splits:
-    """The config's data, normalized as in the training of the checkpoint; ConfigError if classes or channels differ."""
+    """The config's data, normalized as in the training of the checkpoint.
+
+    Data that the checkpoint was not trained on is used as it is: nothing is held out, and only some of the classes may occur.
+
+    Raises:
+        ConfigError: Classes or channels differ.
+    """
     data, name = config.data, config.name("data")
     if data.normalize == "pretrained":  # the checkpoint holds the constants
         crop = {"crop_pct": data.crop} if isinstance(data, FileDataset) else {}
         data = dataclasses.replace(data, normalize="none", **crop)
-    splits = data.load()
-    if len(splits.classes) != len(info.classes):
-        text = f"has {len(splits.classes)} classes, the checkpoint has {len(info.classes)}: {', '.join(info.classes)}"
-        raise ConfigError(Problem("data", name, text))
-    numbers = tuple(map(str, range(len(info.classes))))  # the classes of arrays have no names
-    if splits.classes != info.classes and numbers not in (splits.classes, info.classes):
-        text = f"has the classes {', '.join(splits.classes)}; the checkpoint has {', '.join(info.classes)}"
-        raise ConfigError(Problem("data", name, text))
+    splits = new_data(data, info)
+    if splits is None:
+        splits = data.load()
+        if not (
+            len(splits.classes) == len(info.classes) and (are_numbers(splits.classes) or are_numbers(info.classes))
+        ):
+            check_same_classes(("data", name), info.classes, splits.classes, "the checkpoint")
     if splits.shape[0] != info.shape[0]:
         text = f"has {splits.shape[0]} channels, the checkpoint takes {info.shape[0]}"
         raise ConfigError(Problem("data", name, text))
     return dataclasses.replace(splits, mean=info.mean, std=info.std)
+
+
+def new_data(data: Dataset, info: Info) -> Splits | None:
+    """The images of a data set that the checkpoint was not trained on; None if it was, even if it lay somewhere else."""
+    if not isinstance(data, OwnData) or (are_numbers(info.classes) and not isinstance(data, Arrays)):
+        return None
+    saved = info.config.get("data")
+    saved = saved if isinstance(saved, dict) else {}
+    if all(absolute(saved.get(key)) == absolute(value) for key, value in data.place.items()):
+        return None
+    splits = load_known(data, info.classes, (info.mean, info.std))
+    return None if splits.digest == info.data.get("digest") else splits
+
+
+def absolute(path: object) -> str | None:
+    """A path as the config of a run holds it."""
+    return None if path is None else str(Path(str(path)).expanduser().absolute())

@@ -6,9 +6,9 @@ import re
 from shlex import quote
 from typing import Any, cast
 
-from trainer.config.experiments import Layer
 from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, names
-from trainer.config.overrides import Override, render
+from trainer.config.overrides import Override, render, split
+from trainer.config.tree import is_list, is_table, merged, without
 from trainer.errors import ConfigError, Problem, most_similar, nearest
 
 DEFAULTS = "TRAINER_OVERRIDES"  # the environment variable, and the layer of its overrides
@@ -27,6 +27,7 @@ class Composition:
 
     Attributes:
         files: The option files.
+        typed: The overrides of the command line.
         options: The options of each group.
         unknown: Groups whose option is not known, so that any key may be right.
         saved: What of the config comes from a run or checkpoint.
@@ -35,40 +36,42 @@ class Composition:
         notes: What was left out of an experiment.
     """
 
-    def __init__(self, files: OptionFiles) -> None:
-        self.files = files
+    def __init__(self, files: OptionFiles, typed: list[Override], notes: list[str]) -> None:
+        self.files, self.typed = files, typed
         self.options: Options = {group: list(chosen) for group, chosen in files.defaults.items()}
         self.unknown: set[str] = set()
         self.saved: dict[str, Any] = {}
         self.tree: dict[str, Any] = {}
         self.problems: list[Problem] = []
-        self.notes: list[str] = []
+        self.notes = notes
 
-    def apply(self, layers: list[Layer], saved: dict[str, Any] | None = None) -> None:
+    def apply(self, layers: list[list[Override]], saved: dict[str, Any] | None = None) -> None:
         """Choose the options, compose them, and set the keys.
 
         Args:
-            layers: Each takes precedence over those before it.
+            layers: Overrides by source; each layer takes precedence over those before it.
             saved: The config of a run or checkpoint, for all groups of which no option is chosen.
         """
-        meant: list[Options] = []  # the options that the keys of each layer are for
+        keys: list[tuple[Override, Options]] = []  # each with the options it is meant for
+        choices: set[str] = set()
         for layer in layers:
-            for item in layer.choices:
-                self._choose(item)
-            meant.append(dict(self.options))
+            parts = [part for item in layer for part in split(item)]
+            choices |= {item.key for item in parts if item.key in self.files.groups}
+            for item in parts:
+                if item.key in self.files.groups:
+                    self._choose(item)
+            keys += [(item, dict(self.options)) for item in parts if item.key not in self.files.groups]
         try:
             self.tree = hydra_compose(self.options, self.files)
         except ConfigError as error:
             self.problems += error.problems
-            self.unknown |= {*SINGLE, *LISTS}
+            self.doubt("experiment")
             self.tree = dict(self.files.settings)
         if saved is not None:
-            choices = {item.key for layer in layers for item in layer.choices}
             chosen = {key: value for key, value in self.tree.items() if key in choices}
             self.saved = {key: value for key, value in saved.items() if key not in chosen}
             self.tree = self.files.settings | self.saved | chosen
-        for layer, options in zip(layers, meant, strict=True):
-            self._set_keys(layer, options)
+        self._set_keys(keys)
 
     def place(self, key: str) -> str:
         """Return the file that defines a key, as error messages name it; empty where there is none."""
@@ -95,15 +98,17 @@ class Composition:
             self.unknown.discard(group)
             self.options[group] = chosen
 
-    def _set_keys(self, layer: Layer, options: Options) -> None:
-        """Set the keys of a layer; ``options`` are those its keys are meant for."""
+    def _set_keys(self, keys: list[tuple[Override, Options]]) -> None:
+        """Set keys, each with the options it is meant for."""
         left_out: dict[str, list[str]] = {}
-        for item in layer.keys:
-            if _experiment(item) and (reason := self._unused(item, options)):
-                left_out.setdefault(reason, []).append(item.key)
-            elif (problem := self._set(item)) and layer.name != DEFAULTS:
+        for item, options in keys:
+            if item.group in self.unknown:
+                continue
+            if reason := self._unused(item, options):
+                left_out.setdefault(f"{item.source}: {{}} not used: {reason}", []).append(item.key)
+            elif (problem := self._set(item)) and item.source != DEFAULTS:
                 self.problems.append(problem)
-        self.notes += [f"{layer.name}: {', '.join(keys)} not used: {reason}" for reason, keys in left_out.items()]
+        self.notes += [note.format(", ".join(keys)) for note, keys in left_out.items()]
 
     def _unused(self, item: Override, options: Options) -> str:
         """Why a key of an experiment has no place among the options chosen; empty where it has.
@@ -113,6 +118,8 @@ class Composition:
         """
         group, _, rest = item.key.partition(".")
         name = rest.partition(".")[0]
+        if not _experiment(item):
+            return ""
         if group in LISTS:
             absent = name in self.files.groups[group] and name not in self.tree[group]
             return f"{name} is not enabled" if absent else ""
@@ -126,29 +133,27 @@ class Composition:
         node: Any = self.tree
         adds = item.kind in ("+", "++")
         for depth, part in enumerate([*path, last]):
-            if item.group in self.unknown:
-                return None
-            if not isinstance(node, dict) or (part not in node and not adds):
+            if not is_table(node) or (part not in node and not adds):
                 return self._unknown_key(item, path[:depth], part, node)
             if depth < len(path):
                 node = node.setdefault(part, {})
         if item.kind == "~":
             del node[last]
         else:
-            node[last] = _merged(node.get(last), item.value)
+            node[last] = merged(node.get(last), item.value)
         return None
 
     def _unknown_key(self, item: Override, path: list[str], part: str, node: Any) -> Problem:
         group = path[0] if path else ""
         value = None if item.kind == "~" else item.shown
-        available = [str(key) for key in node if key != "_target_"] if isinstance(node, dict) else []
+        available = [str(key) for key in node if key != "_target_"] if is_table(node) else []
         if len(path) == 1 and part in self.files.groups.get(group, {}) and group in LISTS:
             hint = "enable it with " + quote(f"{group}=[{','.join([*available, part])}]")
             return Problem(item.key, value, f"{part} is not enabled", hint, _experiment(item))
         hint = nearest(part, available)
         if not path:
             available += [group for group in self.files.groups if group not in available]
-            below = [f"{key}.{part}" for key, below in self.tree.items() if isinstance(below, dict) and part in below]
+            below = [f"{key}.{part}" for key, below in self.tree.items() if is_table(below) and part in below]
             hint = f"did you mean {below[0]!r}?" if below else nearest(part, available)
         hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
         return Problem(item.key, value, "unknown key" if path else "unknown key or group", hint, _experiment(item))
@@ -162,26 +167,20 @@ def _experiment(item: Override) -> str:
 def choice_problems(item: Override, files: OptionFiles) -> list[Problem]:
     """Return why an override cannot choose the options of its group."""
     group, value, several = item.key, item.value, item.key in LISTS
-    elements = value if isinstance(value, list) else [value]
+    elements = value if is_list(value) else [value]
     none = f"{group}=[] has none" if several else f"one of: {', '.join(files.groups[group])}"
     none = "leave it out to have none" if group == "experiment" else none
     if item.kind == "~":
         return [Problem(group, None, "cannot be removed", none)]
-    if any(element is None or isinstance(element, dict) for element in elements):
+    if any(element is None or is_table(element) for element in elements):
         return [Problem(group, None if None in elements else value, "must name an option", none)]
-    if isinstance(value, list) and not several:
+    if is_list(value) and not several:
         return [Problem(group, value, "is a list, but the group takes one option", f"{group}={elements[0]}")]
-    if any(isinstance(element, list) for element in elements):
+    if any(is_list(element) for element in elements):
         hint = quote(f"{group}=[{','.join(names(value))}]")
         return [Problem(group, value, "must be a plain list of options", hint)]
     unknown = [name for name in names(value) if name not in files.groups[group]]
     return [files.unknown_option(group, name, _experiment(item)) for name in unknown]
-
-
-def _merged(old: Any, new: Any) -> Any:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return old | {key: _merged(old.get(key), value) for key, value in new.items()}
-    return new
 
 
 def hydra_compose(options: Options, files: OptionFiles) -> dict[str, Any]:
@@ -237,10 +236,4 @@ def resolve(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         except OmegaConfBaseException as error:
             key, reason = str(error.full_key).partition("[")[0], str(error.msg).split("\n")[0]
             problems[reason] = Problem(key, reason, "cannot be resolved")
-            tree = _without(tree, key.split("."))
-
-
-def _without(tree: dict[str, Any], path: list[str]) -> dict[str, Any]:
-    """A copy of the config without a key."""
-    first, *rest = path
-    return {k: _without(v, rest) if k == first else v for k, v in tree.items() if k != first or rest}
+            tree = without(tree, key)

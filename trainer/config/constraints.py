@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
 
 from trainer.config.schema import Config
 from trainer.errors import Problem, nearest
 from trainer.optimizers import Optimizer, schedule_fits
+from trainer.regularizers.base import Setup
 from trainer.schedules import Product
 
 if TYPE_CHECKING:
     from trainer.data import Splits
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the ``needs`` method of an option may ask about.
-
-    Attributes:
-        batch_size: Images per step.
-        epochs: Length of the run.
-        validation: Whether there is a validation split.
-        shape: Of an image, (C, H, W).
-    """
-
-    batch_size: int
-    epochs: float
-    validation: bool
-    shape: tuple[int, int, int]
-    architecture: Any
-    activation: Any
 
 
 class InvalidValue(Exception):
@@ -63,27 +44,26 @@ def check_config(config: Config, invalid: Collection[str] = ()) -> list[Problem]
     """
     part = cast(Config, ValidPart(config, invalid))
     problems: list[Problem] = []
-    for constraint in (_job, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch):
+    for constraint in CONSTRAINTS:
         with suppress(InvalidValue):
             problems += constraint(part)
     return problems
 
 
-def _job(config: Config) -> list[Problem]:
+def _job(config: Config) -> Iterable[Problem]:
     return config.job.problems(config)
 
 
-def _checkpoint(config: Config) -> list[Problem]:
+def _checkpoint(config: Config) -> Iterator[Problem]:
     if config.job.needs_checkpoint and config.checkpoint is None:
         text = "must be given: checkpoint=<run directory or file>"
-        return [Problem("checkpoint", None, text, "this job loads a trained model")]
+        yield Problem("checkpoint", None, text, "this job loads a trained model")
     if config.checkpoint is not None and not config.job.needs_checkpoint:
         text = "is for jobs that start from one: job=evaluate checkpoint=..."
-        return [Problem("checkpoint", config.checkpoint, text, "to continue training: resume=<run directory>")]
-    return []
+        yield Problem("checkpoint", config.checkpoint, text, "to continue training: resume=<run directory>")
 
 
-def _schedule(config: Config) -> list[Problem]:
+def _schedule(config: Config) -> Iterable[Problem]:
     return optimizer_and_schedule(config, config.optimizer) if isinstance(config.optimizer, Optimizer) else []
 
 
@@ -93,16 +73,16 @@ def optimizer_and_schedule(config: Config, optimizer: Optimizer) -> list[Problem
     return [Problem("schedule", list(config.schedule), reason)] if reason else []
 
 
-def _micro_batch(config: Config) -> list[Problem]:
-    if config.micro_batch is None:
-        return []
-    problems: list[Problem] = []
-    if config.batch_size != "full" and config.micro_batch > config.batch_size:
-        problems.append(Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {config.batch_size}"))
-    if config.engine.graph == "on":
+def _micro_batch(config: Config) -> Iterator[Problem]:
+    size, micro_batch = config.batch_size, config.micro_batch
+    if micro_batch and size != "full" and micro_batch > size:
+        yield Problem("micro_batch", micro_batch, f"must be at most batch_size, {size}")
+
+
+def _graph(config: Config) -> Iterator[Problem]:
+    if config.engine.graph == "on" and config.micro_batch:
         text = "captures a whole training step, which micro_batch splits"
-        problems.append(Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto"))
-    return problems
+        yield Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto")
 
 
 def launched_processes() -> int:
@@ -110,47 +90,44 @@ def launched_processes() -> int:
     return int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 0
 
 
-def _processes(config: Config) -> list[Problem]:
+def _processes(config: Config) -> Iterator[Problem]:
     """Why ``engine.distributed`` and the job do not go together with the processes started."""
     count, mode = launched_processes(), config.engine.distributed
     if not config.job.trains and (count > 1 or mode == "ddp"):
-        return [Problem("job", config.name("job"), "runs in one process: start it without torchrun and engine=ddp")]
-    if mode == "ddp" and not count:
+        yield Problem("job", config.name("job"), "runs in one process: start it without torchrun and engine=ddp")
+    elif mode == "ddp" and not count:
         given = f"resume={quote(config.resume)}" if config.resume else "engine=ddp ..."
         text = f"needs several processes: torchrun --nproc-per-node 2 -m trainer {given}"
-        return [Problem("engine.distributed", mode, text, "engine=auto takes one process")]
-    if mode == "none" and count > 1:
+        yield Problem("engine.distributed", mode, text, "engine=auto takes one process")
+    elif mode == "none" and count > 1:
         text = f"torchrun started {count} processes, each of which would do the same"
-        return [Problem("engine.distributed", mode, text, "engine=ddp makes them train together")]
-    return []
+        yield Problem("engine.distributed", mode, text, "engine=ddp makes them train together")
 
 
-def _cache(config: Config) -> list[Problem]:
+def _cache(config: Config) -> Iterator[Problem]:
     """A cache of resized images under an augmentation that crops the original ones."""
     first = next((name for name, option in config.augmentation.items() if option is not None), None)
-    if config.data.cache == "none" or first is None or not getattr(config.augmentation[first], "resizes", False):
-        return []
-    size = getattr(config.data, "size", None)
-    text = f"stores images resized to {size}, but augmentation.{first} crops the original images"
-    return [Problem("data.cache", config.data.cache, text, "data.cache=none, or augmentation=[crop,flip]")]
+    if config.data.cache != "none" and first and getattr(config.augmentation[first], "resizes", False):
+        size = getattr(config.data, "size", None)
+        text = f"stores images resized to {size}, but augmentation.{first} crops the original images"
+        yield Problem("data.cache", config.data.cache, text, "data.cache=none, or 'augmentation=[crop,flip]'")
 
 
-def _flips(config: Config) -> list[Problem]:
+def _flips(config: Config) -> Iterator[Problem]:
+    """Flips of images whose class they change, such as digits."""
     if not config.data.flips_change_classes:
-        return []
+        return
     text = f"a flip changes the class of these images (data: {config.name('data')})"
     tta = getattr(config.job, "tta", "none")
-    mirrored = [Problem("job.tta", tta, text, "job.tta=none")] if tta != "none" else []
-    if config.checkpoint is not None:  # its training is over
-        return mirrored
-    return mirrored + [
-        Problem(f"augmentation.{name}", "on", text, f"leave it out, or set augmentation.{name}.force=true")
-        for name, option in config.augmentation.items()
-        if getattr(option, "changes_classes", False) and not option.force
-    ]
+    if tta != "none":
+        yield Problem("job.tta", tta, text, "job.tta=none")
+    for name, option in config.augmentation.items() if config.checkpoint is None else ():  # else training is over
+        if getattr(option, "changes_classes", False) and not option.force:
+            hint = f"leave it out, or set augmentation.{name}.force=true"
+            yield Problem(f"augmentation.{name}", "on", text, hint)
 
 
-def _metrics(config: Config) -> list[Problem]:
+def _metrics(config: Config) -> Iterable[Problem]:
     """Metrics that no column of the history will have, as far as the config alone tells."""
     columns = config.task.columns(config.averaging.enabled, named_metrics(config).values())
     return [] if columns is None else check_metrics(config, columns)
@@ -158,29 +135,27 @@ def _metrics(config: Config) -> list[Problem]:
 
 def named_metrics(config: Config) -> dict[str, str]:
     """Return the columns of the history that the config names, by key; ``auto`` is left out."""
-    metrics = {"metric": config.metric}
-    for key, option in config.options():
-        if hasattr(option, "metric"):
-            metrics[f"{key}.metric"] = option.metric
-    return {key: value for key, value in metrics.items() if value != "auto"}
+    metrics = {f"{key}.metric": option.metric for key, option in config.options() if hasattr(option, "metric")}
+    return {key: value for key, value in ({"metric": config.metric} | metrics).items() if value != "auto"}
 
 
-def check_metrics(config: Config, columns: Sequence[str]) -> list[Problem]:
-    """Return the keys that name a metric which is not among the columns of the history."""
-    return [
-        Problem(key, value, f"must be a column of the history: {', '.join(columns)}", nearest(value, columns))
-        for key, value in named_metrics(config).items()
-        if value not in columns
-    ]
+def check_metrics(config: Config, columns: Sequence[str]) -> Iterator[Problem]:
+    """Yield the keys that name a metric which is not among the columns of the history."""
+    for key, value in named_metrics(config).items():
+        if value not in columns:
+            allowed = f"must be a column of the history: {', '.join(columns)}"
+            yield Problem(key, value, allowed, nearest(value, columns))
 
 
-def _balance(config: Config) -> list[Problem]:
+def _balance(config: Config) -> Iterator[Problem]:
     """Class weights and sampling that both raise rare classes."""
     weights, sampling = getattr(config.task, "class_weights", "none"), config.data.sampling
-    if sampling == "natural" or weights not in ("balanced", "effective_number"):
-        return []
-    text = f"raises rare classes, which data.sampling={sampling} does already"
-    return [Problem("task.class_weights", weights, text, "task.class_weights=none, or data.sampling=natural")]
+    if sampling != "natural" and weights in ("balanced", "effective_number"):
+        text = f"raises rare classes, which data.sampling={sampling} does already"
+        yield Problem("task.class_weights", weights, text, "task.class_weights=none, or data.sampling=natural")
+
+
+CONSTRAINTS = (_job, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch, _graph)
 
 
 def check_against_data(
@@ -216,8 +191,7 @@ def check_against_data(
         text = f"leaves a batch of one image, of which batch normalization {norm!r} sees a single value per channel"
         hint = "data.drop_last=true, another batch_size, or architecture.norm=group"
         problems.append(Problem("batch_size", config.batch_size, text, hint))
-    validation = splits.validation is not None
-    setup = Setup(size, config.epochs, validation, splits.shape, config.architecture, config.activation)
-    for key, option in config.options():
-        problems += [Problem(key, "on", text) for text in getattr(option, "needs", lambda _: [])(setup)]
+    setup = Setup(size, splits.validation is not None, splits.shape)
+    for name, option in config.regularizer.items():
+        problems += [Problem(f"regularizer.{name}", "on", text) for text in option.needs(setup)]
     return problems

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from trainer.config.instantiate import locate
+from trainer.config.instantiate import is_option, locate
 from trainer.config.schema import Settings
+from trainer.config.tree import value_at
 from trainer.parameters import Parameter, parameters
 
 
@@ -20,15 +20,9 @@ def declaration(tree: dict[str, Any], key: str) -> Parameter | None:
     >>> declaration({"optimizer": {"_target_": "trainer.optimizers.Adam", "lr": 0.1}}, "optimizer.lr").default
     0.001
     """
-    *path, name = key.split(".")
-    node: Any = tree
-    for part in path:
-        node = node.get(part) if isinstance(node, dict) else None
-    if not isinstance(node, dict):
-        return None
+    place, _, name = key.rpartition(".")
     try:
-        cls = locate(node.get("_target_")) if path else Settings
+        cls: Any = locate(value_at(tree, f"{place}._target_")) if place else Settings
     except ImportError:
         return None
-    known = parameters(cls) if dataclasses.is_dataclass(cls) and isinstance(cls, type) else []
-    return next((p for p in known if p.name == name), None)
+    return next((p for p in parameters(cls) if p.name == name), None) if is_option(cls) else None

@@ -1,37 +1,15 @@
-"""Experiments: files that choose options and set keys of several groups, read as layers of overrides."""
+"""Experiments: files that choose options and set keys of several groups, read as overrides."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.config.options import OptionFiles
-from trainer.config.overrides import Override, override, split
+from trainer.config.overrides import Override, override
+from trainer.config.tree import is_table
 from trainer.errors import ConfigError, Problem
-
-
-@dataclass
-class Layer:
-    """Overrides of one source; those of later layers take precedence.
-
-    Attributes:
-        name: ``experiment=<name>``, the environment variable, or empty for the command line.
-        choices: Overrides that choose the option of a group.
-        keys: Overrides of dotted keys.
-    """
-
-    name: str
-    choices: list[Override]
-    keys: list[Override]
-
-
-def layer(name: str, overrides: list[Override], files: OptionFiles) -> Layer:
-    """Return overrides as a layer; a table for a group, ``optimizer={lr:0.1}``, sets the keys of its option."""
-    parts = [part for item in overrides for part in split(item)]
-    choices = [item for item in parts if item.key in files.groups]
-    return Layer(name, choices, [item for item in parts if item.key not in files.groups])
 
 
 def add_experiment_files(typed: list[Override], files: OptionFiles) -> None:
@@ -44,8 +22,8 @@ def add_experiment_files(typed: list[Override], files: OptionFiles) -> None:
                 files.groups["experiment"][item.value] = file
 
 
-def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -> list[Layer]:
-    """Return an experiment and those it inherits from, the base first; ConfigError where a file is not one.
+def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -> list[list[Override]]:
+    """Return the overrides of an experiment after those of each one it inherits from; ConfigError where a file is not one.
 
     Args:
         name: The experiment.
@@ -60,7 +38,7 @@ def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -
     if not re.match(r"(#.*\n)*# @package _global_\s*\n", file.read_text()):
         text = "the file must begin with the line '# @package _global_'"
         raise ConfigError(Problem("experiment", name, text, where=str(file)))
-    inherited: list[Layer] = []
+    inherited: list[list[Override]] = []
     overrides: list[Override] = []
     for entry in content.pop("defaults", []):
         group, value = _entry(entry, files)
@@ -72,12 +50,12 @@ def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -
             text = "must be an experiment, or 'override /<group>: <option>'"
             raise ConfigError(Problem(source, entry, text, where=str(file)))
     overrides += [override(key, value, source=source) for key, value in content.items()]
-    return [*inherited, layer(source, overrides, files)]
+    return [*inherited, overrides]
 
 
 def _entry(entry: Any, files: OptionFiles) -> tuple[str, Any]:
     """The group and the value of an entry of the defaults list; a lone name is that of an experiment."""
-    if isinstance(entry, dict) and len(entry) == 1:
+    if is_table(entry) and len(entry) == 1:
         ((key, value),) = entry.items()
         group = str(key).removeprefix("override ").strip().removeprefix("/")
         return group, value if group in files.groups and group != "experiment" else str(value)

@@ -10,15 +10,19 @@ from typing import Any
 from trainer.config import renamed
 from trainer.config.compose import DEFAULTS, Composition, choice_problems, resolve
 from trainer.config.constraints import check_config
-from trainer.config.experiments import Layer, add_experiment_files, layer, load_experiment
+from trainer.config.experiments import add_experiment_files, load_experiment
 from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, option_files
 from trainer.config.overrides import Override, parse, values
 from trainer.config.saved import load_saved
 from trainer.config.schema import Config, Settings
+from trainer.config.tree import is_table, value_at, with_value
 from trainer.errors import ConfigError, Problem, most_similar
 
 # Keys that may be `auto`, with the values they have until an LR range test has found others.
+PATHS_IN_CONFIG = (
+    "data.root", "data.path", "initialization.path", "architecture.weights", "regularizer.soft_sharing.reference",
+)  # fmt: skip
 AUTO = {"optimizer.lr": 1e-3, "schedule.clr.floor": 0.1}
 
 
@@ -42,16 +46,7 @@ def load_config(
 
 
 class Command(Composition):
-    """The config that the overrides of a command compose, before it is instantiated.
-
-    Attributes:
-        typed: The overrides of the command line.
-    """
-
-    def __init__(self, files: OptionFiles, typed: list[Override], notes: list[str]) -> None:
-        super().__init__(files)
-        self.typed = typed
-        self.notes += notes
+    """The config that the overrides of a command compose, and what it is instantiated to."""
 
     def first_job(self) -> list[Override]:
         """Return the overrides of a single run, or of a sweep's first job; check the options of all its jobs."""
@@ -85,7 +80,7 @@ class Command(Composition):
         wrong |= {problem.group for problem in problems}
         directories = tuple(self.files.directories[1:])
         options: dict[str, Any] = dict.fromkeys(self.unknown) | found
-        config = Config(**options, tree=tree, notes=tuple(self.notes), config_dirs=directories)
+        config = Config(**options, tree=absolute_paths(tree), notes=tuple(self.notes), config_dirs=directories)
         return config, problems + check_config(config, wrong)
 
 
@@ -109,11 +104,11 @@ def prepare(
         refused = {id(item): problem for item in typed if (problem := saved.problem(item))}
         command.problems += refused.values()
         typed = [item for item in typed if id(item) not in refused and item.key != saved.key]
-        command.apply([layer("", typed, files)], saved.tree)
+        command.apply([typed], saved.tree)
     else:
         if any(item.key in ("resume", "checkpoint") and item.value is not None for item in typed):
             command.unknown |= {*SINGLE, *LISTS} - {"job"}  # those of a saved config that cannot be had
-        command.apply([*_layers_in_front(command, defaults), layer("", typed, files)])
+        command.apply([*_layers_in_front(command, defaults), typed])
     return command
 
 
@@ -136,9 +131,9 @@ def _lone_word(word: str, files: OptionFiles) -> Problem:
     return Problem("", None, text, f"train --help {word}" if word in files.groups else hint)
 
 
-def _layers_in_front(command: Command, defaults: Sequence[str]) -> list[Layer]:
+def _layers_in_front(command: Command, defaults: Sequence[str]) -> list[list[Override]]:
     """The layers that yield to the command line: its experiment, and the default overrides."""
-    layers: list[Layer] = []
+    layers: list[list[Override]] = []
     name = next((item.value for item in reversed(command.typed) if item.key == "experiment"), None)
     try:
         if isinstance(name, str) and name in command.files.groups["experiment"]:
@@ -148,7 +143,7 @@ def _layers_in_front(command: Command, defaults: Sequence[str]) -> list[Layer]:
         command.doubt("experiment")
     items, problems = parse(defaults, tables=command.files.free_tables(defaults))
     command.problems += [replace(problem, text=f"{DEFAULTS}: {problem.text}") for problem in problems]
-    return [*layers, layer(DEFAULTS, [replace(item, source=DEFAULTS) for item in items], command.files)]
+    return [*layers, [replace(item, source=DEFAULTS) for item in items]]
 
 
 def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tuple[dict[str, Any], list[Problem]]:
@@ -161,29 +156,21 @@ def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tupl
     concrete, auto_keys = resolve_auto(tree)
     values: dict[str, Any] = {"auto_keys": auto_keys}
     problems: list[Problem] = []
-
-    def option(node: Any, key: str, hint: str) -> Any:
-        if not isinstance(node, dict):
-            problems.append(Problem(key, node, "must be an option, a table with its class under _target_", hint))
-            return None
-        result, errors = instantiate(node, key)
-        problems.extend(errors)
-        return result
-
-    for group in SINGLE:
-        if group not in unknown:
-            values[group] = option(concrete.get(group), group, f"see: train --help {group}")
+    for group in [group for group in SINGLE if group not in unknown]:
+        values[group], errors = instantiate(concrete.get(group), group)
+        problems += errors
     for group in LISTS:
-        enabled = concrete.get(group) or {}
-        hint = f"enabled: {', '.join(enabled) or 'none'}"
-        if "_target_" in enabled:
-            hint = f"an option file of {group} holds its keys under its own name, as in conf/{group}"
-        values[group] = {name: option(node, f"{group}.{name}", hint) for name, node in enabled.items()}
+        enabled: Any = concrete.get(group) or {}
+        values[group] = {}
+        for name, node in enabled.items() if is_table(enabled) else [("", enabled)]:
+            values[group][name], errors = instantiate(node, f"{group}.{name}")
+            problems += errors
     scalars = {key: value for key, value in concrete.items() if key not in values}
     target = {"_target_": f"{Settings.__module__}.{Settings.__name__}"}
     wrong = instantiate(target | scalars, "")[1]
     valid = {key: value for key, value in scalars.items() if key not in {problem.key for problem in wrong}}
-    return values | vars(instantiate(target | valid, "")[0]), problems + wrong
+    settings: Settings = instantiate(target | valid, "")[0]
+    return values | vars(settings), problems + wrong
 
 
 def config_from_tree(tree: dict[str, Any]) -> Config:
@@ -201,24 +188,19 @@ def resolve_auto(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     >>> resolve_auto({"optimizer": {"lr": "auto"}, "seed": 0})
     ({'optimizer': {'lr': 0.001}, 'seed': 0}, ('optimizer.lr',))
     """
-    keys = tuple(key for key in AUTO if _get(tree, key) == "auto")
+    keys = tuple(key for key in AUTO if value_at(tree, key) == "auto")
     for key in keys:
         tree = with_value(tree, key, AUTO[key])
     return tree, keys
 
 
-def _get(node: Any, key: str) -> Any:
-    """The value of a dotted key; None without it."""
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
-def with_value(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return a copy of the config with another value of a dotted key.
-
-    >>> with_value({"optimizer": {"lr": 1.0}, "seed": 0}, "optimizer.lr", 2.0)
-    {'optimizer': {'lr': 2.0}, 'seed': 0}
-    """
-    first, _, rest = key.partition(".")
-    return {**tree, first: with_value(tree[first], rest, value) if rest else value}
+def absolute_paths(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the config with absolute paths, as a run directory and its checkpoints hold it: they may be read elsewhere."""
+    for key in PATHS_IN_CONFIG:
+        value = value_at(tree, key)
+        if not isinstance(value, str) or not value or value == "???":
+            continue
+        path = Path(value).expanduser().absolute()
+        if key != "architecture.weights" or path.is_file():  # otherwise the name of published weights
+            tree = with_value(tree, key, str(path))
+    return tree

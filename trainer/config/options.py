@@ -8,20 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer.config.tree import is_list, is_table
 from trainer.errors import ConfigError, Problem, nearest
 
 SINGLE = (
-    "job",
-    "task",
-    "architecture",
-    "activation",
-    "initialization",
-    "optimizer",
-    "averaging",
-    "data",
-    "engine",
-    "recipe",
-)
+    "job", "task", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe",
+)  # fmt: skip
 LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, checkout
@@ -56,7 +48,7 @@ class OptionFiles:
     def defaults(self) -> dict[str, list[str]]:
         """The options that each group starts with."""
         entries = self.load(CONF / "train.yaml")["defaults"]
-        chosen = {k: v for entry in entries if isinstance(entry, dict) for k, v in entry.items()}
+        chosen = {k: v for entry in entries if is_table(entry) for k, v in entry.items()}
         return {group: names(chosen[group]) for group in (*SINGLE, *LISTS)}
 
     def unknown_option(self, group: str, name: Any, where: str = "") -> Problem:
@@ -84,7 +76,7 @@ class OptionFiles:
             keys |= self.keys(group, [name for name in parents if name in self.groups[group]])
             for key, value in content.items():
                 if key != "defaults":
-                    both_tables = isinstance(value, dict) and isinstance(keys.get(key), dict)
+                    both_tables = is_table(value) and isinstance(keys.get(key), dict)
                     keys[key] = keys[key] | value if both_tables else value
         return keys
 
@@ -130,7 +122,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise ConfigError(Problem(str(file), None, f"cannot be read: {' '.join(str(error).split())}")) from None
-    if not isinstance(content, dict):
+    if not is_table(content):
         raise ConfigError(Problem(str(file), None, "must hold keys and values"))
     return {str(key): value for key, value in content.items()}
 
@@ -141,9 +133,9 @@ def names(value: Any) -> list[str]:
     >>> names("adam"), names(["warmup", "cosine"]), names(None)
     (['adam'], ['warmup', 'cosine'], [])
     """
-    if value is None or isinstance(value, dict):
+    if value is None or is_table(value):
         return []
-    if isinstance(value, list):
+    if is_list(value):
         return [name for item in value for name in names(item)]
     return [str(value)]
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from trainer.config.options import LISTS, SINGLE, OptionFiles
+from trainer.config.tree import is_list, is_table
 from trainer.errors import Problem
 
-# Keys whose value is one path, taken literally: directories of runs may be called `optimizer=adam,seed=1`.
-PATHS = ("output", "resume", "run", "checkpoint", "data.root", "data.path", "initialization.path", "job.images")
+# Keys whose value is one path or the name of a column, taken literally: directories of runs may be called
+# `optimizer=adam,seed=1`. Lists are written in brackets where the key takes one.
+PATHS = (
+    "output", "resume", "run", "checkpoint", "data.root", "data.path", "data.split", "architecture.weights",
+    "initialization.path", "regularizer.soft_sharing.reference",
+)  # fmt: skip
+PATHS_OR_LISTS = ("job.images", "data.images", "data.labels")
+SWEEP_FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str)\(.*\)$")
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def split(item: Override) -> list[Override]:
     ['optimizer.lr=0.1', 'optimizer.momentum=0.5']
     """
     depth = 1 if item.group in SINGLE else 2 if item.group in LISTS else 0
-    if not isinstance(item.value, dict) or item.key.count(".") >= depth:
+    if not is_table(item.value) or item.key.count(".") >= depth:
         return [item]
     parts = [override(f"{item.key}.{key}", value, item.kind, item.source) for key, value in item.value.items()]
     return [whole for part in parts for whole in split(part)]
@@ -74,10 +81,10 @@ def render(value: Any) -> str:
     >>> render({"lr": 1e-05, "betas": [0.9, None], "name": "a b"})
     "{lr:1e-05,betas:[0.9,null],name:'a b'}"
     """
-    if isinstance(value, dict):
+    if is_table(value):
         return "{" + ",".join(f"{key}:{render(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(render, value)) + "]"
+        return "[" + ",".join(render(item) for item in cast(Iterable[Any], value)) + "]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, float) and not math.isfinite(value):
@@ -104,7 +111,9 @@ def parse(
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser, overrides, problems = OverridesParser.create(), [], []
+    parser = OverridesParser.create()
+    overrides: list[Override] = []
+    problems: list[Problem] = []
     for argument in arguments:
         if entry := _table_entry(argument, tables):
             overrides.append(entry)
@@ -136,9 +145,11 @@ def _prepared(argument: str, multirun: bool) -> str:
     bare = key.lstrip("+")
     if not sign or value.strip() == "" or value[0] in "'\"":
         return argument
-    literal = bare in PATHS or (bare == "experiment" and "/" in value)
-    if literal and not multirun and value not in ("null", "???") and "${" not in value and value[0] != "[":
-        return f"{key}={_quote(value)}"
+    literal = bare in PATHS or (bare in PATHS_OR_LISTS and value[0] != "[") or (bare == "experiment" and "/" in value)
+    if literal and value not in ("null", "???") and "${" not in value:
+        if multirun and SWEEP_FUNCTIONS.match(value):
+            return argument
+        return f"{key}={','.join(map(_quote, value.split(',') if multirun else [value]))}"
     within_grammar = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
     if within_grammar or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():
         return argument
@@ -154,9 +165,9 @@ def _plain(parsed: Any) -> Override:
 
 def _value(value: Any) -> Any:
     """Hydra's value as plain Python; the enumerated values of a sweep as a list, others (a range, a glob) as they are."""
-    if isinstance(value, dict):
+    if is_table(value):
         return {str(getattr(k, "text", k)): _value(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [_value(item) for item in value]
     if hasattr(value, "list"):  # choice(a,b), or a,b
         return [_value(item) for item in value.list]
@@ -170,4 +181,4 @@ def values(item: Override, files: OptionFiles) -> list[Override]:
     several = item.value
     if hasattr(several, "filter"):  # Hydra's glob
         several = several.filter(list(files.groups.get(item.key, ())))
-    return [override(item.key, value, item.kind) for value in several] if isinstance(several, list) else []
+    return [override(item.key, value, item.kind) for value in several] if is_list(several) else []

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.config.overrides import Override, override, render
+from trainer.config.tree import is_list, is_table
 
 # Keys, options, and values, each under its dotted path: the option `jsonl` is also the key `observer.jsonl`.
 NAMES = {
@@ -53,7 +54,7 @@ def tree(config: dict[str, Any]) -> dict[str, Any]:
     """Return a saved config with today's keys, values, options and classes; those of runs before there were tasks classify.
 
     >>> tree({"observer": {"jsonl": {"_target_": "trainer.observers.jsonl.Jsonl"}}, "task": {}})
-    {'observer': {'history_file': {'_target_': 'trainer.observers.HistoryFile'}}, 'task': {}}
+    {'task': {}, 'observer': {'history_file': {'_target_': 'trainer.observers.HistoryFile'}}}
     """
     return {"task": {"_target_": "trainer.tasks.Classification"}, **_value("", config)}
 
@@ -68,11 +69,10 @@ def _key(key: str) -> str:
 
 def _value(key: str, value: Any) -> Any:
     """The value of a key with today's names in it."""
-    if isinstance(value, dict):
-        keys = {name: _key(f"{key}.{name}".removeprefix(".")) for name in value}
-        names = {name: name if "." in str(name) else keys[name].rpartition(".")[2] for name in value}  # free tables
-        return {names[name]: _value(keys[name], item) for name, item in value.items()}
-    if isinstance(value, list):
+    if is_table(value):
+        names = {name: NAMES.get(f"{key}.{name}".removeprefix("."), name) for name in value}
+        return {names[name]: _value(f"{key}.{names[name]}".removeprefix("."), item) for name, item in value.items()}
+    if is_list(value):
         return [_value(key, item) for item in value]
     if not isinstance(value, str):
         return value

@@ -10,6 +10,7 @@ from trainer.config import renamed
 from trainer.config.instantiate import locate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override
+from trainer.config.tree import is_table
 from trainer.errors import Problem
 from trainer.run_dir import find_checkpoint, find_run_dir, read_config
 
@@ -42,7 +43,7 @@ class Saved:
             return Problem(item.key, None, f"cannot be removed from the saved config of {self.key}={self.path}")
         if self.key == "resume" and item.key == "output":
             return Problem("output", item.value, "a resumed run continues in its own directory: leave it out")
-        if item.key in GROUPS and item.key not in free and not isinstance(item.value, dict):
+        if item.key in GROUPS and item.key not in free and not is_table(item.value):
             text = f"cannot be replaced when the weights come from {self.key}=...; {', '.join(free)} can"
             return Problem(item.key, item.shown, text, "the values of its keys can be changed")
         if self.key == "checkpoint" and item.group not in (*free, *SETTINGS_ON_CHECKPOINT):

@@ -1,20 +1,17 @@
 """Data sets, their splits, and the loaders that bring images to the model."""
 
 from trainer.data.options import (
-    Arrays,
     Dataset,
     Digits,
     Fake,
     FileDataset,
-    Folder,
     MNIST5k,
     MNIST5kMultitask,
-    OwnImages,
-    Table,
     TorchvisionFiles,
     TorchvisionSet,
     WithoutTestSplit,
 )
+from trainer.data.own import Arrays, Folder, OwnData, OwnImages, Table
 from trainer.data.splits import Normalization, Splits
 
 __all__ = [
@@ -27,6 +24,7 @@ __all__ = [
     "MNIST5k",
     "MNIST5kMultitask",
     "Normalization",
+    "OwnData",
     "OwnImages",
     "Splits",
     "Table",

@@ -9,7 +9,7 @@ import numpy as np
 from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
 from trainer.data.layout import recognize
-from trainer.data.options import Folder
+from trainer.data.own import Folder
 from trainer.data.pillow import SUFFIXES
 from trainer.data.readable import check_readable
 from trainer.data.split_names import SPELLINGS
@@ -21,8 +21,13 @@ from trainer.errors import ConfigError, Problem
 NAMED = 5  # names that a message lists
 
 
-def read_folder(option: Folder) -> RawSplits:
+def read_folder(option: Folder, known: tuple[str, ...] | None = None) -> RawSplits:
     """Read the names and labels of the files in ``option.root``.
+
+    Args:
+        option: The data set.
+        known: The classes that a trained network knows, of which not all have to occur: then nothing is held out. None
+            for the directories of the training split.
 
     Raises:
         ConfigError: The directory does not exist, can be read in no or in several ways, a class of the training split has no
@@ -33,12 +38,14 @@ def read_folder(option: Folder) -> RawSplits:
     if not option.root or not root.is_dir():
         text = "no such directory" if option.root else "must be given: data.root=<directory>"
         raise ConfigError(Problem("data.root", option.root, text))
-    reader = FolderReader(option, root)
+    reader = FolderReader(option, root, known)
     train = reader.layout.splits.get("train", reader.layout.splits.get(""))
     assert train is not None  # every layout has one of them
-    classes = reader.class_names(train)
+    classes = known or reader.class_names(train)
     splits = {split: reader.read(directory, classes, split) for split, directory in reader.layout.splits.items()}
     reader.check_together(splits)
+    if "" in splits and known is not None:
+        return RawSplits(splits[""], None, None, classes, reader.notes(splits))
     if "" in splits:
         return hold_out_test(option, splits[""], classes)._replace(notes=reader.notes(splits))
     notes = reader.notes(splits)
@@ -55,8 +62,8 @@ class FolderReader:
         skipped: Files that are not used.
     """
 
-    def __init__(self, option: Folder, root: Path) -> None:
-        self.option, self.root, self.tree = option, root, Tree(root)
+    def __init__(self, option: Folder, root: Path, known: tuple[str, ...] | None = None) -> None:
+        self.option, self.root, self.tree, self.known = option, root, Tree(root), known
         self.layout = recognize(self.tree.root, option.splits)
         self.skipped: list[Skipped] = []
         self.remarks: list[str] = []
@@ -79,7 +86,7 @@ class FolderReader:
 
     def read(self, directory: Directory, classes: tuple[str, ...], split: str) -> ImageFiles:
         """Return the image files of each class, in alphabetical order."""
-        training = split in ("", "train")
+        training = split in ("", "train") and self.known is None
         paths: list[Path] = []
         labels: list[int] = []
         if not directory.directories and directory.images:
@@ -110,10 +117,11 @@ class FolderReader:
         extra = [d.name for d in directory.directories if d.name not in classes]
         if not extra:
             return
-        text = f"contains classes that the training split does not contain: {shortened(extra, NAMED)}"
+        owner = "the training split" if self.known is None else "the checkpoint"
+        text = f"contains classes that {owner} does not contain: {shortened(extra, NAMED)}"
         by_case = {name.casefold(): name for name in classes}
         same = [name for name in extra if name.casefold() in by_case]
-        hint = f"the training split has {shortened(classes, NAMED)}"
+        hint = f"{owner} has {shortened(classes, 20)}"
         if same:
             hint = f"{same[0]!r} and {by_case[same[0].casefold()]!r} differ only in case: rename one of them"
         raise ConfigError(Problem("data.root", str(directory.path), text, hint))

@@ -6,9 +6,11 @@ import numpy as np
 
 from trainer.data.cache import cached_images
 from trainer.data.decode import Undecodable
+from trainer.data.identity import digest
 from trainer.data.images import ImageArray, ImageFiles, Images
 from trainer.data.inventory import shortened
-from trainer.data.options import Dataset, FileDataset, OwnImages
+from trainer.data.options import Dataset, FileDataset
+from trainer.data.own import OwnData, OwnImages
 from trainer.data.readable import all_undecodable
 from trainer.data.splits import Normalization, Splits
 from trainer.data.statistics import normalization_constants
@@ -19,7 +21,8 @@ from trainer.errors import ConfigError, Problem
 
 def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     """Return the splits of a data set, see ``Dataset.load``."""
-    train, validation, test, classes, notes, targets = option.read()
+    raw = option.read()
+    train, validation, test, classes, notes, targets = raw
     targets = targets or (Target(LABEL, "classification", classes),)
     _check_number_of_classes(targets)
     if validation is None and option.validation:
@@ -38,7 +41,22 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     except Undecodable as error:
         assert isinstance(train, ImageFiles)
         raise all_undecodable(train, error) from None
-    return Splits(train, validation, test, classes, shape, mean, std, notes, targets)
+    return Splits(train, validation, test, classes, shape, mean, std, notes, targets, digest(raw))
+
+
+def load_known(option: OwnData, classes: tuple[str, ...], normalization: Normalization) -> Splits:
+    """Return a data set for a network that knows ``classes``, of which only some may occur; nothing is held out.
+
+    The splits are those the data set comes with; without any, all images are in ``train``.
+    """
+    raw = option.read_known(classes)
+    train, validation, test = (None if part is None else _cached(part, option) for part in raw[:3])
+    assert train is not None
+    shape = image_shape(train, option)
+    undivided = validation is None and test is None
+    return Splits(
+        train, validation, test, classes, shape, *normalization, raw.notes, raw.targets, digest(raw), undivided
+    )
 
 
 def _check_number_of_classes(targets: tuple[Target, ...]) -> None:

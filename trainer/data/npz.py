@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import numpy as np
 from trainer.data.array_targets import array_target, array_values
 from trainer.data.images import ImageArray, MappedImages
 from trainer.data.inventory import shortened
-from trainer.data.options import Arrays
+from trainer.data.own import Arrays
 from trainer.data.splits import RawSplits
 from trainer.data.targets import LABEL, MISSING_CLASS, Target, class_target, summary
 from trainer.errors import ConfigError, Problem
@@ -24,8 +25,13 @@ SPLITS = ("train", "test")
 LABELS = re.compile(r"y_(?:(?P<name>.+)_)?(?:train|test)")  # y_train, y_weight_train
 
 
-def read_npz(option: Arrays) -> RawSplits:
-    """Read the splits of an ``.npz`` file; ConfigError if it does not contain what ``Arrays`` describes."""
+def read_npz(option: Arrays, known: tuple[str, ...] | None = None) -> RawSplits:
+    """Read the splits of an ``.npz`` file; ConfigError if it does not contain what ``Arrays`` describes.
+
+    Args:
+        option: The data set.
+        known: The classes that a trained network knows, of which not all have to occur; None for the labels of the file.
+    """
     path = Path(option.path).expanduser()
     arrays = load_arrays(path)
     splits = [split for split in SPLITS if f"x_{split}" in arrays]
@@ -43,7 +49,19 @@ def read_npz(option: Arrays) -> RawSplits:
             columns[split][name] = array_values(target, arrays[key])
     unused = [name for name in arrays if name not in used]
     notes = (f"{path.name}: the arrays {shortened(unused, 5)} are not used",) if unused else ()
-    return assembled(path, arrays, tuple(targets), columns, notes)
+    if known is not None:
+        targets = [with_known_classes(path, target, known) for target in targets]
+    return assembled(path, arrays, tuple(targets), columns, notes, complete=known is None)
+
+
+def with_known_classes(path: Path, target: Target, known: tuple[str, ...]) -> Target:
+    """Return a target with the classes that a trained network knows, of which not all have to occur."""
+    if target.kind != "classification" or target.name != LABEL:
+        return target
+    if len(target.classes) > len(known):
+        text = f"has the label {len(target.classes) - 1}; the checkpoint knows {len(known)} classes: {shortened(known, 20)}"
+        raise ConfigError(Problem("data.path", str(path), text, "labels are integers from 0 on"))
+    return dataclasses.replace(target, classes=known)
 
 
 def assembled(
@@ -52,10 +70,14 @@ def assembled(
     targets: tuple[Target, ...],
     columns: Mapping[str, dict[str, np.ndarray]],
     notes: tuple[str, ...],
+    complete: bool,
 ) -> RawSplits:
-    """Return the splits with all targets; the classes of the first target that has some are kept in proportion."""
+    """Return the splits with all targets; the classes of the first target that has some are kept in proportion.
+
+    With ``complete``, classes without training images are an error.
+    """
     by_class = class_target(targets)
-    for target in targets:
+    for target in targets if complete else ():
         check_classes(path, target, columns, alone=len(targets) == 1)
     labels = {
         split: values[by_class.name] if by_class else np.zeros(len(arrays[f"x_{split}"]), np.int64)
@@ -112,13 +134,46 @@ def check_lengths(path: Path, split: str, arrays: Mapping[str, np.ndarray], labe
     x = arrays[f"x_{split}"]
     if x.dtype != np.uint8 or x.ndim not in (3, 4):
         text = f"x_{split} must be uint8 (N, H, W) or (N, H, W, C)"
-        raise ConfigError(Problem("data.path", f"x_{split} {x.dtype} {x.shape}", text))
+        raise ConfigError(Problem("data.path", f"x_{split} {x.dtype} {x.shape}", text, conversion(x)))
+    if transposition := to_channels_last(x.shape, len(arrays[labels[0]]) if labels else len(x)):
+        text = f"x_{split} must be uint8 (N, H, W) or (N, H, W, C); its channels seem to be in another place"
+        raise ConfigError(Problem("data.path", f"x_{split} {x.shape}", text, f"x_{split} = {transposition}"))
     if not len(x):
         raise ConfigError(Problem("data.path", str(path), f"x_{split} contains no images"))
     for key in labels:
         if arrays[key].ndim == 0 or len(arrays[key]) != len(x):
             text = f"must have one row for each of the {len(x)} images of x_{split}"
             raise ConfigError(Problem("data.path", f"{key} {arrays[key].shape}", text))
+
+
+def conversion(x: np.ndarray) -> str:
+    """Return how arrays of other types become uint8 from 0 to 255."""
+    if np.issubdtype(x.dtype, np.floating) and x.size:
+        low, high = float(np.nanmin(x)), float(np.nanmax(x))
+        scale = " * 255" if low >= 0 and high <= 1 else ""
+        return f"values from {low:.3g} to {high:.3g}: (x{scale}).round().astype(np.uint8), with 255 = white"
+    return "x.astype(np.uint8), if its values are 0 to 255" if x.ndim in (3, 4) else ""
+
+
+def to_channels_last(shape: tuple[int, ...], count: int) -> str | None:
+    """Return the transposition of images to (N, H, W, C); None if they seem to be in that order.
+
+    Args:
+        shape: The shape of the images.
+        count: The number of labels.
+
+    >>> to_channels_last((60, 3, 32, 32), 60), to_channels_last((32, 32, 3, 60), 60)
+    ('x.transpose(0, 2, 3, 1)', 'x.transpose(3, 0, 1, 2)')
+    >>> to_channels_last((60, 32, 32, 3), 60), to_channels_last((60, 32, 32, 12), 60), to_channels_last((28, 28, 60), 60)
+    (None, None, 'x.transpose(2, 0, 1)')
+    """
+    if shape[0] != count and shape[-1] == count:  # as MATLAB stores them
+        return "x.transpose(2, 0, 1)" if len(shape) == 3 else "x.transpose(3, 0, 1, 2)"
+    if len(shape) != 4 or shape[1] not in (1, 3, 4):
+        return None
+    if shape[3] not in (1, 2, 3, 4) or shape[2] == shape[3] != shape[1]:
+        return "x.transpose(0, 2, 3, 1)"
+    return None
 
 
 def check_classes(path: Path, target: Target, columns: Mapping[str, dict[str, np.ndarray]], alone: bool) -> None:

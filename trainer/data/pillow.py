@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -96,7 +95,7 @@ def _array(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _from_integers(values: np.ndarray, transparency: Any) -> np.ndarray:
+def _from_integers(values: np.ndarray, transparency: object) -> np.ndarray:
     """Return 16-bit gray values as 8 bits; with a transparent value, as RGBA."""
     gray = (values.astype(np.int64) // 257).astype(np.uint8)
     if not isinstance(transparency, int):

@@ -41,6 +41,8 @@ class Splits:
     std: tuple[float, ...]
     notes: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
+    digest: str = ""  # of all images, see trainer.data.identity
+    undivided: bool = False  # whether all images are in `train`, because the data set is to be evaluated as a whole
 
     def __post_init__(self) -> None:
         self.targets = self.targets or (Target(LABEL, "classification", self.classes),)

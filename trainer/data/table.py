@@ -16,7 +16,7 @@ import numpy as np
 
 from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
-from trainer.data.options import Table
+from trainer.data.own import Table
 from trainer.data.pillow import SUFFIXES
 from trainer.data.readable import check_readable, relative
 from trainer.data.split_names import SPELLINGS, class_name, split_name
@@ -48,13 +48,18 @@ def read_targets(table: TableFile, columns: Iterable[str], key: str = "data.labe
     return targets
 
 
-def read(option: Table) -> RawSplits:
+def read(option: Table, known: tuple[str, ...] | None = None) -> RawSplits:
     """Read the splits of a table, see ``trainer.data.Table``.
+
+    Args:
+        option: The data set.
+        known: The classes that a trained network knows, of which not all have to occur: then nothing is held out. None
+            for the classes of the table.
 
     Rows are sorted by class and path, so that their order in the table changes nothing and the splits equal those of a
     directory with the same images.
     """
-    rows = Rows(option)
+    rows = Rows(option, known)
     rows.check_labels()
     rows.leave_out_repeated()
     rows.check_files()
@@ -65,10 +70,12 @@ def read(option: Table) -> RawSplits:
     files, splits = files.subset(np.flatnonzero(readable)), np.array(rows.splits)[order][readable]
     inventory = Inventory(len(files), (*rows.skipped.values(), *unreadable), "rows")
     classes, notes = rows.target.names, (str(inventory), *rows.notes())
+    if rows.split_column is None and known is not None:
+        return RawSplits(files, None, None, classes, notes)
     if rows.split_column is None:
         return hold_out_test(option, files, classes)._replace(notes=notes)
     parts = {split: files.subset(np.flatnonzero(splits == split)) for split in SPELLINGS}
-    if not len(parts["train"]):
+    if not len(parts["train"]) and known is None:
         text = f"column {rows.split_column!r} of {rows.table.path.name} has no usable row of the training split"
         raise ConfigError(Problem("data.split", option.split, text))
     return RawSplits(parts["train"], parts["validation"] or None, parts["test"] or None, classes, notes)
@@ -87,16 +94,27 @@ class Rows:
         skipped: Rows that are not used, by index.
     """
 
-    def __init__(self, option: Table) -> None:
+    def __init__(self, option: Table, known: tuple[str, ...] | None = None) -> None:
         self.option, self.table = option, read_table(Path(option.path).expanduser())
         self.base = Path(option.root).expanduser() if option.root else self.table.path.parent
         if not self.base.is_dir():
             raise ConfigError(Problem("data.root", option.root, "no such directory"))
-        self.target = read_targets(self.table, [option.labels])[option.labels]
+        self.target, self.known = read_targets(self.table, [option.labels])[option.labels], known
+        if known is not None:
+            self.target = self._as_known(known)
         self.split_column = self._split_column()
         self.splits = self._splits()
         self.paths = ImagePaths(self.base).find(self.table.column("data.images", option.images))
         self.skipped: dict[int, Skipped] = {}
+
+    def _as_known(self, known: tuple[str, ...]) -> ClassColumn:
+        """Return the classes in the order of those a network knows."""
+        own, column = self.target, self.option.labels
+        unknown = [row for row, code in enumerate(own.codes) if code != MISSING and own.names[code] not in known]
+        text = f"is not a class of the checkpoint ({shortened(known, 20)})"
+        self._refuse(unknown, column, text, self.table.columns[column])
+        codes = np.array([*(known.index(name) for name in own.names), MISSING], np.int64)
+        return ClassColumn(known, codes[own.codes])
 
     def kept(self) -> list[int]:
         return [row for row in range(len(self.paths)) if row not in self.skipped]
@@ -128,7 +146,7 @@ class Rows:
                 self.skipped[row] = Skipped(f"row {self.table.numbers[row]}", "without label in the test split")
         cells = self.table.columns[column]
         self._refuse([row for row in unlabeled if row not in self.skipped], column, "has no label", cells)
-        if self.split_column is not None:
+        if self.split_column is not None and self.known is None:
             trained = {int(codes[row]) for row in self.kept() if self.splits[row] == "train"}
             unknown = [row for row in self.kept() if int(codes[row]) not in trained]
             text = "is a class that no row of the training split has"

@@ -11,6 +11,7 @@ from typing import NotRequired, Required, TypedDict, TypeGuard
 import torch
 
 from trainer.architectures.ensemble import Average
+from trainer.data.identity import DataIdentity
 from trainer.engine.run import Info
 from trainer.engine.state import State, StateDict, Weights
 from trainer.engine.view import RunView
@@ -33,6 +34,7 @@ class SavedInfo(TypedDict):
     std: Sequence[float]
     config: JsonObject
     targets: NotRequired[Sequence[JsonObject]]
+    data: NotRequired[DataIdentity]
 
 
 class Member(TypedDict):
@@ -156,6 +158,7 @@ def info_of(content: Content | Member) -> Info:
         tuple(info["std"]),
         info["config"],
         tuple(info.get("targets", ())),
+        info.get("data", DataIdentity()),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures.layers import trainable_names, weight_layers
+from trainer.data.identity import DataIdentity
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
 from trainer.engine.metrics import RunningMetrics
@@ -79,6 +80,7 @@ class Info:
     std: tuple[float, ...]
     config: JsonObject
     targets: tuple[JsonObject, ...] = ()  # of the task, see trainer.tasks.spec; () in checkpoints of earlier releases
+    data: DataIdentity = field(default_factory=lambda: DataIdentity())  # empty in checkpoints of earlier releases
 
     def denormalized(self, images: Tensor) -> np.ndarray:
         """Normalized images (N, C, H, W) as (N, H, W, C) in [0, 1]."""

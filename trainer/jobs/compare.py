@@ -35,6 +35,7 @@ from trainer.history import better_is
 from trainer.literal import markdown_literal
 from trainer.parameters import limits
 from trainer.report.figures import comparison_figure, drawing, save_figure
+from trainer.report.html import markdown_table
 from trainer.run_dir import check_available, read_config, read_jsonl, read_result, terminal
 
 if TYPE_CHECKING:
@@ -217,14 +218,6 @@ def page(
         lines += ["", "## Effect of each key, all others equal", ""]
         lines += markdown_table(EFFECT_COLUMNS, effect_rows(effects_of_keys))
     return "\n".join([*lines, ""])
-
-
-def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a Markdown table."""
-    head, *body = (
-        f"| {' | '.join(markdown_literal(cell, within_line=True) for cell in row)} |" for row in [columns, *rows]
-    )
-    return [head, "|" + "---|" * len(columns), *body]
 
 
 def show(metric: str, groups: list[Group], effects_of_keys: list[Effect], confidence: float, run_dir: Path) -> None:

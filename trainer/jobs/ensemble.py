@@ -14,7 +14,8 @@ from typing_extensions import TypedDict
 
 from trainer.architectures.ensemble import Average, average_logits
 from trainer.builder import build, compute, load_splits, restored_task, to_device
-from trainer.config.load import config_from_tree, with_value
+from trainer.config.load import config_from_tree
+from trainer.config.tree import with_value
 from trainer.data import Splits
 from trainer.data.folds import fold
 from trainer.engine import checkpoint

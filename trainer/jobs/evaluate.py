@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from trainer.analysis.predictions import Misclassified, MisclassifiedContent, confusion_matrix, highest_loss_errors
 from trainer.data.images import ImageArray, ImageFiles
+from trainer.data.inventory import shortened
 from trainer.engine.evaluation import TTA, logits
 from trainer.engine.metrics import calibration, top_accuracy
 from trainer.errors import ConfigError, Problem
@@ -56,7 +58,7 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
     confusion = confusion_matrix(outputs, labels).numpy()
     errors = highest_loss_errors(outputs, labels, option.worst)
     rows, misclassified = scores_per_class(classes, confusion), errors_with_files(errors, splits, names, classes)
-    split = "all" if option.split == "all" else names[0]
+    split = "all" if option.split == "all" or splits.undivided else names[0]
     result = {
         "status": "finished",
         "stop_reason": "evaluated",
@@ -64,6 +66,7 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
         "weights": checkpoint.weights,
         "tta": option.tta,
         "split": split,
+        "data": {"images": len(labels), "notes": [*splits.notes, *absent_classes(classes, confusion)]},
         split: scores,
         "classes": rows,
         "confusion": confusion.tolist(),
@@ -78,8 +81,16 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
     if errors:
         with drawing("misclassified"):
             save_figure(errors_figure(errors, splits, names, classes), run_dir / "misclassified.png")
-    show(f"{checkpoint.path} ({checkpoint.weights}) on {split}", scores, rows, misclassified, run_dir)
+    print("\n".join(map(printable, result["data"]["notes"])))
+    images = f"all {len(labels):,} images" if split == "all" else f"{len(labels):,} {split} images"
+    show(f"{checkpoint.path} ({checkpoint.weights}) on {images}", scores, rows, misclassified, run_dir)
     return 0
+
+
+def absent_classes(classes: Sequence[str], confusion: np.ndarray) -> list[str]:
+    """Return a note about the classes of which there was no image to evaluate."""
+    absent = [name for name, count in zip(classes, confusion.sum(1), strict=True) if not count]
+    return [f"no images of {len(absent)} of the {len(classes)} classes: {shortened(absent, 10)}"] if absent else []
 
 
 def select_splits(option: Evaluate, splits: Splits) -> list[str]:
@@ -89,7 +100,7 @@ def select_splits(option: Evaluate, splits: Splits) -> list[str]:
         return available
     split = available[0] if option.split == "auto" else option.split
     if split not in available:
-        allowed = f"allowed here: auto, all, {', '.join(available)}"
+        allowed = "job.split=all" if splits.undivided else f"allowed here: auto, all, {', '.join(available)}"
         raise ConfigError(Problem("job.split", split, "the data has no such split", allowed))
     return [split]
 

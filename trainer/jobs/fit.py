@@ -14,13 +14,14 @@ from torch import nn
 from trainer import exit_codes
 from trainer.architectures.layers import count_parameters
 from trainer.builder import build
+from trainer.data.identity import changes, check_same_classes
 from trainer.engine import checkpoint
 from trainer.engine.distributed import rank, world_size
 from trainer.engine.evaluation import TTA, best_weights, evaluate, evaluate_run
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
-from trainer.engine.run import Run
+from trainer.engine.run import Info, Run
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
@@ -69,9 +70,11 @@ def restore_run(run: Run, run_dir: Path, tree: JsonObject) -> None:
 
 def load_state(run: Run, run_dir: Path, path: Path) -> None:
     """Load the state of a run from its checkpoint."""
-    state = checkpoint.load(path).get("state")
+    content = checkpoint.load(path)
+    state = content.get("state")
     if state is None:
         raise ConfigError(Problem("resume", str(run_dir), "checkpoints/last.pt has no state to resume from"))
+    check_same_data(run, checkpoint.info_of(content), run_dir)
     processes = state.get("processes", 1)
     if processes != world_size():
         run.notes.append(
@@ -83,6 +86,16 @@ def load_state(run: Run, run_dir: Path, path: Path) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         text = f"the checkpoint does not fit the config: {str(error).splitlines()[0]}"
         raise ConfigError(Problem("resume", str(run_dir), text)) from None
+
+
+def check_same_data(run: Run, saved: Info, run_dir: Path) -> None:
+    """Refuse data with other classes or another shape than the checkpoint's; note other images."""
+    check_same_classes(("resume", str(run_dir)), saved.classes, run.info.classes, "the checkpoint")
+    if saved.shape != run.info.shape:
+        text = f"was trained on images of (C, H, W) = {saved.shape}, the data has {run.info.shape}"
+        raise ConfigError(Problem("resume", str(run_dir), text, "give the data.size and data.channels of the run"))
+    if differences := changes(saved.data, run.info.data):
+        run.notes.append(f"the data has changed since the checkpoint: {', '.join(differences)}")
 
 
 def read_status(run_dir: Path) -> str | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from trainer.analysis.lr_range import NoDescent, Suggestion, lr_sequence, rounded, smooth, suggest_lr
 from trainer.builder import build
-from trainer.config.load import config_from_tree, with_value
+from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
+from trainer.config.tree import with_value
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.run import Run
 from trainer.errors import ConfigError, Problem

@@ -16,6 +16,7 @@ from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.jobs.fit import train_and_evaluate
 from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 from trainer.search.choice import candidates, choose
+from trainer.search.page import write_page
 from trainer.search.read_space import read_space
 from trainer.search.run import Part, make_session, take_part
 from trainer.search.run import search as run_search
@@ -45,6 +46,7 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
         return INTERRUPTED
     choice = choose(candidates(session.stages[-1].results, session.repetitions, session.points, session.trials.metric))
     finish(session, choice, run_dir)
+    write_page(session, choice, run_dir)
     close_storage(session.ledger.storage)
     return FINISHED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from trainer.history import History
@@ -10,21 +11,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Setup(Protocol):
-    """What the requirements of a regularizer depend on."""
+@dataclass(frozen=True)
+class Setup:
+    """What the requirements of a regularizer depend on.
 
-    @property
-    def batch_size(self) -> int: ...
+    Attributes:
+        batch_size: Images per step, of one process.
+        validation: Whether there is a validation split.
+        shape: Of an image, (C, H, W).
+    """
 
-    @property
-    def validation(self) -> bool:
-        """Whether there is a validation split."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of an image."""
-        ...
+    batch_size: int
+    validation: bool
+    shape: tuple[int, int, int]
 
 
 class TaskInfo(Protocol):

@@ -1,4 +1,4 @@
-"""Markdown and its images as a single HTML file."""
+"""Markdown: its tables, and a page with its images as a single HTML file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import html
 import re
 from pathlib import Path
+
+from trainer.literal import markdown_literal
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -19,6 +21,18 @@ code, pre { background: #8882; border-radius: 3px; padding: .1em .3em; font-size
 pre { padding: .8rem; overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } }
 """
+
+
+def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a Markdown table whose cells show their text as it is.
+
+    >>> markdown_table(["a", "b"], [["1", "2"]])
+    ['| a | b |', '|---|---|', '| 1 | 2 |']
+    """
+    head, *body = (
+        f"| {' | '.join(markdown_literal(cell, within_line=True) for cell in row)} |" for row in [columns, *rows]
+    )
+    return [head, "|" + "---|" * len(columns), *body]
 
 
 def self_contained_html(text: str, folder: Path) -> str:

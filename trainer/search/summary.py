@@ -91,7 +91,7 @@ def gain_text(value: Interval | None, metric: str) -> str:
 COLUMNS = ["candidate", "search score (selected for)", "mean over fresh seeds", "gain over the config as typed", "test"]
 
 
-def rows(session: Session, choice: Choice) -> list[list[str]]:
+def candidate_rows(session: Session, choice: Choice) -> list[list[str]]:
     """Return a row per candidate; the test images are shown for the winner and the config as typed only."""
     metric, table = session.trials.metric, []
     for candidate in choice.candidates:
@@ -120,12 +120,13 @@ def show(session: Session, choice: Choice, run_dir: Path) -> None:
             table.add_row(str(r.entry.index), point_text(r.point), format_score(r.score or 0.0, session.trials.metric))
         console.print(table)
     table = Table(*COLUMNS)
-    for row in rows(session, choice):
+    for row in candidate_rows(session, choice):
         table.add_row(*row)
     console.print(table)
     for words in warnings(session):
         print(f"warning: {words}", file=sys.stderr)
-    print(f"{choice.reason}: {point_text(choice.winner.point)}\ntrain experiment={run_dir}/best")
+    print(f"{choice.reason}: {point_text(choice.winner.point)}")
+    print(f"train experiment={run_dir}/best; plots and tables: {run_dir}/search.html")
 
 
 def warnings(session: Session) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from trainer.config.options import OptionFiles
 from trainer.config.overrides import Override, values
@@ -72,7 +71,7 @@ def subdir_name(text: str, number: int, overrides: Sequence[str]) -> str:
     return resolve("hydra.sweep.subdir", text, {"hydra": hydra})
 
 
-def resolve(key: str, text: str, context: dict[str, Any] | None = None) -> str:
+def resolve(key: str, text: str, context: Mapping[str, object] | None = None) -> str:
     """Return a text of Hydra's configuration with its interpolations resolved, ``${now:%H-%M}`` included."""
     from hydra.core.utils import setup_globals
     from omegaconf import OmegaConf

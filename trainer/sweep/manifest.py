@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.errors import ConfigError, Problem
 from trainer.run_dir import check_available, read_json, read_result, write_json
@@ -95,7 +95,7 @@ class Sweep:
 
 def read_manifest(directory: Path) -> tuple[list[str], list[Job]] | None:
     """Return the command and the jobs of the sweep in a directory; None if it contains none."""
-    content: Any = read_json(directory / MANIFEST)
+    content = read_json(directory / MANIFEST)
     if content is None:
         return None
     jobs = [Job(row["number"], row["directory"], tuple(row["overrides"])) for row in content["jobs"]]

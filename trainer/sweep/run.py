@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.config.compose import hydra_problem, search_path
 from trainer.config.constraints import launched_processes
@@ -201,14 +201,14 @@ def _job_directory(names: dict[int, str]) -> str:
     return names[_launched_job()]
 
 
-def _run_launched(sweep: Sweep, runner: JobRunner, _: Any) -> None:
+def _run_launched(sweep: Sweep, runner: JobRunner, _: object) -> None:
     job = next(job for job in sweep.jobs if job.number == _launched_job())
     if runner(job, sweep.run_dir(job)) == INTERRUPTED:
         raise KeyboardInterrupt
 
 
 def run_hydra(
-    flags: Sequence[str], overrides: Sequence[str], files: OptionFiles, task: Callable[[Any], None] = lambda _: None
+    flags: Sequence[str], overrides: Sequence[str], files: OptionFiles, task: Callable[[object], None] = lambda _: None
 ) -> None:
     """Let Hydra do what only Hydra can: launchers, ``--info``, ``--cfg hydra``."""
     from hydra._internal.utils import _run_hydra, get_args_parser

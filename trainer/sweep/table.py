@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from trainer.formats import Result, number_at
 from trainer.run_dir import read_result, terminal
 from trainer.sweep.manifest import Sweep
 
@@ -42,16 +42,19 @@ def print_table(sweep: Sweep) -> int:
     return failures
 
 
-def _number(*path: str, form: str = "{:g}", scale: float = 1) -> Callable[[dict[str, Any]], str]:
+def _number(*path: str, form: str = "{:g}", scale: float = 1) -> Callable[[Result], str]:
     """Return a function that formats a number of a result, given by its path; empty if the result has none."""
 
-    def show(result: dict[str, Any]) -> str:
-        value: Any = result
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
+    def show(result: Result) -> str:
+        value = number_at(result, *path)
         return "" if value is None else form.format(value * scale)
 
     return show
+
+
+def _healthy(result: Result) -> str:
+    healthy = result.get("healthy")
+    return ("yes" if healthy else "no") if isinstance(healthy, bool) else ""
 
 
 COLUMNS = {
@@ -62,6 +65,6 @@ COLUMNS = {
     "min_lr": _number("range_test", "min_lr", form="{:.3g}"),
     "suggested_lr": _number("range_test", "suggested_lr", form="{:.3g}"),
     "max_lr": _number("range_test", "max_lr", form="{:.3g}"),
-    "healthy": lambda result: {True: "yes", False: "no"}.get(result.get("healthy"), ""),
+    "healthy": _healthy,
     "seconds": _number("seconds", form="{:.1f}"),
 }

@@ -108,6 +108,10 @@ class Part(ABC):
     def guessing_loss(self) -> float:
         """Return the training loss of the prediction that does not depend on the image."""
 
+    def class_weights(self) -> list[float] | None:
+        """Return the weight of each class, or of the positives of each label, in the training loss; None = all equal."""
+        return None
+
     def chance_loss(self) -> float:
         """Return the loss of outputs that do not depend on the image, where classes are taken to be equally frequent."""
         return self.guessing_loss()

@@ -1,0 +1,107 @@
+"""Data sets of the user as options of the config: arrays, directories, tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainer.data.options import Dataset, FileDataset, ResizedSize, WithoutTestSplit
+from trainer.data.splits import RawSplits
+from trainer.parameters import implemented_by, option
+
+
+@option
+class OwnData(Dataset):
+    """Data of the user, which may be new to a trained network."""
+
+    @property
+    def place(self) -> dict[str, str | None]:
+        """Where the data is, by key."""
+        return {key: getattr(self, key, None) for key in ("path", "root")}
+
+    def read_known(self, classes: tuple[str, ...]) -> RawSplits:
+        """Read data for a network that knows ``classes``: see ``trainer.data.load.load_known``."""
+        raise NotImplementedError
+
+
+@option
+class Arrays(OwnData):
+    """An ``.npz`` file with x_train, y_train and, optionally, x_test, y_test.
+
+    The images are uint8 (N, H, W) or (N, H, W, C). What y is follows from its dtype and shape: integers (N,) from 0 on are
+    classes, integers or bool (N, K) of zeros and ones are labels (``task=multilabel``), floating-point numbers (N,) or (N, T)
+    are numbers (``task=regression``). For several targets there is one pair of arrays each, y_<name>_train and
+    y_<name>_test, and <name> is the name of the target. NaN, or -1 of integers, stands for a missing value; classes can be
+    missing where there are several targets. y_names or y_<name>_names (K,) name the classes, labels or numbers, which are
+    numbered otherwise. A file written by ``numpy.savez`` is memory-mapped; one written by ``numpy.savez_compressed`` is read
+    into memory.
+    """
+
+    path: Annotated[
+        str,
+        Field(
+            description=".npz file with x_train, y_train, x_test, y_test; x is uint8 (N, H, W) or (N, H, W, C); of several"
+            " targets y_<name>_train, y_<name>_test"
+        ),
+    ]
+    read = implemented_by("trainer.data.npz:read_npz")
+    read_known = implemented_by("trainer.data.npz:read_npz")
+
+
+@option
+class OwnImages(FileDataset, WithoutTestSplit, OwnData):
+    """Images of the user."""
+
+    size: ResizedSize = 64
+    channels: Annotated[Literal[1, 3], Field(description="1 = grayscale, 3 = RGB")] = 3
+
+
+@option
+class Folder(OwnImages):
+    """Image files in one directory per class, or in such directories below train, val and test.
+
+    Names of splits are recognized in any case: train, training; val, valid, validation, dev; test, testing. A directory that
+    can be read in two ways is refused, with both. Images are recognized by the ending of their names (.jpg, .png, .tif, .gif,
+    .webp, .avif and others); hidden directories are left out; linked ones are followed once. Directories within a class
+    belong to it.
+    """
+
+    root: Annotated[
+        str,
+        Field(description="directory with one directory per class, or with such directories in train, val and test"),
+    ]
+    splits: Annotated[
+        Literal["auto", "none"] | dict[Literal["train", "validation", "test"], str],
+        Field(
+            description="auto = recognized by their names, none = each directory is a class, {train: path, test: path} ="
+            " directories relative to root"
+        ),
+    ] = "auto"
+    read = implemented_by("trainer.data.folder:read_folder")
+    read_known = implemented_by("trainer.data.folder:read_folder")
+
+
+@option
+class Table(OwnImages):
+    """Image files listed in a table (CSV, TSV or Parquet) with one row per image and one column of class names.
+
+    Labels are text, whatever they look like; their sorted names are the classes. A row without a label is an error, except
+    in the test split, where it is left out. Image paths without their ending are completed if one image file has that name.
+    """
+
+    path: Annotated[str, Field(description="table with a header, .csv, .tsv or .parquet (needs trainer[hf])")]
+    images: Annotated[str, Field(description="column with the paths of the image files")] = "path"
+    labels: Annotated[str, Field(description="column with the class of each image")] = "label"
+    split: Annotated[
+        str,
+        Field(
+            description="column that says train, val or test; auto = the column named split, if there is one; none = all"
+            " rows are split at random"
+        ),
+    ] = "auto"
+    root: Annotated[
+        str | None, Field(description="folder that image paths are relative to; null = that of the table")
+    ] = None
+    read = implemented_by("trainer.data.table:read")
+    read_known = implemented_by("trainer.data.table:read")
