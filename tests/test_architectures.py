@@ -114,7 +114,7 @@ def test_a_local_file_of_weights_is_loaded_and_its_stem_summed_over_the_channels
     grey = torch.rand(1, 1, 64, 64)
     outputs = model.conv1(grey), published.conv1(grey.expand(1, 3, 64, 64))
     assert torch.allclose(*outputs, atol=1e-5)
-    assert option.normalization() == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert option.preprocessing().normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_unknown_names_and_unusable_weights_are_errors(tmp_path):
@@ -301,7 +301,7 @@ def test_weights_of_timm_are_loaded_from_a_local_file_with_their_normalization(t
     option = Timm(name="resnet18", weights=str(tmp_path / "w.pt"))
     model = option.build((3, 32, 32), 5, RELU)
     assert torch.equal(model.layer4[1].conv2.weight, published.layer4[1].conv2.weight)
-    assert option.normalization() == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert option.preprocessing().normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with pytest.raises(ConfigError, match="did you mean"):
         Timm(name="resnet1").build((3, 32, 32), 5, RELU)
     with pytest.raises(ConfigError, match="is not a file"):
@@ -352,7 +352,7 @@ def test_a_third_party_network_gets_the_arguments_it_accepts():
     assert (model.in_channels, model.out_channels, model.bias) == (3, 10, None)
     assert ExternalArchitecture(target=nn.Flatten, arguments={}).build((3, 8, 8), 10, RELU).start_dim == 1
     assert not option.pretrained
-    assert option.normalization() is None
+    assert option.preprocessing() is None
 
 
 @pytest.mark.parametrize(

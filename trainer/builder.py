@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 
 from trainer.architectures import Architecture, ExternalArchitecture
 from trainer.architectures.layers import find_head, map_networks, norm_of_single_values, side_by_side, weight_layers
-from trainer.config.constraints import check_against_data, check_metrics, named_metrics, optimizer_and_schedule
+from trainer.architectures.preprocessing import Preprocessing
+from trainer.config.constraints import check_against_data, check_metrics, optimizer_and_schedule
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
-from trainer.data import Splits
+from trainer.data import FileDataset, Splits
+from trainer.data.decode import resize_target
 from trainer.data.identity import check_same_classes, identity
 from trainer.data.targets import LABEL
 from trainer.engine import checkpoint, distributed
@@ -28,7 +31,6 @@ from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
 from trainer.tasks.options import Regression
-from trainer.tasks.sharing import last_shared_weight
 from trainer.tasks.task import Task
 
 
@@ -44,10 +46,10 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     splits = splits or load_splits(config)
     notes += [*splits.notes, *config.notes]
     notes += [f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()]
-    task = config.task.build(splits, device, named_metrics(config).values())
+    task = config.task.build(splits, device)
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
-    model = build_model(config, splits, task, loaders["train"])
+    model = build_model(config, splits, task, loaders["train"], notes)
     model = to_device(map_networks(regularizer.model, model), precision)
     if config.engine.sync_batch_norm and distributed.world_size() > 1:
         model = distributed.convert_sync_batch_norm(model, device)
@@ -86,9 +88,6 @@ def check(config: Config, splits: Splits, task: Task, train: Loader, model: nn.M
     problems += optimizer_and_schedule(config, optimizer)
     problems += check_metrics(config, task.history_columns(config.averaging.enabled))
     problems += check_geometry(config, task)
-    if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
-        text = "needs a layer before the head, whose gradients it compares"
-        problems.append(Problem("task.weighting", "gradnorm", text, "task.weighting=uncertainty"))
     if problems:
         raise ConfigError(*problems)
 
@@ -127,29 +126,54 @@ def enable_fast_path(run: Run, config: Config) -> None:
 
 
 def load_splits(config: Config) -> Splits:
-    """The data, normalized as the pretrained weights need it if ``data.normalize=pretrained``."""
-    data = config.data
-    if data.normalize == "pretrained":
-        normalization = architecture_option(config).normalization()
-        if isinstance(config.initialization, Pretrained):
-            info = checkpoint.load_network(config.initialization.path, "best", "initialization.path")["info"]
-            normalization = (tuple(info["mean"]), tuple(info["std"]))
-        if normalization is None:
-            raise ConfigError(
-                Problem("data.normalize", "pretrained", "needs an architecture with pretrained weights",
-                        "architecture=torchvision architecture.weights=..., initialization=pretrained, or data.normalize=dataset")
-            )  # fmt: skip
-        return data.load(normalization)
-    return data.load()
+    """The data, prepared as the pretrained weights need it if ``data.normalize=pretrained``."""
+    data, weights = config.data, preprocessing(config)
+    if data.normalize != "pretrained":
+        splits = data.load()
+        if weights is None or data.normalize == "channel":
+            return splits
+        text = "warning: the pretrained weights were trained with another normalization: data.normalize=pretrained"
+        return dataclasses.replace(splits, notes=(*splits.notes, text))
+    if weights is None:
+        raise ConfigError(
+            Problem("data.normalize", "pretrained", "needs an architecture with pretrained weights",
+                    "architecture=torchvision architecture.weights=..., initialization=pretrained, or data.normalize=dataset")
+        )  # fmt: skip
+    if isinstance(data, FileDataset):
+        crop = weights.crop_pct if data.crop_pct == "auto" else data.crop_pct
+        mode = weights.interpolation if data.interpolation == "auto" else data.interpolation
+        data = dataclasses.replace(data, crop_pct=crop, interpolation=mode)
+    splits = data.load(weights.normalization)
+    text = f"as the pretrained weights: mean {rounded(splits.mean)}, standard deviation {rounded(splits.std)}"
+    if isinstance(data, FileDataset):
+        text += f", {data.resizing} to {resize_target(data.size, data.crop)}, crop {data.size}"
+        text += f" (the weights: {weights.size})" if weights.size not in (0, data.size) else ""
+    return dataclasses.replace(splits, notes=(*splits.notes, text, *weights.notes))
 
 
-def build_model(config: Config, splits: Splits, task: Task, train: Loader) -> nn.Module:
+def preprocessing(config: Config) -> Preprocessing | None:
+    """How images were prepared for the pretrained weights of a config: of the initialization or of the architecture."""
+    if not isinstance(config.initialization, Pretrained):
+        return architecture_option(config).preprocessing()
+    content = checkpoint.load_network(config.initialization.path, "best", "initialization.path")
+    info = checkpoint.info_of(content)
+    crop, mode = info.data.get("crop_pct", 0.875), info.data.get("interpolation", "bilinear")
+    return Preprocessing((info.mean, info.std), crop, mode, info.shape[1])
+
+
+def rounded(values: tuple[float, ...]) -> str:
+    """Numbers with three digits, for a note."""
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def build_model(config: Config, splits: Splits, task: Task, train: Loader, notes: list[str]) -> nn.Module:
     """The model with initialized weights; with soft sharing, a network per task, each as it would be alone."""
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None
     networks = {}
     for name, parts in task.networks().items():
         torch.manual_seed(config.seed)
         model = architecture_option(config).build(splits.shape, sum(p.size for p in parts), config.activation)
+        notes += [note for note in getattr(model, "notes", ()) if note not in notes]
         networks[name] = model
         initialize(config, model, task.classes, [bias for part in parts for bias in part.output_bias()], batch)
     return side_by_side(networks)

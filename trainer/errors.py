@@ -87,10 +87,18 @@ def most_similar(name: str, names: Iterable[str]) -> str | None:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class if it has no message.
 
+    A line that ends with a colon, as those of ``load_state_dict``, is completed by the next lines, up to 300 characters.
+
     >>> first_line(RuntimeError("size mismatch\\n  in layer 3")), first_line(EOFError())
     ('size mismatch', 'EOFError')
+    >>> first_line(RuntimeError("Error(s) in loading:\\n\\tMissing key(s): a.\\n\\tUnexpected key(s): b."))
+    'Error(s) in loading: Missing key(s): a. Unexpected key(s): b.'
     """
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if not lines[0].rstrip().endswith(":"):
+        return lines[0]
+    text = " ".join(" ".join(lines).split())
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _initials(name: str) -> str:

@@ -110,10 +110,7 @@ def splits_for_checkpoint(config: Config, info: Info) -> Splits:
     Raises:
         ConfigError: Classes or channels differ.
     """
-    data, name = config.data, config.name("data")
-    if data.normalize == "pretrained":  # the checkpoint holds the constants
-        crop = {"crop_pct": data.crop} if isinstance(data, FileDataset) else {}
-        data = dataclasses.replace(data, normalize="none", **crop)
+    data, name = data_option(config, info), config.name("data")
     splits = new_data(data, info)
     if splits is None:
         splits = data.load()
@@ -125,6 +122,16 @@ def splits_for_checkpoint(config: Config, info: Info) -> Splits:
         text = f"has {splits.shape[0]} channels, the checkpoint takes {info.shape[0]}"
         raise ConfigError(Problem("data", name, text))
     return dataclasses.replace(splits, mean=info.mean, std=info.std)
+
+
+def data_option(config: Config, info: Info) -> Dataset:
+    """The config's data, with files resized as in the training of the checkpoint, which holds the normalization."""
+    data = config.data
+    if isinstance(data, FileDataset):
+        crop = info.data.get("crop_pct", data.crop) if data.crop_pct == "auto" else data.crop_pct
+        mode = info.data.get("interpolation", "bilinear") if data.interpolation == "auto" else data.interpolation
+        data = dataclasses.replace(data, crop_pct=crop, interpolation=mode)
+    return dataclasses.replace(data, normalize="none") if data.normalize == "pretrained" else data
 
 
 def new_data(data: Dataset, info: Info) -> Splits | None:

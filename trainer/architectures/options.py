@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainer.activations import Activation
+    from trainer.architectures.preprocessing import Preprocessing
 
 Shape = tuple[int, int, int]  # channels, height, width
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
@@ -31,8 +32,8 @@ class Architecture:
         """Whether the network starts from published weights."""
         return False
 
-    def normalization(self) -> Normalization | None:
-        """Return the normalization of the images that the pretrained weights were trained with, or None."""
+    def preprocessing(self) -> Preprocessing | None:
+        """Return how images were prepared for the pretrained weights, or None."""
         return None
 
     def without_weights(self) -> Architecture:
@@ -220,7 +221,7 @@ class Timm(PublishedArchitecture):
     ] = None
 
     build = implemented_by("trainer.architectures.pretrained:timm_model")
-    normalization = implemented_by("trainer.architectures.pretrained:timm_normalization")
+    preprocessing = implemented_by("trainer.architectures.preprocessing:timm_preprocessing")
 
 
 @option
@@ -238,9 +239,7 @@ class Torchvision(PublishedArchitecture):
     ] = None
 
     build = implemented_by("trainer.architectures.pretrained:torchvision_model")
-
-    def normalization(self) -> Normalization | None:
-        return IMAGENET if self.pretrained else None
+    preprocessing = implemented_by("trainer.architectures.preprocessing:torchvision_preprocessing")
 
 
 @option

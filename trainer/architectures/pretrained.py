@@ -11,9 +11,9 @@ import torchvision
 from torch import Tensor, nn
 
 from trainer.architectures.layers import ACTIVATIONS, find_head, forward_once, replace_module
-from trainer.architectures.options import IMAGENET, Normalization
+from trainer.architectures.state_dicts import fit, why_other_network
 from trainer.errors import ConfigError, Problem, first_line, nearest
-from trainer.weight_files import read_weight_file, weights_must_fit
+from trainer.weight_files import read_weight_file
 
 if TYPE_CHECKING:
     from trainer.activations import Activation
@@ -31,10 +31,38 @@ def torchvision_model(option: Torchvision, shape: Shape, num_classes: int, activ
         raise _unknown_name(option, names)
     extra = {"aux_logits": False} if option.name in ("googlenet", "inception_v3") and option.weights is None else {}
     model = torchvision.models.get_model(option.name, weights=None, **extra)
-    if option.weights is not None:
+    notes: tuple[str, ...] = ()
+    if option.weights is not None and Path(option.weights).expanduser().is_file():
+        # A second network draws random numbers, without which a seed would no longer give the results of earlier releases.
+        torchvision.models.get_model(option.name, weights=None)
+        notes = load_file(model, Path(option.weights).expanduser(), option.name)
+    elif option.weights is not None:
         model.load_state_dict(_torchvision_weights(option))
     _replace_head(model, num_classes)
-    return _adapt(model, option, shape, activation)
+    return with_notes(_adapt(model, option, shape, activation), notes)
+
+
+def load_file(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
+    """Load a local file of weights into a model, the head if it fits; return what was loaded and what was skipped.
+
+    Raises:
+        ConfigError: The file cannot be read, or lacks weights of the network.
+    """
+    head_name = find_head(model)[0]
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    head = tuple(key for key in shapes if key.startswith(f"{head_name}."))
+    fitted = fit(read_weight_file(path, "architecture.weights"), shapes, head)
+    if reason := why_other_network(fitted, shapes, head):
+        hint = f"the file must hold the weights of {name}: architecture.name=..."
+        raise ConfigError(Problem("architecture.weights", str(path), f"does not fit {name}: {reason}", hint))
+    model.load_state_dict(fitted.weights, strict=False)
+    return fitted.notes
+
+
+def with_notes(model: nn.Module, notes: tuple[str, ...]) -> nn.Module:
+    """Attach notes about its weights to a network, for the first lines of the run."""
+    model.notes = notes  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    return model
 
 
 def timm_model(option: Timm, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
@@ -43,7 +71,7 @@ def timm_model(option: Timm, shape: Shape, num_classes: int, activation: Activat
     Raises:
         ConfigError: timm is not installed, or as for :func:`torchvision_model`.
     """
-    timm = _import_timm()
+    timm = import_timm()
     if not timm.is_model(option.name):
         raise _unknown_name(option, timm.list_models())
     file = None if option.weights in (None, "pretrained") else Path(option.weights).expanduser()
@@ -51,19 +79,9 @@ def timm_model(option: Timm, shape: Shape, num_classes: int, activation: Activat
         text = "is not a file, nor pretrained (the weights that timm downloads)"
         raise ConfigError(Problem("architecture.weights", option.weights, text))
     model = _create_timm_model(timm, option, shape)
-    if file is not None:
-        with weights_must_fit("architecture.weights", str(file), option.name):
-            timm.models.load_checkpoint(model, str(file), weights_only=True)
+    notes = load_file(model, file, option.name) if file is not None else ()
     model.reset_classifier(num_classes)
-    return _adapt(model, option, shape, activation)
-
-
-def timm_normalization(option: Timm) -> Normalization | None:
-    """Return the mean and standard deviation of the images that the pretrained weights were trained with, or None."""
-    if not option.pretrained:
-        return None
-    config = _import_timm().get_pretrained_cfg(option.name)
-    return (tuple(config.mean), tuple(config.std)) if config else IMAGENET
+    return with_notes(_adapt(model, option, shape, activation), notes)
 
 
 def _unknown_name(option: PublishedArchitecture, names: list[str]) -> ConfigError:
@@ -71,7 +89,7 @@ def _unknown_name(option: PublishedArchitecture, names: list[str]) -> ConfigErro
     return ConfigError(Problem("architecture.name", option.name, "is not the name of a model", hint))
 
 
-def _import_timm() -> ModuleType:
+def import_timm() -> ModuleType:
     try:
         import timm
     except ImportError:
@@ -93,16 +111,8 @@ def _create_timm_model(timm: ModuleType, option: Timm, shape: Shape) -> Any:
 
 
 def _torchvision_weights(option: Torchvision) -> dict[str, Tensor]:
-    """Return the state dict of a local file or of published weights."""
+    """Return the state dict of published weights."""
     assert option.weights is not None
-    path = Path(option.weights).expanduser()
-    if path.is_file():
-        state = read_weight_file(path, "architecture.weights")
-        with weights_must_fit("architecture.weights", str(path), option.name):
-            # The network that receives the weights is not needed here; but creating one draws random numbers, and without
-            # them a seed would no longer give the results of earlier releases.
-            torchvision.models.get_model(option.name, weights=None).load_state_dict(state)
-        return state
     published = torchvision.models.get_model_weights(option.name)
     names = [*published.__members__, "DEFAULT"]
     if option.weights not in names:

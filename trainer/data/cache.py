@@ -20,7 +20,9 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path, write_text
 from trainer.hardware import usable_cores
 
-DECODING = "libjpeg-turbo, antialiased"  # part of the digests: another way of decoding invalidates what was cached
+DECODING = (
+    "libjpeg-turbo and Pillow, antialiased"  # part of the digests: another way of decoding invalidates what was cached
+)
 
 
 def cache_dir(kind: str) -> Path:
@@ -32,7 +34,7 @@ def cached_statistics(
     files: ImageFiles, shape: tuple[int, int, int], measure: Callable[[], Normalization]
 ) -> Normalization:
     """Return the result of ``measure``, cached under a digest of the content of the files."""
-    digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct, files.interpolation)).encode(), digest_size=16)
     for path in files.paths:
         digest.update(path.read_bytes() if path.is_file() else b"")
     file = cache_dir("statistics") / f"{digest.hexdigest()}.json"
@@ -88,7 +90,7 @@ def reserve(path: Path) -> None:
 
 def digest(files: ImageFiles, shape: tuple[int, ...]) -> str:
     """Return a digest of how images are decoded and of the names, lengths and modification times of their files."""
-    result = hashlib.blake2b(repr((DECODING, shape, files.crop_pct)).encode(), digest_size=16)
+    result = hashlib.blake2b(repr((DECODING, shape, files.crop_pct, files.interpolation)).encode(), digest_size=16)
     for path in files.paths:
         status = path.stat()
         result.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())

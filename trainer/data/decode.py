@@ -174,24 +174,27 @@ def resize_target(size: int, crop_pct: float) -> int:
     return round(size / crop_pct)
 
 
-def resize_and_center_crop(image: np.ndarray, size: int, crop_pct: float = 1.0) -> np.ndarray:
+def resize_and_center_crop(
+    image: np.ndarray, size: int, crop_pct: float = 1.0, interpolation: str = "bilinear"
+) -> np.ndarray:
     """Resize the shorter side of a uint8 image (H, W, C) to size/crop_pct and return the central (size, size, C)."""
     height, width = image.shape[:2]
     shorter = resize_target(size, crop_pct)
     ratio = shorter / min(height, width)
     if ratio != 1:
-        image = resize(image, (max(round(height * ratio), shorter), max(round(width * ratio), shorter)))
+        shape = max(round(height * ratio), shorter), max(round(width * ratio), shorter)
+        image = resize(image, shape, interpolation)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a uint8 image (H, W, C) to (height, width): bilinear, with antialiasing, like torchvision's ``Resize``.
+def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
+    """Resize a uint8 image (H, W, C) to (height, width): bilinear or bicubic, with antialiasing, like torchvision's ``Resize``.
 
     It uses torch, whose vector code for uint8 takes a third of the time of OpenCV's INTER_AREA.
     """
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    x = torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
+    x = torch.nn.functional.interpolate(x, size, mode=interpolation, antialias=True)
     return x[0].permute(1, 2, 0).numpy()
 
 

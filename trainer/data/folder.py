@@ -103,7 +103,7 @@ class FolderReader:
             paths += images
             labels += [classes.index(each.name)] * len(images)
         option = self.option
-        return ImageFiles(paths, np.array(labels, np.int64), option.channels, option.on_error, option.crop)
+        return ImageFiles.of(option, paths, np.array(labels, np.int64))
 
     def _note_unlabeled(self, directory: Directory, split: str) -> None:
         self._skip(directory.images, "without class directory")

@@ -20,18 +20,23 @@ NAMED = 20  # classes that an error lists
 
 
 class DataIdentity(TypedDict, total=False):
-    """Number of images of each split, and a digest of all images before any were held out."""
+    """Number of images of each split, a digest of all images before any were held out, and how files were resized."""
 
     train: int
     validation: int
     test: int
     digest: str
+    crop_pct: float
+    interpolation: str
 
 
 def identity(splits: Splits) -> DataIdentity:
     """Return what a checkpoint remembers of its data beside classes and shape."""
     validation, test = (0 if images is None else len(images) for images in (splits.validation, splits.test))
-    return DataIdentity(train=len(splits.train), validation=validation, test=test, digest=splits.digest)
+    result = DataIdentity(train=len(splits.train), validation=validation, test=test, digest=splits.digest)
+    if splits.crop_pct is not None and splits.interpolation is not None:
+        result |= DataIdentity(crop_pct=splits.crop_pct, interpolation=splits.interpolation)
+    return result
 
 
 def digest(raw: RawSplits) -> str:

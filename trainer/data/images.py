@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.data.decode import decode, resize_and_center_crop, resize_target
 from trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainer.data.options import FileDataset
 
 Columns = Mapping[str, np.ndarray]
 
@@ -119,6 +123,7 @@ class ImageFiles(Labels):
         on_error: ``raise`` or ``skip``, see ``is_readable``.
         crop_pct: The fraction of an image's shorter side that ``center_crop`` covers.
         columns: Values of further targets.
+        interpolation: ``bilinear`` or ``bicubic``, of ``center_crop``.
     """
 
     def __init__(
@@ -129,16 +134,26 @@ class ImageFiles(Labels):
         on_error: str = "raise",
         crop_pct: float = 1.0,
         columns: Columns | None = None,
+        interpolation: str = "bilinear",
     ) -> None:
         super().__init__(labels, columns)
         self.paths, self.channels, self.on_error, self.crop_pct = paths, channels, on_error, crop_pct
+        self.interpolation = interpolation
+
+    @classmethod
+    def of(
+        cls, option: FileDataset, paths: list[Path], labels: np.ndarray, columns: Columns | None = None
+    ) -> ImageFiles:
+        """Return files that are read as an option of the config says."""
+        channels = getattr(option, "channels", 3)
+        return cls(paths, labels, channels, option.on_error, option.crop, columns, option.resizing)
 
     def subset(self, indices: np.ndarray) -> ImageFiles:
         return self.with_files([self.paths[i] for i in indices], self.labels[indices], self.columns_of(indices))
 
     def with_files(self, paths: list[Path], labels: np.ndarray, columns: Columns | None = None) -> ImageFiles:
         """Return other files that are read with the same settings."""
-        return ImageFiles(paths, labels, self.channels, self.on_error, self.crop_pct, columns)
+        return ImageFiles(paths, labels, self.channels, self.on_error, self.crop_pct, columns, self.interpolation)
 
     def read(self, index: int, size: int | None = None) -> np.ndarray:
         """Decode an image; with ``size`` perhaps at a reduced scale that leaves its shorter side at least that long."""
@@ -147,7 +162,7 @@ class ImageFiles(Labels):
     def center_crop(self, index: int, size: int) -> np.ndarray:
         """Return the central square, ``crop_pct`` of the shorter side, resized to uint8 (size, size, C)."""
         image = self.read(index, resize_target(size, self.crop_pct))
-        return resize_and_center_crop(image, size, self.crop_pct)
+        return resize_and_center_crop(image, size, self.crop_pct, self.interpolation)
 
     def is_readable(self, index: int) -> bool:
         """Return whether a file can be decoded; raise the ConfigError instead if ``on_error`` is ``raise``."""

@@ -37,11 +37,24 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
     validation, test = (None if images is None else _cached(images, option) for images in (validation, test))
     shape = image_shape(train, option)
     try:
-        mean, std = normalization or normalization_constants(option.normalize, train, shape)
+        mean, std = for_channels(normalization, shape[0]) or normalization_constants(option.normalize, train, shape)
     except Undecodable as error:
         assert isinstance(train, ImageFiles)
         raise all_undecodable(train, error) from None
-    return Splits(train, validation, test, classes, shape, mean, std, notes, targets, digest(raw))
+    crop = (option.crop, option.resizing) if isinstance(option, FileDataset) else (None, None)
+    return Splits(train, validation, test, classes, shape, mean, std, notes, targets, digest(raw), *crop)
+
+
+def for_channels(normalization: Normalization | None, channels: int) -> Normalization | None:
+    """Return the normalization for images of another number of channels than it has: the mean over its channels.
+
+    >>> for_channels(((0.25, 0.75), (0.5, 0.5)), 1)
+    ((0.5,), (0.5,))
+    """
+    if normalization is None or len(normalization[0]) == channels:
+        return normalization
+    mean, std = ((sum(values) / len(values),) * channels for values in normalization)
+    return mean, std
 
 
 def load_known(option: OwnData, classes: tuple[str, ...], normalization: Normalization) -> Splits:
@@ -55,8 +68,9 @@ def load_known(option: OwnData, classes: tuple[str, ...], normalization: Normali
     shape = image_shape(train, option)
     undivided = validation is None and test is None
     return Splits(
-        train, validation, test, classes, shape, *normalization, raw.notes, raw.targets, digest(raw), undivided
-    )
+        train, validation, test, classes, shape, *normalization, raw.notes, raw.targets, digest(raw),
+        undivided=undivided,
+    )  # fmt: skip
 
 
 def _check_number_of_classes(targets: tuple[Target, ...]) -> None:

@@ -16,7 +16,7 @@ from trainer.data.inventory import shortened
 from trainer.data.own import Arrays
 from trainer.data.splits import RawSplits
 from trainer.data.targets import LABEL, MISSING_CLASS, Target, class_target, summary
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, first_line
 
 EXPECTED = (
     "must be an .npz file with x_train, y_train, x_test, y_test, or y_<name>_train, y_<name>_test for each target"
@@ -122,7 +122,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             known = [name for name in names if re.fullmatch(r"x_(train|test)|y_.+", name)]
             arrays = {name: load_array(path, name, file) for name in known}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(Problem("data.path", str(path), f"{EXPECTED}: {reason}")) from None
     if "x_train" not in arrays or not any(LABELS.fullmatch(name) and name.endswith("train") for name in arrays):
         raise ConfigError(Problem("data.path", str(path), EXPECTED, f"it contains: {', '.join(names)}"))

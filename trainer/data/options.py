@@ -180,7 +180,14 @@ class FileDataset(Dataset):
         Annotated[float, Field(gt=0, le=1)] | Literal["auto"],
         Field(
             description="fraction of the shorter side that the central crop covers;"
-            " auto = 0.875 with normalize=pretrained, else 1"
+            " auto = that of the pretrained weights with normalize=pretrained, else 1"
+        ),
+    ] = "auto"
+    interpolation: Annotated[
+        Literal["auto", "bilinear", "bicubic"],
+        Field(
+            description="how images are resized, antialiased;"
+            " auto = that of the pretrained weights with normalize=pretrained, else bilinear"
         ),
     ] = "auto"
     cache: Annotated[
@@ -199,6 +206,11 @@ class FileDataset(Dataset):
         if self.crop_pct == "auto":
             return 0.875 if self.normalize == "pretrained" else 1.0
         return self.crop_pct
+
+    @property
+    def resizing(self) -> str:
+        """The interpolation by which images are resized."""
+        return "bilinear" if self.interpolation == "auto" else self.interpolation
 
 
 @option

@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from trainer.errors import first_line
+
 # Formats that hold one image of pixels. Others that Pillow knows start programs (EPS) or are no photographs (MPEG, HDF5).
 FORMATS = {
     "AVIF": (".avif", ".avifs"),
@@ -78,7 +80,7 @@ def decode(data: bytes) -> np.ndarray:
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "its format is unknown"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _array(image: Image.Image) -> np.ndarray:

@@ -42,6 +42,8 @@ class Splits:
     notes: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
     digest: str = ""  # of all images, see trainer.data.identity
+    crop_pct: float | None = None  # how files are resized and cropped; None without files
+    interpolation: str | None = None
     undivided: bool = False  # whether all images are in `train`, because the data set is to be evaluated as a whole
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ def read(option: Table, known: tuple[str, ...] | None = None) -> RawSplits:
     rows.check_files()
     order = sorted(rows.kept(), key=lambda row: (rows.target.codes[row], rows.paths[row]))
     paths = [rows.paths[row] for row in order]
-    files = ImageFiles(paths, rows.target.codes[order], option.channels, option.on_error, option.crop)
+    files = ImageFiles.of(option, paths, rows.target.codes[order])
     readable, unreadable = check_readable(files, rows.base)
     files, splits = files.subset(np.flatnonzero(readable)), np.array(rows.splits)[order][readable]
     inventory = Inventory(len(files), (*rows.skipped.values(), *unreadable), "rows")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from trainer.errors import ConfigError, Problem, nearest
+from trainer.errors import ConfigError, Problem, first_line, nearest
 
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t", ".txt": "\t,;"}  # by suffix, the most likely one first
 PARQUET = (".parquet", ".pq")
@@ -121,7 +121,7 @@ def _read_parquet(path: Path, key: str) -> TableFile:
         not_text = tuple(f.name for f in fields if types.is_nested(f.type) or types.is_binary(f.type))
         table = parquet.read_table(path, columns=[f.name for f in fields if f.name not in not_text])
     except (OSError, ValueError) as error:  # pyarrow's errors derive from these
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigError(Problem(key, str(path), f"cannot be read: {reason}")) from None
     if not len(table):
         raise ConfigError(Problem(key, str(path), "contains no rows"))

@@ -83,7 +83,7 @@ def _files(option: TorchvisionFiles, dataset: _Files) -> ImageFiles:
         paths, labels = dataset._image_files, dataset._labels
     else:
         paths, labels = dataset._images, dataset._labels
-    return ImageFiles([Path(path) for path in paths], np.asarray(labels, np.int64), 3, option.on_error, option.crop)
+    return ImageFiles.of(option, [Path(path) for path in paths], np.asarray(labels, np.int64))
 
 
 @contextmanager

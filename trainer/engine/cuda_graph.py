@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from trainer.errors import first_line
 from trainer.optimizers.param_groups import can_be_captured
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class CUDAGraphStep:
             )
         except (RuntimeError, NotImplementedError) as error:
             self.failed = True
-            self._note(f"no CUDA graph: {str(error).splitlines()[0]}")
+            self._note(f"no CUDA graph: {first_line(error)}")
             run.optimizer.zero_grad(set_to_none=True)
         run.sums.count, run.loss, run.outputs, run.grad_norm = before
 

@@ -16,7 +16,7 @@ from trainer.data import FileDataset
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
 from trainer.formats import JsonObject
-from trainer.inference import TrainedModel, splits_for_checkpoint, trained
+from trainer.inference import TrainedModel, data_option, splits_for_checkpoint, trained
 from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
     x, source = example_images(config, checkpoint, option.images)
     model = checkpoint.model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     deployed = fuse(model) if option.fuse else model
+    data = data_option(config, info)
     create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
     metadata: JsonObject = {
         "classes": list(info.classes),
         "shape": list(info.shape),
         "colours": COLORS.get(info.shape[0], f"{info.shape[0]} channels"),
-        "crop_pct": config.data.crop if isinstance(config.data, FileDataset) else 1.0,
+        "crop_pct": data.crop if isinstance(data, FileDataset) else 1.0,
+        "interpolation": data.resizing if isinstance(data, FileDataset) else "bilinear",
     }
     per_image = config.data.normalize == "channel"
     with torch.inference_mode():

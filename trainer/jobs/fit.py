@@ -23,7 +23,7 @@ from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Info, Run
 from trainer.engine.view import RunView
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, first_line
 from trainer.files import write_text
 from trainer.formats import JsonObject, Result, Row, Scores, SplitScores, Summary, read_only
 from trainer.observers.context import Context, ObserverOption, build_observers
@@ -84,7 +84,7 @@ def load_state(run: Run, run_dir: Path, path: Path) -> None:
     try:
         run.load(state)
     except (RuntimeError, ValueError, KeyError) as error:
-        text = f"the checkpoint does not fit the config: {str(error).splitlines()[0]}"
+        text = f"the checkpoint does not fit the config: {first_line(error)}"
         raise ConfigError(Problem("resume", str(run_dir), text)) from None
 
 

@@ -23,7 +23,7 @@ from trainer.data.pillow import SUFFIXES
 from trainer.engine.evaluation import TTA, logits
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
-from trainer.inference import TrainedModel, trained
+from trainer.inference import TrainedModel, data_option, trained
 from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
@@ -98,15 +98,18 @@ def read_images(
     config: Config, checkpoint: TrainedModel, paths: list[Path]
 ) -> tuple[list[tuple[Path, np.ndarray]], list[tuple[Path, str]]]:
     """Return the images as the network takes them, uint8 (H, W, C), and the unreadable files with the reason."""
-    crop_pct = config.data.crop if isinstance(config.data, FileDataset) else 1.0
+    data = data_option(config, checkpoint.info)
+    crop = (data.crop, data.resizing) if isinstance(data, FileDataset) else (1.0, "bilinear")
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(lambda path: read_image(path, checkpoint.info.shape, crop_pct), paths))
+        images = list(pool.map(lambda path: read_image(path, checkpoint.info.shape, *crop), paths))
     results = list(zip(paths, images, strict=True))
     readable = [(path, image) for path, image in results if not isinstance(image, str)]
     return readable, [(path, image) for path, image in results if isinstance(image, str)]
 
 
-def read_image(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -> np.ndarray | str:
+def read_image(
+    path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0, interpolation: str = "bilinear"
+) -> np.ndarray | str:
     """Return an image as the network takes it, uint8 (H, W, C), or why it cannot be read."""
     channels, height, width = shape
     if not path.is_file():
@@ -115,7 +118,9 @@ def read_image(path: Path, shape: tuple[int, int, int], crop_pct: float = 1.0) -
         image = decode(path, channels, resize_target(min(height, width), crop_pct))
     except (ConfigError, OSError):
         return "not an image that can be decoded"
-    return resize_and_center_crop(image, height, crop_pct) if height == width else resize(image, (height, width))
+    if height != width:
+        return resize(image, (height, width), interpolation)
+    return resize_and_center_crop(image, height, crop_pct, interpolation)
 
 
 Ranked = TypedDict("Ranked", {"class": str, "probability": float})

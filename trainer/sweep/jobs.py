@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from trainer.config.options import OptionFiles
 from trainer.config.overrides import Override, values
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, first_line
 from trainer.run_dir import slug
 from trainer.sweep.manifest import Job
 
@@ -81,5 +81,5 @@ def resolve(key: str, text: str, context: Mapping[str, object] | None = None) ->
     try:
         return str(OmegaConf.create({**(context or {}), "text": text}).text)
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(Problem(key, text, f"cannot be resolved: {reason}", "output=<directory>")) from None

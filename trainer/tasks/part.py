@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, first_line
 from trainer.tasks.metrics import check, columns, compute
 from trainer.tasks.options import SingleTask
 from trainer.tasks.predictions import Predictions
@@ -53,9 +53,10 @@ class Part(ABC):
         width = (self.size if self.mask_per_value else 1) if spec.masked else 0
         self.mask = slice(self.values.stop, self.values.stop + width)
         self.function = self._loss_function()
+        key = f"tasks.{self.name}.metrics" if self.name else "metrics"
         problems = check(spec.kind, option.further, spec.classes)
         if problems:
-            raise ConfigError(*(Problem("metrics", name, text, hint) for name, text, hint in problems))
+            raise ConfigError(*(Problem(key, name, text, hint) for name, text, hint in problems))
 
     @property
     def name(self) -> str:
@@ -107,10 +108,6 @@ class Part(ABC):
     @abstractmethod
     def guessing_loss(self) -> float:
         """Return the training loss of the prediction that does not depend on the image."""
-
-    def class_weights(self) -> list[float] | None:
-        """Return the weight of each class, or of the positives of each label, in the training loss; None = all equal."""
-        return None
 
     def chance_loss(self) -> float:
         """Return the loss of outputs that do not depend on the image, where classes are taken to be equally frequent."""
@@ -189,7 +186,7 @@ class OwnLoss:
             target: Any = get_object(self.path)
             function: Any = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
         except Exception as error:  # whatever the user's class raises
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise ConfigError(Problem("loss._target_", self.path, f"cannot be made: {reason}")) from None
         self.function: Callable[..., Tensor] = function
 
