@@ -204,7 +204,13 @@ def test_thresholds_of_labels_are_chosen_on_validation_images_and_kept_with_the_
         ("task=classification task.gamma=2 task.target=digit", "has an effect with task.loss=focal only"),
         ("task=regression task.target=slant augmentation=crop", "crop moves pixels"),
         ("task=classification task.target=digit task.metrics=[acuracy]", "did you mean 'accuracy'"),
-        ("task=classification task.target=digit task.class_weights=[1,2]", "must hold 10 weights"),
+        (
+            "task=classification task.target=digit task.class_weights=[1,2]",
+            "task.class_weights = [1.0, 2.0]: must hold 10 weights",
+        ),
+        ("task=multitask task.tasks={digit:{class_weights:[1,2]},ink:{}}", "task.tasks.digit.class_weights"),
+        ("task=regression task.target=ink regularizer=[label_smoothing]", "has neither classes nor labels"),
+        ("task=classification task.target=digit data.sampling=sqrt task.class_weights=balanced", "raises rare classes"),
         ("task=classification task.target=digit task.loss={_target_: nowhere.Loss}", "nowhere.Loss"),
     ],
 )
@@ -267,3 +273,19 @@ def test_two_processes_equal_one(words, tmp_path):
     a, b = (json.loads((tmp_path / n / "history.jsonl").read_text().splitlines()[-1]) for n in ("one", "two"))
     for column in (c for c in a if c.startswith(("validation_", "train_", "weight_"))):
         assert a[column] == pytest.approx(b[column], abs=2e-3, rel=2e-3), column
+
+
+def test_a_metric_that_the_config_names_is_computed_without_being_asked_for():
+    words = ("metric=validation_digit_balanced_accuracy", "regularizer=[early_stopping]", "epochs=1")
+    run = trained(*words)
+    assert run.metric == "validation_digit_balanced_accuracy"
+    assert 0 <= run.history[-1]["validation_digit_balanced_accuracy"] <= 1
+    single = build(load_config([*SMALL, "task.target=digit", "metric=validation_auroc", "epochs=1"]))
+    fit(single)
+    assert 0 <= single.history[-1]["validation_auroc"] <= 1
+
+
+def test_gradnorm_leaves_the_weights_as_they_are_while_shared_layers_are_frozen():
+    run = trained("task.weighting=gradnorm", "recipe=transfer", "epochs=1")
+    assert run.task.weighting is not None
+    assert run.task.weighting.weights.tolist() == [1.0] * 6

@@ -227,3 +227,122 @@ def test_columns_are_read_as_the_options_of_tasks_name_them():
     assert all(
         MAIN.get(option.running_metric, option.running_metric) == option.main_metric for option in OPTIONS.values()
     )
+
+
+def findings_of(run: Any, **info: Any) -> dict[str, Any]:
+    from trainer.analysis.diagnosis import diagnose
+    from trainer.observers.diagnosis import dataset_info
+
+    facts: Any = {**dataset_info(RunView(run)), "status": "finished", **info}
+    return {finding.name: finding for finding in diagnose(run.history.rows, [], facts)}
+
+
+def with_curves(run: Any, **curves: list[float]) -> Any:
+    """The run with a history of given columns."""
+    from trainer.history import History
+
+    length = max(map(len, curves.values()))
+    common = {"phase": "train", "lr": 0.1, "momentum": None, "seconds": 1.0, "images_per_second": 1.0}
+    rows: Any = [
+        {**common, "epoch": i + 1.0, "step": i + 1, **{name: values[i] for name, values in curves.items()}}
+        for i in range(length)
+    ]
+    run.history = History(rows)
+    return run
+
+
+def test_each_of_several_tasks_is_judged_by_its_own_columns_and_never_by_the_sum():
+    run = build(load_config([*MULTI, "task.tasks={digit:{},slant:{},properties:{}}", "task.weighting=uncertainty"]))
+    falling = [2.0, 1.0, 0.1, 0.01]
+    findings = findings_of(with_curves(
+        run, train_loss=[9.0] * 4, validation_loss=[99.0] * 4,
+        train_digit_loss=falling, validation_digit_loss=[2.2, 1.5, 1.6, 2.9],
+        train_digit_accuracy=[0.2, 0.6, 0.9, 1.0], validation_digit_accuracy=[0.2, 0.5, 0.5, 0.5],
+        train_slant_loss=[1.0, 1.01, 0.99, 1.0], validation_slant_loss=[1.0, 1.0, 1.0, 1.0],
+        train_slant_mae=[0.2] * 4, validation_slant_mae=[0.2] * 4,
+        train_properties_loss=[0.6, 0.4, 0.2, 0.1], validation_properties_loss=[0.6, 0.5, 0.5, 0.5],
+        train_properties_label_accuracy=[0.6, 0.8, 0.9, 1.0], validation_properties_label_accuracy=[0.6, 0.8, 0.8, 0.8],
+        validation_properties_map=[0.6, 0.9, 0.8, 0.7],
+    ))  # fmt: skip
+    assert set(findings) == {"digit: overfitting", "slant: not learning", "properties: overfitting"}
+    assert "its best was 0.9" in findings["properties: overfitting"].evidence
+    assert "0.7" in findings["properties: overfitting"].evidence
+
+
+def test_numbers_are_compared_with_the_best_constant_and_overfit_by_their_main_metric():
+    run = build(load_config([*MULTI, "task=regression", "task.target=slant"]))
+    guessing = run.task.parts[0].guessing_loss()
+    assert guessing == pytest.approx(1, abs=0.01)
+    curves = {"train_mae": [0.2] * 4, "validation_mae": [0.2, 0.1, 0.1, 0.1]}
+    names = findings_of(with_curves(run, train_loss=[1.0] * 4, validation_loss=[guessing] * 4, **curves))
+    assert set(names) == {"not learning"}
+    assert f"{guessing:.3f}" in names["not learning"].evidence
+    curves["validation_mae"] = [0.2, 0.1, 0.11, 0.14]
+    train, validation = [0.9, 0.3, 0.2, 0.1], [0.9, 0.3, 0.35, 0.38]
+    assert set(findings_of(with_curves(run, train_loss=train, validation_loss=validation, **curves))) == {"overfitting"}
+    curves["validation_mae"] = [0.2, 0.1, 0.08, 0.06]
+    names = findings_of(with_curves(run, train_loss=train, validation_loss=[0.9, 0.3, 0.2, 0.15], **curves))
+    assert set(names) <= {"good fit", "still improving"}
+
+
+def test_class_imbalance_of_a_task_names_metric_weights_and_sampling_that_are_not_used_yet():
+    def attempt(name: str, *overrides: str) -> str:
+        run = build(load_config([*MULTI, *overrides]))
+        for part in run.task.parts:
+            if part.has_classes:
+                part.spec.counts = (100, *([5] * (part.size - 1)))
+        run = with_curves(run, train_loss=[1.0])
+        return " or ".join(findings_of(run)[name].attempt)
+
+    single = ("task=classification", "task.target=loops")
+    assert attempt("class imbalance", *single).startswith(
+        "metric=validation_balanced_accuracy task.metrics=[balanced_accuracy] or task.class_weights=balanced or "
+        "data.sampling=balanced"
+    )
+    used = attempt("class imbalance", *single, "task.class_weights=balanced", "data.sampling=balanced")
+    assert "class_weights" not in used
+    assert "sampling" not in used
+    of_task = attempt("loops: class imbalance")
+    override = of_task.split(" or ")[0].split(" ")
+    assert override[0] == "metric=validation_loops_balanced_accuracy"
+    run = build(load_config([*MULTI, *override]))
+    assert run.task.parts[2].class_weights() is not None
+
+
+def test_tensorboard_has_a_section_per_task_and_the_learned_weights(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from trainer.observers.options import TensorBoard
+
+    run = build(load_config([*MULTI, "task.weighting=dwa", "task.main=digit", "epochs=2"]), tmp_path)
+    context = Context(run)
+    observer = TensorBoard().build(context)
+    fit(run, [observer])
+    observer.on_result(RunView(run), {"status": "finished"})
+    context.event_writers.close()
+
+    def scalars(split: str) -> dict[str, list[float]]:
+        events = EventAccumulator(str(tmp_path / split))
+        events.Reload()
+        return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+    train, validation = scalars("train"), scalars("validation")
+    for tag, column in (("loss", "loss"), ("digit/accuracy", "digit_accuracy"), ("slant/mae", "slant_mae")):
+        assert train[tag] == pytest.approx(run.history.column(f"train_{column}"), rel=1e-6)
+        assert validation[tag] == pytest.approx(run.history.column(f"validation_{column}"), rel=1e-6)
+    assert validation["properties/map"] == pytest.approx(run.history.column("validation_properties_map"), rel=1e-6)
+    assert train["loss_weight/digit"] == pytest.approx(run.history.column("weight_digit"), rel=1e-6)
+    assert len(train["loss_weight/ink"]) == 2
+    assert len(train["validation/digit_accuracy"]) == 2
+
+
+def test_the_metric_that_decides_comes_first_in_hparams():
+    from trainer.columns import tasks_of
+    from trainer.observers.tensorboard import hparams_metrics, hparams_tags
+
+    tasks = tasks_of(["train_loss", "train_accuracy"])
+    assert hparams_tags(hparams_metrics(tasks, "validation_accuracy"), "validation") == [
+        "validation/accuracy", "validation/loss", "test/accuracy", "test/loss", "last/validation_accuracy",
+        "last/validation_loss",
+    ]  # fmt: skip
+    assert hparams_metrics(tasks, "validation_kappa") == ["kappa", "accuracy", "loss"]

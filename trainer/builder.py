@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer.architectures import Architecture, ExternalArchitecture
 from trainer.architectures.layers import find_head, map_networks, norm_of_single_values, side_by_side, weight_layers
 from trainer.architectures.preprocessing import Preprocessing
-from trainer.config.constraints import check_against_data, check_metrics, optimizer_and_schedule
+from trainer.config.constraints import check_against_data, check_metrics, named_metrics, optimizer_and_schedule
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
@@ -31,6 +31,7 @@ from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
 from trainer.tasks.options import Regression
+from trainer.tasks.sharing import last_shared_weight
 from trainer.tasks.task import Task
 
 
@@ -46,7 +47,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     splits = splits or load_splits(config)
     notes += [*splits.notes, *config.notes]
     notes += [f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()]
-    task = config.task.build(splits, device)
+    task = config.task.build(splits, device, named_metrics(config).values())
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
     model = build_model(config, splits, task, loaders["train"], notes)
@@ -88,6 +89,9 @@ def check(config: Config, splits: Splits, task: Task, train: Loader, model: nn.M
     problems += optimizer_and_schedule(config, optimizer)
     problems += check_metrics(config, task.history_columns(config.averaging.enabled))
     problems += check_geometry(config, task)
+    if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
+        text = "needs a layer before the head, whose gradients it compares"
+        problems.append(Problem("task.weighting", "gradnorm", text, "task.weighting=uncertainty"))
     if problems:
         raise ConfigError(*problems)
 

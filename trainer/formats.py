@@ -72,14 +72,32 @@ class Snapshot(TypedDict):
     activations: list[ActivationStatistics]
 
 
-class DatasetInfo(TypedDict, total=False):
-    """What the diagnosis knows about data and config, ``dataset_info.json``; the splits hold their number of images."""
+class TaskInfo(TypedDict, total=False):
+    """What is known of one task."""
 
-    classes: list[str]
-    class_counts: list[int]
+    name: str  # empty for a single one
+    target: str
+    kind: str  # classification | multilabel | regression
+    main_metric: str
+    classes: list[str]  # names of the classes, labels or numbers
+    class_counts: list[int]  # training images of each class, or positives of each label
+    class_weights: list[float] | None  # in the training loss; None = all equal
+    epoch_counts: list[int]  # images of each class in an epoch, where ``data.sampling`` changes them
     prior_entropy: float  # nats
+    guessing_loss: float  # of the best constant prediction
+    validation: int  # number of validation images with a label
+    remedies: list[str]  # overrides against class imbalance that the run does not have yet
+
+
+class DatasetInfo(TaskInfo, total=False):
+    """What the diagnosis knows about data and config, ``dataset_info.json``; the splits hold their number of images.
+
+    What is known of a single task stands here too.
+    """
+
+    tasks: list[TaskInfo]
+    learns_weights: bool  # whether the weights of the losses of several tasks are learned
     train: int
-    validation: int
     test: int
     duplicates: dict[str, int]  # by "<split>/<split>"
     batch_size: int

@@ -44,7 +44,7 @@ def check_config(config: Config, invalid: Collection[str] = ()) -> list[Problem]
     """
     part = cast(Config, ValidPart(config, invalid))
     problems: list[Problem] = []
-    for constraint in (_job, _flips, _cache, _metrics, _processes, _checkpoint, _schedule, _micro_batch, _graph):
+    for constraint in CONSTRAINTS:
         with suppress(InvalidValue):
             problems += constraint(part)
     return problems
@@ -129,17 +129,33 @@ def _flips(config: Config) -> Iterator[Problem]:
 
 def _metrics(config: Config) -> Iterable[Problem]:
     """Metrics that no column of the history will have, as far as the config alone tells."""
-    columns = config.task.columns(config.averaging.enabled)
+    columns = config.task.columns(config.averaging.enabled, named_metrics(config).values())
     return [] if columns is None else check_metrics(config, columns)
+
+
+def named_metrics(config: Config) -> dict[str, str]:
+    """Return the columns of the history that the config names, by key; ``auto`` is left out."""
+    metrics = {f"{key}.metric": option.metric for key, option in config.options() if hasattr(option, "metric")}
+    return {key: value for key, value in ({"metric": config.metric} | metrics).items() if value != "auto"}
 
 
 def check_metrics(config: Config, columns: Sequence[str]) -> Iterator[Problem]:
     """Yield the keys that name a metric which is not among the columns of the history."""
-    metrics = {f"{key}.metric": option.metric for key, option in config.options() if hasattr(option, "metric")}
-    for key, value in ({"metric": config.metric} | metrics).items():
-        if value not in (*columns, "auto"):
+    for key, value in named_metrics(config).items():
+        if value not in columns:
             allowed = f"must be a column of the history: {', '.join(columns)}"
             yield Problem(key, value, allowed, nearest(value, columns))
+
+
+def _balance(config: Config) -> Iterator[Problem]:
+    """Class weights and sampling that both raise rare classes."""
+    weights, sampling = getattr(config.task, "class_weights", "none"), config.data.sampling
+    if sampling != "natural" and weights in ("balanced", "effective_number"):
+        text = f"raises rare classes, which data.sampling={sampling} does already"
+        yield Problem("task.class_weights", weights, text, "task.class_weights=none, or data.sampling=natural")
+
+
+CONSTRAINTS = (_job, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch, _graph)
 
 
 def check_against_data(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import Counter
+from typing import cast
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from trainer.literal import code_span, markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.nonfinite import first_nonfinite
 from trainer.observers.options import Diagnosis
+from trainer.observers.task_info import task_info
 from trainer.run_dir import write_json
 
 MAX_FILES = 20_000  # of a split, whose digests are computed
@@ -85,20 +85,18 @@ def markdown(finding: FindingContent) -> str:
 
 def dataset_info(view: RunView) -> DatasetInfo:
     """What the diagnosis knows about data and config."""
-    labels, config = view.train.dataset.labels, view.info.config
+    config = view.info.config
     regularizers = config.get("regularizer")
-    counter = Counter(int(label) for label in labels)
-    counts = [counter.get(i, 0) for i in range(len(view.info.classes))]
-    fractions = [count / max(len(labels), 1) for count in counts]
     mixing = [
         name
         for name in ("mixup", "cutmix", "label_smoothing")
         if isinstance(regularizers, dict) and name in regularizers
     ]
+    tasks = [task_info(view, part) for part in view.task.parts]
+    several = len(tasks) > 1
     info = DatasetInfo(
-        classes=list(view.info.classes),
-        class_counts=counts,
-        prior_entropy=-sum(p * math.log(p) for p in fractions if p),
+        tasks=tasks,
+        learns_weights=view.task.learns_weights,
         train=view.train.num_images,
         duplicates=duplicates({name: loader.dataset for name, loader in view.loaders.items()}),
         batch_size=view.train.batch_size,
@@ -108,6 +106,12 @@ def dataset_info(view: RunView) -> DatasetInfo:
         mixed=bool(mixing),
         metric=view.metric,
     )
+    if not several:
+        info = cast(DatasetInfo, {**tasks[0], **info})
+    if several:
+        weights = [part.spec.weight for part in view.task.parts]
+        info["guessing_loss"] = sum(w * task.get("guessing_loss", 0.0) for w, task in zip(weights, tasks, strict=True))
+        info["kind"] = "several"
     if view.validation is not None:
         info["validation"] = view.validation.num_images
     if view.test is not None:

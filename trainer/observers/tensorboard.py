@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from omegaconf import OmegaConf
@@ -13,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from trainer.analysis.comparison import flat_settings
+from trainer.columns import TaskColumns, split_and_metric, tasks_of
 from trainer.engine.evaluation import eval_mode
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
@@ -21,8 +23,6 @@ from trainer.formats import Result, Row
 from trainer.literal import markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.options import TensorBoard
-
-SPLITS = {"train": "train_", "validation": "validation_", "averaged": "averaged_"}
 
 
 class TensorBoardObserver(Observer):
@@ -42,11 +42,14 @@ class TensorBoardObserver(Observer):
     def on_fit_start(self, view: RunView) -> None:
         if view.folder is None:
             return
+        self.tasks = tasks_of(view.task.history_columns(averaged=False))
         writer = self.writers("train")
         writer.add_text("config", "    " + OmegaConf.to_yaml(view.info.config).replace("\n", "\n    "))
         writer.add_text("notes", "\n\n".join(map(markdown_literal, view.notes)))
-        writer.add_custom_scalars(LAYOUT)
-        start_hparams(writer, plain(flat_settings(view.info.config)))
+        writer.add_custom_scalars(layout(self.tasks))
+        split = "validation" if view.validation is not None else "train"
+        tags = hparams_tags(hparams_metrics(self.tasks, view.metric), split)
+        start_hparams(writer, plain(flat_settings(view.info.config)), tags)
         if self.graph:
             self._write_graph(view)
 
@@ -60,10 +63,12 @@ class TensorBoardObserver(Observer):
         if view.folder is None:
             return
         self._write_steps()
-        for split, prefix in SPLITS.items():
-            for name in ("loss", "accuracy"):
-                if (value := row.get(prefix + name)) is not None:
-                    self.writers(split).add_scalar(name, value, row["step"])
+        for column, value in row.items():
+            split, metric = split_and_metric(column)
+            if split and isinstance(value, int | float):
+                self.writers(split).add_scalar(tag(metric, self.tasks), value, row["step"])
+            elif column.startswith("weight_") and isinstance(value, int | float):
+                self.writers("train").add_scalar(f"loss_weight/{column.removeprefix('weight_')}", value, row["step"])
         self.writers("train").add_scalar("speed/images_per_second", row["images_per_second"], row["step"])
         self._write_scores(view, row)
         self.writers.flush()
@@ -96,10 +101,10 @@ class TensorBoardObserver(Observer):
             return
         best, writer = view.history[view.best["row"]], self.writers("train")
         split = "validation" if view.validation is not None else "train"
-        for name in ("accuracy", "loss"):
-            for tag, source in ((f"{split}/{name}", best), (f"last/{split}_{name}", row)):
+        for name in hparams_metrics(self.tasks, view.metric):
+            for name_of_tag, source in ((f"{split}/{name}", best), (f"last/{split}_{name}", row)):
                 if (value := source.get(f"{split}_{name}")) is not None:
-                    writer.add_scalar(tag, value, row["step"])
+                    writer.add_scalar(name_of_tag, value, row["step"])
 
     def _write_graph(self, view: RunView) -> None:
         """Write the graph of the model, traced with a blank image; alert if the model cannot be traced."""
@@ -112,16 +117,7 @@ class TensorBoardObserver(Observer):
                 self.alert(f"no graph for TensorBoard: {first_line(error)}")
 
 
-METRICS = (
-    "validation/accuracy",
-    "validation/loss",
-    "test/accuracy",
-    "test/loss",
-    "last/validation_accuracy",
-    "last/validation_loss",
-)
 LAYOUT = {
-    "learning": {"loss": ["Multiline", ["^loss$"]], "accuracy": ["Multiline", ["^accuracy$"]]},
     "steps": {
         "learning rate": ["Multiline", ["batch/lr"]],
         "gradient norm": ["Multiline", ["layers/gradient_norm"]],
@@ -131,12 +127,48 @@ LAYOUT = {
 }
 
 
-def start_hparams(writer: SummaryWriter, settings: Mapping[str, bool | float | str]) -> None:
+def layout(tasks: Sequence[TaskColumns]) -> dict[str, dict[str, list[str | list[str]]]]:
+    """The prepared dashboard: the curves of loss and metrics of each task, the steps, the units."""
+    names = dict.fromkeys(
+        ["loss", *(name for task in tasks for name in (task.loss, task.main, task.column(task.running)))]
+    )
+    learning = {name: ["Multiline", [f"^{re.escape(tag(name, tasks))}$"]] for name in names}
+    return {"learning": learning, **LAYOUT}
+
+
+def tag(metric: str, tasks: Sequence[TaskColumns]) -> str:
+    """The tag of a metric, the same for all splits: loss and main metrics of a single task stand alone, its further metrics in
+    a section, and those of each of several tasks in one of its own.
+
+    >>> single, several = [TaskColumns("", "accuracy", "accuracy")], [TaskColumns("ink", "mae", "mae")]
+    >>> tag("loss", single), tag("auroc", single), tag("ink_mae", several), tag("loss", several)
+    ('loss', 'metrics/auroc', 'ink/mae', 'loss')
+    """
+    task = max(
+        (t for t in tasks if t.name and metric.startswith(f"{t.name}_")), key=lambda t: len(t.name), default=None
+    )
+    if task is not None:
+        return f"{task.name}/{metric.removeprefix(f'{task.name}_')}"
+    known = {"loss"} | {name for t in tasks for name in (t.running, t.metric)}
+    return metric if metric in known else f"metrics/{metric}"
+
+
+def hparams_metrics(tasks: Sequence[TaskColumns], metric: str) -> list[str]:
+    """The metrics of the HPARAMS tab: the one that decides, the main metrics, and the losses."""
+    return list(dict.fromkeys([split_and_metric(metric)[1], *(task.main for task in tasks), "loss"]))
+
+
+def hparams_tags(metrics: Sequence[str], split: str) -> list[str]:
+    """The tags under which the HPARAMS tab finds metrics: of the best weights on each split, and of the last ones."""
+    return [f"{s}/{name}" for s in (split, "test") for name in metrics] + [f"last/{split}_{name}" for name in metrics]
+
+
+def start_hparams(writer: SummaryWriter, settings: Mapping[str, bool | float | str], metrics: Sequence[str]) -> None:
     """Write the run's line of the HPARAMS tab; ``add_hparams`` would create a sub-run for it, with metrics of -1.
 
     It is written before training and gets its metrics during the run, so that a killed run has a line, too.
     """
-    experiment, start, _ = hparams(settings, dict.fromkeys(METRICS, 0.0))
+    experiment, start, _ = hparams(settings, dict.fromkeys(metrics, 0.0))
     file_writer = writer._get_file_writer()
     file_writer.add_summary(experiment)
     file_writer.add_summary(start)

@@ -34,6 +34,11 @@ class TaskInfo(Protocol):
         """The column of the history that selects the best epoch with ``metric=auto``."""
         ...
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether some of its targets are classes or labels."""
+        ...
+
     def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
         """Return targets (N, D) of which those of classes are smoothed."""
         ...

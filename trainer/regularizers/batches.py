@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from trainer.errors import ConfigError, Problem
 from trainer.regularizers import options
 from trainer.regularizers.base import Regularizer, TaskInfo
 from trainer.regularizers.functional import (
@@ -28,6 +29,9 @@ class TaskLabelSmoothing(Regularizer):
     """Label smoothing of the targets of a task, some of whose columns are not those of classes."""
 
     def __init__(self, option: options.LabelSmoothing, task: TaskInfo) -> None:
+        if not task.has_labels:
+            text = "has no effect: the task has neither classes nor labels"
+            raise ConfigError(Problem("regularizer.label_smoothing", "on", text, "leave it out"))
         self.option, self.task = option, task
 
     def batch(self, x: Tensor, y: Tensor) -> Batch:

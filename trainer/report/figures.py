@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 # matplotlib is imported inside functions: it takes most of a second, which no training step should wait for.
 
-PANELS = (("loss", "cross-entropy, nats"), ("accuracy", "fraction of images"), ("lr", ""))
-SERIES = {"train": "tab:blue", "validation": "tab:orange", "averaged": "tab:green"}
-
 
 def canvas(width: float, height: float) -> Figure:
     """Return a figure that is not registered with pyplot, so that reports can be drawn in any process or thread."""
@@ -103,26 +100,6 @@ def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: t
     left = -0.25 * w if row_names else -2
     axes.set(xlim=(left, columns * step_x), ylim=(rows * step_y - title_height, -title_height - 0.1 * h))
     axes.set_axis_off()
-    return figure
-
-
-def curves_figure(rows: list[Row]) -> Figure:
-    """Loss, accuracy and learning rate by epoch; training and validation in the same plot."""
-    figure = canvas(12, 3.6)
-    epochs = total_epochs(rows)
-    axes: Axes
-    for axes, (name, unit) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        columns = {"": name} if name == "lr" else {split: f"{split}_{name}" for split in SERIES}
-        for split, column in columns.items():
-            pairs = [(e, r[column]) for e, r in zip(epochs, rows, strict=True) if r.get(column) is not None]
-            if pairs:
-                axes.plot(
-                    *zip(*pairs, strict=True), marker=".", label=split or name, color=SERIES.get(split, "tab:gray")
-                )
-        axes.set(xlabel="epoch", ylabel=unit, title="learning rate" if name == "lr" else name)
-        axes.grid(alpha=0.3)
-        if name != "lr" and axes.lines:
-            axes.legend(frameon=False)
     return figure
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence, Set
 
-from trainer.formats import Environment, FindingContent, Result, Row
+from trainer.columns import tasks_of
+from trainer.formats import Environment, FindingContent, Result, Row, TaskInfo
 from trainer.literal import code_span, markdown_literal, printable
 
 # Plots by name, with title and description, in the order of the report.
 PLOTS = (
-    ("curves", "Training curves", "loss, accuracy and learning rate by epoch"),
+    ("curves", "Training curves", "loss, {metrics} and learning rate by epoch"),
     ("steps", "Gradient norm and update size", "gradient norm, update-to-weight ratio, dead and saturated units"),
     ("distributions", "Activations and gradients", "by step: median, central 68 % and 95 % of the values"),
     ("filters", "Filters of the first layer", "each scaled to the full range of gray or color"),
     ("batch", "Training images", "the first images, original and augmented"),
     ("confusion", "Confusion matrix", "true classes down, predicted ones across"),
     ("misclassified", "Highest-loss errors", "true class, predicted class and its probability"),
+    ("labels", "Labels", "precision and recall of each label at its threshold"),
+    ("predicted", "Predicted and true numbers", "on the diagonal if they are equal"),
+    ("largest_errors", "Largest errors", "true and predicted numbers"),
 )
 
 
@@ -26,6 +31,7 @@ def page(
     findings: list[FindingContent],
     plots: set[str],
     environment: Environment | None,
+    tasks: Sequence[TaskInfo] = (),
 ) -> str:
     """Return the report: how the run ended, scores, findings, plots, history, and the command that reproduces it."""
     named = [o for o in overrides if not o.startswith("output=")]
@@ -34,12 +40,16 @@ def page(
     if "best_epoch" in result and "last_epoch" in result:
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
     lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
-    for name, title, text in PLOTS:
-        if name in plots:
-            lines += ["", f"## {title}", "", f"![{text}](report/{name}.png)", "", f"*{text}*"]
+    lines += class_table(tasks)
+    several = len(tasks_of(rows[-1])) > 1 if rows else False
+    metrics = "main metrics" if several or not rows else ", ".join(t.metric for t in tasks_of(rows[-1])) or "metrics"
+    for name, title, text in named_plots(plots):
+        shown_text = text.format(metrics=metrics)
+        lines += ["", f"## {title}", "", f"![{shown_text}](report/{name}.png)", "", f"*{shown_text}*"]
     if rows:
         columns = [c for c in rows[-1] if c not in ("phase", "step")]
-        lines += ["", "## History", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        names = " | ".join(markdown_literal(c, within_line=True) for c in columns)
+        lines += ["", "## History", "", f"| {names} |", "|" + "---|" * len(columns)]
         lines += [f"| {' | '.join(number(row.get(c)) for c in columns)} |" for row in rows]
     lines += [
         "",
@@ -54,16 +64,62 @@ def page(
     return "\n".join(lines)
 
 
+def named_plots(plots: Set[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, title and description of the plots that there are; those of one of several tasks are named after it.
+
+    >>> [(name, title) for name, title, _ in named_plots({"confusion_digit", "curves"})]
+    [('curves', 'Training curves'), ('confusion_digit', 'Confusion matrix: digit')]
+    """
+    for name, title, text in PLOTS:
+        for plot in sorted(plots):
+            if plot == name:
+                yield plot, title, text
+            elif plot.startswith(f"{name}_") and not any(plot == other for other, *_ in PLOTS):
+                yield plot, f"{title}: {markdown_literal(plot.removeprefix(f'{name}_'), within_line=True)}", text
+
+
 def score_table(result: Result) -> list[str]:
-    """Return accuracy and loss of the best, the averaged and the last weights as the lines of a table."""
+    """Return the metrics of the best, the averaged and the last weights as the lines of a table; many of them in a row each."""
     weights = [("best", result), ("averaged", result.get("averaged") or {}), ("last", result.get("last") or {})]
-    rows = [
-        f"| {name}, {split} | {number(metrics.get('accuracy'))} | {number(metrics.get('loss'))} |"
-        for name, scores in weights
+    scores = {
+        f"{name}, {split}": metrics
+        for name, trees in weights
         for split in ("validation", "test")
-        if (metrics := scores.get(split))
+        if (metrics := trees.get(split))
+    }
+    if not scores:
+        return []
+    names = list(dict.fromkeys(name for metrics in scores.values() for name in metrics))
+    if len(names) == 2:
+        names = [name for name in names if name != "loss"] + ["loss"]
+        rows = [f"| {text} | {' | '.join(number(m.get(n)) for n in names)} |" for text, m in scores.items()]
+        return ["", f"| | {' | '.join(names)} |", "|---|---|---|", *rows]
+    rows = [
+        f"| {markdown_literal(name, within_line=True)} | {' | '.join(number(m.get(name)) for m in scores.values())} |"
+        for name in names
     ]
-    return ["", "| | accuracy | loss |", "|---|---|---|", *rows] if rows else []
+    return ["", f"| | {' | '.join(scores)} |", "|---" * (len(scores) + 1) + "|", *rows]
+
+
+def class_table(tasks: Sequence[TaskInfo]) -> list[str]:
+    """Return the classes of each task whose classes are weighted or sampled: training images, images per epoch, weight."""
+    lines: list[str] = []
+    for task in tasks:
+        weights, sampled, counts = task.get("class_weights"), task.get("epoch_counts"), task.get("class_counts") or []
+        if weights is None and sampled is None:
+            continue
+        name = task.get("name")
+        images = "positives" if task.get("kind") == "multilabel" else "training images"
+        columns = {
+            "class": [markdown_literal(c, within_line=True) for c in task.get("classes") or []],
+            images: [str(n) for n in counts],
+            "images per epoch": [str(n) for n in sampled or counts],
+            "weight in the loss": [f"{w:.4g}" for w in weights or [1.0] * len(counts)],
+        }
+        title = f": {markdown_literal(name, within_line=True)}" if name else ""
+        lines += ["", f"## Classes{title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        lines += [f"| {' | '.join(row)} |" for row in zip(*columns.values(), strict=True)]
+    return lines
 
 
 def speed(result: Result) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
 from trainer.formats import DatasetInfo, Row, Snapshot
-from trainer.report.figures import curves_figure, drawing, save_figure
+from trainer.report.curves import curves_figure, loss_unit
+from trainer.report.figures import drawing, save_figure
 from trainer.report.html import self_contained_html
 from trainer.report.layers import distributions_figure, steps_figure
 from trainer.report.page import page
-from trainer.run_dir import read_json, read_jsonl, read_result
+from trainer.run_dir import read_config, read_json, read_jsonl, read_result
 
 
 def write_report(run_dir: Path) -> Path:
@@ -21,8 +22,12 @@ def write_report(run_dir: Path) -> Path:
     """
     rows: list[Row] = read_jsonl(run_dir / "history.jsonl")
     snapshots: list[Snapshot] = read_jsonl(run_dir / "layers.jsonl")
+    config = run_dir / "config.yaml"
+    unit = loss_unit(read_config(run_dir, "run") if config.is_file() else {})
+    # facts.json: its name in earlier releases.
+    info: DatasetInfo = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
     figures = {
-        "curves": lambda: curves_figure(rows) if rows else None,
+        "curves": lambda: curves_figure(rows, unit) if rows else None,
         "steps": lambda: steps_figure(snapshots),
         "distributions": lambda: distributions_figure(snapshots),
     }
@@ -33,8 +38,6 @@ def write_report(run_dir: Path) -> Path:
     result = read_result(run_dir)
     findings = result.get("findings")
     if findings is None:
-        # facts.json: its name in earlier releases.
-        info: DatasetInfo = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
         findings = [finding.as_dict() for finding in diagnose(rows, snapshots, info)]
     earlier = run_dir / "report" / "mistakes.png"  # its name in earlier releases
     if earlier.is_file():
@@ -46,6 +49,7 @@ def write_report(run_dir: Path) -> Path:
         findings=findings,
         plots={path.stem for path in (run_dir / "report").glob("*.png")},
         environment=read_json(run_dir / "environment.json"),
+        tasks=info.get("tasks") or (),
     )
     path = run_dir / "report.md"
     write_text(path, text)

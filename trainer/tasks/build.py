@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,8 +35,16 @@ def part_of(
     return KINDS[spec.kind](option, spec, begin, values_begin, device)
 
 
-def build_single(option: SingleTask, splits: Splits, device: torch.device | str = "cpu") -> Task:
+def build_single(
+    option: SingleTask, splits: Splits, device: torch.device | str = "cpu", wanted: Collection[str] = ()
+) -> Task:
     """Return the task of one target of the data.
+
+    Args:
+        option: The option of the config.
+        splits: The data.
+        device: Where tensors are kept.
+        wanted: Columns of the history that the config names, whose metrics are computed as well.
 
     Raises:
         ConfigError: The data has no such target, or one of another kind.
@@ -48,7 +56,7 @@ def build_single(option: SingleTask, splits: Splits, device: torch.device | str 
         hint = f"task.target={matching[0]}, or task=multitask for all" if matching else "task=multitask learns all"
         raise ConfigError(Problem("task.target", None, text, hint))
     spec = specify("", option, option.target or names[0], splits, "task")
-    return single(option, spec, device)
+    return single(option.including(wanted), spec, device)
 
 
 def single(option: SingleTask, spec: PartSpec, device: torch.device | str) -> Task:
@@ -60,8 +68,16 @@ def restore_single(option: SingleTask, specs: Sequence[dict[str, Any]], device: 
     return single(option, from_dict(specs[0]), device)
 
 
-def build_multitask(option: Multitask, splits: Splits, device: torch.device | str = "cpu") -> Task:
+def build_multitask(
+    option: Multitask, splits: Splits, device: torch.device | str = "cpu", wanted: Collection[str] = ()
+) -> Task:
     """Return all tasks that the config names, or one for each target of the data.
+
+    Args:
+        option: The option of the config.
+        splits: The data.
+        device: Where tensors are kept.
+        wanted: Columns of the history that the config names, whose metrics are computed as well.
 
     Raises:
         ConfigError: A task does not fit the data.
@@ -79,7 +95,7 @@ def build_multitask(option: Multitask, splits: Splits, device: torch.device | st
     for name, (part, weight) in tasks.items():
         spec = specify(name, part, part.target or name, splits, f"task.tasks.{name}")
         spec.weight = weight
-        pairs.append((part, spec))
+        pairs.append((part.including(wanted, name), spec))
     return Task(assembled(pairs, device), option, device)
 
 
@@ -99,7 +115,11 @@ def assembled(pairs: Sequence[tuple[SingleTask, PartSpec]], device: torch.device
     parts: list[Part] = []
     for option, spec in pairs:
         begin, values_begin = (parts[-1].outputs.stop, parts[-1].mask.stop) if parts else (0, 0)
-        parts.append(part_of(option, spec, begin, values_begin, device))
+        try:
+            parts.append(part_of(option, spec, begin, values_begin, device))
+        except ConfigError as error:
+            key = f"task.tasks.{spec.name}" if spec.name else "task"
+            raise ConfigError(*(replace(p, key=f"{key}.{p.key}") for p in error.problems)) from None
     return parts
 
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from trainer.data.targets import MISSING_CLASS
 from trainer.errors import ConfigError, Problem, nearest
-from trainer.tasks import class_weights, losses
+from trainer.tasks import losses
+from trainer.tasks.class_weights import balanced, effective_number, normalized
 from trainer.tasks.options import Classification, Weights
 from trainer.tasks.part import OwnLoss, Part, array
 from trainer.tasks.predictions import Predictions
@@ -74,6 +75,9 @@ class ClassPart(Part):
         outputs = torch.tensor([self.output_bias()]).expand(self.size, -1)
         return float((torch.tensor(self.prior()) * self.function(outputs, torch.eye(self.size))).sum())
 
+    def class_weights(self) -> list[float] | None:
+        return self.weights
+
     def chance_loss(self) -> float:
         return float(self.function(torch.zeros(self.size, self.size), torch.eye(self.size)).mean())
 
@@ -100,10 +104,10 @@ def weights_of_classes(option: Classification, counts: Sequence[int], classes: t
     if kind == "none":
         return None
     if kind == "balanced":
-        return class_weights.balanced(counts)
+        return balanced(counts)
     if kind == "effective_number":
-        return class_weights.effective_number(counts, 0.999 if option.beta is None else option.beta)
-    return class_weights.normalized(weights_by_name(kind, classes), counts)
+        return effective_number(counts, 0.999 if option.beta is None else option.beta)
+    return normalized(weights_by_name(kind, classes), counts)
 
 
 def weights_by_name(weights: Weights, classes: tuple[str, ...]) -> list[float]:

@@ -108,6 +108,10 @@ class LabelsPart(Part):
         rates = [min(max(n / self.labelled_images, RATES[0]), RATES[1]) for n in self.spec.counts]
         return [math.log(p / (1 - p)) for p in rates]
 
+    def class_weights(self) -> list[float] | None:
+        weights = self._positive_weights()
+        return weights.tolist() if isinstance(weights, Tensor) else None
+
     def guessing_loss(self) -> float:
         outputs = torch.tensor([self.output_bias()], device=self.device)
         rates = outputs.sigmoid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,7 +105,7 @@ class Multitask:
         kinds: dict[str, Kind] = {target.name: target.kind for target in targets}
         return {name: part_option(name, table, kinds) for name, table in tables.items()}
 
-    def columns(self, averaged: bool) -> tuple[str, ...] | None:
+    def columns(self, averaged: bool, wanted: Collection[str] = ()) -> tuple[str, ...] | None:
         """Return None: the names of the metrics depend on the targets of the data."""
         return None
 

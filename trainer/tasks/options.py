@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -30,21 +31,38 @@ class SingleTask:
     main_metric: ClassVar[str]
     running_metric: ClassVar[str]  # computed on training batches as well
 
-    def columns(self, averaged: bool) -> tuple[str, ...] | None:
+    def columns(self, averaged: bool, wanted: Collection[str] = ()) -> tuple[str, ...] | None:
         """Return the columns of the history that hold metrics; None if they depend on the data.
 
         Args:
             averaged: Whether there is an averaged model.
+            wanted: Columns that the config names, see ``including``.
         """
-        if any(name.endswith(("_per_class", "_per_target")) for name in self.further):
+        further = self.including(wanted).further
+        if any(name.endswith(("_per_class", "_per_target")) for name in further):
             return None
-        return history_columns(("loss", self.running_metric), self.further, averaged)
+        return history_columns(("loss", self.running_metric), further, averaged)
 
     @property
     def further(self) -> tuple[str, ...]:
         """Names of the metrics that need the outputs of a whole split."""
         names = dict.fromkeys((self.main_metric, *self.metrics))
         return tuple(name for name in names if name != self.running_metric)
+
+    def including(self, columns: Collection[str], name: str = "") -> Self:
+        """Return the task with the metrics of columns of the history that the config names, such as ``validation_auroc``.
+
+        Args:
+            columns: Columns; those that are not of this task's metrics are left out.
+            name: Prefix of the task's columns.
+
+        >>> Classification().including(["validation_auroc", "train_loss", "validation_recall_cat"]).metrics
+        ('auroc',)
+        """
+        prefixes = [f"{split}_{name}_" if name else f"{split}_" for split in ("validation", "averaged")]
+        names = [c.removeprefix(prefix) for c in columns for prefix in prefixes if c.startswith(prefix)]
+        new = [n for n in names if n not in ("loss", self.running_metric) and is_metric(self.kind, n)]
+        return replace(self, metrics=tuple(dict.fromkeys((*self.metrics, *new))))
 
     build = implemented_by("trainer.tasks.build:build_single")
     restore = implemented_by("trainer.tasks.build:restore_single")
@@ -99,7 +117,7 @@ class Classification(SingleTask):
                 self.class_weights == "none" or not isinstance(self.loss, dict),
                 "needs one of the built-in losses, which are linear in the target",
             ),
-            **_loss_rules(self),
+            **_common_rules(self),
         )
 
 
@@ -153,7 +171,7 @@ class Multilabel(SingleTask):
             class_weights=(
                 self.class_weights == "none" or not isinstance(self.loss, dict), "needs one of the built-in losses"
             ),
-            **_loss_rules(self),
+            **_common_rules(self),
         )  # fmt: skip
 
 
@@ -190,7 +208,7 @@ class Regression(SingleTask):
         check(
             self,
             delta=(self.delta is None or self.loss == "huber", "has an effect with task.loss=huber only"),
-            **_loss_rules(self),
+            **_common_rules(self),
         )
 
 
@@ -205,9 +223,17 @@ def history_columns(running: Sequence[str], further: Sequence[str], averaged: bo
     return (*(f"train_{name}" for name in running), *evaluated)
 
 
-def _loss_rules(task: Any) -> dict[str, tuple[bool, str]]:
+def is_metric(kind: Kind, name: str) -> bool:
+    """Return whether there is a metric of this name."""
+    return not implemented_by("trainer.tasks.metrics:check")(kind, [name])
+
+
+def _common_rules(task: Any) -> dict[str, tuple[bool, str]]:
     own = task.loss if isinstance(task.loss, dict) else None
-    return {"loss": (own is None or "_target_" in own, "must name the class or function under _target_")}
+    rules = {"loss": (own is None or "_target_" in own, "must name the class or function under _target_")}
+    if problems := implemented_by("trainer.tasks.metrics:check")(task.kind, task.metrics):
+        rules["metrics"] = (False, "; ".join(f"{name} {text} {hint}".strip() for name, text, hint in problems))
+    return rules
 
 
 KINDS: dict[str, type[Classification | Multilabel | Regression]] = {

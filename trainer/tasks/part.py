@@ -53,10 +53,9 @@ class Part(ABC):
         width = (self.size if self.mask_per_value else 1) if spec.masked else 0
         self.mask = slice(self.values.stop, self.values.stop + width)
         self.function = self._loss_function()
-        key = f"tasks.{self.name}.metrics" if self.name else "metrics"
         problems = check(spec.kind, option.further, spec.classes)
         if problems:
-            raise ConfigError(*(Problem(key, name, text, hint) for name, text, hint in problems))
+            raise ConfigError(*(Problem("metrics", name, text, hint) for name, text, hint in problems))
 
     @property
     def name(self) -> str:
@@ -108,6 +107,10 @@ class Part(ABC):
     @abstractmethod
     def guessing_loss(self) -> float:
         """Return the training loss of the prediction that does not depend on the image."""
+
+    def class_weights(self) -> list[float] | None:
+        """Return the weight of each class, or of the positives of each label, in the training loss; None = all equal."""
+        return None
 
     def chance_loss(self) -> float:
         """Return the loss of outputs that do not depend on the image, where classes are taken to be equally frequent."""

@@ -68,12 +68,8 @@ def trace_norm(weights: Sequence[Tensor]) -> Tensor:
     return torch.linalg.eigvalsh(rows @ rows.T).clamp_min(0).add(EPS).sqrt().sum()
 
 
-def last_shared_weight(model: nn.Module) -> nn.Parameter:
-    """Return the weight of the last layer before the head."""
+def last_shared_weight(model: nn.Module) -> nn.Parameter | None:
+    """Return the weight of the last layer before the head; None if there is none."""
     head = find_head(model)[1].weight
-    weights = [
-        p for layer in weight_layers(model) for _, p in layer if p.ndim > 1 and p is not head and p.requires_grad
-    ]
-    if not weights:
-        raise ValueError("the network has no trainable layer before its head")
-    return weights[-1]
+    weights = [p for layer in weight_layers(model) for _, p in layer if p.ndim > 1 and p is not head]
+    return weights[-1] if weights else None

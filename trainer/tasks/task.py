@@ -75,6 +75,11 @@ class Task:
         return next((part for part in [*main, *self.parts] if part.has_classes), None)
 
     @property
+    def has_labels(self) -> bool:
+        """Whether some of its targets are classes or labels, not numbers."""
+        return any(part.spec.kind != "regression" for part in self.parts)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of the first task that has classes; without one, of the first task's labels or numbers."""
         return (self.class_part or self.parts[0]).classes

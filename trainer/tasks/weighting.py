@@ -132,7 +132,8 @@ class GradNorm(Weighting):
         self.count = torch.zeros((), device=device)
 
     def measure(self, losses: Tensor, shared: nn.Parameter | None) -> None:
-        assert shared is not None
+        if shared is None or not shared.requires_grad:  # the shared layers are frozen: the weights stay as they are
+            return
         gradients = [torch.autograd.grad(loss, shared, retain_graph=True)[0] for loss in self.fixed * losses]
         norms = [mean_over_ranks(gradient.detach().float()).norm() for gradient in gradients]
         self.norms += torch.stack(norms)
@@ -140,8 +141,10 @@ class GradNorm(Weighting):
         self.count += 1
 
     def step(self) -> None:
-        norms, losses = self.norms / self.count, mean_over_ranks(self.sums / self.count)
-        self.weights.copy_(gradnorm_step(self.weights, norms, losses / self.initial, self.alpha, self.lr))
+        n = self.count.clamp_min(1)
+        norms, losses = self.norms / n, mean_over_ranks(self.sums / n)
+        new = gradnorm_step(self.weights, norms, losses / self.initial, self.alpha, self.lr)
+        self.weights.copy_(torch.where(self.count > 0, new, self.weights))
         for tensor in (self.norms, self.sums, self.count):
             tensor.zero_()
 
@@ -160,7 +163,7 @@ def gradnorm_step(weights: Tensor, norms: Tensor, progress: Tensor, alpha: float
     tensor([0.7778, 1.2222])
     """
     weighted = weights * norms
-    goal = weighted.mean() * (progress / progress.mean().clamp_min(1e-8)).pow(alpha)
+    goal = weighted.mean() * (progress / progress.mean().clamp_min(1e-8)).clamp_min(0).pow(alpha)
     new = (weights - lr * (weighted - goal).sign() * norms).clamp_min(MIN_WEIGHT)
     return new * len(weights) / new.sum()
 

@@ -2,12 +2,14 @@
 
 Pure functions of plain values: ``rows`` is the history, ``snapshots`` the layer statistics of the histograms observer
 (``layers.jsonl``), ``dataset_info`` properties of data and config (``dataset_info.json``). A check returns
-a finding or None; a check whose input is missing returns None.
+a finding or None; a check whose input is missing returns None. Of several tasks each is judged by its own columns, and its
+name stands in front of the finding: ``digit: overfitting``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from trainer.analysis.diagnosis.curves import (
     exploding_loss,
@@ -47,6 +49,10 @@ CHECKS: tuple[Check, ...] = (
     class_imbalance,
     within_noise,
 )
+# With several tasks, these are about the network and the images, or about the sum of the losses and the size of the steps.
+CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (nonfinite_loss, gradients_by_depth, dead_units, saturated_units, leakage)
+CHECKS_OF_THE_SUM: tuple[Check, ...] = (noisy, high_initial_loss)
+CHECKS_OF_THE_LR: tuple[Check, ...] = (lr_too_high, lr_too_low)
 KINDS = ("urgent", "warning", "hint", "good")
 # Findings that follow from another one, and so are left out next to it.
 EXPLAINS = {
@@ -82,10 +88,32 @@ def urgent(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[
     return _findings(URGENT_CHECKS, Record(rows, snapshots, dataset_info))
 
 
-def _findings(checks: tuple[Check, ...], record: Record) -> list[Finding]:
+def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
+    findings = _of_tasks(checks, record) if record.tasks else _unexplained(checks, record)
+    return sorted(findings, key=lambda f: KINDS.index(f.kind))
+
+
+def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Finding] = ()) -> list[Finding]:
     findings = [finding for check in checks if (finding := check(record)) is not None]
-    explained = {name for finding in findings for name in EXPLAINS.get(finding.name, ())}
-    return sorted((f for f in findings if f.name not in explained), key=lambda f: KINDS.index(f.kind))
+    explained = {name for finding in [*others, *findings] for name in EXPLAINS.get(finding.name, ())}
+    return [finding for finding in findings if finding.name not in explained]
+
+
+def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:
+    """Return the findings about several tasks: each task is judged by its own columns, what they share once."""
+    of_sum = () if record.dataset_info.get("learns_weights") else CHECKS_OF_THE_SUM
+    whole = _unexplained([c for c in checks if c in (*CHECKS_OF_THE_NETWORK, *of_sum)], record)
+    records = {task.get("name", ""): record.of(task) for task in record.tasks}
+    for check in (c for c in checks if c in CHECKS_OF_THE_LR):
+        found = {name: finding for name, own in records.items() if (finding := check(own)) is not None}
+        if len(found) == len(records):  # the steps are the same for all tasks
+            first = next(iter(found))
+            whole.append(replace(found[first], evidence=f"for all tasks, such as {first}: {found[first].evidence}"))
+    general = (*CHECKS_OF_THE_NETWORK, *CHECKS_OF_THE_SUM, *CHECKS_OF_THE_LR)
+    for name, own in records.items():
+        findings = _unexplained([c for c in checks if c not in general], own, whole)
+        whole += [replace(finding, name=f"{name}: {finding.name}") for finding in findings]
+    return whole
 
 
 __all__ = ["CHECKS", "Finding", "Record", "diagnose", "imbalanced_classes", "urgent"]

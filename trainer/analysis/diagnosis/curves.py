@@ -9,6 +9,7 @@ from statistics import median
 
 from trainer.analysis.diagnosis.record import Finding, Record
 from trainer.analysis.intervals import proportion_half_width
+from trainer.history import better_is
 
 
 def nonfinite_loss(r: Record) -> Finding | None:
@@ -56,6 +57,15 @@ def not_learning(r: Record) -> Finding | None:
     if len(r.rows) < 2 or r.learned or r.chance_loss is None:
         return None
     losses = r.column("validation_loss") or r.column("train_loss")
+    if not r.classifies:
+        return Finding(
+            "not learning",
+            f"after {r.rows[-1]['epoch']:g} epochs the lowest loss is {min(losses):.3f}; the best constant prediction has "
+            f"{r.chance_loss:.3f}",
+            "The predictions do not depend on the image: the learning rate may be far off, activations or gradients may vanish, "
+            "or the labels may not match the images.",
+            (r.higher_lr, r.lower_lr, "initialization=auto", "activation=relu"),
+        )
     best = max(r.column("validation_accuracy") or r.column("train_accuracy"))
     return Finding(
         "not learning",
@@ -121,20 +131,28 @@ def still_improving(r: Record) -> Finding | None:
 
 
 def overfitting(r: Record) -> Finding | None:
-    """The validation loss is far above the training loss, or rises again."""
+    """The validation loss is far above the training loss, or rises again; of labels and numbers, the main metric gets worse."""
     train, validation = r.column("train_loss"), r.column("validation_loss")
     if len(validation) < 3 or not train or not r.learned:
         return None
     best = min(range(len(validation)), key=validation.__getitem__)
     gap = validation[-1] - train[-1]
     rises_again = validation[-1] > max(1.1 * validation[best], validation[best] + 0.03 * (r.chance_loss or 1.0))
+    minimum = f"its minimum was {validation[best]:.3f}"
+    if not r.classifies:
+        metric = r.dataset_info.get("main_metric", "loss")
+        values = r.column(f"validation_{metric}")
+        if len(values) < len(validation):
+            return None
+        best, rises_again = worsened(values, better_is(metric) == "min")
+        minimum = f"the {metric} of the validation images is {values[-1]:.4g}, its best was {values[best]:.4g}"
     wide = gap > 0.3 * max(r.chance_loss or 1.0, 0.5) and validation[-1] > 2 * train[-1]
     if not (wide or (rises_again and gap > 0 and train[-1] < train[best])):
         return None
     return Finding(
         "overfitting",
-        f"the training loss is {train[-1]:.3f}, the validation loss {validation[-1]:.3f}; its minimum was "
-        f"{validation[best]:.3f} at epoch {r.rows[best]['epoch']:g}",
+        f"the training loss is {train[-1]:.3f}, the validation loss {validation[-1]:.3f}; {minimum} at epoch "
+        f"{r.rows[best]['epoch']:g}",
         "The network memorizes the training images: more images, augmentation or a regularizer would help more than longer "
         "training.",
         (
@@ -144,6 +162,16 @@ def overfitting(r: Record) -> Finding | None:
             "optimizer.weight_decay=0.005",
         ),
     )
+
+
+def worsened(values: Sequence[float], lower_is_better: bool) -> tuple[int, bool]:
+    """Return the index of the best value, and whether the last one is a tenth worse, or 0.03 below the best fraction.
+
+    >>> worsened([0.5, 0.9, 0.8], lower_is_better=False), worsened([0.5, 0.2, 0.21], lower_is_better=True)
+    ((1, True), (1, False))
+    """
+    best = min(range(len(values)), key=lambda i: values[i] if lower_is_better else -values[i])
+    return best, values[-1] > 1.1 * values[best] if lower_is_better else values[-1] < values[best] - 0.03
 
 
 def underfitting(r: Record) -> Finding | None:

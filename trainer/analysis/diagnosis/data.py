@@ -47,7 +47,7 @@ def leakage(r: Record) -> Finding | None:
 def class_imbalance(r: Record) -> Finding | None:
     """One class is much more frequent than another."""
     counts = r.dataset_info.get("class_counts") or []
-    classes = imbalanced_classes(counts)
+    classes = imbalanced_classes(counts) if r.classifies else None
     if classes is None:
         return None
     names = r.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
@@ -57,6 +57,6 @@ def class_imbalance(r: Record) -> Finding | None:
         f"{names[rare]} has {counts[rare]} training images, {names[frequent]} {counts[frequent]}",
         f"Always predicting {names[frequent]} gives {100 * r.majority:.0f} % accuracy: read the table per class, not "
         "accuracy alone.",
-        ("job=evaluate checkpoint=<run directory>", "augmentation=[crop,rotation]"),
+        (*(r.dataset_info.get("remedies") or ()), "job=evaluate checkpoint=<run directory>"),
         "hint",
     )

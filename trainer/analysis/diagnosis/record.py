@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from trainer.analysis.intervals import proportion_half_width
-from trainer.formats import DatasetInfo, FindingContent, Row, Snapshot
+from trainer.columns import SPLITS
+from trainer.formats import DatasetInfo, FindingContent, Row, Snapshot, TaskInfo
 
 Rows = Sequence[Row]
 Snapshots = Sequence[Snapshot]
@@ -56,9 +58,27 @@ class Record:
         return finite if len(finite) == len(values) else []
 
     @property
+    def tasks(self) -> Sequence[TaskInfo]:
+        """Several tasks that are learned at once; empty for a single one."""
+        return [task for task in self.dataset_info.get("tasks") or () if task.get("name")]
+
+    def of(self, task: TaskInfo) -> Record:
+        """The record of one of several tasks, as if it were the only one."""
+        prefixes = {f"{split}_{task.get('name')}_": f"{split}_" for split in SPLITS}
+        rows = [_renamed(row, prefixes) for row in self.rows]
+        # The loss of a batch is that of all tasks together.
+        snapshots = [{**s, "batch_loss": None, "batch_loss_std": None} for s in self.snapshots]
+        return Record(rows, cast(Snapshots, snapshots), cast(DatasetInfo, {**self.dataset_info, **task, "tasks": []}))
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the task is one of classes."""
+        return self.dataset_info.get("kind", "classification") == "classification"
+
+    @property
     def chance_loss(self) -> float | None:
-        """Loss, in nats, of always predicting the class frequencies: their entropy."""
-        return self.dataset_info.get("prior_entropy")
+        """Loss of the best prediction that does not depend on the image; of classes, the entropy of their frequencies."""
+        return self.dataset_info.get("guessing_loss", self.dataset_info.get("prior_entropy"))
 
     @property
     def majority(self) -> float:
@@ -89,12 +109,26 @@ class Record:
         """Whether the network is better than chance, on validation images if there are any."""
         losses = self.column("validation_loss") or self.column("train_loss")
         accuracies = self.column("validation_accuracy") or self.column("train_accuracy")
-        if not losses or not accuracies or self.chance_loss is None:
+        if not losses or self.chance_loss is None or (self.classifies and not accuracies):
             return True
+        if not self.classifies:
+            return min(losses) < 0.98 * self.chance_loss
         if min(losses) < 0.95 * self.chance_loss:
             return True
         n = self.dataset_info.get("validation") or self.dataset_info.get("train") or 1000
         return max(accuracies) > self.majority + 2 * proportion_half_width(self.majority, n)
+
+
+def _renamed(row: Row, prefixes: Mapping[str, str]) -> Row:
+    """A row without the columns of all tasks together, in which those of one task have the names of a single task's."""
+    renamed: dict[str, Any] = {}
+    for name, value in row.items():
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        if prefix is not None:
+            renamed[prefixes[prefix] + name.removeprefix(prefix)] = value
+        elif not name.startswith(tuple(prefixes.values())):
+            renamed[name] = value
+    return cast(Row, renamed)
 
 
 def short(value: float) -> str:

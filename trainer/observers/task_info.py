@@ -1,0 +1,70 @@
+"""What the files of a run say about its tasks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from trainer.data.sampling import class_quotas
+from trainer.data.targets import Target, is_missing
+from trainer.engine.view import RunView
+from trainer.formats import TaskInfo, value_at
+from trainer.tasks.part import Part
+
+
+def task_info(view: RunView, part: Part) -> TaskInfo:
+    """What is known of a task and its target."""
+    spec, option, weights = part.spec, part.option, part.class_weights()
+    info = TaskInfo(
+        name=part.name,
+        target=spec.target,
+        kind=spec.kind,
+        main_metric=option.main_metric,
+        classes=list(part.classes),
+        class_counts=list(spec.counts),
+        class_weights=weights,
+    )
+    if view.validation is not None and spec.masked:
+        missing = is_missing(Target(spec.target, spec.kind, spec.classes), view.validation.dataset.target(spec.target))
+        info["validation"] = int((~missing).reshape(len(missing), -1).any(1).sum())
+    if spec.kind == "classification":
+        fractions = [count / max(sum(spec.counts), 1) for count in spec.counts]
+        entropy = info["prior_entropy"] = -sum(p * math.log(p) for p in fractions if p)
+        info["guessing_loss"] = entropy if is_unweighted_cross_entropy(part) else part.guessing_loss()
+        sampling = value_at(view.info.config, "data", "sampling")
+        if sampling in ("balanced", "sqrt") and part is view.task.class_part:
+            info["epoch_counts"] = class_quotas(np.array(spec.counts), sampling).tolist()
+        info["remedies"] = imbalance_remedies(view, part, sampled="epoch_counts" in info)
+    else:
+        info["guessing_loss"] = part.guessing_loss()
+    return info
+
+
+def is_unweighted_cross_entropy(part: Part) -> bool:
+    """Whether the loss of guessing is the entropy of the frequencies."""
+    return getattr(part.option, "loss", None) == "cross_entropy" and part.class_weights() is None
+
+
+def imbalance_remedies(view: RunView, part: Part, sampled: bool) -> list[str]:
+    """Overrides against class imbalance that the run does not have yet."""
+    metric = f"validation_{part.column('balanced_accuracy')}"
+    own_metric, own_weights = view.metric == metric, part.class_weights() is not None
+    remedies: list[str] = []
+    if view.task.option is None:
+        remedies += [] if own_metric else [f"metric={metric} task.metrics=[balanced_accuracy]"]
+        remedies += [] if own_weights else ["task.class_weights=balanced"]
+    elif not (own_metric and own_weights):
+        remedies.append(f"metric={metric} {override_of_task(view, part)}")
+    return remedies + (["data.sampling=balanced"] if not sampled and part is view.task.class_part else [])
+
+
+def override_of_task(view: RunView, part: Part) -> str:
+    """The override that balances one of several tasks; where the config names the tasks, what to add to it."""
+    option = view.task.option
+    assert option is not None
+    if option.tasks is not None:
+        return f"with class_weights: balanced and metrics: [balanced_accuracy] in task.tasks.{part.name}"
+    own = "{class_weights:balanced,metrics:[balanced_accuracy]}"
+    tables = (f"{p.name}:{own if p is part else '{}'}" for p in view.task.parts)
+    return f"task.tasks={{{','.join(tables)}}}"

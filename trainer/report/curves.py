@@ -1,0 +1,97 @@
+"""The curves of a run: losses and main metrics of its tasks, weights of the losses, and learning rate, by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainer.columns import SPLITS, is_percentage, tasks_of
+from trainer.formats import JsonObject, Row, value_at
+from trainer.report.figures import canvas, plot_label, total_epochs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = {"train": "tab:blue", "validation": "tab:orange", "averaged": "tab:green"}
+LOSS_UNITS = {"cross_entropy": "cross-entropy, nats", "mse": "squared error, standardized", "l1": "error, standardized"}
+MAX_COLUMNS = 4
+
+
+class Panel(NamedTuple):
+    """One plot: its title, the unit of its axis, and the columns of its curves by their labels."""
+
+    title: str
+    unit: str
+    curves: Mapping[str, str]
+
+
+def loss_unit(config: JsonObject) -> str:
+    """Return the unit of the loss of a config; that of earlier releases is the cross-entropy.
+
+    >>> loss_unit({"task": {"loss": "mse"}}), loss_unit({"task": {"loss": "focal"}}), loss_unit({})
+    ('squared error, standardized', '', 'cross-entropy, nats')
+    """
+    if "task" not in config:
+        return LOSS_UNITS["cross_entropy"]
+    loss = value_at(config, "task", "loss")
+    return LOSS_UNITS.get(loss, "") if isinstance(loss, str) else ""
+
+
+def panels(row: Row, unit: str) -> list[Panel]:
+    """Return the plots of a history with such rows: the loss, the main metric of each task, weights, the learning rate."""
+    tasks = tasks_of(row)
+    several = len(tasks) > 1
+    result = [Panel("loss, sum over tasks" if several else "loss", "" if several else unit, of_splits("loss"))]
+    for task in tasks:
+        axis = "" if is_percentage(task.metric) else "units of the target"
+        title = f"{task.name}: {task.metric}" if several else task.metric
+        result.append(Panel(title, "fraction of images" if task.metric == "accuracy" else axis, of_splits(task.main)))
+    weights = {name.removeprefix("weight_"): name for name in row if name.startswith("weight_")}
+    if weights:
+        result.append(Panel("weights of the losses", "", weights))
+    return [*result, Panel("learning rate", "", {"lr": "lr"})]
+
+
+def of_splits(metric: str) -> dict[str, str]:
+    return {split: f"{split}_{metric}" for split in SPLITS}
+
+
+def curves_figure(rows: list[Row], unit: str = LOSS_UNITS["cross_entropy"]) -> Figure:
+    """Loss, main metrics and learning rate by epoch; training and validation in the same plot.
+
+    Args:
+        rows: The history.
+        unit: Of the loss.
+    """
+    plots = panels(rows[-1], unit)
+    columns = min(len(plots), MAX_COLUMNS)
+    several = len(plots) > columns or any(plot.title.startswith("weights") for plot in plots)
+    lines = math.ceil(len(plots) / columns)
+    figure = canvas(4 * columns, 3.6 * lines if lines == 1 else 2.9 * lines + 0.4)
+    grid: list[Axes] = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in grid[len(plots) :]:
+        axes.set_axis_off()
+    for axes, plot in zip(grid, plots, strict=False):
+        draw(axes, plot, rows)
+        own = not several or any(column.startswith("weight_") for column in plot.curves.values())
+        if own and axes.lines and "lr" not in plot.curves:
+            axes.legend(frameon=False, fontsize=None if not several else 7)
+    if several:
+        shared = {line.get_label(): line for axes in grid for line in axes.lines if line.get_label() in COLORS}
+        figure.legend(shared.values(), map(str, shared), loc="outside upper center", ncols=len(shared), frameon=False)
+    return figure
+
+
+def draw(axes: Axes, plot: Panel, rows: Sequence[Row]) -> None:
+    """Draw the curves of a plot, each where it has values."""
+    epochs = total_epochs(list(rows))
+    alone = {"lr": "tab:gray"}
+    for label, column in plot.curves.items():
+        pairs = [(e, r[column]) for e, r in zip(epochs, rows, strict=True) if r.get(column) is not None]
+        if pairs:
+            color = COLORS.get(label, alone.get(label)) if not column.startswith("weight_") else None
+            axes.plot(*zip(*pairs, strict=True), marker=".", label=plot_label(label), color=color)
+    axes.set(xlabel="epoch", ylabel=plot.unit, title=plot_label(plot.title))
+    axes.grid(alpha=0.3)
