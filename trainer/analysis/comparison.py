@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -21,12 +21,13 @@ Settings: TypeAlias = dict[str, Setting]  # by dotted key
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: its name, settings by dotted key, score (None if it has none), and history rows."""
+    """One run: its name, settings by dotted key, score (None if it has none), history rows, and all scores by dotted name."""
 
     name: str
     settings: Settings
     score: float | None
     rows: Sequence[Row] = ()
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass

@@ -161,8 +161,8 @@ class Compare(Job):
     score: Annotated[
         str,
         Field(
-            description="dotted key of result.json such as test.accuracy, last.validation.loss; auto = test.accuracy, "
-            "else validation.accuracy"
+            description="dotted key of result.json such as test.accuracy, last.validation.loss; auto = the metric of the runs "
+            "on test images, else on validation images"
         ),
     ] = "auto"
     confidence: Annotated[float, Field(gt=0, lt=1, description="confidence level of the intervals")] = 0.95

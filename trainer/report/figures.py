@@ -168,24 +168,26 @@ def reliability_figure(bins: Sequence[dict[str, float]], error: float) -> Figure
 
 
 def comparison_figure(groups: list[tuple[str, list[list[Row]], list[float]]], metric: str) -> Figure:
-    """Validation loss and accuracy of groups of runs by epoch, mean and range over each group, and the score of each run.
+    """Validation loss and the metric of groups of runs by epoch, mean and range over each group, and the score of each run.
 
     Args:
         groups: Label, histories and scores of each group.
         metric: Name of the scores.
     """
     figure = canvas(13, max(3.6, 0.22 * len(groups) + 2.6))
-    loss, accuracy, points = figure.subplots(1, 3)
+    loss, by_epoch, points = figure.subplots(1, 3)
+    column = metric.rpartition(".")[2]
+    column = "accuracy" if column == "loss" else column  # which the first plot shows
     colors = [f"C{i % 10}" for i in range(len(groups))]
     for (name, histories, scores), color in zip(groups, colors, strict=True):
         label = plot_label(name, 60)
-        for ax, score in ((loss, "loss"), (accuracy, "accuracy")):
+        for ax, score in ((loss, "loss"), (by_epoch, column)):
             _band(ax, [h for h in histories if h], score, label, color)
         points.plot(scores, [label] * len(scores), "o", color=color, alpha=0.6, markersize=5)
         if scores:
             points.plot([sum(scores) / len(scores)], [label], "|", color=color, markersize=16)
-    for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
-        ax.set(xlabel="epoch", title=f"validation {name}")
+    for ax, name in ((loss, "loss"), (by_epoch, column)):
+        ax.set(xlabel="epoch", title=plot_label(f"validation {name}"))
         ax.grid(alpha=0.3)
     if len(groups) <= 10 and loss.lines:  # more colors could not be told apart
         loss.legend(frameon=False, fontsize=7)

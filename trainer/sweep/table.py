@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from trainer.columns import shown, split_and_metric
 from trainer.formats import Result, number_at
 from trainer.run_dir import read_result, terminal
 from trainer.sweep.manifest import Sweep
@@ -57,10 +58,24 @@ def _healthy(result: Result) -> str:
     return ("yes" if healthy else "no") if isinstance(healthy, bool) else ""
 
 
+def _own_metric(split: str) -> Callable[[Result], str]:
+    """Return a function that formats the value of a run's own metric on a split; with its name unless that is the accuracy."""
+
+    def show(result: Result) -> str:
+        of_split, name = split_and_metric(str(result.get("metric") or "validation_accuracy"))
+        path = ("averaged", split) if of_split == "averaged" else (split,)
+        value = number_at(result, *path, name)
+        if value is None:
+            return ""
+        return shown(name, value) if name == "accuracy" else f"{name} {shown(name, value)}"
+
+    return show
+
+
 COLUMNS = {
     "best epoch": _number("best_epoch"),
-    "validation": _number("validation", "accuracy", form="{:.2f} %", scale=100),
-    "test": _number("test", "accuracy", form="{:.2f} %", scale=100),
+    "validation": _own_metric("validation"),
+    "test": _own_metric("test"),
     "gain": _number("gain", form="{:+.2f} points", scale=100),
     "min_lr": _number("range_test", "min_lr", form="{:.3g}"),
     "suggested_lr": _number("range_test", "suggested_lr", form="{:.3g}"),
