@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from trainer.architectures.preprocessing import Preprocessing
 
 Shape = tuple[int, int, int]  # channels, height, width
-Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
-IMAGENET: Normalization = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @option
@@ -221,7 +219,7 @@ class Timm(PublishedArchitecture):
     ] = None
 
     build = implemented_by("trainer.architectures.pretrained:timm_model")
-    preprocessing = implemented_by("trainer.architectures.preprocessing:timm_preprocessing")
+    preprocessing = implemented_by("trainer.architectures.published_preprocessing:timm_preprocessing")
 
 
 @option
@@ -239,7 +237,7 @@ class Torchvision(PublishedArchitecture):
     ] = None
 
     build = implemented_by("trainer.architectures.pretrained:torchvision_model")
-    preprocessing = implemented_by("trainer.architectures.preprocessing:torchvision_preprocessing")
+    preprocessing = implemented_by("trainer.architectures.published_preprocessing:torchvision_preprocessing")
 
 
 @option

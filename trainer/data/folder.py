@@ -11,7 +11,7 @@ from trainer.data.inventory import Inventory, Skipped, shortened
 from trainer.data.layout import recognize
 from trainer.data.own import Folder
 from trainer.data.pillow import SUFFIXES
-from trainer.data.readable import check_readable
+from trainer.data.readable import check_readable, image_files
 from trainer.data.split_names import SPELLINGS
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
@@ -103,7 +103,7 @@ class FolderReader:
             paths += images
             labels += [classes.index(each.name)] * len(images)
         option = self.option
-        return ImageFiles.of(option, paths, np.array(labels, np.int64))
+        return image_files(option, paths, np.array(labels, np.int64))
 
     def _note_unlabeled(self, directory: Directory, split: str) -> None:
         self._skip(directory.images, "without class directory")

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.data.decode import decode, resize_and_center_crop, resize_target
 from trainer.errors import ConfigError
-
-if TYPE_CHECKING:
-    from trainer.data.options import FileDataset
 
 Columns = Mapping[str, np.ndarray]
 
@@ -139,14 +135,6 @@ class ImageFiles(Labels):
         super().__init__(labels, columns)
         self.paths, self.channels, self.on_error, self.crop_pct = paths, channels, on_error, crop_pct
         self.interpolation = interpolation
-
-    @classmethod
-    def of(
-        cls, option: FileDataset, paths: list[Path], labels: np.ndarray, columns: Columns | None = None
-    ) -> ImageFiles:
-        """Return files that are read as an option of the config says."""
-        channels = getattr(option, "channels", 3)
-        return cls(paths, labels, channels, option.on_error, option.crop, columns, option.resizing)
 
     def subset(self, indices: np.ndarray) -> ImageFiles:
         return self.with_files([self.paths[i] for i in indices], self.labels[indices], self.columns_of(indices))

@@ -7,13 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.decode import Undecodable, decoding_threads
-from trainer.data.images import ImageFiles
+from trainer.data.images import Columns, ImageFiles
 from trainer.data.inventory import Skipped, shortened
+from trainer.data.options import FileDataset
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import usable_cores
 
 CHECKED_FILES = 500  # at most so many files are checked before training, more of them as they are read
 NAMED_FILES = 10  # files that an error names
+
+
+def image_files(
+    option: FileDataset, paths: list[Path], labels: np.ndarray, columns: Columns | None = None
+) -> ImageFiles:
+    """Return files that are read as an option of the config says."""
+    channels = getattr(option, "channels", 3)
+    return ImageFiles(paths, labels, channels, option.on_error, option.crop, columns, option.resizing)
 
 
 def check_readable(files: ImageFiles, base: Path) -> tuple[np.ndarray, list[Skipped]]:

@@ -14,11 +14,10 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
 from trainer.data.own import Table
 from trainer.data.pillow import SUFFIXES
-from trainer.data.readable import check_readable, relative
+from trainer.data.readable import check_readable, image_files, relative
 from trainer.data.split_names import SPELLINGS, class_name, split_name
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
@@ -65,7 +64,7 @@ def read(option: Table, known: tuple[str, ...] | None = None) -> RawSplits:
     rows.check_files()
     order = sorted(rows.kept(), key=lambda row: (rows.target.codes[row], rows.paths[row]))
     paths = [rows.paths[row] for row in order]
-    files = ImageFiles.of(option, paths, rows.target.codes[order])
+    files = image_files(option, paths, rows.target.codes[order])
     readable, unreadable = check_readable(files, rows.base)
     files, splits = files.subset(np.flatnonzero(readable)), np.array(rows.splits)[order][readable]
     inventory = Inventory(len(files), (*rows.skipped.values(), *unreadable), "rows")

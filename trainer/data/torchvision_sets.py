@@ -13,6 +13,7 @@ from torchvision import datasets
 
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.data.options import TorchvisionFiles, TorchvisionSet
+from trainer.data.readable import image_files
 from trainer.data.splits import RawSplits
 from trainer.errors import ConfigError, Problem, first_line
 
@@ -83,7 +84,7 @@ def _files(option: TorchvisionFiles, dataset: _Files) -> ImageFiles:
         paths, labels = dataset._image_files, dataset._labels
     else:
         paths, labels = dataset._images, dataset._labels
-    return ImageFiles.of(option, [Path(path) for path in paths], np.asarray(labels, np.int64))
+    return image_files(option, [Path(path) for path in paths], np.asarray(labels, np.int64))
 
 
 @contextmanager
