@@ -23,7 +23,8 @@ def write_trials(directory: Path, stages: Sequence[tuple[str, Sequence[Result]]]
     for name, results in stages:
         for r in results:
             writer = SummaryWriter(str(directory / f"{name}-{r.entry.index:03d}"))
-            start_hparams(writer, plain({"stage": name, "trial": r.entry.index, "seed": r.entry.seed, **r.point}))
+            values = {"stage": name, "trial": r.entry.index, "seed": r.entry.seed, **r.point}
+            start_hparams(writer, plain(values), [f"validation/{bare(metric)}"])
             for step, value in enumerate(r.curve, start=1):
                 writer.add_scalar(f"validation/{bare(metric)}", value, step)
             end_hparams(writer, finished=r.state in ("done", "pruned"))
