@@ -49,14 +49,16 @@ def is_unweighted_cross_entropy(part: Part) -> bool:
 def imbalance_remedies(view: RunView, part: Part, sampled: bool) -> list[str]:
     """Overrides against class imbalance that the run does not have yet."""
     metric = f"validation_{part.column('balanced_accuracy')}"
-    own_metric, own_weights = view.metric == metric, part.class_weights() is not None
+    own_metric, own_weights = view.metric == metric, sampled or part.class_weights() is not None
     remedies: list[str] = []
     if view.task.option is None:
-        remedies += [] if own_metric else [f"metric={metric} task.metrics=[balanced_accuracy]"]
+        remedies += [] if own_metric else [f"metric={metric}"]
         remedies += [] if own_weights else ["task.class_weights=balanced"]
-    elif not (own_metric and own_weights):
-        remedies.append(f"metric={metric} {override_of_task(view, part)}")
-    return remedies + (["data.sampling=balanced"] if not sampled and part is view.task.class_part else [])
+    else:
+        remedies += [] if own_metric else [f"metric={metric}"]
+        remedies += [] if own_weights else [override_of_task(view, part)]
+    sampling = not own_weights and part is view.task.class_part  # a remedy instead of weights
+    return remedies + (["data.sampling=balanced"] if sampling else [])
 
 
 def override_of_task(view: RunView, part: Part) -> str:
@@ -64,7 +66,6 @@ def override_of_task(view: RunView, part: Part) -> str:
     option = view.task.option
     assert option is not None
     if option.tasks is not None:
-        return f"with class_weights: balanced and metrics: [balanced_accuracy] in task.tasks.{part.name}"
-    own = "{class_weights:balanced,metrics:[balanced_accuracy]}"
-    tables = (f"{p.name}:{own if p is part else '{}'}" for p in view.task.parts)
+        return f"class_weights: balanced in task.tasks.{part.name}"
+    tables = (f"{p.name}:{'{class_weights:balanced}' if p is part else '{}'}" for p in view.task.parts)
     return f"task.tasks={{{','.join(tables)}}}"

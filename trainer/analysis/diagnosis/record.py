@@ -112,7 +112,9 @@ class Record:
         if not losses or self.chance_loss is None or (self.classifies and not accuracies):
             return True
         if not self.classifies:
-            return min(losses) < 0.98 * self.chance_loss
+            # A validation split may happen to be easier for a constant than the training images.
+            train = [] if self.dataset_info.get("mixed") else self.column("train_loss")
+            return max(min(losses), min(train, default=0.0)) < 0.98 * self.chance_loss
         if min(losses) < 0.95 * self.chance_loss:
             return True
         n = self.dataset_info.get("validation") or self.dataset_info.get("train") or 1000
