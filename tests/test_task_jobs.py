@@ -167,7 +167,7 @@ def test_data_without_the_target_is_refused_and_a_single_target_may_have_any_nam
     assert "has classes as target label, the checkpoint predicts numbers" in err
     code, _, err = train("job=evaluate", f"checkpoint={runs / 'several'}", "data=mnist5k")
     assert code == 2
-    assert "has no target parity, which the checkpoint predicts; it has label" in err
+    assert "has no target digit, which the checkpoint predicts; it has label" in err
     code, _, err = train("job=evaluate", f"checkpoint={runs / 'main'}", "data=mnist5k", "output=e")
     assert code == 0, err
 
