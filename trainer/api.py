@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from trainer import builder
 from trainer.config.load import config_from_tree, load_config
-from trainer.data.images import ImageArray
-from trainer.data.in_memory import InMemoryLoader
-from trainer.engine.evaluation import evaluate, logits
+from trainer.engine.evaluation import evaluate
 from trainer.engine.run import Run
 from trainer.formats import JsonObject, Result
-from trainer.inference import TrainedModel, Weights, trained
+from trainer.inference import TrainedModel, Weights, predictions, trained
 from trainer.jobs import Fit
 from trainer.jobs.fit import train_and_evaluate
 from trainer.run_dir import (
@@ -99,16 +96,23 @@ class Predictor:
 
     Attributes:
         module: The network, in evaluation mode.
-        classes: The names of the classes.
+        classes: The names of the classes; of a task without classes, of its labels or numbers.
         shape: Of the images it was trained on, (C, H, W).
+        tasks: What is known of the target of each task by its name: kind, names of the classes, labels or numbers, thresholds
+            of labels. A single task is called like its target.
     """
 
     def __init__(self, model: TrainedModel, normalize_each_image: bool) -> None:
-        self.module, self.classes, self.shape = model.model, model.info.classes, model.info.shape
+        self.module, self.classes, self.shape = model.model, model.task.classes, model.info.shape
+        self.tasks = {part.name or part.spec.target: part.spec for part in model.task.parts}
         self._model, self._per_image = model, normalize_each_image
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Return class probabilities (N, K) of uint8 images (N, H, W, C)."""
+    def predict(self, images: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
+        """Return what is predicted for uint8 images (N, H, W, C).
+
+        Of classes and labels these are probabilities (N, K), of numbers values in original units (N, K). A single
+        classification task returns the array, all others return a dict by the name of the task.
+        """
         height, width, channels = self.shape[1], self.shape[2], self.shape[0]
         if images.dtype != np.uint8 or images.shape[1:] != (height, width, channels):
             text = (
@@ -117,21 +121,10 @@ class Predictor:
             if images.shape[1:] == (channels, height, width):
                 text += "; images.transpose(0, 2, 3, 1)"
             raise ValueError(text)
-        info, precision = self._model.info, self._model.precision
-        loader = InMemoryLoader(
-            ImageArray(images, np.zeros(len(images), np.int64)),
-            num_classes=len(info.classes),
-            mean=info.mean,
-            std=info.std,
-            per_image=self._per_image,
-            batch_size=BATCH,
-            shuffle=False,
-            device=precision.device,
-            channels_last=precision.channels_last,
-        )
-        with torch.inference_mode():
-            outputs = [logits(self.module, x, precision).float().softmax(1) for x, _ in loader.batches(0)]
-        return torch.cat(outputs).cpu().numpy()
+        found = predictions(self._model, images, self._per_image, BATCH)
+        arrays = {name: values.cpu().numpy() for name, values in zip(self.tasks, found.values(), strict=True)}
+        single = len(arrays) == 1 and self._model.task.parts[0].has_classes
+        return next(iter(arrays.values())) if single else arrays
 
 
 def load_run(directory: str | Path) -> FinishedRun:

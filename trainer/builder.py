@@ -30,7 +30,6 @@ from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
-from trainer.tasks.options import Regression
 from trainer.tasks.sharing import last_shared_weight
 from trainer.tasks.task import Task
 
@@ -97,19 +96,32 @@ def check(config: Config, splits: Splits, task: Task, train: Loader, model: nn.M
 
 
 def check_geometry(config: Config, task: Task) -> list[Problem]:
-    """Augmentations that move pixels, with numbers of which it is not known what that does to them."""
-    numbers = [part for part in task.parts if isinstance(part.option, Regression) and part.option.geometry == "refuse"]
+    """Augmentations, also at test time, that move pixels, with numbers of which it is not known what that does to them."""
     moving = [
         name for name, option in config.augmentation.items() if option and getattr(option, "moves_pixels", True)
     ]  # of a third-party one it is not known
+    problems = moved_numbers(task, ", ".join(moving), "augmentation=none") if moving else []
+    tta = getattr(config.job, "tta", "none")
+    return problems + (moved_numbers(task, f"job.tta={tta}", "job.tta=none") if tta != "none" else [])
+
+
+def moved_numbers(task: Task, what: str, without: str) -> list[Problem]:
+    """Errors of what moves pixels, with numbers of which it is not known what that does to them.
+
+    Args:
+        task: The task.
+        what: What moves pixels.
+        without: The override without it.
+    """
     return [
         Problem(
             f"task.tasks.{part.name}.geometry" if part.name else "task.geometry",
             "refuse",
-            f"{', '.join(moving)} moves pixels, and what that does to {part.spec.target} is not known",
-            "augmentation=none, or geometry=invariant if it does nothing",
+            f"{what} moves pixels, and what that does to {part.spec.target} is not known",
+            f"{without}, or geometry=invariant if it does nothing",
         )
-        for part in (numbers if moving else [])
+        for part in task.parts
+        if part.changes_with_pixels
     ]
 
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from trainer.architectures.ensemble import Ensemble, Renormalized
+from trainer.architectures.ensemble import Ensemble, Link, Renormalized, Rescaled
 from trainer.architectures.fusion import fuse
 from trainer.builder import compute, network, restored_task, to_device
 from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
-from trainer.data import Arrays, Dataset, FileDataset, OwnData, Splits
-from trainer.data.identity import are_numbers, check_same_classes
-from trainer.data.load import load_known
+from trainer.data.images import ImageArray
+from trainer.data.in_memory import InMemoryLoader
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
+from trainer.engine.evaluation import TTA, logits
 from trainer.engine.run import Info
 from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision
+from trainer.history import better_is
 from trainer.run_dir import find_checkpoint
+from trainer.tasks.restrict import main_only, restricted
 from trainer.tasks.task import Task
 
 Weights = Literal["auto", "model", "averaged"]
@@ -31,7 +35,10 @@ Weights = Literal["auto", "model", "averaged"]
 
 @dataclass
 class TrainedModel:
-    """A trained model in evaluation mode, its precision, its classes and normalization, and its checkpoint."""
+    """A trained model in evaluation mode, its precision, its classes and normalization, its checkpoint, and what it predicts.
+
+    With a main task, ``task`` and ``model`` are those of the main task alone.
+    """
 
     model: nn.Module
     precision: Precision
@@ -47,38 +54,107 @@ def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool 
     path = find_checkpoint(config.checkpoint, prefer)
     content = checkpoint.load(path)
     info, precision = checkpoint.info_of(content), compute(config)
-    model, kind = loaded(config, content, weights)
-    model = to_device((fuse(model) if fused else model).eval(), precision)
     task = restored_task(config, info, precision.device)
+    model, kind = loaded(config, content, task, weights)
     task.thresholds = checkpoint.thresholds_of(content)
     task.use_thresholds("averaged" if kind == "averaged" else "model")
-    return TrainedModel(model, precision, info, path, kind, task)
+    model = to_device((fuse(model) if fused else model).eval(), precision)
+    return TrainedModel(model, precision, info, path, kind, main_only(task))
 
 
-def loaded(config: Config, content: Content, weights: Weights = "auto") -> tuple[nn.Module, str]:
-    """The model of a checkpoint on the CPU with its weights, and which weights these are."""
+def loaded(config: Config, content: Content, task: Task, weights: Weights = "auto") -> tuple[nn.Module, str]:
+    """The model of a checkpoint on the CPU with its weights, and which weights these are; of the main task alone if there is one.
+
+    Args:
+        config: That of the checkpoint.
+        content: The checkpoint.
+        task: Its task, with all of several.
+        weights: Which weights are wanted.
+    """
+    info = checkpoint.info_of(content)
     if "members" in content and "average" in content:
         if weights == "averaged":
             raise ConfigError(Problem("job.weights", weights, "the checkpoint holds an ensemble", "job.weights=auto"))
-        info = checkpoint.info_of(content)
-        members = [member_of(info, member) for member in content["members"]]
-        return Ensemble(members, content["average"]), f"ensemble of {len(members)}"
-    info = checkpoint.info_of(content)
-    model, average = network(config, info), use_averaged(content, weights)
-    model.load_state_dict(plain_weights(content, average))
+        members = [member_of(info, task, member) for member in content["members"]]
+        return Ensemble(members, links(main_only(task)), content["average"]), f"ensemble of {len(members)}"
+    average = use_averaged(content, task, weights)
+    model = trained_network(config, info, task, plain_weights(content, average))
     return model, "averaged" if average else "model"
 
 
-def member_of(info: Info, member: Member) -> nn.Module:
-    """A member of an ensemble, which takes images with the normalization of the ensemble, ``info``."""
+def trained_network(config: Config, info: Info, task: Task, weights: StateDict) -> nn.Module:
+    """A network with its weights; of the main task alone if there is one."""
+    model = network(config, info)
+    model.load_state_dict(weights)
+    return restricted(task, model.eval(), info.shape)[1]
+
+
+def member_of(info: Info, task: Task, member: Member) -> nn.Module:
+    """A member of an ensemble, which takes images with the normalization of the ensemble, and predicts numbers in its scale.
+
+    Args:
+        info: That of the ensemble.
+        task: That of the ensemble, with all of several.
+        member: The member.
+    """
     own = checkpoint.info_of(member)
-    model = network(config_from_tree(own.config), own)
-    model.load_state_dict(member["model"])
-    if (own.mean, own.std) == (info.mean, info.std):
-        return model
-    both = list(zip(info.std, own.std, strict=True))
-    shift = [(m - n) / s for m, n, s in zip(info.mean, own.mean, own.std, strict=True)]
-    return Renormalized(model, [a / b for a, b in both], shift)
+    config = config_from_tree(own.config)
+    own_task = restored_task(config, own)
+    model = trained_network(config, own, own_task, member["model"])
+    if (own.mean, own.std) != (info.mean, info.std):
+        both = list(zip(info.std, own.std, strict=True))
+        shift = [(m - n) / s for m, n, s in zip(info.mean, own.mean, own.std, strict=True)]
+        model = Renormalized(model, [a / b for a, b in both], shift)
+    scale, shift = other_standardization(main_only(own_task), main_only(task))
+    unchanged = all(a == 1 for a in scale) and not any(shift)
+    return model if unchanged else Rescaled(model, scale, shift)
+
+
+@torch.inference_mode()
+def predictions(
+    model: TrainedModel, images: np.ndarray, per_image: bool, batch_size: int, tta: TTA = "none"
+) -> dict[str, Tensor]:
+    """Probabilities, or numbers in original units, (N, K) of each task by its name; of uint8 images (N, H, W, C).
+
+    Args:
+        model: The model.
+        images: Of the size that it takes.
+        per_image: Whether each channel of an image is normalized by its own mean and standard deviation.
+        batch_size: Images per forward pass.
+        tta: Test-time augmentation.
+    """
+    info, precision = model.info, model.precision
+    loader = InMemoryLoader(
+        ImageArray(images, np.zeros(len(images), np.int64)),
+        num_classes=1,
+        mean=info.mean,
+        std=info.std,
+        per_image=per_image,
+        batch_size=batch_size,
+        shuffle=False,
+        device=precision.device,
+        channels_last=precision.channels_last,
+    )
+    outputs = torch.cat([logits(model.model, x, precision, tta).float() for x, _ in loader.batches(0)])
+    return {part.name: part.predict(part.own(outputs)) for part in model.task.parts}
+
+
+def links(task: Task) -> list[tuple[slice, Link]]:
+    """How the outputs of each task become predictions, for the mean over the members of an ensemble."""
+    return [(part.outputs, part.link) for part in task.parts]
+
+
+def other_standardization(own: Task, other: Task) -> tuple[list[float], list[float]]:
+    """Factor and summand that turn the outputs of a network into those of the same numbers with another mean and std.
+
+    With outputs z and a network's scale a, a number is a·z·std + mean; outputs of classes and labels stay.
+    """
+    scale, shift = [1.0] * other.num_outputs, [0.0] * other.num_outputs
+    for a, b in zip(own.parts, other.parts, strict=True):
+        for i, (mean, std) in enumerate(zip(a.spec.mean, a.spec.std, strict=True)):
+            scale[b.outputs.start + i] = std / b.spec.std[i]
+            shift[b.outputs.start + i] = (mean - b.spec.mean[i]) / (b.spec.std[i] * b.output_scale)
+    return scale, shift
 
 
 def plain_weights(content: Content, average: bool) -> StateDict:
@@ -90,62 +166,31 @@ def plain_weights(content: Content, average: bool) -> StateDict:
     return {k.removeprefix("module."): v for k, v in weights["averaged"].items() if k != "n_averaged"}
 
 
-def use_averaged(content: Content, weights: Weights) -> bool:
-    """Whether to take the averaged weights; ``auto`` takes them if they were at least as accurate on the validation images."""
+def metric_of_run(info: Info, task: Task) -> str:
+    """The column of validation images by which a run is judged: its metric, or the task's where that is of training images."""
+    metric = info.config.get("metric", "auto")
+    return metric if isinstance(metric, str) and metric.startswith("validation_") else task.main_metric
+
+
+def use_averaged(content: Content, task: Task, weights: Weights) -> bool:
+    """Whether to take the averaged weights; ``auto`` takes them if they were at least as good on the validation images."""
     available = checkpoint.weights_of(content)["averaged"] is not None
     if weights == "averaged" and not available:
         text = "the checkpoint holds no averaged weights"
         raise ConfigError(Problem("job.weights", "averaged", text, "job.weights=model"))
     row = content.get("row") or {}
-    averaged, last = row.get("averaged_accuracy"), row.get("validation_accuracy")
-    as_good = averaged is None or last is None or averaged >= last
+    metric = metric_of_run(checkpoint.info_of(content), task)
+    averaged, last = (row.get(metric.replace("validation", split, 1)) for split in ("averaged", "validation"))
+    as_good = averaged is None or last is None or not better(last, averaged, metric)
     return available and (weights == "averaged" or (weights == "auto" and as_good))
 
 
-def splits_for_checkpoint(config: Config, info: Info) -> Splits:
-    """The config's data, normalized as in the training of the checkpoint.
+def better(value: float, other: float, metric: str) -> bool:
+    """Whether a value of a metric is better than another one; NaN is the worst.
 
-    Data that the checkpoint was not trained on is used as it is: nothing is held out, and only some of the classes may occur.
-
-    Raises:
-        ConfigError: Classes or channels differ.
+    >>> better(0.9, 0.8, "validation_accuracy"), better(0.9, 0.8, "validation_loss"), better(0.9, math.nan, "validation_loss")
+    (True, False, True)
     """
-    data, name = data_option(config, info), config.name("data")
-    splits = new_data(data, info)
-    if splits is None:
-        splits = data.load()
-        if not (
-            len(splits.classes) == len(info.classes) and (are_numbers(splits.classes) or are_numbers(info.classes))
-        ):
-            check_same_classes(("data", name), info.classes, splits.classes, "the checkpoint")
-    if splits.shape[0] != info.shape[0]:
-        text = f"has {splits.shape[0]} channels, the checkpoint takes {info.shape[0]}"
-        raise ConfigError(Problem("data", name, text))
-    return dataclasses.replace(splits, mean=info.mean, std=info.std)
-
-
-def data_option(config: Config, info: Info) -> Dataset:
-    """The config's data, with files resized as in the training of the checkpoint, which holds the normalization."""
-    data = config.data
-    if isinstance(data, FileDataset):
-        crop = info.data.get("crop_pct", data.crop) if data.crop_pct == "auto" else data.crop_pct
-        mode = info.data.get("interpolation", "bilinear") if data.interpolation == "auto" else data.interpolation
-        data = dataclasses.replace(data, crop_pct=crop, interpolation=mode)
-    return dataclasses.replace(data, normalize="none") if data.normalize == "pretrained" else data
-
-
-def new_data(data: Dataset, info: Info) -> Splits | None:
-    """The images of a data set that the checkpoint was not trained on; None if it was, even if it lay somewhere else."""
-    if not isinstance(data, OwnData) or (are_numbers(info.classes) and not isinstance(data, Arrays)):
-        return None
-    saved = info.config.get("data")
-    saved = saved if isinstance(saved, dict) else {}
-    if all(absolute(saved.get(key)) == absolute(value) for key, value in data.place.items()):
-        return None
-    splits = load_known(data, info.classes, (info.mean, info.std))
-    return None if splits.digest == info.data.get("digest") else splits
-
-
-def absolute(path: object) -> str | None:
-    """A path as the config of a run holds it."""
-    return None if path is None else str(Path(str(path)).expanduser().absolute())
+    if math.isnan(value) or math.isnan(other):
+        return not math.isnan(value)
+    return value < other if better_is(metric) == "min" else value > other

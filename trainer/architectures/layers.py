@@ -92,6 +92,10 @@ class Parallel(nn.Module):
         super().__init__()
         self.networks = nn.ModuleDict({f"task_{name}": network for name, network in networks.items()})
 
+    def network(self, name: str) -> nn.Module:
+        """Return one of the networks."""
+        return self.networks[f"task_{name}"]
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([network(x) for network in self.networks.values()], 1)
 

@@ -45,6 +45,7 @@ class Member(TypedDict):
     name: str
     seconds: float
     row: Row | dict[str, float]
+    thresholds: NotRequired[dict[str, list[float]]]  # of labels by task
 
 
 class Content(TypedDict, total=False):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures.fusion import fuse
+from trainer.checkpoint_data import data_option, splits_for_checkpoint
 from trainer.data import FileDataset
+from trainer.data.targets import NOUNS
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
 from trainer.formats import JsonObject
-from trainer.inference import TrainedModel, data_option, splits_for_checkpoint, trained
+from trainer.inference import TrainedModel, trained
 from trainer.run_dir import check_available, create_run_dir, write_json
+from trainer.tasks.multilabel import LabelsPart
+from trainer.tasks.part import Part
+from trainer.tasks.restrict import on_device
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -38,8 +45,10 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
     deployed = fuse(model) if option.fuse else model
     data = data_option(config, info)
     create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
+    tasks = checkpoint.task
+    single = tasks.option is None and tasks.parts[0].has_classes
     metadata: JsonObject = {
-        "classes": list(info.classes),
+        **({"classes": list(tasks.classes)} if single else {"tasks": [described(part) for part in tasks.parts]}),
         "shape": list(info.shape),
         "colours": COLORS.get(info.shape[0], f"{info.shape[0]} channels"),
         "crop_pct": data.crop if isinstance(data, FileDataset) else 1.0,
@@ -47,15 +56,15 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
     }
     per_image = config.data.normalize == "channel"
     with torch.inference_mode():
-        expected = Deployed(model, checkpoint, per_image).eval()(x).numpy()
+        expected = arrays(Deployed(model, checkpoint, per_image).eval()(x))
     module = Deployed(deployed, checkpoint, per_image).eval()
     files = {}
     for name in ("onnx", "torch") if option.format == "both" else (option.format,):
-        path, output = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
-        difference = float(abs(output - expected).max())
-        if difference > option.tolerance:
+        path, outputs = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
+        difference, output = largest_difference(tasks.parts, outputs, expected)
+        if not difference <= option.tolerance:
             path.unlink()  # so that nobody uses it
-            text = f"{path.name} differs from the network by a probability of {difference:.2g} on {source}"
+            text = f"{path.name} differs from the network by {difference:.2g} in {output} on {source}"
             raise ConfigError(Problem("job.tolerance", option.tolerance, text, "job.fuse=false"))
         files[name] = {"file": str(path), "bytes": path.stat().st_size, "difference": difference}
         print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, largest difference {difference:.1e} on {source}")
@@ -76,12 +85,45 @@ def require_onnx() -> None:
         raise ConfigError(Problem("job.format", "onnx", f"needs {error.name}", hint)) from None
 
 
+def output_name(part: Part) -> str:
+    """Return the name of the output of a task: the task, or of a single one what it is."""
+    return part.name or ("numbers" if part.link == "identity" else "probabilities")
+
+
+def described(part: Part) -> JsonObject:
+    """Return what the file says about the output of a task."""
+    kind = part.spec.kind
+    about: JsonObject = {"output": output_name(part), "target": part.spec.target, "kind": kind}
+    about[NOUNS[kind]] = list(part.classes)
+    if isinstance(part, LabelsPart):
+        about["thresholds"] = list(part.thresholds)
+    return about
+
+
+def arrays(outputs: Tensor | dict[str, Tensor]) -> list[np.ndarray]:
+    """Return the outputs of the network, one for each task."""
+    return [output.numpy() for output in ([outputs] if isinstance(outputs, Tensor) else outputs.values())]
+
+
+def largest_difference(
+    parts: Sequence[Part], outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> tuple[float, str]:
+    """Return the largest difference of a probability, or of a number in standard deviations, and the name of its output."""
+    differences = []
+    for part, output, value in zip(parts, outputs, expected, strict=True):
+        scale = np.array(part.spec.std) if part.link == "identity" else 1.0
+        differences.append((float((abs(output - value) / scale).max()), output_name(part)))
+    return max(differences, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
+
+
 class Deployed(nn.Module):
-    """A network with its preprocessing and softmax: uint8 (N, C, H, W) to probabilities (N, K).
+    """A network with its preprocessing: uint8 (N, C, H, W) to the predictions (N, K) of each task.
+
+    These are probabilities of classes and labels, and numbers in original units.
 
     Args:
         model: The network, in evaluation mode.
-        checkpoint: Where it comes from, for the normalization.
+        checkpoint: Where it comes from, for the normalization and the tasks.
         per_image: Whether each channel of an image is normalized by its own mean and standard deviation.
     """
 
@@ -91,10 +133,11 @@ class Deployed(nn.Module):
     def __init__(self, model: nn.Module, checkpoint: TrainedModel, per_image: bool) -> None:
         super().__init__()
         self.model, self.per_image = model, per_image
+        self.parts = on_device(checkpoint.task, "cpu").parts
         self.register_buffer("mean", 255 * torch.tensor(checkpoint.info.mean).view(1, -1, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(checkpoint.info.std).view(1, -1, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         x = x.float()
         if self.per_image:
             centered = x - x.mean((2, 3), keepdim=True)
@@ -102,14 +145,16 @@ class Deployed(nn.Module):
             x = centered / variance.sqrt().clamp_min(1.0)
         else:
             x = (x - self.mean) / self.std
-        return self.model(x).softmax(1)
+        outputs = self.model(x)
+        predictions = {output_name(part): part.predict(part.own(outputs)) for part in self.parts}
+        return predictions if len(predictions) > 1 else next(iter(predictions.values()))
 
 
 def example_images(config: Config, checkpoint: TrainedModel, count: int) -> tuple[Tensor, str]:
     """Return images uint8 (N, C, H, W) to check the file with, and what they are: the data's, or random ones without data."""
     c, h, w = checkpoint.info.shape
     try:
-        splits = splits_for_checkpoint(config, checkpoint.info)
+        splits = splits_for_checkpoint(config, checkpoint)
         images = splits.test or splits.validation or splits.train
         step = max(1, len(images) // count)
         array: np.ndarray = np.stack([images.center_crop(i, h) for i in range(0, len(images), step)[:count]])
@@ -120,7 +165,7 @@ def example_images(config: Config, checkpoint: TrainedModel, count: int) -> tupl
     return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))), source
 
 
-def to_onnx(module: nn.Module, x: Tensor, metadata: JsonObject, run_dir: Path) -> tuple[Path, np.ndarray]:
+def to_onnx(module: Deployed, x: Tensor, metadata: JsonObject, run_dir: Path) -> tuple[Path, list[np.ndarray]]:
     """Write ``model.onnx``; return its path and what onnxruntime computes with it."""
     import onnx
     import onnxruntime
@@ -133,7 +178,7 @@ def to_onnx(module: nn.Module, x: Tensor, metadata: JsonObject, run_dir: Path) -
             (x,),
             dynamo=True,
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=[output_name(part) for part in module.parts],
             dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
             verbose=False,
         )
@@ -145,12 +190,11 @@ def to_onnx(module: nn.Module, x: Tensor, metadata: JsonObject, run_dir: Path) -
     with atomic_path(path) as temporary:
         onnx.save(model, str(temporary))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    output = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
-    assert isinstance(output, np.ndarray)
-    return path, output
+    outputs = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    return path, [np.asarray(output) for output in outputs]
 
 
-def to_torch(module: nn.Module, x: Tensor, metadata: JsonObject, run_dir: Path) -> tuple[Path, np.ndarray]:
+def to_torch(module: Deployed, x: Tensor, metadata: JsonObject, run_dir: Path) -> tuple[Path, list[np.ndarray]]:
     """Write ``model.pt2``; return its path and what it computes once read back."""
     path = run_dir / "model.pt2"
     with warnings.catch_warnings():
@@ -161,4 +205,4 @@ def to_torch(module: nn.Module, x: Tensor, metadata: JsonObject, run_dir: Path) 
             torch.export.save(program, file, extra_files=extra)
         loaded = torch.export.load(str(path)).module()
     with torch.inference_mode():
-        return path, loaded(x).numpy()
+        return path, arrays(loaded(x))

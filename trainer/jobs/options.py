@@ -19,9 +19,7 @@ Prefer = Annotated[
 ]
 Weights = Annotated[
     Literal["auto", "model", "averaged"],
-    Field(
-        description="weights of the checkpoint to use; auto = averaged if at least as accurate on the validation images"
-    ),
+    Field(description="weights of the checkpoint to use; auto = averaged if at least as good by the metric of the run"),
 ]
 TTA = Annotated[
     Literal["none", "mirror", "mirror_shift"],
@@ -46,10 +44,14 @@ class Fit(Job):
 
 @option
 class Evaluate(Job):
-    """Loss, accuracy, top-k accuracy, calibration, a table per class, the confusion matrix and the errors with the highest
-    loss of ``checkpoint`` on ``split``. The images are normalized as in its training.
+    """The loss and all metrics of ``checkpoint`` on ``split``. The images are normalized as in its training.
 
-    Writes ``result.json``, ``confusion.png``, ``misclassified.png`` and ``reliability.png``.
+    Of classes, also top-k accuracy, calibration, a table per class, the confusion matrix and the errors with the highest loss;
+    of labels, a table per label with its threshold and the images with the highest loss; of numbers, the errors per number,
+    predicted against true values and the images with the largest errors. Images without a label do not count.
+
+    Writes ``result.json`` and plots; the names of several tasks are prefixes of metrics and plots. With ``task.main`` only the
+    main task is evaluated.
     """
 
     needs_checkpoint: ClassVar[bool] = True
@@ -63,18 +65,22 @@ class Evaluate(Job):
         bool, Field(description="fold batch norm into the preceding layers: faster, equal up to rounding")
     ] = False
     tta: TTA = "none"
-    top: Annotated[PositiveInt, Field(description="k of the top-k accuracy, in classes")] = 5
+    top: Annotated[PositiveInt, Field(description="k of the top-k accuracy, of tasks with more than k classes")] = 5
     worst: Annotated[
-        NonNegativeInt, Field(description="number of errors with the highest loss to draw and list; 0 = none")
+        NonNegativeInt, Field(description="number of errors with the highest loss to draw and list, per task; 0 = none")
     ] = 24
 
-    __call__ = implemented_by("trainer.jobs.evaluate:evaluate")
+    __call__ = implemented_by("trainer.jobs.evaluate.run:evaluate")
 
 
 @option
 class Predict(Job):
-    """The ``top`` most probable classes of each of ``images``: files, directories (searched recursively), globs, or ``-`` for
-    one path per line from standard input.
+    """What the network predicts for each of ``images``: files, directories (searched recursively), globs, or ``-`` for one path
+    per line from standard input.
+
+    A row holds the ``top`` most probable classes with their probabilities; of labels, those whose probability reaches their
+    threshold (separated by ``;``) and the probability of each; numbers in original units. The names of several tasks are
+    prefixes of the columns; with ``task.main`` only the main task predicts.
 
     Rows go to standard output and to ``predictions.csv`` (or ``.jsonl``). Files that are not images are reported on
     standard error and skipped. Exit code 1 if no image could be read.
@@ -98,11 +104,15 @@ class Predict(Job):
 
 @option
 class Export(Job):
-    """Write ``model.onnx`` or ``model.pt2`` (torch.export) of ``checkpoint``: uint8 images (N, C, H, W) in, probabilities (N, K)
-    out. Class names, image size and color format are stored in the file.
+    """Write ``model.onnx`` or ``model.pt2`` (torch.export) of ``checkpoint``: uint8 images (N, C, H, W) in; out come
+    probabilities (N, K) of classes or labels, or numbers in original units. Class names, image size and color format are
+    stored in the file.
 
-    The file is read back and run on real images; the job fails if a probability differs from the network's by more than
-    ``tolerance``.
+    The output of a single task is called ``probabilities`` or ``numbers``, the outputs of several are called like the tasks;
+    ``tasks`` in the file describes them, with the thresholds of labels. With ``task.main`` the file holds the main task only.
+
+    The file is read back and run on real images; the job fails if a probability, or a number in standard deviations of the
+    training images, differs from the network's by more than ``tolerance``.
     """
 
     needs_checkpoint: ClassVar[bool] = True
@@ -114,7 +124,10 @@ class Export(Job):
     images: Annotated[
         int, Field(ge=2, description="number of images of the data on which the exported file is verified")
     ] = 16
-    tolerance: Annotated[PositiveFloat, Field(description="maximum allowed difference of a probability")] = 1e-4
+    tolerance: Annotated[
+        PositiveFloat,
+        Field(description="maximum allowed difference of a probability, or of a number in standard deviations"),
+    ] = 1e-4
     prefer: Prefer = "best"
     weights: Weights = "auto"
 
@@ -130,7 +143,8 @@ class Ensemble(Job):
             validation images, each validated on its fold; ``snapshots`` one network under a cyclic schedule, a member at
             the end of each of the last ``models`` cycles (Huang et al. 2017, arXiv:1704.00109); ``runs`` takes the run
             directories ``runs=[a,b,...]``.
-        average: ``probabilities`` is the arithmetic mean, ``logits`` the normalized geometric mean.
+        average: ``probabilities`` is the arithmetic mean, ``logits`` the normalized geometric mean; numbers are averaged in
+            original units. The threshold of a label is the mean of the members' thresholds.
     """
 
     kind: Annotated[
@@ -143,13 +157,13 @@ class Ensemble(Job):
     models: Annotated[int, Field(ge=2, description="number of networks to train, of folds, or of snapshots")] = 5
     top: Annotated[
         Annotated[int, Field(ge=2)] | None,
-        Field(description="number of members to keep, by validation accuracy; null = all"),
+        Field(description="number of members to keep, by the metric of the run on the validation images; null = all"),
     ] = None
     average: Annotated[
         Literal["probabilities", "logits"], Field(description="outputs that are averaged over the members")
     ] = "probabilities"
 
-    __call__ = implemented_by("trainer.jobs.ensemble:ensemble")
+    __call__ = implemented_by("trainer.jobs.ensemble.run:ensemble")
 
 
 @option

@@ -1,4 +1,4 @@
-"""``job=predict``: classify images in files."""
+"""``job=predict``: predict classes, labels and numbers of images in files."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from trainer.checkpoint_data import data_option
 from trainer.data import FileDataset
 from trainer.data.decode import decode, resize, resize_and_center_crop, resize_target
-from trainer.data.images import ImageArray
-from trainer.data.in_memory import InMemoryLoader
 from trainer.data.pillow import SUFFIXES
-from trainer.engine.evaluation import TTA, logits
+from trainer.engine.evaluation import TTA
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
-from trainer.inference import TrainedModel, data_option, trained
+from trainer.inference import TrainedModel, predictions, trained
+from trainer.jobs.evaluate.scores import check_tta
 from trainer.run_dir import check_available, create_run_dir, write_json
+from trainer.tasks.multilabel import LabelsPart
+from trainer.tasks.part import Part
+from trainer.tasks.task import Task
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -40,19 +42,19 @@ def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]
         hint = "job.images=photo.jpg, a directory, '*.png', or - for paths from standard input"
         raise ConfigError(Problem("job.images", None, "must be given", hint))
     checkpoint = trained(config, option.prefer, option.weights)
+    check_tta(checkpoint.task, option.tta)
     paths = list(find_files(option.images))
     if not paths:
         raise ConfigError(Problem("job.images", option.images, "contains no images"))
     precision = checkpoint.precision
     create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
-    top = min(option.top, len(checkpoint.info.classes))
     skipped: list[tuple[Path, str]] = []
     output, count = io.StringIO(), 0
     for start in range(0, len(paths), CHUNK):
         images, unreadable = read_images(config, checkpoint, paths[start : start + CHUNK])
         skipped += unreadable
-        rows = classify(config, checkpoint, images, top, option.tta)
-        text = format_rows(rows, option.format, top, header=count == 0 and bool(rows))
+        rows = predict_images(config, checkpoint, images, option.top, option.tta)
+        text = format_rows(rows, option.format, checkpoint.task, header=count == 0)
         print(text, end="", flush=True)
         output.write(text)
         count += len(rows)
@@ -123,59 +125,77 @@ def read_image(
     return resize_and_center_crop(image, height, crop_pct, interpolation)
 
 
-Ranked = TypedDict("Ranked", {"class": str, "probability": float})
-Prediction = TypedDict("Prediction", {"file": str, "class": str, "probability": float, "ranked": list[Ranked]})
-
-
-def classify(
+def predict_images(
     config: Config, checkpoint: TrainedModel, images: list[tuple[Path, np.ndarray]], top: int, tta: TTA = "none"
-) -> list[Prediction]:
-    """Return a row per image with its ``top`` most probable classes."""
+) -> list[dict[str, Any]]:
+    """Return a row per image: its file, and by the name of the task what is predicted, see ``prediction``."""
     if not images:
         return []
-    model, precision, info = checkpoint.model, checkpoint.precision, checkpoint.info
-    loader = InMemoryLoader(
-        ImageArray(np.stack([image for _, image in images]), np.zeros(len(images), np.int64)),
-        num_classes=len(info.classes),
-        mean=info.mean,
-        std=info.std,
-        per_image=config.data.normalize == "channel",
-        batch_size=CHUNK,
-        shuffle=False,
-        device=precision.device,
-        channels_last=precision.channels_last,
-    )
-    with torch.inference_mode():
-        outputs = torch.cat([logits(model, x, precision, tta).float() for x, _ in loader.batches(0)])
-    best = outputs.softmax(1).topk(top, 1)
-    rows: list[Prediction] = []
-    for (path, _), probabilities, indices in zip(images, best.values.tolist(), best.indices.tolist(), strict=True):
-        ranked: list[Ranked] = [
-            {"class": info.classes[i], "probability": p} for i, p in zip(indices, probabilities, strict=True)
-        ]
-        rows.append(
-            {"file": str(path), "class": ranked[0]["class"], "probability": ranked[0]["probability"], "ranked": ranked}
-        )
+    pixels = np.stack([image for _, image in images])
+    found = predictions(checkpoint, pixels, config.data.normalize == "channel", CHUNK, tta)
+    rows: list[dict[str, Any]] = [{"file": str(path)} for path, _ in images]
+    for part in checkpoint.task.parts:
+        for row, values in zip(rows, found[part.name].cpu().tolist(), strict=True):
+            row |= {part.name: prediction(part, values, top)} if part.name else prediction(part, values, top)
     return rows
 
 
-def format_rows(rows: list[Prediction], form: str, top: int, header: bool) -> str:
-    """Return rows as CSV (file, class, probability, class_2, ...) or as one JSON object per line.
+def prediction(part: Part, values: list[float], top: int) -> dict[str, Any]:
+    """Return what is predicted from the probabilities, or numbers in original units, of one image (K,).
 
-    >>> row = {"file": "a.png", "class": "ant", "probability": 0.75, "ranked": [{"class": "ant", "probability": 0.75}]}
-    >>> print(format_rows([row], "csv", 1, header=True).strip())
-    file,class,probability
-    a.png,ant,0.7500
+    Of classes, ``class`` and ``probability`` of the most probable one and, with ``top`` > 1, the ``ranked`` list of the most
+    probable ones; of labels, ``labels`` whose probability reaches their threshold, and all ``probabilities``; ``numbers``.
     """
+    named = dict(zip(part.classes, values, strict=True))
+    if part.has_classes:
+        best = sorted(range(len(values)), key=lambda i: -values[i])[:top]
+        ranked = [{"class": part.classes[i], "probability": values[i]} for i in best]
+        return {**ranked[0], "ranked": ranked} if top > 1 else ranked[0]
+    if isinstance(part, LabelsPart):
+        chosen = [
+            name for name, threshold in zip(part.classes, part.thresholds, strict=True) if named[name] >= threshold
+        ]
+        return {"labels": chosen, "probabilities": named}
+    return {"numbers": named}
+
+
+def format_rows(rows: list[dict[str, Any]], form: str, task: Task, header: bool) -> str:
+    """Return rows as CSV (file, and the cells of each task) or as one JSON object per line."""
     if form == "jsonl":
-        objects = [{k: v for k, v in row.items() if k != "ranked" or top > 1} for row in rows]
-        return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    if header:
-        more = [f"{name}_{i}" for i in range(2, top + 1) for name in ("class", "probability")]
-        writer.writerow(["file", "class", "probability", *more])
     for row in rows:
-        cells = [cell for r in row["ranked"] for cell in (r["class"], f"{r['probability']:.4f}")]
-        writer.writerow([row["file"], *cells])
+        cells = {"file": row["file"]}
+        for part in task.parts:
+            cells |= csv_cells(part, row[part.name] if part.name else row)
+        if header:
+            writer.writerow(cells)
+            header = False
+        writer.writerow(cells.values())
     return output.getvalue()
+
+
+def csv_cells(part: Part, predicted: dict[str, Any]) -> dict[str, str]:
+    """Return the cells of what is predicted for one task, by the names of their columns.
+
+    They are class, probability, class_2, ... of classes; labels (separated by ``;``) and the probability of each; numbers.
+    """
+    if part.has_classes:
+        ranked = predicted.get("ranked", [predicted])
+        suffixes = ["", *(f"_{i}" for i in range(2, len(ranked) + 1))]
+        pairs = zip(suffixes, ranked, strict=True)
+        cells = {
+            f"{name}{suffix}": text
+            for suffix, row in pairs
+            for name, text in (("class", row["class"]), ("probability", f"{row['probability']:.4f}"))
+        }
+    elif "labels" in predicted:
+        cells = {"labels": ";".join(predicted["labels"])}
+        cells |= {f"probability_{name}": f"{value:.4f}" for name, value in predicted["probabilities"].items()}
+    else:
+        numbers = predicted["numbers"]
+        cells = {name: f"{value:.7g}" for name, value in numbers.items()}
+        if len(cells) == 1 and part.name:  # the name of the task says which number
+            return {part.name: next(iter(cells.values()))}
+    return {part.column(name): text for name, text in cells.items()}

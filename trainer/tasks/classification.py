@@ -30,6 +30,7 @@ class ClassPart(Part):
 
     def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
         option = self.option
+        self.link = "sigmoid" if option.loss == "bce" else "softmax"
         self.weights = weights_of_classes(option, self.spec.counts, self.classes)
         if isinstance(option.loss, dict):
             return OwnLoss(option.loss, self.spec)
@@ -82,13 +83,12 @@ class ClassPart(Part):
         return float(self.function(torch.zeros(self.size, self.size), torch.eye(self.size)).mean())
 
     def predict(self, outputs: Tensor) -> Tensor:
-        return outputs.float().sigmoid() if self.option.loss == "bce" else outputs.float().softmax(1)
+        return outputs.float().sigmoid() if self.link == "sigmoid" else outputs.float().softmax(1)
 
     def predictions(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Predictions:
         known = slice(None) if mask is None else mask[:, 0].cpu().numpy()
         scores, truth = array(outputs)[known], y.argmax(1).cpu().numpy()[known]
-        link = "sigmoid" if self.option.loss == "bce" else "softmax"
-        return Predictions("classification", self.classes, scores, truth, link=link)
+        return Predictions("classification", self.classes, scores, truth, link=self.link)
 
     def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
         """Return targets of which a part is distributed over the other classes (``others``) or over all of them (``all``)."""

@@ -42,6 +42,7 @@ class LabelsPart(Part):
     """Any number of labels per image, see ``trainer.tasks.Multilabel``."""
 
     mask_per_value = True
+    link = "sigmoid"
     option: Multilabel
 
     def _loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:

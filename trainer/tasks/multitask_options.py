@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from trainer.errors import ConfigError, Problem, check, nearest
+from trainer.history import WITH_CLASS
 from trainer.parameters import NonNegativeFloat, PositiveFloat, describe, implemented_by, option, parameters
 from trainer.tasks.options import KINDS, SingleTask
 
@@ -78,6 +79,8 @@ class Multitask:
     ] = None
 
     def __post_init__(self) -> None:
+        if problems := [problem for name in self.tasks or () if (problem := name_problem(name))]:
+            raise ConfigError(*problems)
         for name, table in (self.tasks or {}).items():
             if "kind" in table:
                 part_option(name, table, None)
@@ -102,6 +105,8 @@ class Multitask:
     def parts(self, targets: tuple[Target, ...]) -> dict[str, tuple[SingleTask, float]]:
         """Return the tasks by name, each with the weight of its loss; ConfigError where one does not fit the data."""
         tables = {target.name: {} for target in targets} if self.tasks is None else self.tasks
+        if problems := [problem for name in tables if (problem := name_problem(name))]:
+            raise ConfigError(*problems)
         kinds: dict[str, Kind] = {target.name: target.kind for target in targets}
         return {name: part_option(name, table, kinds) for name, table in tables.items()}
 
@@ -111,6 +116,21 @@ class Multitask:
 
     build = implemented_by("trainer.tasks.build:build_multitask")
     restore = implemented_by("trainer.tasks.build:restore_multitask")
+
+
+def name_problem(name: str) -> Problem | None:
+    """Return why a task cannot have a name, which is the prefix of its columns.
+
+    >>> name_problem("digit"), name_problem("bone_age"), name_problem("f1_car").text
+    (None, None, "'f1' is the name of a metric, whose direction would decide for all columns of the task")
+    """
+    hint = f"another name, such as task.tasks={{car: {{target: {name!r}}}, ...}}"
+    if not name.isidentifier():
+        return Problem("tasks", name, "the name of a task consists of letters, digits and _", hint)
+    if words := [word for word in name.split("_") if word in WITH_CLASS]:
+        text = f"{words[0]!r} is the name of a metric, whose direction would decide for all columns of the task"
+        return Problem("tasks", name, text, hint)
+    return None
 
 
 def part_option(name: str, table: dict[str, Any], kinds: dict[str, Kind] | None) -> tuple[SingleTask, float]:

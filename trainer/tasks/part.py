@@ -13,6 +13,7 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor
 
+from trainer.architectures.ensemble import Link
 from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
 from trainer.errors import ConfigError, Problem, first_line
@@ -42,6 +43,7 @@ class Part(ABC):
     has_classes: ClassVar[bool] = False
     mask_per_value: ClassVar[bool] = False
     output_scale: ClassVar[float] = 1.0  # factor of the network's outputs
+    link: Link = "softmax"  # how outputs become probabilities, or numbers
 
     def __init__(
         self, option: SingleTask, spec: PartSpec, begin: int, values_begin: int, device: torch.device | str = "cpu"
@@ -61,6 +63,11 @@ class Part(ABC):
     def name(self) -> str:
         """The prefix of its columns; empty for a single task."""
         return self.spec.name
+
+    @property
+    def changes_with_pixels(self) -> bool:
+        """Whether its targets may change where pixels are moved."""
+        return False
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
+from trainer.architectures.ensemble import Link
 from trainer.data.targets import Kind
 
 BLOCK = 4096  # images whose log odds are computed at once, to need little memory
@@ -35,7 +35,7 @@ class Predictions:
     truth: np.ndarray
     mask: np.ndarray | None = None
     thresholds: np.ndarray | None = None
-    link: Literal["softmax", "sigmoid"] = "softmax"
+    link: Link = "softmax"
 
     def __post_init__(self) -> None:
         shape = (len(self.truth), len(self.classes))

@@ -19,6 +19,7 @@ class NumbersPart(Part):
     """One or several numbers per image, see ``trainer.tasks.Regression``."""
 
     mask_per_value = True
+    link = "identity"
     # The curvature of the squared error is that of cross-entropy times the squared size of the features: with outputs of a
     # tenth, learning rates that suit classification suit regression too. Without it, the default of SGD diverges.
     output_scale = 0.1
@@ -32,6 +33,10 @@ class NumbersPart(Part):
         if option.loss == "huber":
             return partial(losses.huber, delta=0.5 if option.delta is None else option.delta)
         return losses.squared_error if option.loss == "mse" else losses.absolute_error
+
+    @property
+    def changes_with_pixels(self) -> bool:
+        return self.option.geometry == "refuse"
 
     def encode(self, values: np.ndarray, train: bool) -> Tensor:
         standardized = (values - np.array(self.spec.mean)) / np.array(self.spec.std)

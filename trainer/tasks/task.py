@@ -69,10 +69,15 @@ class Task:
         return {"": self.parts} if self.sharing is None else {part.name: (part,) for part in self.parts}
 
     @property
+    def main(self) -> Part | None:
+        """The main one of several tasks; None without one."""
+        return next((part for part in self.parts if self.option is not None and part.name == self.option.main), None)
+
+    @property
     def class_part(self) -> Part | None:
         """The main task if it has classes, else the first one that has."""
-        main = [part for part in self.parts if self.option is not None and part.name == self.option.main]
-        return next((part for part in [*main, *self.parts] if part.has_classes), None)
+        parts = self.parts if self.main is None else (self.main, *self.parts)
+        return next((part for part in parts if part.has_classes), None)
 
     @property
     def has_labels(self) -> bool:
@@ -175,10 +180,8 @@ class Task:
     @property
     def main_metric(self) -> str:
         """The column of the history that selects the best epoch with ``metric=auto``."""
-        if self.option is None:
-            return f"validation_{self.parts[0].option.main_metric}"
-        main = next((part for part in self.parts if part.name == self.option.main), None)
-        return "validation_loss" if main is None else f"validation_{main.column(main.option.main_metric)}"
+        part = self.parts[0] if self.option is None else self.main
+        return "validation_loss" if part is None else f"validation_{part.column(part.option.main_metric)}"
 
     def history_columns(self, averaged: bool) -> tuple[str, ...]:
         """Return the columns of the history that hold metrics, see ``SingleTask.columns``."""

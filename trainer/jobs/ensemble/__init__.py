@@ -1,0 +1,1 @@
+"""``job=ensemble``: several networks whose predictions are averaged, saved as one checkpoint."""

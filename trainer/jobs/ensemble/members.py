@@ -1,0 +1,192 @@
+"""The members of an ensemble: trained here, or the weights of given runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.builder import build, restored_task
+from trainer.checkpoint_data import check_targets
+from trainer.config.load import config_from_tree
+from trainer.config.tree import with_value
+from trainer.data import Splits
+from trainer.data.folds import fold
+from trainer.engine import checkpoint
+from trainer.engine.checkpoint import Member, saved_info
+from trainer.engine.run import Run, snapshot
+from trainer.engine.state import StateDict
+from trainer.engine.view import RunView
+from trainer.errors import ConfigError, Problem
+from trainer.formats import JsonObject, Result, Row
+from trainer.inference import plain_weights, use_averaged
+from trainer.jobs.compare import find_runs
+from trainer.jobs.fit import train_and_evaluate
+from trainer.observers import Observer
+from trainer.run_dir import create_run_dir, read_result
+from trainer.schedules import Product
+from trainer.tasks.task import Thresholds
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+    from trainer.jobs.options import Ensemble
+
+
+def train_seeds(option: Ensemble, config: Config, splits: Splits, run_dir: Path) -> list[Member] | None:
+    """Train members that differ in the seed; None if interrupted."""
+
+    def member(i: int) -> tuple[JsonObject, Splits]:
+        return with_value(config.tree, "seed", config.seed + i), splits
+
+    return train_members(option.models, member, lambda i: f"seed {config.seed + i}", run_dir)
+
+
+def train_folds(option: Ensemble, config: Config, splits: Splits, run_dir: Path) -> list[Member] | None:
+    """Train a member per fold, validated on its fold; None if interrupted."""
+    folds = fold(splits, option.models, config.data.split_seed)
+    return train_members(option.models, lambda i: (config.tree, folds[i]), lambda i: f"fold {i}", run_dir)
+
+
+def train_members(
+    count: int, member: Callable[[int], tuple[JsonObject, Splits]], name: Callable[[int], str], run_dir: Path
+) -> list[Member] | None:
+    """Train each member, given by its config and splits, in a run directory of its own; None if interrupted."""
+    contents = []
+    for i in range(count):
+        tree, splits = member(i)
+        print(f"member {i + 1} of {count}: {name(i)}", flush=True)
+        run, result = train(tree, splits, run_dir / f"member_{i}")
+        if result.get("status") == "interrupted":
+            return None
+        weights = run.best["model"] if run.best else run.model.state_dict()
+        row = run.history[run.best["row"]] if run.best else {}
+        thresholds = run.best.get("thresholds", {}) if run.best else run.task.thresholds
+        contents.append(member_content(run, weights, thresholds, name(i), result.get("seconds", 0.0), row))
+    return contents
+
+
+def cycle_ends(option: Ensemble, config: Config) -> list[float]:
+    """Return the ends of the schedule's cycles, in epochs; ConfigError if there are fewer than two."""
+    ends = Product(tuple(config.schedule.values())).over(config.epochs).cycle_ends(config.epochs)
+    if len(ends) < 2:
+        text = f"has {len(ends)} cycles in {config.epochs:g} epochs; snapshots need at least two"
+        hint = f"schedule=warm_restarts schedule.warm_restarts.cycle={max(config.epochs / option.models, 0.1):g}"
+        raise ConfigError(Problem("schedule", list(config.schedule), text, hint))
+    if len(config.recipe.phases(config.epochs, Product(()))) > 1:
+        raise ConfigError(Problem("job.kind", "snapshots", "needs a recipe with a single phase", "recipe=scratch"))
+    return ends
+
+
+def train_snapshots(
+    option: Ensemble, config: Config, splits: Splits, run_dir: Path, ends: list[float]
+) -> list[Member] | None:
+    """Train one network; its weights at the ends of the last cycles are the members. None if interrupted."""
+    collector = SnapshotCollector(ends)
+    regularizers = {k: v for k, v in (config.tree.get("regularizer") or {}).items() if k != "early_stopping"}
+    run, result = train({**config.tree, "regularizer": regularizers}, splits, run_dir / "run", [collector])
+    if result.get("status") == "interrupted":
+        return None
+    seconds = result.get("seconds", 0.0) / config.epochs  # per epoch: a member costs the training up to its end
+    return [
+        member_content(run, weights, run.task.thresholds, f"epoch {end:g}", end * seconds, {})
+        for end, weights in collector.snapshots[-option.models :]
+    ]
+
+
+class SnapshotCollector(Observer):
+    """Copies the weights at the end of every cycle.
+
+    Attributes:
+        snapshots: (End of the cycle in epochs, weights).
+    """
+
+    def __init__(self, ends: list[float]) -> None:
+        self.ends = list(ends)
+        self.snapshots: list[tuple[float, StateDict]] = []
+
+    def on_step_end(self, view: RunView) -> None:
+        if self.ends and view.time >= self.ends[0] - 1e-9:
+            self.snapshots.append((self.ends.pop(0), snapshot(view.model)))
+
+
+def train(
+    tree: JsonObject, splits: Splits, run_dir: Path, observers: list[Observer] | None = None
+) -> tuple[Run, Result]:
+    """Train one member; return its run and result."""
+    config = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.Fit"}))
+    run = build(config, run_dir, splits)
+    create_run_dir(run_dir, config.tree, [], run.notes[0])
+    return run, train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
+
+
+def member_content(
+    run: Run, weights: StateDict, thresholds: Thresholds, name: str, seconds: float, row: Row | dict[str, float]
+) -> Member:
+    """Return the entry of a member in the ensemble's checkpoint; ``row`` is the history row of its weights."""
+    return {
+        "info": saved_info(run.info),
+        "model": copy.deepcopy(weights),
+        "name": name,
+        "seconds": seconds,
+        "row": row,
+        "thresholds": copy.deepcopy(thresholds.get("model", {})),
+    }
+
+
+def read_members(config: Config, splits: Splits) -> list[Member]:
+    """Return the best weights of the runs ``runs=[a,b,...]``."""
+    members = []
+    for path in find_runs(config.runs):
+        content = checkpoint.load_network(str(path), "best", "runs")
+        own = checkpoint.info_of(content)
+        averaged = use_averaged(content, restored_task(config_from_tree(own.config), own), "auto")
+        row = content.get("row") or {}
+        if averaged:  # the columns of validation images are those of the weights that are taken
+            prefix = "averaged_"
+            row = {**row, **{f"validation_{k.removeprefix(prefix)}": v for k, v in row.items() if k.startswith(prefix)}}
+        members.append(
+            {
+                "info": content["info"],
+                "model": plain_weights(content, averaged),
+                "name": path.name,
+                "seconds": read_result(path).get("seconds", 0.0),
+                "row": row,
+                "thresholds": checkpoint.thresholds_of(content).get("averaged" if averaged else "model", {}),
+            }
+        )
+    check_same_data(config, members, splits)
+    return members
+
+
+def check_same_data(config: Config, members: list[Member], splits: Splits) -> None:
+    """Raise ConfigError if targets or image shapes differ between members, or from those of the data."""
+    first = targets_of(members[0])
+    for member in members[1:]:
+        for own, others, what in zip(
+            targets_of(member), first, ("other classes", "images of another shape"), strict=True
+        ):
+            if own != others:
+                text = f"was trained on {what} than {members[0]['name']}: {own} instead of {others}"
+                hint = "the members of an ensemble need the same targets, classes and image shape"
+                raise ConfigError(Problem("runs", member["name"], text, hint))
+    info, reason = checkpoint.info_of(members[0]), ""
+    try:
+        check_targets(splits, restored_task(config_from_tree(info.config), info), config.name("data"))
+    except ConfigError as error:
+        reason = f"; it {error.problems[0].text}"
+    if reason or tuple(info.shape) != tuple(splits.shape):
+        data = f"{len(splits.classes)} classes, {tuple(splits.shape)}"
+        text = f"differs from the data of the runs: {len(info.classes)} classes, {tuple(info.shape)}{reason}"
+        raise ConfigError(Problem("data", data, text, "give the runs' data=... too"))
+
+
+def targets_of(member: Member) -> tuple[str, str]:
+    """Return the targets of a member with their classes, and the shape of its images, as text."""
+    info = checkpoint.info_of(member)
+    task = restored_task(config_from_tree(info.config), info)
+    classes = ", ".join(task.classes)
+    if task.option is not None or not task.parts[0].has_classes:
+        texts = (f"{p.name or p.spec.target} ({p.spec.kind}: {', '.join(p.classes)})" for p in task.parts)
+        classes = "; ".join(texts)
+    return classes, str(tuple(info.shape))

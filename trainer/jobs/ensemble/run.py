@@ -1,0 +1,107 @@
+"""The ensemble: its members, its checkpoint, and a table of gain and cost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from trainer.architectures.ensemble import Average
+from trainer.builder import compute, load_splits, restored_task
+from trainer.engine import checkpoint
+from trainer.engine.checkpoint import Content, Member
+from trainer.errors import ConfigError, Problem
+from trainer.exit_codes import INTERRUPTED
+from trainer.files import write_text
+from trainer.history import better_is
+from trainer.inference import metric_of_run
+from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
+from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
+from trainer.run_dir import check_available, create_run_dir, write_json
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+    from trainer.jobs.options import Ensemble
+
+
+def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[str]) -> int:
+    """See ``trainer.jobs.Ensemble``."""
+    check_available(run_dir)
+    if option.kind != "runs" and config.runs is not None:
+        raise ConfigError(Problem("runs", config.runs, "has an effect only with job.kind=runs", "job.kind=runs"))
+    splits = load_splits(config)
+    precision = compute(config)
+    # Wrong runs or a wrong schedule are errors before the run directory exists.
+    members = read_members(config, splits) if option.kind == "runs" else None
+    ends = cycle_ends(option, config) if option.kind == "snapshots" else []
+    create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
+    if option.kind == "seeds":
+        members = train_seeds(option, config, splits, run_dir)
+    elif option.kind == "folds":
+        members = train_folds(option, config, splits, run_dir)
+    elif option.kind == "snapshots":
+        members = train_snapshots(option, config, splits, run_dir, ends)
+    if members is None:
+        write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
+        return INTERRUPTED
+    info = checkpoint.info_of(members[0])
+    task = restored_task(config, info, precision.device)
+    members = select_best(members, option.top, metric_of_run(info, task))
+    one_run = option.kind == "snapshots"
+    content = joined(members, option.average, one_run)
+    checkpoint.save(content, run_dir / "checkpoints" / "best.pt")
+    split, rows = score_rows(config, splits, task, content)
+    metric = shown_metric(info, task)
+    result = {
+        "status": "finished",
+        "stop_reason": "joined",
+        "kind": option.kind,
+        "average": option.average,
+        "members": rows[:-1],
+        **({} if metric == "accuracy" else {"metric": metric}),
+        "gain": gain(rows, metric),
+        split: rows[-1],
+        "seconds": rows[-1]["seconds"],
+    }
+    write_json(run_dir / "result.json", result)
+    text = page(split, rows, one_run, metric)
+    write_text(run_dir / "ensemble.md", text)
+    print(f"{text}\nfor job=evaluate, predict and export: checkpoint={run_dir}")
+    return 0
+
+
+def select_best(members: list[Member], top: int | None, metric: str) -> list[Member]:
+    """Return the ``top`` members by a column of the history, in their order; all of them if None."""
+    if top is None or top >= len(members):
+        return members
+    values = [value for member in members if (value := member["row"].get(metric)) is not None]
+    if len(values) < len(members):
+        text = f"needs {metric} of every member to choose by"
+        raise ConfigError(Problem("job.top", top, text, "job.top=null"))
+    sign = 1 if better_is(metric) == "min" else -1
+    keys = [math.inf if math.isnan(value) else sign * value for value in values]
+    order = sorted(range(len(members)), key=keys.__getitem__)[:top]
+    return [members[i] for i in sorted(order)]
+
+
+def joined(members: list[Member], average: Average, one_run: bool) -> Content:
+    """Return the checkpoint of an ensemble: the members, the first one's description of the data, and mean thresholds."""
+    content: Content = {
+        "format": checkpoint.FORMAT,
+        "info": members[0]["info"],
+        "average": average,
+        "members": members,
+        "row": {},
+        "one_run": one_run,
+    }
+    # Each member has chosen its thresholds on images that it was not trained on; the ensemble may have none of that kind.
+    thresholds = [member.get("thresholds", {}) for member in members]
+    if thresholds[0]:
+        content["thresholds"] = {
+            "model": {
+                name: [fmean(values) for values in zip(*(each[name] for each in thresholds), strict=True)]
+                for name in thresholds[0]
+            }
+        }
+    return content

@@ -1,0 +1,1 @@
+"""``job=evaluate``: evaluate a checkpoint on one split of a data set, or on all."""
