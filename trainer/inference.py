@@ -17,6 +17,7 @@ from trainer.config.schema import Config
 from trainer.data import Arrays, Dataset, FileDataset, OwnData, Splits
 from trainer.data.identity import are_numbers, check_same_classes
 from trainer.data.load import load_known
+from trainer.data.targets import LABEL
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
 from trainer.engine.run import Info
@@ -24,6 +25,7 @@ from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision
 from trainer.run_dir import find_checkpoint
+from trainer.tasks.spec import from_dict
 from trainer.tasks.task import Task
 
 Weights = Literal["auto", "model", "averaged"]
@@ -142,7 +144,8 @@ def new_data(data: Dataset, info: Info) -> Splits | None:
     saved = saved if isinstance(saved, dict) else {}
     if all(absolute(saved.get(key)) == absolute(value) for key, value in data.place.items()):
         return None
-    splits = load_known(data, info.classes, (info.mean, info.std))
+    known = {LABEL: info.classes} | {spec.target: spec.classes for spec in map(from_dict, info.targets)}
+    splits = load_known(data, known, (info.mean, info.std))
     return None if splits.digest == info.data.get("digest") else splits
 
 
