@@ -15,6 +15,7 @@ from trainer.data.folds import fold
 from trainer.data.images import MappedImages
 from trainer.data.targets import LABEL
 from trainer.errors import ConfigError
+from trainer.jobs.doctor.data import check_data
 
 N = 30
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 5, 6, 3), np.uint8)
@@ -409,3 +410,22 @@ def test_a_class_of_any_target_must_be_in_the_training_split_of_a_table():
         ConfigError, match=r"'habitat' is a class that no row of the training split has in 1 of 36 rows: row 6"
     ):
         table(rows, labels=["species", "habitat"]).load()
+
+
+def test_checks_of_the_data_look_at_every_target_and_need_no_classes():
+    """12 of 13 habitats in the sea; two copies of an image that differ in a number only."""
+    rows = rows_of_images(39)
+    for i, row in enumerate(rows):
+        row["habitat"] = "wood" if i % 13 == 0 else "sea"
+        row["weight"] = row["weight"] or "1"
+    rows[2]["species"] = ""
+    Path("0.png").write_bytes(Path("3.png").read_bytes())
+    both = {"species": "classification", "habitat": "classification", "weight": "regression"}
+    none_held_out = {"test": 0, "validation": 0}
+    checks = check_data(table(rows, labels=both, **none_held_out).load())
+    assert [check.seen for check in checks] == [
+        "habitat: 36 images of sea, 3 of wood",
+        "2 training images have a duplicate with a different label",
+    ]
+    checks = check_data(table(rows, labels={"weight": "regression"}, **none_held_out).load())
+    assert [check.seen for check in checks] == ["2 training images have a duplicate with a different label"]

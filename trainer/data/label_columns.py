@@ -63,8 +63,15 @@ def label_columns(labels: str | Sequence[str] | Mapping[str, Any]) -> tuple[Labe
         if repeated:
             raise ConfigError(Problem("labels", list(labels), f"names {', '.join(repeated)} more than once"))
         labels = dict.fromkeys(labels, "classification")
-    alone = len(labels) == 1
-    return tuple(_target(name, value, alone) for name, value in labels.items())
+    targets, problems = [], []
+    for name, value in labels.items():
+        try:
+            targets.append(_target(name, value, alone=len(labels) == 1))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+    return tuple(targets)
 
 
 def _target(name: str, value: Any, alone: bool) -> LabelColumns:
