@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from trainer.data import Arrays, Table
 from trainer.data.folds import fold
 from trainer.data.images import MappedImages
+from trainer.data.load import load_known
 from trainer.data.targets import LABEL
 from trainer.errors import ConfigError
 from trainer.jobs.doctor.data import check_data
@@ -429,3 +430,35 @@ def test_checks_of_the_data_look_at_every_target_and_need_no_classes():
     ]
     checks = check_data(table(rows, labels={"weight": "regression"}, **none_held_out).load())
     assert [check.seen for check in checks] == ["2 training images have a duplicate with a different label"]
+
+
+def test_new_data_takes_the_classes_that_a_network_knows_of_each_target():
+    """A table with two of three species, tags in another order, and nothing held out."""
+    rows = [row for i, row in enumerate(rows_of_images()) if i % 3]
+    labels = {name: LABELS_OF_ALL[name] for name in ("weight", "species", "tags")}
+    known = {LABEL: ("NA", "ant", "bee"), "species": ("NA", "ant", "bee"), "tags": ("red", "new", "big", "old")}
+    splits = load_known(table(rows, labels=labels), known, ((0.5,) * 3, (0.2,) * 3))
+    assert splits.undivided
+    assert len(splits.train) == 24
+    assert splits.classes == splits.targets[1].classes == known["species"]
+    assert splits.targets[2].classes == known["tags"]
+    for i, path in enumerate(splits.train.paths):
+        number = int(path.stem)
+        assert splits.train.target("species")[i] == expected_of(number)["species"]
+        if number % 12 != 5:
+            assert splits.train.target("tags")[i].tolist() == [number % 3 > 0, True, number % 3 > 1, False]
+    with pytest.raises(ConfigError, match="'species' is not a class of the checkpoint"):
+        load_known(table(rows, labels=labels), known | {"species": ("NA", "bee")}, ((0.5,) * 3, (0.2,) * 3))
+
+
+def test_the_digest_of_data_covers_every_target():
+    rows = rows_of_images()
+    labels = {"species": "classification", "weight": "regression"}
+    rows[3]["species"] = ""
+    first = table(rows, labels=labels).load().digest
+    np.random.default_rng(0).shuffle(rows)
+    assert table(rows, labels=labels).load().digest == first
+    rows[0]["weight"] = "17"
+    assert table(rows, labels=labels).load().digest != first
+    weights = [arrays(species=CLASSES, weight=NUMBERS + add).load().digest for add in (0, 0, 1)]
+    assert weights[0] == weights[1] != weights[2]
