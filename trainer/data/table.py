@@ -8,6 +8,7 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
 from trainer.data.label_columns import label_columns
 from trainer.data.own import Table
