@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from trainer.data import Arrays
+from trainer.data import Arrays, Table
 from trainer.data.folds import fold
 from trainer.data.images import MappedImages
+from trainer.data.load import load_known
 from trainer.data.targets import LABEL
 from trainer.errors import ConfigError
+from trainer.jobs.doctor.data import check_data
 
 N = 30
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 5, 6, 3), np.uint8)
@@ -161,3 +168,297 @@ def test_folds_of_images_without_classes_or_with_unknown_ones_cover_each_image_o
 def test_a_target_of_a_single_class_is_an_error():
     with pytest.raises(ConfigError, match="target only must have at least two classes"):
         arrays(weight=NUMBERS, only=np.zeros(N, int)).load()
+
+
+# Tables
+
+ROWS = 36
+LABELS_OF_ALL = {
+    "species": "classification",
+    "weight": "regression",
+    "tags": {"kind": "multilabel", "delimiter": "|"},
+    "position": {"kind": "regression", "columns": ["x", "y"]},
+    "attributes": {"kind": "multilabel", "columns": ["young", "wet"]},
+}
+
+
+def rows_of_images(count: int = ROWS) -> list[dict[str, str]]:
+    """Images whose first pixel is their number, and what a table says about them."""
+    rows = []
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
+        pixels[0, 0] = i
+        cv2.imwrite(f"{i}.png", pixels)
+        rows.append(
+            {
+                "path": f"{i}.png",
+                "species": ("bee", "ant", "NA")[i % 3],
+                "habitat": ("wood", "sea")[i % 2],
+                "weight": "" if i % 9 == 4 else f"{i / 4}",
+                "tags": "" if i % 12 == 5 else "|".join([" new", "red ", "big"][: i % 3 + 1]),
+                "x": f"{i}", "y": "" if i == 7 else f"{-i}e1",
+                "young": "01"[i % 2], "wet": ("true", "0.0", "")[i % 3],
+            }
+        )  # fmt: skip
+    return rows
+
+
+def table(rows: list[dict[str, str]], name: str = "l.csv", **options) -> Table:
+    with Path(name).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return Table(**({"path": name, "size": 8} | options))
+
+
+def expected_of(i: int) -> dict[str, np.ndarray | int]:
+    """The targets of image number ``i``, as the rows say."""
+    nan = np.nan
+    return {
+        "species": (2, 1, 0)[i % 3],  # sorted: NA, ant, bee
+        "weight": np.array([nan if i % 9 == 4 else i / 4]),
+        "tags": np.full(3, nan) if i % 12 == 5 else np.array([i % 3 > 1, True, i % 3 > 0], float),  # big, new, red
+        "position": np.array([i, nan if i == 7 else -10 * i]),
+        "attributes": np.array([i % 2, (1, 0, nan)[i % 3]]),
+    }
+
+
+def test_a_table_gives_every_kind_of_target_with_what_is_missing():
+    option = table(rows_of_images(), labels=LABELS_OF_ALL, test=6, validation=6)
+    splits = option.load()
+    assert [(t.name, t.kind, t.classes) for t in splits.targets] == [
+        ("species", "classification", ("NA", "ant", "bee")), ("weight", "regression", ("weight",)),
+        ("tags", "multilabel", ("big", "new", "red")), ("position", "regression", ("x", "y")),
+        ("attributes", "multilabel", ("young", "wet")),
+    ]  # fmt: skip
+    seen = []
+    for split in (splits.train, splits.validation, splits.test):
+        assert set(np.bincount(split.labels)) == {len(split) // 3}  # in proportion, in order of the path within a class
+        for i, path in enumerate(split.paths):
+            number = int(path.stem)
+            seen.append(number)
+            for name, values in expected_of(number).items():
+                np.testing.assert_array_equal(split.target(name)[i], values, err_msg=f"{name} of {number}")
+    assert sorted(seen) == list(range(ROWS))
+    assert splits.notes == (
+        "36 rows: 36 images used",
+        "columns path, species, weight, tags, x, y, young, wet are used, not habitat",
+        "targets: species: classification, 3 classes; weight: regression, 4 of 36 missing;"
+        " tags: multilabel, 3 labels, 9 of 108 values missing; position: regression, 2 numbers, 1 of 72 values missing;"
+        " attributes: multilabel, 2 labels, 12 of 72 values missing",
+    )
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS_OF_ALL, {"weight": "regression", "species": "classification"}, {"x": "regression"}]
+)
+def test_the_order_of_rows_changes_neither_splits_nor_targets(labels):
+    rows = rows_of_images()
+    first = table(rows, labels=labels).load()
+    np.random.default_rng(1).shuffle(rows)
+    second = table(rows, "shuffled.csv", labels=labels).load()
+    for a, b in zip(
+        (first.train, first.validation, first.test), (second.train, second.validation, second.test), strict=True
+    ):
+        assert a.paths == b.paths
+        assert a.labels.tolist() == b.labels.tolist()
+        for name in a.columns:
+            np.testing.assert_array_equal(a.columns[name], b.columns[name])
+
+
+def test_a_list_of_columns_is_as_many_targets_of_classes():
+    splits = table(rows_of_images(), labels=["habitat", "species"]).load()
+    assert [(t.name, t.classes) for t in splits.targets] == [
+        ("habitat", ("sea", "wood")), ("species", ("NA", "ant", "bee"))
+    ]  # fmt: skip
+    alone = table(rows_of_images(), labels="habitat").load()
+    assert alone.classes == splits.classes == ("sea", "wood")
+    assert alone.train.paths == splits.train.paths  # the first target with classes stratifies
+    assert [t.name for t in alone.targets] == [LABEL]
+    assert not any("targets" in note for note in alone.notes)
+
+
+def test_classes_may_be_listed_in_an_order_of_their_own():
+    labels = {
+        "species": {"kind": "classification", "classes": ["bee", "ant", "NA"]},
+        "tags": {"kind": "multilabel", "delimiter": "|", "classes": ["red", "new", "big"], "empty": "none"},
+    }
+    splits = table(rows_of_images(), labels=labels).load()
+    assert [t.classes for t in splits.targets] == [("bee", "ant", "NA"), ("red", "new", "big")]
+    for i, path in enumerate(splits.train.paths):
+        number, tags = int(path.stem), splits.train.target("tags")[i]
+        assert splits.train.target("species")[i] == number % 3
+        expected = [number % 3 > 0, True, number % 3 > 1] if number % 12 != 5 else [0, 0, 0]  # empty: none
+        assert tags.tolist() == expected
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_cached_and_limited_images_keep_their_targets(cache):
+    splits = table(rows_of_images(), labels=LABELS_OF_ALL, cache=cache, limit=9, test=0).load()
+    assert len(splits.train) == 9
+    for split in (splits.train, splits.validation):
+        for i, image in enumerate(split.images):
+            for name, values in expected_of(int(image[0, 0, 0])).items():
+                np.testing.assert_array_equal(split.target(name)[i], values)
+
+
+def test_parquet_holds_the_same_targets_as_csv():
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = rows_of_images()
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["weight"] = [float(row["weight"]) if row["weight"] else float("nan") for row in rows]
+    columns["young"] = [row["young"] == "1" for row in rows]
+    columns["wet"] = [{"true": 1, "0.0": 0, "": None}[row["wet"]] for row in rows]
+    parquet.write_table(pa.table(columns), "l.parquet")
+    first, second = (
+        option.load()
+        for option in (table(rows, labels=LABELS_OF_ALL), Table(path="l.parquet", size=8, labels=LABELS_OF_ALL))
+    )
+    for name in LABELS_OF_ALL:
+        np.testing.assert_array_equal(first.train.target(name), second.train.target(name))
+
+
+def test_rows_without_any_label_are_left_out_and_told():
+    rows = rows_of_images()
+    for row in rows[:2]:
+        row |= {"species": "", "weight": ""}
+    rows.append(dict(rows[5]))  # repeats another one, both without tags
+    labels = {"species": "classification", "weight": "regression", "tags": {"kind": "multilabel", "delimiter": "|"}}
+    for row in rows[:2]:
+        row["tags"] = ""
+    splits = table(rows, labels=labels).load()
+    assert splits.notes[0] == "37 rows: 34 images used, 3 skipped (2 without any label, 1 repeated)"
+    assert "species: classification, 3 classes; weight" in splits.notes[2]
+
+
+def test_without_classes_a_table_is_split_at_random_which_is_told():
+    splits = table(rows_of_images(), labels={"x": "regression"}).load()
+    assert splits.classes == ()
+    assert "held out at random" in splits.notes[-1]
+    assert sum("random" in note for note in splits.notes) == 1
+
+
+WRONG = {
+    "a kind that is none": ({"species": "classes"}, {}, ["labels.species = 'classes'", "classification, multilabel"]),
+    "no kind": ({"xy": {"columns": ["x", "y"]}}, {}, ["labels.xy.kind", "never guessed"]),
+    "an unknown key": ({"tags": {"kind": "multilabel", "separator": "|"}}, {}, ["labels.tags.separator", "delimiter"]),
+    "an unknown column": ({"wieght": "regression"}, {}, ["data.labels = 'wieght'", "did you mean 'weight'"]),
+    "two columns of classes": (
+        {"a": {"kind": "classification", "columns": ["x", "y"]}}, {}, ["must be one column", "columns: [x, y]"]
+    ),
+    "a delimiter of numbers": (
+        {"x": {"kind": "regression", "delimiter": ";"}}, {}, ["labels.x.delimiter = ';'", "in one column"]
+    ),
+    "an empty delimiter": (
+        {"tags": {"kind": "multilabel", "delimiter": ""}}, {}, ["labels.tags.delimiter", "white space"]
+    ),
+    "empty of numbers": ({"x": {"kind": "regression", "empty": "none"}}, {}, ["labels.x.empty = 'none'"]),
+    "classes of numbers": ({"x": {"kind": "regression", "classes": ["a", "b"]}}, {}, ["labels.x.classes"]),
+    "a column twice": (
+        {"p": {"kind": "regression", "columns": ["x", "x"]}}, {}, ["labels.p.columns", "different names"]
+    ),
+    "a target twice": (["species", "species"], {}, ["species more than once"]),
+    "nothing": ([], {}, ["must name at least one column"]),
+    "no number": (
+        {"x": "regression", "y": "regression"}, {3: {"x": "3,5"}, 8: {"x": "nan"}, 9: {"x": "1_0"}},
+        ["'x' must be a number in 3 of 36 rows: row 5 ('3,5'), row 10 ('nan'), row 11 ('1_0')", "point"],
+    ),
+    "no zero or one": (
+        {"a": {"kind": "multilabel", "columns": ["young"]}, "x": "regression"}, {0: {"young": "-1"}},
+        ["'young' must be 0 or 1", "row 2 ('-1')"],
+    ),
+    "another delimiter": ({"tags": "multilabel"}, {}, ["'tags' holds '|' and no ';'", "delimiter: '|'"]),
+    "zeros and ones as names": ({"young": "multilabel"}, {}, ["'young' must hold names", "columns: [young]"]),
+    "an unlisted class": (
+        {"species": {"kind": "classification", "classes": ["ant", "bee"]}}, {},
+        ["must be one of ant, bee", "12 of 36 rows: row 4 ('NA')"],
+    ),
+    "a missing number of the only target": (
+        {"weight": "regression"}, {}, ["'weight' has no label in 4 of 36 rows: row 6"]
+    ),
+    "missing names of the only target": (
+        {"tags": {"kind": "multilabel", "delimiter": "|"}}, {}, ["'tags' has no label in 3", "empty: none"]
+    ),
+    "an image with two weights": (
+        {"species": "classification", "weight": "regression"}, {1: {"path": "0.png", "species": "bee"}},
+        ["'weight' contradicts row 2", "row 3 ('0.25')"],
+    ),
+    "a single class": (
+        ["species", "habitat"], {i: {"habitat": "sea"} for i in range(ROWS)}, ["habitat must have at least two classes"]
+    ),
+    "a target without values": (
+        ["species", "habitat"], {i: {"habitat": ""} for i in range(ROWS)}, ["'habitat' has no value in 36"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_error_about_a_target_names_key_or_rows(case):
+    labels, changes, messages = WRONG[case]
+    rows = rows_of_images()
+    for i, change in changes.items():
+        rows[i] |= change
+    with pytest.raises((ConfigError, ValidationError)) as error:
+        table(rows, labels=labels).load()
+    for message in messages:
+        assert message in str(error.value), error.value
+
+
+def test_a_class_of_any_target_must_be_in_the_training_split_of_a_table():
+    rows = [row | {"split": "test" if i % 4 == 0 else "train"} for i, row in enumerate(rows_of_images())]
+    rows[4]["habitat"] = "air"
+    with pytest.raises(
+        ConfigError, match=r"'habitat' is a class that no row of the training split has in 1 of 36 rows: row 6"
+    ):
+        table(rows, labels=["species", "habitat"]).load()
+
+
+def test_checks_of_the_data_look_at_every_target_and_need_no_classes():
+    """12 of 13 habitats in the sea; two copies of an image that differ in a number only."""
+    rows = rows_of_images(39)
+    for i, row in enumerate(rows):
+        row["habitat"] = "wood" if i % 13 == 0 else "sea"
+        row["weight"] = row["weight"] or "1"
+    rows[2]["species"] = ""
+    Path("0.png").write_bytes(Path("3.png").read_bytes())
+    both = {"species": "classification", "habitat": "classification", "weight": "regression"}
+    none_held_out = {"test": 0, "validation": 0}
+    checks = check_data(table(rows, labels=both, **none_held_out).load())
+    assert [check.seen for check in checks] == [
+        "habitat: 36 images of sea, 3 of wood",
+        "2 training images have a duplicate with a different label",
+    ]
+    checks = check_data(table(rows, labels={"weight": "regression"}, **none_held_out).load())
+    assert [check.seen for check in checks] == ["2 training images have a duplicate with a different label"]
+
+
+def test_new_data_takes_the_classes_that_a_network_knows_of_each_target():
+    """A table with two of three species, tags in another order, and nothing held out."""
+    rows = [row for i, row in enumerate(rows_of_images()) if i % 3]
+    labels = {name: LABELS_OF_ALL[name] for name in ("weight", "species", "tags")}
+    known = {LABEL: ("NA", "ant", "bee"), "species": ("NA", "ant", "bee"), "tags": ("red", "new", "big", "old")}
+    splits = load_known(table(rows, labels=labels), known, ((0.5,) * 3, (0.2,) * 3))
+    assert splits.undivided
+    assert len(splits.train) == 24
+    assert splits.classes == splits.targets[1].classes == known["species"]
+    assert splits.targets[2].classes == known["tags"]
+    for i, path in enumerate(splits.train.paths):
+        number = int(path.stem)
+        assert splits.train.target("species")[i] == expected_of(number)["species"]
+        if number % 12 != 5:
+            assert splits.train.target("tags")[i].tolist() == [number % 3 > 0, True, number % 3 > 1, False]
+    with pytest.raises(ConfigError, match="'species' is not a class of the checkpoint"):
+        load_known(table(rows, labels=labels), known | {"species": ("NA", "bee")}, ((0.5,) * 3, (0.2,) * 3))
+
+
+def test_the_digest_of_data_covers_every_target():
+    rows = rows_of_images()
+    labels = {"species": "classification", "weight": "regression"}
+    rows[3]["species"] = ""
+    first = table(rows, labels=labels).load().digest
+    np.random.default_rng(0).shuffle(rows)
+    assert table(rows, labels=labels).load().digest == first
+    rows[0]["weight"] = "17"
+    assert table(rows, labels=labels).load().digest != first
+    weights = [arrays(species=CLASSES, weight=NUMBERS + add).load().digest for add in (0, 0, 1)]
+    assert weights[0] == weights[1] != weights[2]

@@ -87,14 +87,9 @@ def new_data(data: Dataset, info: Info, task: Task) -> Splits | None:
     saved = saved if isinstance(saved, dict) else {}
     if all(absolute(saved.get(key)) == absolute(value) for key, value in data.place.items()):
         return None
-    splits = load_known(data, known_classes(info), (info.mean, info.std))
+    known = {LABEL: info.classes} | {part.spec.target: part.classes for part in task.parts}
+    splits = load_known(data, known, (info.mean, info.std))
     return None if splits.digest == info.data.get("digest") else splits
-
-
-def known_classes(info: Info) -> tuple[str, ...]:
-    """The classes of the target without a name of its own, which a data set with a single target has."""
-    labels = (spec["classes"] for spec in info.targets if spec["target"] == LABEL and isinstance(spec["classes"], list))
-    return tuple(map(str, next(labels, info.classes)))
 
 
 def absolute(path: object) -> str | None:

@@ -15,13 +15,14 @@ from trainer.data.readable import check_readable, image_files
 from trainer.data.split_names import SPELLINGS
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
+from trainer.data.targets import LABEL, Known
 from trainer.data.tree import Directory, Tree
 from trainer.errors import ConfigError, Problem
 
 NAMED = 5  # names that a message lists
 
 
-def read_folder(option: Folder, known: tuple[str, ...] | None = None) -> RawSplits:
+def read_folder(option: Folder, known: Known | None = None) -> RawSplits:
     """Read the names and labels of the files in ``option.root``.
 
     Args:
@@ -38,10 +39,10 @@ def read_folder(option: Folder, known: tuple[str, ...] | None = None) -> RawSpli
     if not option.root or not root.is_dir():
         text = "no such directory" if option.root else "must be given: data.root=<directory>"
         raise ConfigError(Problem("data.root", option.root, text))
-    reader = FolderReader(option, root, known)
+    reader = FolderReader(option, root, known[LABEL] if known else None)
     train = reader.layout.splits.get("train", reader.layout.splits.get(""))
     assert train is not None  # every layout has one of them
-    classes = known or reader.class_names(train)
+    classes = known[LABEL] if known else reader.class_names(train)
     splits = {split: reader.read(directory, classes, split) for split, directory in reader.layout.splits.items()}
     reader.check_together(splits)
     if "" in splits and known is not None:

@@ -52,7 +52,9 @@ def digest(raw: RawSplits) -> str:
     for images in parts:
         if not isinstance(images, ImageFiles):
             pixels = 0 if isinstance(images, MappedImages) else int(images.images.sum(dtype=np.uint64))
-            result.update(repr((images.shape, np.bincount(images.labels).tolist(), pixels)).encode())
+            counts = np.unique(images.labels, return_counts=True)[1].tolist()
+            sums = [np.nansum(values, axis=0).tolist() for values in images.columns.values()]
+            result.update(repr((images.shape, counts, pixels, *sums)).encode())
     return result.hexdigest()
 
 
@@ -62,13 +64,19 @@ def _file_lines(parts: Sequence[ImageFiles]) -> Iterable[bytes]:
         return []
     base = Path(os.path.commonpath([path.parent for path in paths]))
     with_length = len(paths) <= MAX_STATUS
-    labels = (int(label) for images in parts for label in images.labels)
+    labels = (_labels(images, i) for images in parts for i in range(len(images)))
     return [
         f"{path.relative_to(base)}\0{path.stat().st_size if with_length else ''}\0{label}\n".encode(
             errors="surrogateescape"
         )
         for path, label in zip(paths, labels, strict=True)
     ]
+
+
+def _labels(images: ImageFiles, index: int) -> str:
+    """The class of an image and the values of its further targets."""
+    further = [values[index].tolist() for values in images.columns.values()]
+    return "\0".join(map(str, (int(images.labels[index]), *further)))
 
 
 def changes(then: DataIdentity, now: DataIdentity) -> list[str]:

@@ -15,7 +15,7 @@ from trainer.data.readable import all_undecodable
 from trainer.data.splits import Normalization, Splits
 from trainer.data.statistics import normalization_constants
 from trainer.data.stratified import RANDOM, stratified_split
-from trainer.data.targets import LABEL, MISSING_CLASS, Target
+from trainer.data.targets import LABEL, MISSING_CLASS, Known, Target
 from trainer.errors import ConfigError, Problem
 
 
@@ -57,18 +57,18 @@ def for_channels(normalization: Normalization | None, channels: int) -> Normaliz
     return mean, std
 
 
-def load_known(option: OwnData, classes: tuple[str, ...], normalization: Normalization) -> Splits:
-    """Return a data set for a network that knows ``classes``, of which only some may occur; nothing is held out.
+def load_known(option: OwnData, known: Known, normalization: Normalization) -> Splits:
+    """Return a data set for a network that knows some classes, of which not all have to occur; nothing is held out.
 
     The splits are those the data set comes with; without any, all images are in ``train``.
     """
-    raw = option.read_known(classes)
+    raw = option.read_known(known)
     train, validation, test = (None if part is None else _cached(part, option) for part in raw[:3])
     assert train is not None
     shape = image_shape(train, option)
     undivided = validation is None and test is None
     return Splits(
-        train, validation, test, classes, shape, *normalization, raw.notes, raw.targets, digest(raw),
+        train, validation, test, raw.classes, shape, *normalization, raw.notes, raw.targets, digest(raw),
         undivided=undivided,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from trainer.data.images import ImageArray, MappedImages
 from trainer.data.inventory import shortened
 from trainer.data.own import Arrays
 from trainer.data.splits import RawSplits
-from trainer.data.targets import LABEL, MISSING_CLASS, Target, class_target, summary
+from trainer.data.targets import LABEL, MISSING_CLASS, Known, Target, class_target, summary
 from trainer.errors import ConfigError, Problem, first_line
 
 EXPECTED = (
@@ -25,7 +25,7 @@ SPLITS = ("train", "test")
 LABELS = re.compile(r"y_(?:(?P<name>.+)_)?(?:train|test)")  # y_train, y_weight_train
 
 
-def read_npz(option: Arrays, known: tuple[str, ...] | None = None) -> RawSplits:
+def read_npz(option: Arrays, known: Known | None = None) -> RawSplits:
     """Read the splits of an ``.npz`` file; ConfigError if it does not contain what ``Arrays`` describes.
 
     Args:
@@ -54,14 +54,15 @@ def read_npz(option: Arrays, known: tuple[str, ...] | None = None) -> RawSplits:
     return assembled(path, arrays, tuple(targets), columns, notes, complete=known is None)
 
 
-def with_known_classes(path: Path, target: Target, known: tuple[str, ...]) -> Target:
+def with_known_classes(path: Path, target: Target, known: Known) -> Target:
     """Return a target with the classes that a trained network knows, of which not all have to occur."""
-    if target.kind != "classification" or target.name != LABEL:
+    classes = known.get(target.name)
+    if target.kind != "classification" or classes is None:
         return target
-    if len(target.classes) > len(known):
-        text = f"has the label {len(target.classes) - 1}; the checkpoint knows {len(known)} classes: {shortened(known, 20)}"
+    if len(target.classes) > len(classes):
+        text = f"has the label {len(target.classes) - 1}; the checkpoint knows {len(classes)} classes: {shortened(classes, 20)}"
         raise ConfigError(Problem("data.path", str(path), text, "labels are integers from 0 on"))
-    return dataclasses.replace(target, classes=known)
+    return dataclasses.replace(target, classes=classes)
 
 
 def assembled(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from trainer.data.label_columns import label_columns
 from trainer.data.options import Dataset, FileDataset, ResizedSize, WithoutTestSplit
 from trainer.data.splits import RawSplits
+from trainer.data.targets import Known
 from trainer.parameters import implemented_by, option
 
 
@@ -20,8 +22,8 @@ class OwnData(Dataset):
         """Where the data is, by key."""
         return {key: getattr(self, key, None) for key in ("path", "root")}
 
-    def read_known(self, classes: tuple[str, ...]) -> RawSplits:
-        """Read data for a network that knows ``classes``: see ``trainer.data.load.load_known``."""
+    def read_known(self, known: Known) -> RawSplits:
+        """Read data for a network that knows some classes: see ``trainer.data.load.load_known``."""
         raise NotImplementedError
 
 
@@ -84,15 +86,28 @@ class Folder(OwnImages):
 
 @option
 class Table(OwnImages):
-    """Image files listed in a table (CSV, TSV or Parquet) with one row per image and one column of class names.
+    """Image files listed in a table (CSV, TSV or Parquet) with one row per image and one or several columns of labels.
 
-    Labels are text, whatever they look like; their sorted names are the classes. A row without a label is an error, except
-    in the test split, where it is left out. Image paths without their ending are completed if one image file has that name.
+    ``labels=species`` is a column of class names; they are text, whatever they look like, and are sorted. A row without a
+    label is an error, except in the test split, where it is left out. Several targets are a list of such columns,
+    ``[species,habitat]``, or a table that gives each its kind, ``{species:classification,weight:regression,tags:multilabel}``:
+
+    - ``classification``: class names
+    - ``regression``: numbers; ``{position:{kind:regression,columns:[x,y]}}`` for several
+    - ``multilabel``: ``{tags:{kind:multilabel,delimiter:'|'}}`` is a cell of names (by default separated by ``;``),
+      ``{attributes:{kind:multilabel,columns:[smiling,male]}}`` are columns of zeros and ones
+
+    An empty cell is a missing value; in a cell of names ``empty:none`` makes it an image without labels. ``classes:[..]``
+    lists class names in an order of their own. Random splits keep the classes of the first target that has some in
+    proportion. Image paths without their ending are completed if one image file has that name.
     """
 
     path: Annotated[str, Field(description="table with a header, .csv, .tsv or .parquet (needs trainer[hf])")]
     images: Annotated[str, Field(description="column with the paths of the image files")] = "path"
-    labels: Annotated[str, Field(description="column with the class of each image")] = "label"
+    labels: Annotated[
+        str | tuple[str, ...] | dict[str, Any],
+        Field(description="column with the class of each image, a list of them, or a kind or columns for each target"),
+    ] = "label"
     split: Annotated[
         str,
         Field(
@@ -105,3 +120,6 @@ class Table(OwnImages):
     ] = None
     read = implemented_by("trainer.data.table:read")
     read_known = implemented_by("trainer.data.table:read")
+
+    def __post_init__(self) -> None:
+        label_columns(self.labels)

@@ -1,53 +1,29 @@
-"""Image files listed in a table, with their labels and, optionally, their split.
-
-``read_targets`` returns one ``ClassColumn`` per named column; a data set with several targets (``data.labels=[a,b]``) calls it
-with all names, gives ``Rows`` the tuple of their codes, and needs a place for more than one label per image in ``Images``.
-An empty cell has the code ``MISSING``; ``Rows.check_labels`` decides what that means, for a single target an error.
-"""
+"""Image files listed in a table, with their labels and, optionally, their split."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
+from trainer.data.label_columns import label_columns
 from trainer.data.own import Table
 from trainer.data.pillow import SUFFIXES
 from trainer.data.readable import check_readable, image_files, relative
-from trainer.data.split_names import SPELLINGS, class_name, split_name
+from trainer.data.split_names import SPELLINGS, split_name
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
-from trainer.data.table_file import TableFile, read_table
+from trainer.data.table_file import read_table
+from trainer.data.table_targets import read_target
+from trainer.data.targets import MISSING_CLASS, Known, class_target, summary
 from trainer.errors import ConfigError, Problem
 
-NAMED_ROWS = 5  # rows that an error names
-MISSING = -1
 
-
-@dataclass(frozen=True)
-class ClassColumn:
-    """A column of class names: ``names`` are sorted, ``codes`` (N,) index them; ``MISSING`` stands for an empty cell."""
-
-    names: tuple[str, ...]
-    codes: np.ndarray
-
-
-def read_targets(table: TableFile, columns: Iterable[str], key: str = "data.labels") -> dict[str, ClassColumn]:
-    """Return the classes of each of the named columns, in the order of the names."""
-    targets = {}
-    for column in columns:
-        cells = [class_name(cell) for cell in table.column(key, column)]
-        names = tuple(sorted(set(cells) - {""}))
-        index = {"": MISSING} | {name: i for i, name in enumerate(names)}
-        targets[column] = ClassColumn(names, np.array([index[cell] for cell in cells], np.int64))
-    return targets
-
-
-def read(option: Table, known: tuple[str, ...] | None = None) -> RawSplits:
+def read(option: Table, known: Known | None = None) -> RawSplits:
     """Read the splits of a table, see ``trainer.data.Table``.
 
     Args:
@@ -55,29 +31,32 @@ def read(option: Table, known: tuple[str, ...] | None = None) -> RawSplits:
         known: The classes that a trained network knows, of which not all have to occur: then nothing is held out. None
             for the classes of the table.
 
-    Rows are sorted by class and path, so that their order in the table changes nothing and the splits equal those of a
-    directory with the same images.
+    Rows are sorted by class, of the first target that has classes, and by path, so that their order in the table changes
+    nothing and the splits equal those of a directory with the same images.
     """
     rows = Rows(option, known)
     rows.check_labels()
     rows.leave_out_repeated()
     rows.check_files()
-    order = sorted(rows.kept(), key=lambda row: (rows.target.codes[row], rows.paths[row]))
+    order = sorted(rows.kept(), key=lambda row: (rows.codes[row], rows.paths[row]))
     paths = [rows.paths[row] for row in order]
-    files = image_files(option, paths, rows.target.codes[order])
+    files = image_files(option, paths, rows.codes[order], rows.columns(order))
     readable, unreadable = check_readable(files, rows.base)
     files, splits = files.subset(np.flatnonzero(readable)), np.array(rows.splits)[order][readable]
     inventory = Inventory(len(files), (*rows.skipped.values(), *unreadable), "rows")
-    classes, notes = rows.target.names, (str(inventory), *rows.notes())
+    notes = (str(inventory), *rows.notes(files))
     if rows.split_column is None and known is not None:
-        return RawSplits(files, None, None, classes, notes)
+        return RawSplits(files, None, None, rows.classes, notes, rows.named)
     if rows.split_column is None:
-        return hold_out_test(option, files, classes)._replace(notes=notes)
+        result = hold_out_test(option, files, rows.classes)
+        return result._replace(notes=(*notes, *result.notes), targets=rows.named)
     parts = {split: files.subset(np.flatnonzero(splits == split)) for split in SPELLINGS}
     if not len(parts["train"]) and known is None:
         text = f"column {rows.split_column!r} of {rows.table.path.name} has no usable row of the training split"
         raise ConfigError(Problem("data.split", option.split, text))
-    return RawSplits(parts["train"], parts["validation"] or None, parts["test"] or None, classes, notes)
+    return RawSplits(
+        parts["train"], parts["validation"] or None, parts["test"] or None, rows.classes, notes, rows.named
+    )
 
 
 class Rows:
@@ -86,34 +65,32 @@ class Rows:
     Attributes:
         table: The file.
         base: The directory that image paths are relative to.
-        target: The classes.
+        targets: The targets and their values.
+        codes: The class of each row, of the first target that has classes; 0 if there is none.
+        classes: The names of these classes.
+        named: The targets, unless the table holds classes alone.
         split_column: Name of the column with the split of each row, or None.
         splits: The split of each row; without that column, ``""``.
         paths: The image of each row.
         skipped: Rows that are not used, by index.
     """
 
-    def __init__(self, option: Table, known: tuple[str, ...] | None = None) -> None:
+    def __init__(self, option: Table, known: Known | None = None) -> None:
         self.option, self.table = option, read_table(Path(option.path).expanduser())
         self.base = Path(option.root).expanduser() if option.root else self.table.path.parent
         if not self.base.is_dir():
             raise ConfigError(Problem("data.root", option.root, "no such directory"))
-        self.target, self.known = read_targets(self.table, [option.labels])[option.labels], known
-        if known is not None:
-            self.target = self._as_known(known)
+        self.known = known
+        self.targets = [read_target(self.table, spec, known or {}) for spec in label_columns(option.labels)]
+        by_class = class_target([each.target for each in self.targets])
+        values = {each.target.name: each.values for each in self.targets}
+        self.codes = values[by_class.name] if by_class else np.zeros(len(self.table.numbers), np.int64)
+        self.classes = by_class.classes if by_class else ()
+        self.named = () if isinstance(option.labels, str) else tuple(each.target for each in self.targets)
         self.split_column = self._split_column()
         self.splits = self._splits()
         self.paths = ImagePaths(self.base).find(self.table.column("data.images", option.images))
         self.skipped: dict[int, Skipped] = {}
-
-    def _as_known(self, known: tuple[str, ...]) -> ClassColumn:
-        """Return the classes in the order of those a network knows."""
-        own, column = self.target, self.option.labels
-        unknown = [row for row, code in enumerate(own.codes) if code != MISSING and own.names[code] not in known]
-        text = f"is not a class of the checkpoint ({shortened(known, 20)})"
-        self._refuse(unknown, column, text, self.table.columns[column])
-        codes = np.array([*(known.index(name) for name in own.names), MISSING], np.int64)
-        return ClassColumn(known, codes[own.codes])
 
     def kept(self) -> list[int]:
         return [row for row in range(len(self.paths)) if row not in self.skipped]
@@ -131,25 +108,35 @@ class Rows:
         splits = [split_name(cell) for cell in cells]
         wrong = [row for row, split in enumerate(splits) if split is None]
         allowed = ", ".join(name for names in SPELLINGS.values() for name in names)
-        self._refuse(
-            wrong, self.split_column, f"must be one of {allowed}", cells, "data.split=none holds out at random"
-        )
+        hint = "data.split=none holds out at random"
+        self.table.refuse(wrong, self.split_column, f"must be one of {allowed}", hint)
         return [str(split) for split in splits]
 
+    def columns(self, rows: list[int]) -> dict[str, np.ndarray]:
+        """Return the values of the named targets of some rows."""
+        return {each.target.name: each.values[rows] for each in self.targets} if self.named else {}
+
     def check_labels(self) -> None:
-        """Leave out unlabeled test rows; refuse other empty labels, and classes without training rows."""
-        column, codes = self.option.labels, self.target.codes
-        unlabeled = np.flatnonzero(codes == MISSING).tolist()
+        """Leave out rows without labels; refuse those of the only target, unless they are test rows, and unknown classes."""
+        unlabeled = np.flatnonzero(np.all([each.missing for each in self.targets], 0)).tolist()
+        alone = self.targets[0].spec.alone
         for row in unlabeled:
-            if self.splits[row] == "test":
-                self.skipped[row] = Skipped(f"row {self.table.numbers[row]}", "without label in the test split")
-        cells = self.table.columns[column]
-        self._refuse([row for row in unlabeled if row not in self.skipped], column, "has no label", cells)
-        if self.split_column is not None and self.known is None:
-            trained = {int(codes[row]) for row in self.kept() if self.splits[row] == "train"}
-            unknown = [row for row in self.kept() if int(codes[row]) not in trained]
-            text = "is a class that no row of the training split has"
-            self._refuse(unknown, column, text, cells)
+            in_test = self.splits[row] == "test"
+            if in_test or not alone:
+                reason = "without label in the test split" if in_test else "without any label"
+                self.skipped[row] = Skipped(f"row {self.table.numbers[row]}", reason)
+        for each in self.targets:
+            column = each.spec.columns[0]
+            if alone:
+                hint = "empty: none = an image without labels" if each.spec.delimiter else ""
+                refused = [row for row in unlabeled if row not in self.skipped]
+                self.table.refuse(refused, column, "has no label", hint)
+            if each.missing.all() and self.known is None:
+                self.table.refuse(self.kept(), column, "has no value")
+            if self.split_column is not None and self.known is None and each.target.kind == "classification":
+                trained = {int(each.values[row]) for row in self.kept() if self.splits[row] == "train"}
+                unknown = [row for row in self.kept() if int(each.values[row]) not in {MISSING_CLASS, *trained}]
+                self.table.refuse(unknown, column, "is a class that no row of the training split has")
 
     def leave_out_repeated(self) -> None:
         """Leave out rows that repeat another one; refuse those that contradict another one about the same image."""
@@ -159,10 +146,14 @@ class Rows:
             other = first.setdefault(self.paths[row], row)
             if other == row:
                 continue
-            for column, values in ((self.option.labels, self.target.codes), (self.split_column, self.splits)):
-                text = f"contradicts row {self.table.numbers[other]} about the image {names[row]!r}"
-                if column is not None and values[other] != values[row]:
-                    self._refuse([row], column, text, self.table.columns[column])
+            text = f"contradicts row {self.table.numbers[other]} about the image {names[row]!r}"
+            for each in self.targets:
+                if each.differ(row, other):
+                    cells = ((column, self.table.columns[column]) for column in each.spec.columns)
+                    column = next(column for column, values in cells if values[row] != values[other])
+                    self.table.refuse([row], column, text)
+            if self.split_column is not None and self.splits[row] != self.splits[other]:
+                self.table.refuse([row], self.split_column, text)
             self.skipped[row] = Skipped(f"row {self.table.numbers[row]}", "repeated")
 
     def check_files(self) -> None:
@@ -177,22 +168,18 @@ class Rows:
             f"paths are relative to {self.base}; data.root=<directory> changes that, data.on_error=skip leaves them out"
         )
         text = "names no file"
-        self._refuse(missing, self.option.images, text, self.table.columns[self.option.images], hint)
+        self.table.refuse(missing, self.option.images, text, hint)
 
-    def _refuse(self, rows: list[int], column: str, text: str, cells: list[str], hint: str = "") -> None:
-        """Raise a ConfigError about rows, if there are any; it counts all and names the first ones."""
-        if not rows:
-            return
-        listed = shortened([f"row {self.table.numbers[row]} ({cells[row]!r})" for row in rows], NAMED_ROWS)
-        text = f"column {column!r} {text} in {len(rows):,} of {len(cells):,} rows: {listed}"
-        raise ConfigError(Problem("data.path", str(self.table.path), text, hint))
-
-    def notes(self) -> list[str]:
-        """Return which columns are used, and which are not."""
+    def notes(self, files: ImageFiles) -> list[str]:
+        """Return which columns are used, and which are not, and what the targets of the images are."""
         option = self.option
-        used = [option.images, option.labels, *([self.split_column] if self.split_column else [])]
+        labels = [column for each in self.targets for column in each.spec.columns]
+        named = [option.images, *labels, *([self.split_column] if self.split_column else [])]
+        used = list(dict.fromkeys(named))
         unused = [name for name in self.table.columns if name not in used]
-        return [f"columns {', '.join(used)} are used" + (f", not {shortened(unused, 10)}" if unused else "")]
+        text = f"columns {', '.join(used)} are used" + (f", not {shortened(unused, 10)}" if unused else "")
+        targets = "; ".join(summary(target, files.target(target.name)) for target in self.named)
+        return [text, f"targets: {targets}"] if targets else [text]
 
 
 class ImagePaths:
@@ -226,6 +213,3 @@ class ImagePaths:
                     stems[path.stem].append(path)
             self.by_stem[directory] = stems
         return self.by_stem[directory]
-
-
-__all__ = ["MISSING", "ClassColumn", "read", "read_targets"]

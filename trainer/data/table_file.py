@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
+from trainer.data.inventory import shortened
 from trainer.errors import ConfigError, Problem, first_line, nearest
 
+NAMED_ROWS = 5  # rows that an error names
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t", ".txt": "\t,;"}  # by suffix, the most likely one first
 PARQUET = (".parquet", ".pq")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -46,6 +48,15 @@ class TableFile:
         listed = f"{self.path.name} has the columns {', '.join(self.columns)}"
         hint = "; ".join(filter(None, (nearest(name, self.columns), listed)))
         raise ConfigError(Problem(key, name, "is not a column of the table", hint))
+
+    def refuse(self, rows: list[int], column: str, text: str, hint: str = "") -> None:
+        """Raise a ConfigError about rows, if there are any; it counts all and names the first ones."""
+        if not rows:
+            return
+        cells = self.columns[column]
+        listed = shortened([f"row {self.numbers[row]} ({cells[row]!r})" for row in rows], NAMED_ROWS)
+        text = f"column {column!r} {text} in {len(rows):,} of {len(cells):,} rows: {listed}"
+        raise ConfigError(Problem("data.path", str(self.path), text, hint))
 
 
 def read_table(path: Path, key: str = "data.path") -> TableFile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 Kind = Literal["classification", "multilabel", "regression"]
 LABEL = "label"  # name of the target of data sets that have only one
 
+Known = Mapping[str, tuple[str, ...]]  # names of the classes that a network knows by target, in any case of ``label``
 NOUNS: dict[Kind, str] = {"classification": "classes", "multilabel": "labels", "regression": "numbers"}
 MISSING_CLASS = -1  # a class that is not known; of multi-hot targets and numbers, NaN
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from trainer.analysis.diagnosis.data import describe_duplicates, imbalanced_classes
 from trainer.data.images import ImageArray, ImageFiles
+from trainer.data.targets import LABEL, Target, is_missing
 from trainer.jobs.doctor.table import Check
 from trainer.observers.diagnosis import Fingerprint, duplicates, fingerprints
 
@@ -49,16 +50,27 @@ def leakage(parts: dict[str, Images]) -> list[Check]:
 
 
 def class_frequencies(splits: Splits) -> list[Check]:
-    """Check for classes without training images, and for class imbalance."""
-    counts = np.bincount(splits.train.labels, minlength=len(splits.classes))
-    missing = [splits.classes[i] for i in np.flatnonzero(counts == 0)]
+    """Check every target that has classes for classes without training images, and for class imbalance."""
+    return [
+        check
+        for target in splits.targets
+        if target.kind == "classification"
+        for check in frequencies(target, splits.train.target(target.name))
+    ]
+
+
+def frequencies(target: Target, values: np.ndarray) -> list[Check]:
+    """Check the classes of one target; missing ones are left out."""
+    of = "" if target.name == LABEL else f"{target.name}: "
+    counts = np.bincount(values[~is_missing(target, values)], minlength=len(target.classes))
+    missing = [target.classes[i] for i in np.flatnonzero(counts == 0)]
     if missing:
-        return [Check("classes", "fail", f"no training image of {', '.join(missing[:10])}", "check the labels")]
+        return [Check("classes", "fail", f"{of}no training image of {', '.join(missing[:10])}", "check the labels")]
     imbalance = imbalanced_classes(counts.tolist())
     if imbalance is None:
         return []
     rare, frequent = imbalance
-    text = f"{counts[frequent]} images of {splits.classes[frequent]}, {counts[rare]} of {splits.classes[rare]}"
+    text = f"{of}{counts[frequent]} images of {target.classes[frequent]}, {counts[rare]} of {target.classes[rare]}"
     return [Check("classes", "warning", text, "accuracy hides rare classes: read the table per class of job=evaluate")]
 
 
@@ -72,9 +84,10 @@ def count_constant(images: Images, max_images: int = 2000) -> int:
 
 
 def count_contradictory(images: Images) -> int:
-    """Return how many images are equal, byte for byte, to one of another class."""
-    labels: dict[bytes | Fingerprint, set[int]] = {}
+    """Return how many images are equal, byte for byte, to one of another class or with another value of a target."""
+    labels: dict[bytes | Fingerprint, set[bytes]] = {}
     keys = fingerprints(images)
-    for key, label in zip(keys, images.labels.tolist(), strict=False):
-        labels.setdefault(key, set()).add(label)
+    columns = [images.labels, *images.columns.values()]
+    for i, key in enumerate(keys):
+        labels.setdefault(key, set()).add(b"".join(values[i].tobytes() for values in columns))
     return sum(len(labels[key]) > 1 for key in keys)
