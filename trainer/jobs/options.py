@@ -133,6 +133,7 @@ class Ensemble(Job):
         average: ``probabilities`` is the arithmetic mean, ``logits`` the normalized geometric mean.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("runs",)
     kind: Annotated[
         Literal["seeds", "folds", "snapshots", "runs"],
         Field(
@@ -158,6 +159,7 @@ class Compare(Job):
     interval and the effect of each varied key to ``compare.md``, ``compare.png`` and ``compare.csv``.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("runs",)
     score: Annotated[
         str,
         Field(
@@ -174,6 +176,7 @@ class Compare(Job):
 class Report(Job):
     """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed."""
 
+    reads: ClassVar[tuple[str, ...]] = ("run",)
     __call__ = implemented_by("trainer.jobs.report:report")
 
 
