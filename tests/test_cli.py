@@ -26,7 +26,10 @@ ERRORS = {
     "mistyped option": (["optimizer=adm"], ["must be one of adadelta, adagrad, adam", "did you mean 'adam'"]),
     "mistyped list option": (["schedule=[warmup,cosin]"], ["schedule = 'cosin'", "did you mean 'cosine'"]),
     "mistyped key": (["optimizer.learning_rate=0.1"], ["optimizer.learning_rate", "did you mean 'lr'"]),
-    "key of another option": (["optimizer=sgd", "optimizer.momentum=0.9"], ["optimizer.momentum = 0.9: unknown", "lr"]),
+    "key of another option": (
+        ["optimizer=sgd", "optimizer.momentum=0.9"],
+        ["optimizer.momentum = 0.9: unknown", "a key of optimizer=momentum, muon, nesterov; available: lr"],
+    ),
     "key of an option not in use": (["regularizer.mixup.alpha=1"], ["mixup is not enabled", "=[early_stopping,mixup]"]),
     "wrong type": (["optimizer.lr=abc"], ["optimizer.lr = 'abc'", "a number", "conf/optimizer/momentum.yaml"]),
     "wrong type in a list": (["architecture.widths=[8,wide]"], ["architecture.widths", "must be a list [an integer"]),

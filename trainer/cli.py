@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer.config.options import option_files
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, nearest
 from trainer.exit_codes import FINISHED, INTERRUPTED, WRONG_COMMAND
 
 if TYPE_CHECKING:
@@ -66,11 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
-    parser.add_argument("--info", "-i", nargs="?", const="all")
+    views = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    parser.add_argument("--info", "-i", nargs="?", const="all", choices=views)
     parser.add_argument("overrides", nargs="*")
 
     def error(message: str) -> NoReturn:
-        raise ConfigError(Problem("", None, message, "train --help lists what there is"))
+        flag = re.search(r"unrecognized arguments: --?([\w.]+)(=\S*)?", message)
+        hint = nearest(f"--{flag[1]}", parser._option_string_actions) if flag else ""
+        if flag and not hint:
+            hint = f"overrides are written without dashes: {flag[1]}{flag[2] or '=...'};"
+        raise ConfigError(Problem("", None, message, f"{hint} train --help lists what there is".strip()))
 
     parser.error = error  # type: ignore[method-assign]  # one format for all errors
     return parser
@@ -98,26 +104,34 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         return run_sweep(flags.overrides, files, defaults, run)
     if flags.cfg == "job":
-        print(_shown(prepare(flags.overrides, files, defaults).compose(), flags.package, flags.resolve))
+        command = prepare(flags.overrides, files, defaults)
+        print(_shown(command.compose(), flags.package, flags.resolve, command.notes))
         return FINISHED
     if flags.cfg or flags.info:
         from trainer.sweep import run_hydra
 
-        shown = ["--cfg", flags.cfg, *(["--resolve"] if flags.resolve else [])] if flags.cfg else ["--info", flags.info]
+        shown = ["--cfg", flags.cfg] if flags.cfg else ["--info", flags.info]
+        shown += ["--resolve"] if flags.resolve else []
+        shown += ["--package", flags.package] if flags.package else []
         run_hydra(shown, flags.overrides, files)
         return FINISHED
     return run(load_config(flags.overrides, flags.config_dir, defaults), flags.overrides)
 
 
-def _shown(tree: dict[str, Any], package: str | None, resolve: bool) -> str:
-    """A composed config as YAML, or a part of it."""
+def _shown(tree: dict[str, Any], package: str | None, resolved: bool, notes: list[str]) -> str:
+    """A composed config as YAML, or a part of it; what was left out of an experiment as comments."""
     from omegaconf import OmegaConf
 
-    config = OmegaConf.create(tree)
-    part = OmegaConf.select(config, package) if package else config
-    if part is None:
-        raise ConfigError(Problem("--package", package, "is not a key of the config"))
-    return OmegaConf.to_yaml(part, resolve=resolve).rstrip()
+    from trainer.config.compose import resolve
+    from trainer.config.overrides import render
+    from trainer.config.tree import value_at
+
+    tree, problems = resolve(tree) if resolved else (tree, [])
+    part = value_at(tree, package) if package else tree
+    if problems or part is None:
+        raise ConfigError(*(problems or [Problem("--package", package, "is not a key of the config, or null")]))
+    text = OmegaConf.to_yaml(OmegaConf.create(part)) if isinstance(part, dict | list) else render(part)
+    return "\n".join([*(f"# {note}" for note in notes), text.rstrip()])
 
 
 def run(config: Config, overrides: Sequence[str], directory: Path | None = None) -> int:

@@ -76,12 +76,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def most_similar(name: str, names: Iterable[str]) -> str | None:
     """Return the most similar of the allowed names, by its letters or as an abbreviation; None where none is similar.
 
-    >>> most_similar("adm", ["adam", "sgd"]), most_similar("xyzzy", ["adam", "sgd"])
-    ('adam', None)
+    >>> most_similar("adm", ["adam", "sgd"]), most_similar("SGD", ["adam", "sgd"]), most_similar("xyzzy", ["adam", "sgd"])
+    ('adam', 'sgd', None)
     """
-    names = list(names)
-    matches = get_close_matches(name, names, n=1, cutoff=0.6) or [n for n in names if _initials(name) == n]
-    return matches[0] if matches else None
+    lower = {n.lower(): n for n in names}
+    matches = get_close_matches(name.lower(), lower, n=1, cutoff=0.6) or [n for n in lower if _initials(name) == n]
+    return lower[matches[0]] if matches else None
 
 
 def first_line(error: BaseException) -> str:

@@ -144,19 +144,40 @@ class Composition:
         return None
 
     def _unknown_key(self, item: Override, path: list[str], part: str, node: Any) -> Problem:
-        group = path[0] if path else ""
+        text = "unknown key" if path else "unknown key or group"
         value = None if item.kind == "~" else item.shown
         available = [str(key) for key in node if key != "_target_"] if is_table(node) else []
-        if len(path) == 1 and part in self.files.groups.get(group, {}) and group in LISTS:
-            hint = "enable it with " + quote(f"{group}=[{','.join([*available, part])}]")
-            return Problem(item.key, value, f"{part} is not enabled", hint, _experiment(item))
-        hint = nearest(part, available)
-        if not path:
-            available += [group for group in self.files.groups if group not in available]
-            below = [f"{key}.{part}" for key, below in self.tree.items() if is_table(below) and part in below]
-            hint = f"did you mean {below[0]!r}?" if below else nearest(part, available)
-        hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
-        return Problem(item.key, value, "unknown key" if path else "unknown key or group", hint, _experiment(item))
+        group = "" if len(path) != 1 else path[0]
+        if group in LISTS and part in self.files.groups[group]:
+            text, hint = f"{part} is not enabled", f"enable it with {self._enabling(group, part)}"
+        else:
+            available += [] if path else [group for group in self.files.groups if group not in available]
+            hint = nearest(part, available) or self._elsewhere(part, group)
+            if path or not hint:
+                hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
+        return Problem(item.key, value, text, hint, _experiment(item))
+
+    def _elsewhere(self, part: str, group: str) -> str:
+        """Where a key may belong that is not known in its place: below the group, or at the top without one."""
+        options = [o for o in self.files.groups.get(group, ()) if part in self.files.keys(group, [o])]
+        if options:
+            return f"a key of {group}={', '.join(options)};"
+        if part in self.files.settings:
+            return f"did you mean {part!r}?"
+        if group:
+            return ""
+        tables = {key: table for key, table in self.tree.items() if is_table(table)}
+        for key in (part, most_similar(part, (key for table in tables.values() for key in table))):
+            if places := [f"{group}.{key}" for group, table in tables.items() if key in table]:
+                return f"did you mean {places[0]!r}?"
+            if groups := [group for group, options in self.files.groups.items() if key in options]:
+                return f"did you mean {self._enabling(groups[0], part)}?"
+        return ""
+
+    def _enabling(self, group: str, option: str) -> str:
+        """What to type to have an option; of a list group, next to those that it has."""
+        enabled = [name for name in self.tree.get(group, {}) if name != "_target_"]
+        return quote(f"{group}=[{','.join([*enabled, option])}]" if group in LISTS else f"{group}={option}")
 
 
 def _experiment(item: Override) -> str:

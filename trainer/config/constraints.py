@@ -9,9 +9,10 @@ from contextlib import suppress
 from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
 
-from trainer.config.schema import Config
+from trainer.config.schema import Config, Settings
 from trainer.errors import Problem, nearest
 from trainer.optimizers import Optimizer, schedule_fits
+from trainer.parameters import parameters
 from trainer.regularizers.base import Setup
 from trainer.schedules import Product
 
@@ -58,9 +59,15 @@ def _checkpoint(config: Config) -> Iterator[Problem]:
     if config.job.needs_checkpoint and config.checkpoint is None:
         text = "must be given: checkpoint=<run directory or file>"
         yield Problem("checkpoint", None, text, "this job loads a trained model")
-    if config.checkpoint is not None and not config.job.needs_checkpoint:
-        text = "is for jobs that start from one: job=evaluate checkpoint=..."
-        yield Problem("checkpoint", config.checkpoint, text, "to continue training: resume=<run directory>")
+
+
+def _unread(config: Config) -> Iterator[Problem]:
+    """Settings for other jobs."""
+    read = (*config.job.reads, *(["checkpoint"] if config.job.needs_checkpoint else []))
+    given = {name: value for name in ("checkpoint", "run", "runs") if (value := getattr(config, name)) is not None}
+    for setting in parameters(Settings):
+        if setting.name in given and setting.name not in read:
+            yield Problem(setting.name, given[setting.name], "is not read by this job", setting.meaning)
 
 
 def _schedule(config: Config) -> Iterable[Problem]:
@@ -155,7 +162,9 @@ def _balance(config: Config) -> Iterator[Problem]:
         yield Problem("task.class_weights", weights, text, "task.class_weights=none, or data.sampling=natural")
 
 
-CONSTRAINTS = (_job, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch, _graph)
+CONSTRAINTS = (
+    _job, _unread, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch, _graph,
+)  # fmt: skip
 
 
 def check_against_data(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from trainer.config import renamed
@@ -48,16 +49,19 @@ def load_config(
 class Command(Composition):
     """The config that the overrides of a command compose, and what it is instantiated to."""
 
-    def first_job(self) -> list[Override]:
-        """Return the overrides of a single run, or of a sweep's first job; check the options of all its jobs."""
+    def first_job(self, multirun: bool) -> list[Override]:
+        """Return the overrides of a single run, or of a sweep's first job; check those of all its jobs."""
         first: list[Override] = []
         for item in self.typed:
-            jobs = values(item, self.files)
-            problems = [p for job in jobs if item.key in self.files.groups for p in choice_problems(job, self.files)]
-            if item.sweep and problems:
-                self.problems += problems
+            jobs, is_choice = values(item, self.files), item.key in self.files.groups
+            problems = [] if multirun else _only_in_sweeps(item, self.typed)
+            if item.sweep and is_choice:
+                problems += [problem for job in jobs for problem in choice_problems(job, self.files)]
+                problems += [] if jobs else [Problem(item.key, item.shown, "names no option")]
+            self.problems += problems
+            if problems and is_choice:
                 self.doubt(item.key)
-            elif not item.key.startswith("hydra"):
+            elif not problems and not item.key.startswith("hydra"):
                 first += jobs[:1]
         return first
 
@@ -93,8 +97,7 @@ def prepare(
     add_experiment_files(parsed, files)
     command = Command(files, *renamed.overrides(parsed))
     command.problems += [*(_lone_word(word, files) for word in words), *problems]
-    command.problems += [] if multirun else _only_in_sweeps(command.typed)
-    typed = command.first_job()
+    typed = command.first_job(multirun)
     saved = None
     try:
         saved = load_saved(typed, files)
@@ -108,18 +111,18 @@ def prepare(
     else:
         if any(item.key in ("resume", "checkpoint") and item.value is not None for item in typed):
             command.unknown |= {*SINGLE, *LISTS} - {"job"}  # those of a saved config that cannot be had
-        command.apply([*_layers_in_front(command, defaults), typed])
+        command.apply([*_layers_in_front(command, defaults, typed), typed])
     return command
 
 
-def _only_in_sweeps(typed: list[Override]) -> list[Problem]:
-    """Errors in the overrides of a command without ``-m``."""
-    hint = "train -m ... runs each value; a list is written '[a,b]'"
-    if any(item.key == "resume" for item in typed):
+def _only_in_sweeps(item: Override, typed: list[Override]) -> list[Problem]:
+    """Why an override needs ``-m``."""
+    if item.key.startswith("hydra"):
+        return [Problem(item.key, item.shown, "has an effect only with -m")]
+    hint = f"train -m ... runs each value; a list is written {quote(f'{item.key}=[{item.shown}]')}"
+    if any(other.key == "resume" for other in typed):
         hint = "resume=... takes one value at a time, without -m"
-    sweeps = [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint) for item in typed if item.sweep]
-    hydra = [item for item in typed if item.key.startswith("hydra")]
-    return sweeps + [Problem(item.key, item.shown, "has an effect only with -m") for item in hydra]
+    return [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint)] if item.sweep else []
 
 
 def _lone_word(word: str, files: OptionFiles) -> Problem:
@@ -128,13 +131,14 @@ def _lone_word(word: str, files: OptionFiles) -> Problem:
     groups = {option: group for group, options in files.groups.items() for option in options}
     match = most_similar(word, groups)
     hint = f"did you mean {groups[match]}={match}?" if match else ""
-    return Problem("", None, text, f"train --help {word}" if word in files.groups else hint)
+    hint = f"train --help {word}" if word in files.groups else "train --help" if word == "help" else hint
+    return Problem("", None, text, hint)
 
 
-def _layers_in_front(command: Command, defaults: Sequence[str]) -> list[list[Override]]:
+def _layers_in_front(command: Command, defaults: Sequence[str], typed: list[Override]) -> list[list[Override]]:
     """The layers that yield to the command line: its experiment, and the default overrides."""
     layers: list[list[Override]] = []
-    name = next((item.value for item in reversed(command.typed) if item.key == "experiment"), None)
+    name = next((item.value for item in reversed(typed) if item.key == "experiment"), None)
     try:
         if isinstance(name, str) and name in command.files.groups["experiment"]:
             layers = load_experiment(name, command.files)

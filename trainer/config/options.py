@@ -54,7 +54,8 @@ class OptionFiles:
     def unknown_option(self, group: str, name: Any, where: str = "") -> Problem:
         """Return the error that a group has no such option."""
         options = self.groups[group]
-        return Problem(group, name, f"must be one of {', '.join(options)}", nearest(str(name), options), where)
+        hint = f"{group}=[] has none" if group in LISTS and name == "none" else nearest(str(name), options)
+        return Problem(group, name, f"must be one of {', '.join(options)}", hint, where)
 
     def place(self, group: str, name: str) -> str:
         """Return the file of an option as error messages name it; empty where there is none."""

@@ -118,6 +118,9 @@ def parse(
         if entry := _table_entry(argument, tables):
             overrides.append(entry)
             continue
+        if argument.startswith("="):
+            problems.append(Problem("", None, f"{argument!r} has no key: write key=value, without spaces"))
+            continue
         text = _prepared(argument, multirun)
         try:
             overrides.append(_plain(parser.parse_overrides([text])[0]))

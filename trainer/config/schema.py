@@ -60,7 +60,10 @@ class Settings:
     output: Annotated[str | None, Field(description="run directory; null = outputs/<date>/<time>_<overrides>")] = None
     resume: Annotated[str | None, Field(description="run directory to resume")] = None
     checkpoint: Annotated[
-        str | None, Field(description="run directory or checkpoint file, for job=evaluate, predict and export")
+        str | None,
+        Field(
+            description="run directory or checkpoint file, for job=evaluate, predict and export; to train on: resume=..."
+        ),
     ] = None
     run: Annotated[str | None, Field(description="run directory, for job=report")] = None
     runs: Annotated[
@@ -80,12 +83,14 @@ class Job:
     Attributes:
         trains: Whether the job may run in several processes that train together (torchrun).
         needs_checkpoint: Whether the job reads ``checkpoint=``; its ``prefer`` says which one of a run directory.
+        reads: Which of the other settings for some jobs, ``run`` and ``runs``, the job reads.
         keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
         continues: Whether the job continues in a run directory that contains it already.
     """
 
     trains: ClassVar[bool] = False
     needs_checkpoint: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
     keeps_auto_keys: ClassVar[bool] = False
     continues: ClassVar[bool] = False
 

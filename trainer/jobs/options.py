@@ -147,6 +147,7 @@ class Ensemble(Job):
             original units. The threshold of a label is the mean of the members' thresholds.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("runs",)
     kind: Annotated[
         Literal["seeds", "folds", "snapshots", "runs"],
         Field(
@@ -172,6 +173,7 @@ class Compare(Job):
     interval and the effect of each varied key to ``compare.md``, ``compare.png`` and ``compare.csv``.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("runs",)
     score: Annotated[
         str,
         Field(
@@ -188,6 +190,7 @@ class Compare(Job):
 class Report(Job):
     """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed."""
 
+    reads: ClassVar[tuple[str, ...]] = ("run",)
     __call__ = implemented_by("trainer.jobs.report:report")
 
 
