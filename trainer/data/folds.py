@@ -31,10 +31,7 @@ def fold(splits: Splits, count: int, seed: int, key: str = "job.models") -> list
         of = " of the smallest class" if splits.classes else ""
         text = f"must be at most {smallest}, the number of images{of}"
         raise ConfigError(Problem(key, count, text, f"{key}={max(smallest, 2)}"))
-    fold_of_image, rng = np.empty(len(labels), np.int64), np.random.default_rng([seed, 11])
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        fold_of_image[members] = (np.arange(len(members)) + label) % count
+    fold_of_image = fold_of_each(labels, count, seed)
     return [
         dataclasses.replace(
             splits,
@@ -43,6 +40,15 @@ def fold(splits: Splits, count: int, seed: int, key: str = "job.models") -> list
         )
         for i in range(count)
     ]
+
+
+def fold_of_each(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the fold of each image, from 0 to ``count`` − 1, stratified."""
+    result, rng = np.empty(len(labels), np.int64), np.random.default_rng([seed, 11])
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        result[members] = (np.arange(len(members)) + label) % count
+    return result
 
 
 def concatenated(a: Images, b: Images) -> Images:

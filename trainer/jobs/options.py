@@ -248,7 +248,9 @@ class RangeTest(Job):
 class Doctor(Job):
     """Checks before training: is the initial loss at chance level; can the network overfit ``batches`` mini-batches without
     regularization and augmentation; which learning rates reduce the loss; are activations and gradients of reasonable
-    size; is loading fast enough; does a step fit into memory; are there suspicious images or labels.
+    size; is loading fast enough; does a step fit into memory; are there suspicious images or labels. ``suspects.csv`` and
+    ``suspects.png`` list exact and near duplicates in two splits or with two labels, and labels that are probably wrong
+    (confident learning, Northcutt et al. 2021, arXiv:1911.00068).
 
     Exit code 1 if a check fails. The trained weights are discarded. Source: Pedersen, "Training Convolutional Neural
     Networks, part 2" (lecture).
@@ -261,5 +263,12 @@ class Doctor(Job):
     steps: Annotated[
         int, Field(ge=20, le=10_000, description="number of steps within which a learning rate has to reduce the loss")
     ] = 100
+    folds: Annotated[
+        Literal[0] | Annotated[int, Field(ge=2)],
+        Field(
+            description="number of folds in which the network is trained for out-of-fold predictions, which reveal wrong"
+            " labels; 0 = a linear classifier makes them"
+        ),
+    ] = 0
 
     __call__ = implemented_by("trainer.jobs.doctor.run:doctor")

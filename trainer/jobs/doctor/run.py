@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from trainer.builder import build, load_splits
 from trainer.jobs.doctor.data import check_data
 from trainer.jobs.doctor.network import initial_loss, memory, signals, speed
+from trainer.jobs.doctor.suspects import find_suspects
 from trainer.jobs.doctor.table import show
 from trainer.jobs.doctor.training import learning_rates, overfit_batches, without_regularization
+from trainer.report.suspects import write_suspects
 from trainer.run_dir import check_available, create_run_dir, write_json
 
 if TYPE_CHECKING:
@@ -25,8 +27,13 @@ def doctor(option: Doctor, config: Config, run_dir: Path, overrides: list[str]) 
     run = build(config, run_dir, splits)
     create_run_dir(run_dir, config.tree, overrides, run.notes[0])
     plain = without_regularization(config)
+    suspects, suspicions = find_suspects(config, splits, option.folds)
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {name: images for name, images in parts.items() if images is not None}
+    write_suspects(run_dir, suspects, parts, splits.classes)
     checks = [
         *check_data(splits),
+        *suspicions,
         initial_loss(run),
         *signals(run),
         overfit_batches(option, plain, splits),
