@@ -213,7 +213,7 @@ def test_an_interrupted_run_ends_as_a_failure_in_hparams(tmp_path):
 
     for finished in (True, False):
         writer = SummaryWriter(str(tmp_path / str(finished)))
-        start_hparams(writer, {"seed": 0})
+        start_hparams(writer, {"seed": 0}, ["validation/accuracy"])
         end_hparams(writer, finished=finished)
         writer.close()
         events = EventAccumulator(str(tmp_path / str(finished)))
