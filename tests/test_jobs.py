@@ -412,7 +412,7 @@ def test_an_exported_file_that_differs_from_the_network_is_removed(train, run, m
 def test_a_checkpoint_for_a_job_that_does_not_read_one_is_an_error(train, run):
     code, _, err = train("job=range_test", "checkpoint=run")
     assert code == 2
-    assert "is for jobs that start from one" in err
+    assert "is not read by this job" in err
     code, _, err = train("job=range_test", "resume=run")
     assert code == 2
     assert "cannot be replaced when the weights come from resume=" in err

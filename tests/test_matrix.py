@@ -34,7 +34,7 @@ SMALLER = {
     "cifar10_full": "architecture.norm=response",
 }
 RESIDUAL = ("resnet20", "wide_resnet")
-EXCLUDED = {"data", "job", "observer", "engine", "recipe"}
+EXCLUDED = {"data", "job", "observer", "engine", "recipe", "task"}  # tasks: tests/test_multitask.py
 
 
 def random_overrides(seed: int) -> list[str]:

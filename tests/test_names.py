@@ -143,7 +143,14 @@ def test_a_plot_that_fails_is_reported_and_the_rest_is_written(name, train, monk
     def broken(*_):
         raise ValueError("no such glyph")
 
-    for module in ("report.write", "observers.predictions", "observers.images", "jobs.evaluate", "jobs.plan"):
+    for module in (
+        "report.write",
+        "observers.predicted",
+        "observers.images",
+        "jobs.evaluate.classes",
+        "jobs.evaluate.details",
+        "jobs.plan",
+    ):
         monkeypatch.setattr(f"trainer.{module}.{name}", broken, raising=False)
     small = (
         "data=fake",

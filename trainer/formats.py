@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NotRequired, TypeAlias, TypeVar, cast
+from typing import Literal, NotRequired, TypeAlias, TypeVar, cast
 
 from typing_extensions import TypedDict  # the standard library's has no extra_items before Python 3.15
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
 
+Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]  # how outputs become probabilities, or numbers
 Scores: TypeAlias = dict[str, float]  # the value of each metric on one split, such as accuracy in [0, 1] and loss
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.architectures.ensemble import Ensemble, Link, Renormalized, Rescaled
+from trainer.architectures.ensemble import Ensemble, Renormalized, Rescaled
 from trainer.architectures.fusion import fuse
 from trainer.builder import compute, network, restored_task, to_device
 from trainer.config.load import config_from_tree
@@ -24,6 +24,7 @@ from trainer.engine.evaluation import TTA, logits
 from trainer.engine.run import Info
 from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem
+from trainer.formats import Link
 from trainer.hardware import Precision
 from trainer.history import better_is
 from trainer.run_dir import find_checkpoint

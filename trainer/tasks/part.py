@@ -13,10 +13,10 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor
 
-from trainer.architectures.ensemble import Link
 from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
 from trainer.errors import ConfigError, Problem, first_line
+from trainer.formats import Link
 from trainer.tasks.metrics import check, columns, compute
 from trainer.tasks.options import SingleTask
 from trainer.tasks.predictions import Predictions

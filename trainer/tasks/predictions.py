@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from trainer.architectures.ensemble import Link
 from trainer.data.targets import Kind
+from trainer.formats import Link
 
 BLOCK = 4096  # images whose log odds are computed at once, to need little memory
 ROUNDING = 12  # decimals of log odds; those that differ by less differ in the order of a sum only
