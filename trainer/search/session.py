@@ -160,6 +160,8 @@ class Session:
             if self.trials.interrupt.requested:
                 raise KeyboardInterrupt
             if self.ledger.read(name, "closed"):
+                if not self.clock.over(number):
+                    self.progress.line(f"{name}: not continued, because an earlier job.budget ended it")
                 return
             if time.monotonic() - looked > 5:
                 self.ledger.reclaim(name, self.presence)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from trainer.search.points import different, points
 from trainer.search.space import Point, Space, space_from_dict
 
+FEW = 4  # trials that ran to their end
 EDGE = 0.1  # fraction of a range that counts as its border
 WAVES = 2  # extensions of a stage at most
 GLOBAL = 0.1  # fraction of a narrowed stage's new points that still come from the space of before
@@ -126,9 +127,11 @@ def borders(space: Space, results: Sequence[Result]) -> list[tuple[str, Literal[
     """Return the sides of the space beyond which better values may lie.
 
     The best trial, or the middle one of the best three, lies within a tenth of the range of that side, or no trial, one
-    that diverged included, lies between the best one and that side.
+    that diverged included, lies between the best one and that side. Few trials say nothing about borders.
     """
     inside = [r for r in best_first(results) if space.contains(r.point)]
+    if len(inside) < FEW:
+        return []
     sides: list[tuple[str, Literal["low", "high"]]] = []
     for dimension in space:
         name, unit = dimension.name, dimension.distribution.unit

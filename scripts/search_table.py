@@ -1,0 +1,194 @@
+"""Compare `job=search` with random search, a 5x5 grid, and Optuna's TPE with median pruning, at the same wall-clock budget.
+
+All search the learning rate and the weight decay of SGD with momentum in their default spaces, with the same number of
+processes of one thread each; the others train every trial for the full length. The config that each method ends with is
+then trained with three seeds that none has used, outside of the budget, and its mean test accuracy is the method's.
+Repetitions differ in the images (`data.split_seed`) and in all random numbers. Intervals are those of paired differences
+over the repetitions (t, 95 %).
+
+python scripts/search_table.py [--budget 600] [--repetitions 5] [--workers 2] [--data "data=mnist5k data.limit=500"]
+The full table is this, and the same with --data "data=fashion_mnist data.limit=2000": 4 methods x 5 repetitions x 10
+minutes each. Parts of a table that are in --output DIRECTORY already are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+METHODS = ("search", "random", "grid", "tpe")
+SPACE = {"optimizer.lr": (1e-3, 3.0), "optimizer.weight_decay": (1e-6, 1e-2)}
+EPOCHS = 20
+FRESH = (900_001, 900_002, 900_003)
+COMMON = ["optimizer=momentum", "observer=[]", "engine.threads=1"]
+
+
+def base(arguments: argparse.Namespace, repetition: int) -> list[str]:
+    """The config that all methods start from."""
+    return [*arguments.data.split(), *COMMON, f"data.split_seed={repetition}", f"seed={1000 * repetition}"]
+
+
+def run_search(arguments: argparse.Namespace, repetition: int, directory: Path) -> dict[str, Any]:
+    """Run `job=search` and return the winner's values."""
+    command = [sys.executable, "-m", "trainer", "job=search", *base(arguments, repetition)]
+    command += [f"job.budget={arguments.budget}s", f"job.workers={arguments.workers}", f"output={directory}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    result = json.loads((directory / "result.json").read_text())
+    trials = sum(sum(counts.values()) for counts in result["trials"].values())
+    return {"point": result["winner"], "trials": trials}
+
+
+def run_baseline(arguments: argparse.Namespace, method: str, repetition: int, directory: Path) -> dict[str, Any]:
+    """Run another method in ``workers`` processes and return the values of its best trial."""
+    directory.mkdir(parents=True, exist_ok=True)
+    end = time.time() + arguments.budget
+    command = [sys.executable, __file__, "--worker", method, "--end", str(end), "--output", str(directory)]
+    command += ["--repetition", str(repetition), "--data", arguments.data]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen([*command, "--number", str(i)], env=environment) for i in range(arguments.workers)]
+    if any(process.wait() for process in processes):
+        raise RuntimeError(f"{method} failed")
+    study = open_study(method, directory, repetition, 0)
+    done = [t for t in study.trials if t.value is not None and t.state.name == "COMPLETE"]
+    best = max(done, key=lambda t: t.value or 0.0)
+    return {"point": dict(best.params), "trials": len(study.trials)}
+
+
+def open_study(method: str, directory: Path, repetition: int, number: int) -> Any:
+    """The study of a baseline, in a journal that its processes share."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    seed = 1000 * repetition + number
+    levels = {k: [lo * (hi / lo) ** (i / 4) for i in range(5)] for k, (lo, hi) in SPACE.items()}
+    samplers = {
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "grid": lambda: optuna.samplers.GridSampler(levels, seed=repetition),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+    }
+    pruner = optuna.pruners.MedianPruner() if method == "tpe" else optuna.pruners.NopPruner()
+    storage = JournalStorage(JournalFileBackend(str(directory / "trials.journal")))
+    return optuna.create_study(
+        study_name=method,
+        storage=storage,
+        sampler=samplers[method](),
+        pruner=pruner,
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """One process of a baseline: trials until the budget is used up."""
+    import optuna
+
+    from trainer.config.load import load_config
+    from trainer.engine.interrupt import Interrupt
+    from trainer.search.trial import Configs, Trials
+
+    overrides = base(arguments, arguments.repetition)
+    trials = Trials(Configs(load_config(overrides), overrides), Interrupt(), lambda run, observers: {})
+    study = open_study(arguments.worker, arguments.output, arguments.repetition, arguments.number)
+    finished = optuna.trial.TrialState
+
+    def objective(trial: Any) -> float:
+        point = {key: trial.suggest_float(key, *bounds, log=True) for key, bounds in SPACE.items()}
+
+        def report(step: int, value: float) -> bool:
+            trial.report(value, step)
+            return step < EPOCHS and trial.should_prune()
+
+        outcome = trials.run(trials.configs.tree(point, EPOCHS, 1000 * arguments.repetition), report)
+        if outcome.state == "pruned":
+            raise optuna.TrialPruned
+        return outcome.value if outcome.state == "done" and outcome.value is not None else 0.0
+
+    while time.time() < arguments.end:
+        if arguments.worker == "grid" and len(study.get_trials(deepcopy=False, states=[finished.COMPLETE])) >= 25:
+            break
+        study.optimize(objective, n_trials=1)
+
+
+def test_accuracy(arguments: argparse.Namespace, repetition: int, point: dict[str, Any], directory: Path) -> float:
+    """Mean test accuracy of a config over the fresh seeds."""
+    values = []
+    for seed in FRESH:
+        keys = [f"{key}={value!r}" for key, value in point.items()]
+        words = [
+            *base(arguments, repetition)[:-1],
+            *keys,
+            f"epochs={EPOCHS}",
+            f"seed={seed}",
+            f"output={directory}/{seed}",
+        ]
+        if not (directory / str(seed) / "result.json").exists():
+            command = [sys.executable, "-m", "trainer", *words]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        values.append(json.loads((directory / str(seed) / "result.json").read_text())["test"]["accuracy"])
+    return sum(values) / len(values)
+
+
+def measure(arguments: argparse.Namespace, method: str, repetition: int) -> dict[str, Any]:
+    """The result of one method in one repetition, from --output where it is there already."""
+    directory = arguments.output / f"{method}-{repetition}"
+    file = directory.with_suffix(".json")
+    if file.exists():
+        return json.loads(file.read_text())
+    found = (
+        run_search(arguments, repetition, directory)
+        if method == "search"
+        else run_baseline(arguments, method, repetition, directory)
+    )
+    result = found | {"test": test_accuracy(arguments, repetition, found["point"], directory / "test")}
+    file.write_text(json.dumps(result))
+    print(
+        f"repetition {repetition}, {method}: {100 * result['test']:.2f} %, {result['trials']} trials, {result['point']}",
+        flush=True,
+    )
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--data", default="data=mnist5k data.limit=500")
+    parser.add_argument("--output", type=Path, default=None)
+    for name in ("--worker", "--end", "--repetition", "--number"):  # of the processes that this script starts
+        parser.add_argument(
+            name, type=str if name == "--worker" else float if name == "--end" else int, help=argparse.SUPPRESS
+        )
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments)
+        return
+    from trainer.analysis.intervals import interval
+
+    arguments.output = arguments.output or Path(tempfile.mkdtemp())
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    rows = [{m: measure(arguments, m, r) for m in METHODS} for r in range(arguments.repetitions)]
+    print(
+        f"\n{arguments.data}, {arguments.budget:g} s, {arguments.workers} workers, {len(rows)} repetitions; test accuracy"
+    )
+    for method in METHODS:
+        mean = interval([row[method]["test"] for row in rows])
+        text = f"{method:8s} {100 * mean.mean:6.2f} % ± {100 * mean.half:.2f}"
+        if method != "search":
+            gain = interval([row["search"]["test"] - row[method]["test"] for row in rows])
+            better = sum(row["search"]["test"] > row[method]["test"] for row in rows)
+            text += f"   search is better by {100 * gain.mean:+.2f} ± {100 * gain.half:.2f} points, in {better} of {len(rows)}"
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
