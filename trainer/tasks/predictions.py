@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.data.targets import Kind
 from trainer.formats import Link
-
-if TYPE_CHECKING:
-    from trainer.architectures.ensemble import Link
 
 BLOCK = 4096  # images whose log odds are computed at once, to need little memory
 ROUNDING = 12  # decimals of log odds; those that differ by less differ in the order of a sum only
