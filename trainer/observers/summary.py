@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
+from trainer.errors import quoted
 from trainer.formats import Result, number_at, value_at
 
 
@@ -57,7 +58,7 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
         lines.append(f"{finding['name']}: {finding['evidence']}")
         lines.append(f"  {finding['meaning']}")
         if finding["attempt"]:
-            lines.append(f"  Try {' or '.join(finding['attempt'])}")
+            lines.append(f"  Try {quoted(' or '.join(finding['attempt']))}")
     if result.get("status") == "interrupted" and view.folder is not None:
         lines.append(f"resume with: train resume={view.folder}")
     return lines
