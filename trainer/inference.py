@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.architectures.ensemble import Ensemble, Link, Renormalized, Rescaled
+from trainer.architectures.ensemble import Ensemble, Renormalized, Rescaled
 from trainer.architectures.fusion import fuse
+from trainer.architectures.options import Link
 from trainer.builder import compute, network, restored_task, to_device
 from trainer.config.load import config_from_tree
 from trainer.config.schema import Config

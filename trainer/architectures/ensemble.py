@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainer.architectures.options import Link
+
 Average = Literal["probabilities", "logits"]
-Link = Literal["softmax", "sigmoid", "identity"]  # how outputs become probabilities, or numbers
 
 
 class Ensemble(nn.Module):

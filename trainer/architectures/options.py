@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trainer.activations import Activation
     from trainer.architectures.preprocessing import Preprocessing
 
+Link = Literal["softmax", "sigmoid", "identity"]  # how outputs become probabilities, or numbers
 Shape = tuple[int, int, int]  # channels, height, width
 
 

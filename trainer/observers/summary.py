@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Mapping
 from itertools import pairwise
+from shlex import quote
 
 from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
@@ -60,7 +61,7 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
         if finding["attempt"]:
             lines.append(f"  Try {quoted(' or '.join(finding['attempt']))}")
     if result.get("status") == "interrupted" and view.folder is not None:
-        lines.append(f"resume with: train resume={view.folder}")
+        lines.append(f"resume with: train {quote(f'resume={view.folder}')}")
     return lines
 
 

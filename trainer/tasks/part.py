@@ -13,7 +13,7 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor
 
-from trainer.architectures.ensemble import Link
+from trainer.architectures.options import Link
 from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
 from trainer.errors import ConfigError, Problem, first_line

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from trainer.architectures.ensemble import Link
+from trainer.architectures.options import Link
 from trainer.data.targets import Kind
 
 BLOCK = 4096  # images whose log odds are computed at once, to need little memory
