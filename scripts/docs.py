@@ -33,6 +33,7 @@ REQUIRED = {  # overrides without which the command of an option is not valid
     "data=arrays": "data.path=flowers.npz",
     "data=mnist5k_multitask": "task=multitask",
     "data=folder": "data.root=flowers",
+    "data=table": "data.path=flowers.csv",
     "initialization=pretrained": f"initialization.path={RUN}",
     "job=compare": "runs=outputs/2026-11-24/03-12-07_sweep",
     "job=evaluate": f"checkpoint={RUN}",

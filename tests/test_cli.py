@@ -72,7 +72,7 @@ ERRORS = {
     "a list in a list": (["schedule=[[warmup],cosine]"], ["must be a plain list", "schedule=[warmup,cosine]"]),
     "a number for an option": (["schedule=[3]"], ["schedule = '3'", "must be one of clr"]),
     "nothing for an option": (["schedule=[null]"], ["schedule = None", "must name an option"]),
-    "a list group taken out": (["~schedule"], ["schedule = None", "schedule=[] has none"]),
+    "a list group taken out": (["~schedule"], ["schedule = None", "'schedule=[]' has none"]),
     "an interpolation of nothing": (["optimizer.lr=${foo}"], ["optimizer.lr", "'foo' not found", "cannot be resolved"]),
     "an option taken to pieces": (["experiment=cifar10_fast", "schedule.one_cycle=null"], ["schedule.one_cycle = None"]),
     "an option of an empty list": (["regularizer=[]", "regularizer.mixup.alpha=1"], ["mixup is not enabled", "=[mixup]"]),
@@ -83,6 +83,17 @@ ERRORS = {
     ),
     "an interpolation for a checkpoint": (["job=evaluate", "checkpoint=${nope}"], ["checkpoint", "'nope' not found"]),
     "several values with a checkpoint": (["job=evaluate", "checkpoint=.", "seed=1,2"], ["seed=1,2", "is a sweep"]),
+    "an option twice": (["schedule=[cosine,cosine]"], ["schedule = ['cosine', 'cosine']", "twice"]),
+    "a key of the top without its group": (["lr=0.1"], ["lr = 0.1: unknown key", "did you mean 'optimizer.lr'"]),
+    "an option for a key": (["dropout=0.5"], ["did you mean 'regularizer=[early_stopping,dropout]'"]),
+    "spaces around the sign": (["optimizer", "=", "adam"], ["'=' has no key", "train --help optimizer"]),
+    "a key as a flag": (["--epochs=3"], ["without dashes: epochs=3"]),
+    "a value to remove that is not there": (["~seed=3"], ["seed = 3: is not the value to remove, 0"]),
+    "a setting for another job": (["run=x"], ["run = 'x': is not read by this job", "job=report"]),
+    "a sweep of none": (["-m", "optimizer=glob(zz*)"], ["names no option"]),
+    "a sweep that is wrong in all jobs": (["-m", "seed=1,2", "epochs=0"], ["epochs = 0: must be a number > 0"]),
+    "an option for sweeps alone": (["hydra.run.dir=x"], ["hydra.run.dir = 'x'", "only with -m"]),
+    "help on nonsense": (["--help", "nonsense"], ["groups are activation, "]),
     "help on nothing": (["--help", "optimzer"], ["did you mean 'optimizer'"]),
 }  # fmt: skip
 
@@ -117,6 +128,14 @@ ALL_AT_ONCE = {
     "a mistyped option beside an experiment": (
         ["experiment=cifar10_fast", "optimizer=adm", "optimizer.lr=-3", "optimizer.momentum=.3"],
         ["'adam'?", "optimizer.lr = -3", "optimizer.momentum = 0.3: unknown key"], [],
+    ),
+    "options that do not go together, beside others": (
+        ["optimizer=sgd", "schedule=one_cycle", "micro_batch=65", "seed=-1", "checkpoint=x"],
+        ["4 errors", "seed = -1", "OneCycle", "micro_batch = 65", "checkpoint = 'x'"], [],
+    ),
+    "a constraint on a value that is invalid by itself": (
+        ["optimizer=sgd", "schedule=one_cycle", "optimizer.lr=-1", "batch_size=0", "micro_batch=65"],
+        ["2 errors", "lr = -1", "batch_size = 0"], ["OneCycle", "micro_batch ="],
     ),
     "a wrong key that is swept": (["-m", "job.weigts=a,b"], ["job.weigts = 'a'", "unknown key"], []),
     "several values without -m": (["seed=1,2", "optimizer=adm"], ["'seed=1,2' is a sweep", "'adam'?"], []),
@@ -156,6 +175,16 @@ def test_an_error_names_the_key_the_value_and_what_is_allowed(case, train, tmp_p
     for text in expected:
         assert text in err, err
     assert sorted(tmp_path.iterdir()) == before, "something half-written was left behind"
+
+
+def test_a_part_of_the_config_is_printed_resolved_and_with_what_was_left_out_of_an_experiment(train):
+    assert train("--cfg", "job", "-p", "epochs")[:2] == (0, "15\n")
+    assert train("--cfg", "job", "optimizer.lr=${epochs}", "--resolve", "-p", "optimizer.lr")[:2] == (0, "15\n")
+    code, _, err = train("--cfg", "job", "optimizer.lr=${foo}", "--resolve")
+    assert (code, "optimizer.lr" in err, "cannot be resolved" in err) == (2, True, True)
+    _, out, _ = train("--cfg", "job", "experiment=cifar10_fast", "optimizer=adam", "-p", "optimizer.lr")
+    assert out.startswith("# experiment=cifar10_fast: optimizer.lr, ")
+    assert out.endswith("\n0.001\n")
 
 
 @pytest.mark.parametrize("job", ["plan", "evaluate"])

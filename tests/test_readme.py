@@ -76,6 +76,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "flowers" / kind).mkdir(parents=True)
         for i in range(40):
             cv2.imwrite(str(root / "flowers" / kind / f"{i}.png"), rng.integers(0, 256, (20, 24, 3), np.uint8))
+    files = sorted((root / "flowers").glob("*/*.png"))
+    rows = [f"{file.relative_to(root)},{file.parent.name}" for file in files]
+    (root / "flowers.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     arrays = {"x_train": rng.integers(0, 256, (80, 12, 12), np.uint8), "y_train": np.arange(80) % 2}
     arrays |= {"x_test": arrays["x_train"][:20], "y_test": arrays["y_train"][:20]}
     np.savez(root / "flowers.npz", **arrays)

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*")
 
     def error(message: str) -> NoReturn:
-        flag = re.search(r"unrecognized arguments: --?([\w.]+)(=\S*)?", message)
+        flag = re.search(r"unrecognized arguments: --?([\w.]{2,})(=\S*)?", message)
         hint = nearest(f"--{flag[1]}", parser._option_string_actions) if flag else ""
         if flag and not hint:
             hint = f"overrides are written without dashes: {flag[1]}{flag[2] or '=...'};"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -23,9 +24,10 @@ class Problem:
         return self.key.partition(".")[0]
 
     def __str__(self) -> str:
-        lines = [f"{self.key} = {self.value!r}: {self.text}" if self.key else self.text]
+        text = quoted(self.text)
+        lines = [f"{self.key} = {self.value!r}: {text}" if self.key else text]
         if self.hint:
-            lines.append(f"  {self.hint}")
+            lines.append(f"  {quoted(self.hint)}")
         if self.where:
             lines.append(f"  see {self.where}")
         return "\n".join(lines)
@@ -59,6 +61,15 @@ def check(option: object, **rules: tuple[bool, str]) -> None:
     problems = [Problem(key, getattr(option, key), text) for key, (holds, text) in rules.items() if not holds]
     if problems:
         raise ConfigError(*problems)
+
+
+def quoted(text: str) -> str:
+    """Return a sentence with the overrides in it that have brackets in quotes, as bash, zsh and fish need them.
+
+    >>> quoted("try schedule=[warmup,cosine] or optimizer.lr=0.1")
+    "try 'schedule=[warmup,cosine]' or optimizer.lr=0.1"
+    """
+    return re.sub(r"""(?<![\w.'"])[\w.]+=[\[{(][^\s'"]*[\]})]""", r"'\g<0>'", text)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import sys
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError, Problem
@@ -53,7 +54,7 @@ def new_run_dir(overrides: list[str], now: datetime | None = None) -> Path:
 def check_available(run_dir: Path) -> None:
     """Raise ConfigError if a run cannot be written to ``run_dir``: it contains one, is a file, or is not writable."""
     if (run_dir / "config.yaml").exists():
-        hint = f"another output, or resume={run_dir}"
+        hint = f"another output, or {quote(f'resume={run_dir}')}"
         raise ConfigError(Problem("output", str(run_dir), "already contains a run", hint))
     existing = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
     if not existing.is_dir():

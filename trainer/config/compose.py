@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from shlex import quote
 from typing import Any, cast
 
 from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, names
@@ -138,6 +137,8 @@ class Composition:
             if depth < len(path):
                 node = node.setdefault(part, {})
         if item.kind == "~":
+            if item.value not in (None, "", node[last]):
+                return Problem(item.key, item.value, f"is not the value to remove, {node[last]!r}")
             del node[last]
         else:
             node[last] = merged(node.get(last), item.value)
@@ -177,7 +178,7 @@ class Composition:
     def _enabling(self, group: str, option: str) -> str:
         """What to type to have an option; of a list group, next to those that it has."""
         enabled = [name for name in self.tree.get(group, {}) if name != "_target_"]
-        return quote(f"{group}=[{','.join([*enabled, option])}]" if group in LISTS else f"{group}={option}")
+        return f"{group}=[{','.join([*enabled, option])}]" if group in LISTS else f"{group}={option}"
 
 
 def _experiment(item: Override) -> str:
@@ -198,8 +199,10 @@ def choice_problems(item: Override, files: OptionFiles) -> list[Problem]:
     if is_list(value) and not several:
         return [Problem(group, value, "is a list, but the group takes one option", f"{group}={elements[0]}")]
     if any(is_list(element) for element in elements):
-        hint = quote(f"{group}=[{','.join(names(value))}]")
+        hint = f"{group}=[{','.join(names(value))}]"
         return [Problem(group, value, "must be a plain list of options", hint)]
+    if len(set(names(value))) < len(names(value)):
+        return [Problem(group, value, "names an option twice")]
     unknown = [name for name in names(value) if name not in files.groups[group]]
     return [files.unknown_option(group, name, _experiment(item)) for name in unknown]
 

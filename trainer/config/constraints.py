@@ -117,7 +117,7 @@ def _cache(config: Config) -> Iterator[Problem]:
     if config.data.cache != "none" and first and getattr(config.augmentation[first], "resizes", False):
         size = getattr(config.data, "size", None)
         text = f"stores images resized to {size}, but augmentation.{first} crops the original images"
-        yield Problem("data.cache", config.data.cache, text, "data.cache=none, or 'augmentation=[crop,flip]'")
+        yield Problem("data.cache", config.data.cache, text, "data.cache=none, or augmentation=[crop,flip]")
 
 
 def _flips(config: Config) -> Iterator[Problem]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from trainer.config import renamed
@@ -112,6 +111,10 @@ def prepare(
         if any(item.key in ("resume", "checkpoint") and item.value is not None for item in typed):
             command.unknown |= {*SINGLE, *LISTS} - {"job"}  # those of a saved config that cannot be had
         command.apply([*_layers_in_front(command, defaults, typed), typed])
+    if multirun:  # values that are the same in all jobs
+        same = {item.key for item in command.typed if not item.sweep}
+        errors = instantiate_all(resolve(command.tree)[0], command.unknown)[1]
+        command.problems += [replace(p, where=command.place(p.key)) for p in errors if p.key in same]
     return command
 
 
@@ -119,7 +122,7 @@ def _only_in_sweeps(item: Override, typed: list[Override]) -> list[Problem]:
     """Why an override needs ``-m``."""
     if item.key.startswith("hydra"):
         return [Problem(item.key, item.shown, "has an effect only with -m")]
-    hint = f"train -m ... runs each value; a list is written {quote(f'{item.key}=[{item.shown}]')}"
+    hint = f"train -m ... runs each value; a list is written {item.key}=[{item.shown}]"
     if any(other.key == "resume" for other in typed):
         hint = "resume=... takes one value at a time, without -m"
     return [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint)] if item.sweep else []

@@ -125,7 +125,7 @@ def parse(
         try:
             overrides.append(_plain(parser.parse_overrides([text])[0]))
         except HydraException as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = str(error.__cause__ or error).splitlines()[0].partition(" expecting ")[0]
             hint = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
             problems.append(Problem("", None, f"{argument!r} cannot be read: {reason}", hint))
     return overrides, problems

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from trainer.config.options import option_files
@@ -42,7 +43,7 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
         session = run_search(option, config, run_dir, configs, train, work)
     except KeyboardInterrupt:
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
-        print(f"stopped; the same command with output={run_dir} continues", file=sys.stderr)
+        print(f"stopped; the same command with {quote(f'output={run_dir}')} continues", file=sys.stderr)
         return INTERRUPTED
     choice = choose(candidates(session.stages[-1].results, session.repetitions, session.points, session.trials.metric))
     finish(session, choice, run_dir)

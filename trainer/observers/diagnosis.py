@@ -11,6 +11,7 @@ from trainer.analysis.diagnosis import diagnose, urgent
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
+from trainer.errors import quoted
 from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot, value_at
 from trainer.literal import code_span, markdown_literal
 from trainer.observers.context import Context
@@ -64,7 +65,7 @@ class DiagnosisObserver(Observer):
         for finding in urgent(view.history.rows, self.snapshots(), self.dataset_info):
             if finding.name not in self.alerted:
                 self.alerted.add(finding.name)
-                self.alert(f"{finding.name}: {finding.evidence}; try {' or '.join(finding.attempt)}")
+                self.alert(f"{finding.name}: {finding.evidence}; try {quoted(' or '.join(finding.attempt))}")
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
@@ -79,7 +80,7 @@ class DiagnosisObserver(Observer):
 
 def markdown(finding: FindingContent) -> str:
     """A finding as a paragraph of Markdown."""
-    attempt = f" Try: {', '.join(map(code_span, finding['attempt']))}" if finding["attempt"] else ""
+    attempt = f" Try: {', '.join(code_span(quoted(text)) for text in finding['attempt'])}" if finding["attempt"] else ""
     return f"**{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}{attempt}"
 
 

@@ -6,9 +6,11 @@ import math
 import sys
 from collections.abc import Mapping
 from itertools import pairwise
+from shlex import quote
 
 from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
+from trainer.errors import quoted
 from trainer.formats import Result, number_at, value_at
 
 
@@ -57,9 +59,9 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
         lines.append(f"{finding['name']}: {finding['evidence']}")
         lines.append(f"  {finding['meaning']}")
         if finding["attempt"]:
-            lines.append(f"  Try {' or '.join(finding['attempt'])}")
+            lines.append(f"  Try {quoted(' or '.join(finding['attempt']))}")
     if result.get("status") == "interrupted" and view.folder is not None:
-        lines.append(f"resume with: train resume={view.folder}")
+        lines.append(f"resume with: train {quote(f'resume={view.folder}')}")
     return lines
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence, Set
 
 from trainer.columns import tasks_of
+from trainer.errors import quoted
 from trainer.formats import Environment, FindingContent, Result, Row, TaskInfo
 from trainer.literal import code_span, markdown_literal, printable
 
@@ -137,7 +138,7 @@ def finding_list(findings: list[FindingContent]) -> list[str]:
             f"- **{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}"
         )
         if finding["attempt"]:
-            lines.append(f"    Try {', '.join(map(code_span, finding['attempt']))}.")
+            lines.append(f"    Try {', '.join(code_span(quoted(text)) for text in finding['attempt'])}.")
     return lines
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from trainer.config.compose import hydra_problem, search_path
@@ -115,7 +116,7 @@ def run_jobs(sweep: Sweep, remaining: Sequence[Job], typed: Sequence[Override], 
     except KeyboardInterrupt:
         sweep.update()
         done = f"{sweep.count('finished')} of {len(sweep.jobs)} jobs have finished"
-        print(f"{done}; the same command with output={sweep.directory} continues", file=sys.stderr)
+        print(f"{done}; the same command with {quote(f'output={sweep.directory}')} continues", file=sys.stderr)
         raise
     return codes
 

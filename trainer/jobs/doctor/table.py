@@ -9,6 +9,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from trainer.errors import quoted
 from trainer.run_dir import terminal
 
 Status = Literal["ok", "warning", "fail"]
@@ -30,7 +31,7 @@ def show(checks: list[Check], run_dir: Path) -> None:
     console = terminal()
     table = Table("check", "", "result", "try", show_lines=False)
     for check in checks:
-        table.add_row(check.name, Text(check.status, COLORS[check.status]), check.seen, check.attempt)
+        table.add_row(check.name, Text(check.status, COLORS[check.status]), check.seen, quoted(check.attempt))
     console.print(table)
     failed, warnings = (sum(c.status == status for c in checks) for status in ("fail", "warning"))
     verdict = f"{failed} check{'s' * (failed > 1)} failed" if failed else "all checks passed"

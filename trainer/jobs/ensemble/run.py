@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from shlex import quote
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     write_json(run_dir / "result.json", result)
     text = page(split, rows, one_run, metric)
     write_text(run_dir / "ensemble.md", text)
-    print(f"{text}\nfor job=evaluate, predict and export: checkpoint={run_dir}")
+    print(f"{text}\nfor job=evaluate, predict and export: {quote(f'checkpoint={run_dir}')}")
     return 0
 
 
