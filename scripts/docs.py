@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from trainer.config.instantiate import locate
 from trainer.config.options import LISTS, OptionFiles, headline
+from trainer.construct import locate
 from trainer.parameters import parameters
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -11,10 +11,11 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from trainer.config.instantiate import External, locate
+from trainer.config.instantiate import External
 from trainer.config.load import load_config, prepare
 from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, headline
 from trainer.config.schema import Settings
+from trainer.construct import locate
 from trainer.errors import ConfigError
 from trainer.parameters import parameters
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.config.instantiate import is_option, locate
+from trainer.config.instantiate import is_option
 from trainer.config.schema import Settings
 from trainer.config.tree import value_at
+from trainer.construct import locate
 from trainer.parameters import Parameter, parameters
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import renamed
-from trainer.config.instantiate import locate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override
 from trainer.config.tree import is_table
+from trainer.construct import locate
 from trainer.errors import Problem
 from trainer.run_dir import find_checkpoint, find_run_dir, read_config
 

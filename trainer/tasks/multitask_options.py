@@ -7,11 +7,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
+from trainer.construct import construct
 from trainer.errors import ConfigError, Problem, check, nearest
 from trainer.history import WITH_CLASS
-from trainer.parameters import NonNegativeFloat, PositiveFloat, describe, implemented_by, option, parameters
+from trainer.parameters import NonNegativeFloat, PositiveFloat, implemented_by, option
 from trainer.tasks.options import KINDS, SingleTask
 
 if TYPE_CHECKING:
@@ -142,25 +143,10 @@ def part_option(name: str, table: dict[str, Any], kinds: dict[str, Kind] | None)
     kind = table.get("kind") or (kinds or {})[target]
     if kind not in KINDS:
         raise ConfigError(Problem(f"{key}.kind", kind, f"must be {', '.join(KINDS)}"))
-    cls = KINDS[kind]
-    known = {p.name: p for p in parameters(cls)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k not in ("kind", "weight")}
-    weight = table.get("weight", 1.0)
+    values, weight = {k: v for k, v in table.items() if k not in ("kind", "weight")}, table.get("weight", 1.0)
+    part, problems = construct(KINDS[kind], values, others=("kind", "weight"))
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-        raise ConfigError(Problem(f"{key}.weight", weight, "must be a number >= 0", "weight of the task's loss"))
-    if unknown := [k for k in values if k not in known]:
-        hint = nearest(unknown[0], known) or f"available: kind, weight, {', '.join(known)}"
-        raise ConfigError(Problem(f"{key}.{unknown[0]}", table[unknown[0]], "unknown key", hint))
-    try:
-        return replace(TypeAdapter(cls).validate_python(values), target=target), float(weight)
-    except ValidationError as error:
-        problems = []
-        for item in error.errors(include_url=False):
-            cause = item.get("ctx", {}).get("error")
-            if isinstance(cause, ConfigError):
-                problems += [replace(p, key=f"{key}.{p.key}") for p in cause.problems]
-            elif item["loc"]:
-                parameter = known[str(item["loc"][0])]
-                text = f"must be {describe(parameter.annotation)}"
-                problems.append(Problem(f"{key}.{parameter.name}", values[parameter.name], text, parameter.meaning))
-        raise ConfigError(*dict.fromkeys(problems)) from None
+        problems.append(Problem("weight", weight, "must be a number >= 0", "weight of the task's loss"))
+    if problems:
+        raise ConfigError(*(replace(problem, key=f"{key}.{problem.key}") for problem in problems))
+    return replace(part, target=target), float(weight)

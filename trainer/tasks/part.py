@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from hydra.utils import get_object
 from torch import Tensor
 
+from trainer.construct import locate
 from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
 from trainer.errors import ConfigError, Problem, first_line
@@ -193,7 +193,7 @@ class OwnLoss:
         self.path, self.masked = str(loss["_target_"]), spec.masked
         arguments = {k: v for k, v in loss.items() if k != "_target_"}
         try:
-            target: Any = get_object(self.path)
+            target: Any = locate(self.path)
             function: Any = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
         except Exception as error:  # whatever the user's class raises
             reason = first_line(error)

@@ -1,0 +1,86 @@
+"""Options from plain values: the class behind a dotted path, and an option of it with every error in its arguments."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from trainer.errors import ConfigError, Problem, nearest
+from trainer.parameters import Parameter, describe, parameters
+
+
+def locate(target: Any) -> Any:
+    """Return the class or function behind a dotted ``_target_``; ImportError says which part is missing."""
+    module, _, name = str(target).rpartition(".")
+    if not module or not isinstance(target, str):
+        raise ImportError("must be a dotted path such as package.module.Class")
+    namespace = importlib.import_module(module)
+    if not hasattr(namespace, name):
+        names = [n for n in vars(namespace) if not n.startswith("_")]
+        raise ImportError(f"{module} has no {name}; {nearest(name, names)}".rstrip("; "))
+    return getattr(namespace, name)
+
+
+def construct(target: Any, arguments: dict[str, Any], others: Collection[str] = ()) -> tuple[Any, list[Problem]]:
+    """Construct an option from JSON values, in which a list stands for a tuple and nothing is converted silently.
+
+    Args:
+        target: The class, whose parameters are declared.
+        arguments: Their values by name.
+        others: Names that may stand beside the parameters, for the answer to an unknown one.
+
+    Returns:
+        The option, or None and all errors of the arguments, with keys relative to the option.
+    """
+    known = {p.name: p for p in parameters(target)}
+    required = [name for name, p in known.items() if p.required]
+    problems = {name: Problem(name, None, "must be given") for name in required if name not in arguments}
+    problems |= unusable(arguments, known, others)
+    usable = {name: value for name, value in arguments.items() if name not in problems}
+    adapter, option = TypeAdapter[Any](target), None
+    while all(name in usable for name in required):
+        try:
+            option = adapter.validate_json(json.dumps(usable), strict=True)
+            break
+        except ValidationError as error:
+            new = {name: p for name, p in _problems(error, known, usable).items() if name not in problems}
+        problems |= new
+        # Rules that involve several parameters are checked only once each parameter is valid by itself: the invalid ones
+        # take their defaults, so that one answer names every error.
+        if not new:
+            break
+        usable = {name: value for name, value in usable.items() if name not in new}
+    return (None, list(problems.values())) if problems else (option, [])
+
+
+def _problems(error: ValidationError, known: dict[str, Parameter], arguments: dict[str, Any]) -> dict[str, Problem]:
+    """pydantic's errors by parameter, worded from the declaration of each."""
+    problems: dict[str, Problem] = {}
+    for item in error.errors(include_url=False):
+        cause = item.get("ctx", {}).get("error")
+        if item["loc"]:
+            name = str(item["loc"][0])
+            allowed = "a finite number" if item["type"] == "finite_number" else describe(known[name].annotation)
+            problems.setdefault(name, Problem(name, arguments[name], f"must be {allowed}", known[name].meaning))
+        elif isinstance(cause, ConfigError):
+            problems = {problem.key: problem for problem in cause.problems} | problems
+        else:
+            problems.setdefault("", Problem("", None, str(cause or item["msg"])))
+    return problems
+
+
+def unusable(arguments: dict[str, Any], names: Collection[str], others: Collection[str] = ()) -> dict[str, Problem]:
+    """Return the errors in arguments that are not among the ``names``, and in those still to be given."""
+    problems: dict[str, Problem] = {}
+    allowed = [*others, *names]
+    for name, value in arguments.items():
+        if name not in names:
+            hint = nearest(name, allowed) or "available: " + (", ".join(allowed) or "none")
+            problems[name] = Problem(name, value, "unknown key", hint)
+        elif value == "???":
+            problems[name] = Problem(name, None, "must be given")
+    return problems
