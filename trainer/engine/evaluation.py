@@ -66,14 +66,14 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    sums, batches = RunningMetrics(task), []
+    sums, batches, further = RunningMetrics(task), [], task.further_metrics
     for x, y in loader.batches(0):
         outputs = logits(model, x, precision, tta)
         sums.add(task.loss(outputs, y), outputs, y)
-        if task.further_metrics:
+        if further:
             batches.append((outputs.float(), y))
     model.train(was_training)
-    if not task.further_metrics:
+    if not further:
         return means(sums)
     outputs, targets = gathered(batches)
     if thresholds_of:

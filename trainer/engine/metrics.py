@@ -1,4 +1,4 @@
-"""The loss, and metrics that are summed on the device and read only on request."""
+"""Metrics that are summed on the device and read only on request."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from trainer.tasks.task import Losses, Task
-
-
-def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean over the batch of −Σₖ y·log softmax(logits), in nats and float32; logits (N, K), y (N, K) probabilities.
-
-    >>> round(soft_cross_entropy(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]])).item(), 4)
-    1.3863
-    """
-    return F.cross_entropy(logits.float(), y)
 
 
 def top_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:

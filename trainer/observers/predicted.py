@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
 from trainer.engine.run import Info
 from trainer.report.figures import confusion_figure, highest_loss_figure, plot_label
 from trainer.report.prediction_figures import labels_figure, predicted_figure
+from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.part import Part
 from trainer.tasks.predictions import Predictions
 
@@ -86,11 +86,7 @@ class PredictedClasses(Predicted):
         self.worst: Worst[Misclassified] = Worst(count)
 
     def add(self, x: Tensor, outputs: Tensor, y: Tensor, offset: int) -> None:
-        own, y, mask = self.part.select(outputs, y)
-        rows = torch.arange(len(x), device=y.device) if mask is None else mask[:, 0].nonzero()[:, 0]
-        own, labels = own[rows].float(), y[rows].argmax(1)
-        if getattr(self.part.option, "loss", None) == "bce":
-            own = F.logsigmoid(own)  # whose softmax is the sigmoid of each class divided by their sum
+        own, labels, rows = of_labelled_images(self.part, *self.part.select(outputs, y))
         self.confusion += confusion_matrix(own, labels)
         indices = rows.tolist()
         errors = highest_loss_errors(own, labels, self.count)

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 
-def smooth_labels(y: Tensor, eps: float, form: str = "others") -> Tensor:
+def smooth_labels(y: Tensor, eps: float, form: str = "others", total: Tensor | float = 1.0) -> Tensor:
     """Return targets (N, K) with probability ``eps`` distributed over the other classes (``others``) or over all (``all``).
+
+    ``total`` is the sum of each row (N, 1), which is not 1 where classes have weights.
 
     >>> smooth_labels(torch.tensor([[1.0, 0.0, 0.0]]), 0.2)
     tensor([[0.8000, 0.1000, 0.1000]])
     """
     k = y.shape[1]
     uniform = eps * k / (k - 1) if form == "others" else eps  # weight of the uniform distribution
-    return y * (1 - uniform) + uniform / k
+    return y * (1 - uniform) + total * (uniform / k)
 
 
 def mixup_batch(x: Tensor, y: Tensor, weight: Tensor | float, permutation: Tensor) -> tuple[Tensor, Tensor]:

@@ -100,7 +100,7 @@ def build_multitask(
 
 
 def restore_multitask(option: Multitask, specs: Sequence[dict[str, Any]], device: torch.device | str = "cpu") -> Task:
-    """Return the tasks of a checkpoint; of a main task and the others, the main task alone is restored by ``only``."""
+    """Return the tasks of a checkpoint; ``restrict.main_only`` takes the main one of them."""
     pairs = []
     for values in specs:
         spec = from_dict(values)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from trainer.data.targets import MISSING_CLASS
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.regularizers.functional import smooth_labels
 from trainer.tasks import losses
 from trainer.tasks.class_weights import balanced, effective_number, normalized
 from trainer.tasks.options import Classification, Weights
@@ -92,10 +93,22 @@ class ClassPart(Part):
 
     def smooth(self, y: Tensor, eps: float, form: str) -> Tensor:
         """Return targets of which a part is distributed over the other classes (``others``) or over all of them (``all``)."""
-        uniform = eps * self.size / (self.size - 1) if form == "others" else eps  # weight of the uniform distribution
-        if self.weights is None and not self.spec.masked:
-            return y * (1 - uniform) + uniform / self.size
-        return y * (1 - uniform) + y.sum(1, keepdim=True) * (uniform / self.size)
+        plain = self.weights is None and not self.spec.masked
+        return smooth_labels(y, eps, form, 1.0 if plain else y.sum(1, keepdim=True))
+
+
+def of_labelled_images(part: Part, outputs: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logits (n, K), whose softmax are the probabilities, classes (n,) and indices (n,) of the images with a label.
+
+    Args:
+        part: A task with classes.
+        outputs: Its own (N, K).
+        y: Its own targets (N, K).
+        mask: Which images have a label (N, 1); None = all.
+    """
+    known = torch.arange(len(y), device=y.device) if mask is None else mask[:, 0].nonzero()[:, 0]
+    own = outputs if part.link == "softmax" else F.logsigmoid(outputs.double())
+    return own[known], y.argmax(1)[known], known
 
 
 def weights_of_classes(option: Classification, counts: Sequence[int], classes: tuple[str, ...]) -> list[float] | None:

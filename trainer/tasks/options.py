@@ -11,6 +11,7 @@ from pydantic import Field
 from trainer.data.targets import Kind
 from trainer.errors import check
 from trainer.parameters import NonNegativeFloat, PositiveFloat, implemented_by, option
+from trainer.tasks import metrics
 
 Weights = dict[str, float] | tuple[NonNegativeFloat, ...]
 LossTable = dict[str, Any]
@@ -225,13 +226,13 @@ def history_columns(running: Sequence[str], further: Sequence[str], averaged: bo
 
 def is_metric(kind: Kind, name: str) -> bool:
     """Return whether there is a metric of this name."""
-    return not implemented_by("trainer.tasks.metrics:check")(kind, [name])
+    return not metrics.check(kind, [name])
 
 
 def _common_rules(task: Any) -> dict[str, tuple[bool, str]]:
     own = task.loss if isinstance(task.loss, dict) else None
     rules = {"loss": (own is None or "_target_" in own, "must name the class or function under _target_")}
-    if problems := implemented_by("trainer.tasks.metrics:check")(task.kind, task.metrics):
+    if problems := metrics.check(task.kind, task.metrics):
         rules["metrics"] = (False, "; ".join(f"{name} {text} {hint}".strip() for name, text, hint in problems))
     return rules
 

@@ -134,7 +134,7 @@ class Task:
 
     def measure(self, losses: Losses, model: nn.Module) -> None:
         """Let the weighting see the losses of a (micro-)batch, before its backward pass."""
-        if self.weighting is not None and self.weighting.learned:
+        if self.weighting is not None and self.learns_weights:
             shared = last_shared_weight(model) if self.weighting.needs_gradients else None
             self.weighting.measure(torch.stack(losses.parts), shared)
 
@@ -222,7 +222,7 @@ class Task:
 
     def columns(self) -> dict[str, float]:
         """Return what is of interest in an epoch's row besides metrics: the weights of the losses, where they are learned."""
-        if self.weighting is None or not self.weighting.learned:
+        if self.weighting is None or not self.learns_weights:
             return {}
         return {f"weight_{p.name}": w for p, w in zip(self.parts, self.weighting.weights.tolist(), strict=True)}
 

@@ -12,9 +12,9 @@ from trainer.analysis.predictions import confusion_matrix, highest_loss_errors
 from trainer.data.inventory import shortened
 from trainer.engine.metrics import calibration
 from trainer.jobs.evaluate.details import Details, SplitImages, percent
-from trainer.jobs.evaluate.scores import class_columns
 from trainer.literal import printable
 from trainer.report.figures import confusion_figure, plot_label, reliability_figure
+from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.part import Part
 
 
@@ -22,7 +22,7 @@ def class_details(
     part: Part, outputs: Tensor, y: Tensor, mask: Tensor | None, images: SplitImages, worst: int
 ) -> Details:
     """Return what is shown of a task with classes, from its own outputs and targets (N, K) and mask (N, 1)."""
-    logits, labels, known = class_columns(part, outputs, y, mask)
+    logits, labels, known = of_labelled_images(part, outputs, y, mask)
     confusion = confusion_matrix(logits, labels).numpy()
     ece, bins = calibration(logits, labels)
     errors = highest_loss_errors(logits, labels, worst)

@@ -19,6 +19,7 @@ from trainer.formats import Scores
 from trainer.inference import TrainedModel
 from trainer.loaders import look
 from trainer.tasks import losses
+from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.metrics import compute
 from trainer.tasks.part import Part
 from trainer.tasks.restrict import for_images
@@ -81,26 +82,12 @@ def scores(task: Task, outputs: Tensor, y: Tensor, top: int) -> Scores:
             columns = [part.column(name) for name in ("loss", part.option.running_metric)]
             values |= dict.fromkeys([*columns, *(["loss"] if task.option else [])], math.nan)
         elif part.has_classes:
-            further = class_scores(part, *class_columns(part, own, targets, mask)[:2], top)
+            further = class_scores(part, *of_labelled_images(part, own, targets, mask)[:2], top)
             values |= {part.column(name): value for name, value in further.items()}
         else:
             further = compute(FURTHER[part.spec.kind], part.predictions(own, targets, mask))
             values |= {part.column(name): value for name, value in further.items()}
     return values
-
-
-def class_columns(part: Part, outputs: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the logits (n, K), whose softmax are the probabilities, classes (n,) and indices (n,) of the images with a label.
-
-    Args:
-        part: A task with classes.
-        outputs: Its own (N, K).
-        y: Its own targets (N, K).
-        mask: Which images have a label (N, 1); None = all.
-    """
-    known = torch.arange(len(y)) if mask is None else mask[:, 0].nonzero()[:, 0]
-    own = outputs if part.link == "softmax" else F.logsigmoid(outputs.double())
-    return own[known], y.argmax(1)[known], known
 
 
 def class_scores(part: Part, own: Tensor, labels: Tensor, top: int) -> Scores:
