@@ -129,7 +129,7 @@ def test_an_error_of_load_state_dict_keeps_its_reason():
     assert len(first_line(error.value)) <= 300
 
 
-def pictures(root: Path) -> None:
+def write_images(root: Path) -> None:
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
         for i in range(8):
@@ -153,7 +153,7 @@ def published(library: str) -> nn.Module:
 
 @pytest.mark.parametrize("library", NETWORKS)
 def test_a_run_starts_from_a_file_with_another_head_and_a_prefix(library, train, tmp_path):
-    pictures(tmp_path / "d")
+    write_images(tmp_path / "d")
     state = published(library).state_dict()
     torch.save({"epoch": 1, "model": with_prefix(state, "module.")}, tmp_path / "w(1).pth")
     code, out, err = train(
@@ -217,7 +217,7 @@ def test_bicubic_resizing_is_torchvisions():
 
 
 def test_a_run_prepares_its_images_as_the_weights_need_and_its_checkpoint_keeps_that(train, tmp_path):
-    pictures(tmp_path / "d")
+    write_images(tmp_path / "d")
     pytest.importorskip("timm")
     torch.save(published("timm").state_dict(), tmp_path / "w.pth")
     code, out, err = train(
@@ -239,7 +239,7 @@ def test_a_run_prepares_its_images_as_the_weights_need_and_its_checkpoint_keeps_
 def test_a_run_predicts_with_the_resizing_of_its_training(monkeypatch, tmp_path):
     from trainer.jobs.predict import read_image
 
-    pictures(tmp_path / "d")
+    write_images(tmp_path / "d")
     path = tmp_path / "d" / "a" / "0.png"
     pixels = np.array(Image.open(path))
     expected = resize_and_center_crop(pixels, 16, 0.9, "bicubic")
@@ -249,7 +249,7 @@ def test_a_run_predicts_with_the_resizing_of_its_training(monkeypatch, tmp_path)
 
 def test_gray_images_get_the_mean_of_the_statistics_of_pretrained_weights(train, tmp_path):
     """It was a traceback."""
-    pictures(tmp_path / "d")
+    write_images(tmp_path / "d")
     torch.save(published("torchvision").state_dict(), tmp_path / "w.pth")
     code, _, err = train(
         *RUN, "architecture=torchvision", f"architecture.name={NETWORKS['torchvision']}", "architecture.weights=w.pth",

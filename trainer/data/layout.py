@@ -37,7 +37,7 @@ def recognize(root: Directory, splits: str | dict[SplitName, str]) -> Layout:
             relative to the root; ``.`` is the root without the directories of the other splits.
 
     Raises:
-        ConfigError: There is no reading, or more than one: the error shows them and what to type.
+        ConfigError: The layout can be read in no way, or in more than one: the error shows them and what to type.
     """
     if isinstance(splits, dict):
         return _given(root, splits)

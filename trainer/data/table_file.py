@@ -66,7 +66,7 @@ def read_table(path: Path, key: str = "data.path") -> TableFile:
     UTF-16 with a byte order mark.
 
     Raises:
-        ConfigError: The file is missing or empty, is no table, or a row has another number of cells than the header.
+        ConfigError: The file is missing or empty or is not a table, or a row has another number of cells than the header.
     """
     if not path.is_file():
         raise ConfigError(Problem(key, str(path), "no such file"))

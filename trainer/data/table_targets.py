@@ -46,7 +46,8 @@ def read_target(table: TableFile, spec: LabelColumns, known: Known) -> TargetCol
         known: The classes that a trained network knows; they take the place of those of the table.
 
     Raises:
-        ConfigError: There is no such column, or a cell is no number, zero or one, or listed class; the error names the rows.
+        ConfigError: There is no such column, or a cell does not hold a number, zero or one, or a listed class; the error
+            names the rows.
     """
     classes_of_network = known.get(spec.name)
     if classes_of_network is not None and (spec.kind == "classification" or spec.delimiter is not None):

@@ -89,15 +89,15 @@ def cells(suspect: Suspect, parts: Mapping[str, Images], classes: Sequence[str])
     title = f"{plot_label(classes[suspect.image.label], 16)}\n{suspect.image.split} {suspect.image.index}"
     if suspect.other is None:
         suggestion = plot_label(str(suspect.suggested), 12)
-        return [(picture(suspect.image, parts), f"{title}\nrather {suggestion}")]
+        return [(image_at(suspect.image, parts), f"{title}\nrather {suggestion}")]
     other = f"{plot_label(classes[suspect.other.label], 16)}\n{suspect.other.split} {suspect.other.index}"
     return [
-        (picture(suspect.image, parts), f"{title}\n{kind}"),
-        (picture(suspect.other, parts), f"{other}\nof the former"),
+        (image_at(suspect.image, parts), f"{title}\n{kind}"),
+        (image_at(suspect.other, parts), f"{other}\nof the former"),
     ]
 
 
-def picture(place: Place, parts: Mapping[str, Images]) -> np.ndarray:
+def image_at(place: Place, parts: Mapping[str, Images]) -> np.ndarray:
     """Return an image for the sheet, (SIZE, SIZE, 3) in [0, 1]; black if it cannot be decoded."""
     try:
         image = parts[place.split].center_crop(place.index, SIZE)

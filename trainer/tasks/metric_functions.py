@@ -171,7 +171,7 @@ def ece(p: Predictions, bins: int = 15) -> float:
 
 
 def errors(p: Predictions) -> np.ndarray:
-    """Prediction minus truth (N, K); NaN where there is no truth."""
+    """Prediction minus truth (N, K); NaN where the true number is missing."""
     return np.where(p.known, p.scores - p.truth, np.nan)
 
 
