@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from conftest import result_of
 
+from trainer.tasks import Regression
+from trainer.tasks.build import part_of
+from trainer.tasks.spec import PartSpec
+
 SMALL = (
     "data=fake", "data.size=12", "data.count=300", "data.num_classes=4", "architecture.widths=[8,16]", "batch_size=16",
     "device=cpu", "precision=float32", "job.batches=3",
@@ -122,3 +126,30 @@ def test_memory_is_estimated_from_what_one_image_needs(train, monkeypatch):
     assert code == 1
     assert checks["memory"]["status"] == "fail"
     assert checks["memory"]["attempt"].startswith("micro_batch=")
+
+
+@pytest.mark.parametrize(
+    "words", ["task=multitask", "task=multilabel task.target=properties", "task=regression task.target=ink"]
+)
+def test_labels_numbers_and_several_tasks_are_examined_by_their_own_loss(words, train, tmp_path):
+    small = (
+        "data=mnist5k_multitask",
+        "data.limit=100",
+        "data.validation=40",
+        "data.test=40",
+        "architecture.widths=[4]",
+    )
+    given = ("batch_size=16", "job.passes=2", "job.batches=1", "job.steps=20", f"output={tmp_path / 'run'}")
+    code, _, err = train("job=doctor", *small, *given, *words.split())
+    assert code in (0, 1), err
+    checks = {check["name"]: check for check in result_of(tmp_path / "run")["checks"]}
+    assert "predicting without the image gives" in checks["initial loss"]["seen"]
+    assert checks["initial loss"]["status"] == "ok"
+    assert "overfit batches" in checks
+
+
+def test_numbers_are_memorized_once_their_error_is_a_tenth_of_the_standard_deviation():
+    spec = PartSpec("", "size", "regression", ("size",), 10, (), (5.0,), (2.0,))
+    part = part_of(Regression(), spec)
+    assert part.is_memorized(0.19)
+    assert not part.is_memorized(0.21)

@@ -115,6 +115,10 @@ class Part(ABC):
     def guessing_loss(self) -> float:
         """Return the training loss of the prediction that does not depend on the image."""
 
+    def is_memorized(self, value: float) -> bool:
+        """Return whether this value of the running metric says that all training labels are predicted."""
+        return value == 1.0
+
     def class_weights(self) -> list[float] | None:
         """Return the weight of each class, or of the positives of each label, in the training loss; None = all equal."""
         return None

@@ -177,6 +177,10 @@ class Task:
         total = sum(part.spec.weight * values[part.column("loss")] for part in self.parts)
         return {"loss": total, **values}
 
+    def is_memorized(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether metrics of the training images say that all their labels are predicted."""
+        return all(part.is_memorized(metrics[part.column(part.option.running_metric)]) for part in self.parts)
+
     @property
     def main_metric(self) -> str:
         """The column of the history that selects the best epoch with ``metric=auto``."""

@@ -22,6 +22,7 @@ from trainer.engine.step import train_step
 from trainer.jobs.doctor.table import Check
 from trainer.jobs.plan import saved_bytes
 from trainer.observers.histograms import dead_fraction
+from trainer.tasks.losses import cross_entropy
 
 MAX_DEAD = 0.5  # fraction of a layer's units
 MIN_STD, MAX_STD = 1e-3, 1e3  # standard deviation of a layer's outputs
@@ -29,25 +30,36 @@ HINT = "initialization=lsuv or architecture.norm=batch"
 
 
 def initial_loss(run: Run) -> Check:
-    """Compare the loss before training, in training mode, with that of guessing: the entropy of the classes, at most ln k."""
-    labels = run.train.dataset.labels
-    prior = np.bincount(labels, minlength=len(run.info.classes)) / len(labels)
-    entropy, uniform = -sum(p * math.log(p) for p in prior if p), math.log(len(prior))
+    """Compare the loss before training, in training mode, with that of predicting without the image."""
+    guessing, guess = guessing_loss(run)
     batches = []
     with restored(run), torch.no_grad(), run.precision.autocast():
         run.train_mode()
         for x, y in islice(run.train.batches(0), 10):
             batches.append((float(run.task.loss(run.model(x), y).reported), float(x.mean()), float(x.std())))
     loss, mean, std = (sum(values) / len(batches) for values in zip(*batches, strict=True))
-    text = f"{loss:.3g}; predicting the class frequencies gives {entropy:.3g}, uniform guessing ln {len(prior)} = {uniform:.3g}"
+    text = f"{loss:.3g}; {guess}"
     if not math.isfinite(loss):
         return Check("initial loss", "fail", text, "initialization=auto")
     if abs(mean) > 1 or not 0.2 < std < 5:
         text += f"; images have mean {mean:.2g}, standard deviation {std:.2g}"
         return Check("initial loss", "warning", text, "data.normalize=dataset")
-    if loss > 1.5 * max(entropy, 0.1):
+    if loss > 1.5 * max(guessing, 0.1):
         return Check("initial loss", "warning", f"{text}: the last layer is overconfident", "initialization=auto")
     return Check("initial loss", "ok", text)
+
+
+def guessing_loss(run: Run) -> tuple[float, str]:
+    """Return the best loss without looking at the image, and what gives it: of classes their entropy, at most ln k."""
+    part = run.task.parts[0]
+    if len(run.task.parts) > 1 or part.function is not cross_entropy or part.spec.masked:
+        guessing = sum(p.spec.weight * p.guessing_loss() for p in run.task.parts)
+        return guessing, f"predicting without the image gives {guessing:.3g}"
+    labels = run.train.dataset.target(part.spec.target)
+    prior = np.bincount(labels, minlength=part.size) / len(labels)
+    entropy, uniform = -sum(p * math.log(p) for p in prior if p), math.log(len(prior))
+    text = f"predicting the class frequencies gives {entropy:.3g}, uniform guessing ln {len(prior)} = {uniform:.3g}"
+    return entropy, text
 
 
 def signals(run: Run) -> list[Check]:

@@ -12,6 +12,7 @@ from trainer.data.stratified import stratified_split
 from trainer.engine.evaluation import evaluate
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.step import train_step
+from trainer.formats import Scores
 from trainer.jobs.doctor.data import count_contradictory
 from trainer.jobs.doctor.table import Check
 from trainer.optimizers.param_groups import set_lr
@@ -49,39 +50,42 @@ def overfit_batches(option: Doctor, config: Config, splits: Splits) -> Check:
     attempts = []
     configured = build(config, None, few).optimizer_option.lr
     for lr in dict.fromkeys((configured, configured / 10, configured * 3)):
-        passes, accuracy, loss = train_until_memorized(build(config, None, few), lr, option.passes)
-        if accuracy == 1.0:
+        run = build(config, None, few)
+        passes, metrics = train_until_memorized(run, lr, option.passes)
+        if run.task.is_memorized(metrics):
             text = f"memorized {count} images in {passes} epochs at learning rate {lr:g}"
             if lr == configured:
                 return Check("overfit batches", "ok", text)
             return Check("overfit batches", "warning", text, f"optimizer.lr={lr:g}")
-        attempts.append((accuracy, lr, loss))
+        attempts.append((lr, metrics))
     if contradictory := count_contradictory(subset):
         text = (
             f"{contradictory} of {count} images have a duplicate with a different label, which no network can separate"
         )
         return Check("overfit batches", "fail", text, "check the labels")
-    text = "training accuracy " + "; ".join(
-        f"{100 * a:.1f} % at learning rate {lr:g} (loss {loss:.3g})" for a, lr, loss in attempts
-    )
+    text = "; ".join(f"at learning rate {lr:g} loss {m['loss']:.3g}" for lr, m in attempts)
+    if all("accuracy" in metrics for _, metrics in attempts):
+        text = "training accuracy " + "; ".join(
+            f"{100 * m['accuracy']:.1f} % at learning rate {lr:g} (loss {m['loss']:.3g})" for lr, m in attempts
+        )
     hint = "a wider architecture, another initialization, architecture.norm=batch, or more job.passes"
-    if not any(math.isfinite(loss) for *_, loss in attempts):
+    if not any(math.isfinite(metrics["loss"]) for _, metrics in attempts):
         hint = "initialization=auto, data.normalize=dataset"
     return Check("overfit batches", "fail", text, hint)
 
 
-def train_until_memorized(run: Run, lr: float, passes: int) -> tuple[int, float, float]:
-    """Train at a constant learning rate until the training accuracy is 1; return passes, accuracy and loss."""
-    metrics = {"accuracy": 0.0, "loss": math.nan}
+def train_until_memorized(run: Run, lr: float, passes: int) -> tuple[int, Scores]:
+    """Train at a constant learning rate until all training labels are predicted; return passes and the training metrics."""
+    metrics: Scores = {}
     for epoch in range(passes):
         run.train_mode()
         set_lr(run.optimizer, lr)
         for x, y in run.train.batches(epoch):
             train_step(run, x, y)
         metrics = evaluate(run.model, run.train, run.precision, run.task)
-        if metrics["accuracy"] == 1.0 or not math.isfinite(metrics["loss"]):
-            return epoch + 1, metrics["accuracy"], metrics["loss"]
-    return passes, metrics["accuracy"], metrics["loss"]
+        if run.task.is_memorized(metrics) or not math.isfinite(metrics["loss"]):
+            return epoch + 1, metrics
+    return passes, metrics
 
 
 def learning_rates(option: Doctor, config: Config, splits: Splits, configured: float) -> Check:
