@@ -122,10 +122,9 @@ def test_an_interrupted_run_continues_bit_for_bit(words, train, tmp_path, monkey
     common = (*SMALL, "task=multitask", *words.split(), "epochs=3", "observer=[checkpoint,history_file]")
     assert train(*common, f"output={tmp_path / 'whole'}")[0] == 0
     calls = iter([False] * 5)
-    monkeypatch.setattr(StopFlag, "__call__", lambda self: next(calls, True))
-    assert train(*common, f"output={tmp_path / 'cut'}")[0] == 130
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(StopFlag, "__call__", lambda self: next(calls, True))
+        assert train(*common, f"output={tmp_path / 'cut'}")[0] == 130
     assert train(f"resume={tmp_path / 'cut'}")[0] == 0
     a, b = (load(tmp_path / name)["state"] for name in ("whole", "cut"))
     assert same(a["model"], b["model"])
