@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -194,6 +195,7 @@ def test_a_sweep_that_is_killed_and_continued_equals_one_that_was_not(train, tmp
     while not list(tmp_path.glob(last)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
+    process.send_signal(signal.SIGSTOP)  # so that it is still running, however long the second one takes to start
     second = start(*overrides, "output=killed", cwd=tmp_path)
     assert "another process is running this sweep" in second.communicate()[1]
     assert second.returncode == 2
