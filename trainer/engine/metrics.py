@@ -76,7 +76,7 @@ class RunningMetrics:
     def add(self, losses: Losses, outputs: Tensor, y: Tensor) -> None:
         """Add a batch: its losses, outputs (N, O), and targets (N, D)."""
         self.task.add(self.totals, losses, outputs, y)
-        self.count += len(y)
+        self.count += y.shape[0]
 
     def means(self) -> dict[str, float]:
         """The mean ``loss`` and running metric so far. This is the only place that waits for the device."""

@@ -51,7 +51,7 @@ def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
     """
     # Not after the update, so that observers can read the gradients until the next step.
     run.optimizer.zero_grad(set_to_none=True)
-    size = len(x)
+    size = x.shape[0]  # len() of a tensor goes through Python
     part = min(run.micro_batch or size, size)
     for begin in range(0, size, part):
         part_x, part_y = (x, y) if part == size else (x[begin : begin + part], y[begin : begin + part])
@@ -61,7 +61,7 @@ def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
             if isinstance(forward, DistributedDataParallel) and not is_last
             else contextlib.nullcontext()
         ):
-            losses, outputs = forward_backward(run, part_x, part_y, weight * len(part_x) / size, first=begin == 0)
+            losses, outputs = forward_backward(run, part_x, part_y, weight * part_x.shape[0] / size, first=begin == 0)
         if weight:
             run.sums.add(losses, outputs, part_y)
         run.loss, run.outputs = losses.reported, outputs

@@ -156,12 +156,13 @@ class Task:
 
     def add(self, totals: Tensor, losses: Losses, outputs: Tensor, y: Tensor) -> None:
         """Add a batch to the sums: its losses, outputs (N, O) and targets (N, D)."""
+        count = y.shape[0]
         for part, sums, loss in zip(self.parts, self.sums, losses.parts, strict=True):
             own, targets, mask = part.select(outputs, y)
             if mask is None:
-                totals[sums.start].add_(loss, alpha=len(y))
+                totals[sums.start].add_(loss, alpha=count)
             else:
-                totals[sums.start].add_(loss, alpha=len(y) * part.spec.labelled)
+                totals[sums.start].add_(loss, alpha=count * part.spec.labelled)
                 totals[sums.start + 2].add_(mask.float().mean(1).sum())
             totals[sums.start + 1].add_(part.running_sum(own, targets, mask))
 
