@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DPI = 110
+
 # matplotlib is imported inside functions: it takes most of a second, which no training step should wait for.
 
 
@@ -35,9 +37,13 @@ def canvas(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure to ``path`` as PNG, atomically."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in scripts that the font lacks
-        figure.savefig(temporary, dpi=110, format="png")
+        figure.set_dpi(DPI)
+        # savefig would draw everything once more for the layout alone.
+        FigureCanvasAgg(figure).print_png(temporary)
 
 
 @contextmanager
