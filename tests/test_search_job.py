@@ -182,3 +182,25 @@ def test_searches_are_jobs_of_a_sweep_that_continue(train):
     code, out, err = train(*words)
     assert code == 0, out + err
     assert train(*words)[1].count("2 of 2 jobs have finished") == 1
+
+
+@pytest.mark.slow
+def test_a_search_whose_training_is_killed_in_every_stage_ends_with_the_trials_of_an_unbroken_one(train, tmp_path):
+    """Killed while a network is trained, behind a trial that was recorded, and one that was not."""
+    longer = [*(w for w in TINY if not w.startswith("job.epochs")), "job.epochs=[10,30]"]
+    assert train("job=search", *longer, "output=unbroken")[0] == 0
+    for stage, trial in (("stage-1", 3), ("stage-2", 2), ("final", 1)):
+        process = start("job=search", *longer, "output=killed", cwd=tmp_path)
+        assert process.stdout is not None
+        assert any(line.startswith(f"{stage}: {trial} of") for line in process.stdout)
+        process.kill()
+        process.communicate()
+    assert not Path("killed/result.json").exists(), "it was not killed in time"
+    assert train("job=search", *longer, "output=killed")[0] == 0
+    killed, unbroken = (
+        list(csv.DictReader(Path(d, "trials.csv").read_text().splitlines())) for d in ("killed", "unbroken")
+    )
+    for row in killed + unbroken:
+        del row["seconds"]
+    assert killed == unbroken
+    assert result_of("killed")["winner"] == result_of("unbroken")["winner"]
