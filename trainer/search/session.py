@@ -272,8 +272,8 @@ class Session:
         agreed = Plan.from_dict(recorded)
         if agreed.entries:
             seeds = agreed.entries[-1].seed
-            finalists = "1 finalist" if len(self.points) == 1 else f"{len(self.points)} finalists"
-            self.progress.line(f"{FINAL}: {finalists} and the config as typed, {seeds} seeds each")
+            named = "1 finalist" if len(self.points) == 1 else f"{len(self.points)} finalists"
+            self.progress.line(f"{FINAL}: {named} and the config as typed, {seeds} seeds each")
             self.work(FINAL, len(self.option.epochs), last.epochs, agreed, test=True)
         self.repetitions = self.ledger.results(FINAL)
 
