@@ -31,6 +31,7 @@ REQUIRED = {  # overrides without which the command of an option is not valid
     "augmentation=imagenet": "data=folder data.root=flowers",
     "augmentation=vertical_flip": "data=cifar10",
     "data=arrays": "data.path=flowers.npz",
+    "data=celeba": "task=multilabel",
     "data=mnist5k_multitask": "task=multitask",
     "data=folder": "data.root=flowers",
     "data=table": "data.path=flowers.csv",
@@ -44,7 +45,7 @@ REQUIRED = {  # overrides without which the command of an option is not valid
     "recipe=gradual": PRETRAINED,
     "recipe=transfer": PRETRAINED,
     "regularizer=stochastic_depth": "architecture=resnet20",
-    "task=multilabel": "data=mnist5k_multitask task.target=properties",
+    "task=multilabel": "data=mnist5k_multitask",
     "task=multitask": "data=mnist5k_multitask",
     "task=regression": "data=mnist5k_multitask task.target=slant",
 }

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUIET, result_of
+from faces import accept, write_faces
 from torchvision.models import squeezenet1_0
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +83,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays = {"x_train": rng.integers(0, 256, (80, 12, 12), np.uint8), "y_train": np.arange(80) % 2}
     arrays |= {"x_test": arrays["x_train"][:20], "y_test": arrays["y_train"][:20]}
     np.savez(root / "flowers.npz", **arrays)
+    several = {"species": np.arange(80) % 3, "weight": rng.normal(20, 4, 80)}
+    several["species"][::9], several["weight"][::7] = -1, np.nan
+    targets = {f"y_{k}_{split}": v[:n] for k, v in several.items() for split, n in (("train", 80), ("test", 20))}
+    np.savez(root / "birds.npz", x_train=arrays["x_train"], x_test=arrays["x_test"], **targets)
+    write_birds(root / "birds.csv", [str(file.relative_to(root)) for file in files])
+    write_faces(root / "data", 80)
     torch.save(squeezenet1_0().state_dict(), root / "squeezenet1_0.pth")
     (root / "mine/optimizer").mkdir(parents=True)
     (root / "mine/experiment").mkdir()
@@ -100,6 +107,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = in_process_of_its_own("-m", "trainer", *arguments, cwd=root)
         assert done.returncode == 0, done.stderr
     return root
+
+
+def write_birds(path: Path, images: list[str]) -> None:
+    """Write the table of docs/data.md with more rows and columns; every column of labels has missing cells."""
+    shown = re.search(r"```csv\n(.*?)\n", (ROOT / "docs/data.md").read_text())
+    assert shown
+    lines = [f"{shown[1]},beak_x,beak_y"]
+    for i, image in enumerate(images):
+        cells = (("robin", "wren", "")[i % 3], "" if i % 5 == 2 else 9 + i / 7, ("adult;ringed", "adult", "")[i % 3])
+        lines.append(",".join(map(str, (image, *cells, ("garden", "wood")[i % 2], i, "" if i == 4 else 80 - i))))
+    path.write_text("\n".join(lines) + "\n")
 
 
 def in_process_of_its_own(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -146,6 +164,9 @@ def test_a_command_of_the_readme_runs_as_written(line, train, world, monkeypatch
 @pytest.mark.parametrize("line", IN_DOCS)
 def test_a_command_of_the_docs_runs_as_written(line, train, world, monkeypatch):
     line = line.partition(": ")[2]
+    if "data=celeba" in line:
+        monkeypatch.setenv("TRAINER_DATA", str(world / "data"))
+        accept(world / "data", monkeypatch)
     code, _, err = execute(line, train, world, monkeypatch)
     assert fits(line, code, err), err
 

@@ -1,6 +1,7 @@
 """Data sets, their splits, and the loaders that bring images to the model."""
 
 from trainer.data.options import (
+    CelebA,
     Dataset,
     Digits,
     Fake,
@@ -16,6 +17,7 @@ from trainer.data.splits import Normalization, Splits
 
 __all__ = [
     "Arrays",
+    "CelebA",
     "Dataset",
     "Digits",
     "Fake",

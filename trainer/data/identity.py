@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -64,7 +64,7 @@ def _file_lines(parts: Sequence[ImageFiles]) -> Iterable[bytes]:
         return []
     base = Path(os.path.commonpath([path.parent for path in paths]))
     with_length = len(paths) <= MAX_STATUS
-    labels = (_labels(images, i) for images in parts for i in range(len(images)))
+    labels = (line for images in parts for line in _labels(images))
     return [
         f"{path.relative_to(base)}\0{path.stat().st_size if with_length else ''}\0{label}\n".encode(
             errors="surrogateescape"
@@ -73,10 +73,10 @@ def _file_lines(parts: Sequence[ImageFiles]) -> Iterable[bytes]:
     ]
 
 
-def _labels(images: ImageFiles, index: int) -> str:
-    """The class of an image and the values of its further targets."""
-    further = [values[index].tolist() for values in images.columns.values()]
-    return "\0".join(map(str, (int(images.labels[index]), *further)))
+def _labels(images: ImageFiles) -> Iterator[str]:
+    """The class of each image and the values of its further targets."""
+    columns = (images.labels, *images.columns.values())
+    return ("\0".join(map(str, row)) for row in zip(*(values.tolist() for values in columns), strict=True))
 
 
 def changes(then: DataIdentity, now: DataIdentity) -> list[str]:

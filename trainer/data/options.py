@@ -223,3 +223,25 @@ class TorchvisionFiles(FileDataset):
     ] = "Flowers102"
     download: Download = True
     read = implemented_by("trainer.data.torchvision_sets:read_files")
+
+
+@option
+class CelebA(FileDataset, WithoutTestSplit):
+    """202,599 photographs of 10,177 people, aligned to 178 x 218, from torchvision's files in ``root/celeba``.
+
+    Targets: ``attributes`` (40 labels), each attribute by its name (``Smiling``: classes no, yes), ``landmarks`` (10 numbers, in
+    pixels of the aligned photograph, whatever ``size`` is) and, with ``splits=random``, ``identity`` (one class per person).
+    The bounding boxes are not a target: they refer to the photographs before alignment. Horizontal flips and other
+    augmentations that move pixels are refused for landmarks.
+    """
+
+    root: Root = "~/.cache/trainer/data"
+    splits: Annotated[
+        Literal["official", "random"],
+        Field(
+            description="official = of the partition file, by person, random = data.test and data.validation hold out images"
+            " of each person"
+        ),
+    ] = "official"
+    size: ResizedSize = 64
+    read = implemented_by("trainer.data.celeba:read_celeba")

@@ -47,9 +47,9 @@ def stratified_split(labels: np.ndarray, size: float | int, seed: int, key: str)
         raise ConfigError(Problem(key, size, f"must leave at least one of the {len(labels)} images to train on"))
     order = np.random.default_rng([seed, 7]).permutation(len(labels))
     # Sorted by their relative rank within the class, every prefix has the classes in proportion.
+    grouped = order[np.argsort(labels[order], kind="stable")]
+    _, begins, counts = np.unique(labels[grouped], return_index=True, return_counts=True)
     rank = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    rank[grouped] = (np.arange(len(labels)) - np.repeat(begins, counts) + 0.5) / np.repeat(counts, counts)
     by_rank = order[np.argsort(rank[order], kind="stable")]
     return np.sort(by_rank[count:]), np.sort(by_rank[:count])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trainer.data.images import Images
+from trainer.data.inventory import shortened
 from trainer.data.splits import Splits
 from trainer.data.targets import Target
 from trainer.errors import ConfigError, Problem, nearest
@@ -21,6 +22,7 @@ from trainer.tasks.regression import NumbersPart
 from trainer.tasks.spec import PartSpec, from_dict, measure
 from trainer.tasks.task import Task
 
+NAMED = 50  # targets that a message names
 KINDS: dict[str, type[Part]] = {
     "classification": ClassPart,
     "multilabel": LabelsPart,
@@ -49,14 +51,31 @@ def build_single(
     Raises:
         ConfigError: The data has no such target, or one of another kind.
     """
-    names = [target.name for target in splits.targets]
-    if option.target is None and len(names) > 1:
-        matching = [t.name for t in splits.targets if t.kind == option.kind]
-        text = f"must name one of the targets of the data: {', '.join(names)}"
-        hint = f"task.target={matching[0]}, or task=multitask for all" if matching else "task=multitask learns all"
-        raise ConfigError(Problem("task.target", None, text, hint))
-    spec = specify("", option, option.target or names[0], splits, "task")
+    spec = specify("", option, option.target or only_target(option, splits.targets), splits, "task")
     return single(option.including(wanted), spec, device)
+
+
+def only_target(option: SingleTask, targets: Sequence[Target]) -> str:
+    """Return the only target of the data, or the only one of the kind of the task; ConfigError if there are several."""
+    if len(targets) == 1:
+        return targets[0].name
+    matching = [target.name for target in targets if target.kind == option.kind]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        text = f"none of the targets of the data is for {option.kind}: {listed(targets)}"
+        raise ConfigError(Problem("task", option.kind, text, "task=multitask learns several"))
+    text = f"must name one of the targets of the data: {shortened(matching, NAMED)}"
+    raise ConfigError(Problem("task.target", None, text, f"task.target={matching[0]}, or task=multitask for several"))
+
+
+def listed(targets: Sequence[Target]) -> str:
+    """Return the names and kinds of targets for a message.
+
+    >>> listed([Target("digit", "classification", ("0", "1")), Target("ink", "regression", ("ink",))])
+    'digit (classification), ink (regression)'
+    """
+    return shortened([f"{target.name} ({target.kind})" for target in targets], NAMED)
 
 
 def single(option: SingleTask, spec: PartSpec, device: torch.device | str) -> Task:
@@ -127,8 +146,9 @@ def specify(name: str, option: SingleTask, target_name: str, splits: Splits, key
     """Return the specification of a task from the data; ConfigError if they do not fit."""
     targets = {target.name: target for target in splits.targets}
     if target_name not in targets:
-        text = f"the data has no such target; it has {', '.join(targets)}"
-        raise ConfigError(Problem(f"{key}.target", target_name, text, nearest(target_name, targets)))
+        text = f"the data has no such target; it has {shortened(list(targets), NAMED)}"
+        hint = nearest(target_name, targets) or next((note for note in splits.notes if target_name in note), "")
+        raise ConfigError(Problem(f"{key}.target", target_name, text, hint))
     target = targets[target_name]
     if target.kind != option.kind:
         text = f"the target {target_name} of the data is for {target.kind}, not {option.kind}"

@@ -127,7 +127,9 @@ def name_problem(name: str) -> Problem | None:
     """
     hint = f"another name, such as task.tasks={{car: {{target: {name!r}}}, ...}}"
     if not name.isidentifier():
-        return Problem("tasks", name, "the name of a task consists of letters, digits and _", hint)
+        return Problem(
+            "tasks", name, "the name of a task consists of letters, digits and _, and does not begin with a digit", hint
+        )
     if words := [word for word in name.split("_") if word in WITH_CLASS]:
         text = f"{words[0]!r} is the name of a metric, whose direction would decide for all columns of the task"
         return Problem("tasks", name, text, hint)

@@ -15,7 +15,9 @@ from trainer.tasks import metrics
 
 Weights = dict[str, float] | tuple[NonNegativeFloat, ...]
 LossTable = dict[str, Any]
-TargetName = Annotated[str | None, Field(description="target of the data that is learned; null = its only one")]
+TargetName = Annotated[
+    str | None, Field(description="target of the data that is learned; null = its only one of the kind of the task")
+]
 MetricNames = Annotated[
     tuple[str, ...],
     Field(description="further metrics of the validation and test images; docs/task.md lists them"),
