@@ -93,9 +93,9 @@ def test_parquet_holds_the_same_as_csv(tmp_path):
     columns = {name: [row[name] for row in rows] for name in ("path", "label")}
     parquet.write_table(pa.table(columns | {"image": [{"bytes": b"x"}] * 12}), tmp_path / "l.parquet")
     file = write_csv(tmp_path / "l.csv", [{"path": row["path"], "label": row["label"]} for row in rows])
-    assert_same_splits(table(tmp_path / "l.parquet").load(), table(file).load())
-    with pytest.raises(ConfigError, match="data=hf"):
-        table(tmp_path / "l.parquet", images="image").load()
+    assert_same_splits(table(tmp_path / "l.parquet", images="path").load(), table(file).load())
+    with pytest.raises(ConfigError, match=r"data\.images=path or data\.images=image"):
+        table(tmp_path / "l.parquet").load()
 
 
 def test_numbers_in_parquet_are_class_names_as_in_csv(tmp_path):

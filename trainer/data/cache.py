@@ -15,6 +15,7 @@ import numpy as np
 
 from trainer.data.decode import decoding_threads
 from trainer.data.images import ImageArray, ImageFiles, MappedImages
+from trainer.data.sources import stamp
 from trainer.data.splits import Normalization
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path, write_text
@@ -36,7 +37,8 @@ def cached_statistics(
     """Return the result of ``measure``, cached under a digest of the content of the files."""
     digest = hashlib.blake2b(repr((DECODING, shape, files.crop_pct, files.interpolation)).encode(), digest_size=16)
     for path in files.paths:
-        digest.update(path.read_bytes() if path.is_file() else b"")
+        with contextlib.suppress(OSError):
+            digest.update(path.read_bytes())
     file = cache_dir("statistics") / f"{digest.hexdigest()}.json"
     try:
         mean, std = json.loads(file.read_text())
@@ -92,8 +94,7 @@ def digest(files: ImageFiles, shape: tuple[int, ...]) -> str:
     """Return a digest of how images are decoded and of the names, lengths and modification times of their files."""
     result = hashlib.blake2b(repr((DECODING, shape, files.crop_pct, files.interpolation)).encode(), digest_size=16)
     for path in files.paths:
-        status = path.stat()
-        result.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        result.update(stamp(path).encode(errors="surrogateescape"))
     return result.hexdigest()
 
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -22,6 +21,7 @@ import torch
 
 from trainer.data import pillow
 from trainer.data.pillow import MARKS_OF_ORIENTATION, Unreadable
+from trainer.data.sources import Source
 from trainer.errors import ConfigError, Problem
 
 NICENESS = 10  # of decoding threads: about a tenth of a core while another thread wants all of it
@@ -46,14 +46,14 @@ OTHER_CONTENT = {  # what files that are not images often hold, by their first b
 class Undecodable(ConfigError):
     """A file that cannot be decoded, and why: ``reason`` completes a sentence that begins with the name of the file."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Source, reason: str) -> None:
         hint = "replace or remove it, or leave such files out: data.on_error=skip"
         super().__init__(Problem("data.root", str(path), reason, hint))
         self.path, self.reason = path, reason
 
 
-def decode(path: Path, channels: int = 3, size: int | None = None) -> np.ndarray:
-    """Decode an image file to uint8 (H, W, channels), RGB or grayscale.
+def decode(path: Source, channels: int = 3, size: int | None = None) -> np.ndarray:
+    """Decode an image, in a file or an archive, to uint8 (H, W, channels), RGB or grayscale.
 
     The format is recognized by the content, not by the name. Of an animation or a file of several pages the first image is
     decoded. The EXIF orientation is applied, transparent pixels are blended with white, 16 bits are reduced to 8. A JPEG is

@@ -1,4 +1,4 @@
-"""A directory of image files: one directory per class, with or without directories of splits above."""
+"""A directory or tar archive of images: one directory per class, with or without directories of splits above."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.data.arrow_tables import is_saved
 from trainer.data.images import ImageFiles
 from trainer.data.inventory import Inventory, Skipped, shortened
 from trainer.data.layout import recognize
 from trainer.data.own import Folder
 from trainer.data.pillow import SUFFIXES
 from trainer.data.readable import check_readable, image_files
+from trainer.data.sources import as_path
 from trainer.data.split_names import SPELLINGS
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
+from trainer.data.tar import is_tar
 from trainer.data.targets import LABEL, Known
 from trainer.data.tree import Directory, Tree
 from trainer.errors import ConfigError, Problem
@@ -36,9 +39,13 @@ def read_folder(option: Folder, known: Known | None = None) -> RawSplits:
             ``on_error`` is ``raise``.
     """
     root = Path(option.root).expanduser()
-    if not option.root or not root.is_dir():
+    if not option.root or not (root.is_dir() or (root.is_file() and is_tar(root))):
         text = "no such directory" if option.root else "must be given: data.root=<directory>"
+        text = "must be a directory, or an uncompressed .tar archive" if root.is_file() else text
         raise ConfigError(Problem("data.root", option.root, text))
+    if is_saved(root):
+        text, hint = "is a data set that Hugging Face datasets has saved", f"data=table data.path={option.root}"
+        raise ConfigError(Problem("data.root", option.root, text, hint))
     reader = FolderReader(option, root, known[LABEL] if known else None)
     train = reader.layout.splits.get("train", reader.layout.splits.get(""))
     assert train is not None  # every layout has one of them
@@ -104,7 +111,7 @@ class FolderReader:
             paths += images
             labels += [classes.index(each.name)] * len(images)
         option = self.option
-        return image_files(option, paths, np.array(labels, np.int64))
+        return image_files(option, [self.tree.source(path) for path in paths], np.array(labels, np.int64))
 
     def _note_unlabeled(self, directory: Directory, split: str) -> None:
         self._skip(directory.images, "without class directory")
@@ -149,7 +156,7 @@ class FolderReader:
             splits[split] = files.subset(np.flatnonzero(keep[start : start + len(files)]))
             start += len(files)
         self.skipped += unreadable
-        self._account_for_the_rest(set(paths) | {self.root / item.name for item in self.skipped})
+        self._account_for_the_rest(set(map(as_path, paths)) | {self.root / item.name for item in self.skipped})
 
     def _account_for_the_rest(self, known: set[Path]) -> None:
         for directory in self.tree.root.walk():

@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.data.images import ImageFiles, MappedImages
 from trainer.data.inventory import shortened
+from trainer.data.sources import Member, length
 from trainer.data.splits import RawSplits, Splits
 from trainer.errors import ConfigError, Problem
 
@@ -42,8 +43,8 @@ def identity(splits: Splits) -> DataIdentity:
 def digest(raw: RawSplits) -> str:
     """Return a digest of all images and labels; it is the same if a directory is moved, or split in another way.
 
-    Of files, the names relative to the directory that holds all of them, the lengths, and the classes count; of arrays, the
-    labels and the sum of all pixels.
+    Of files, the names relative to the directory or archive that holds all of them, the lengths, and the classes
+    count; of arrays, the labels and the sum of all pixels.
     """
     parts = [images for images in (raw.train, raw.validation, raw.test) if images is not None]
     result = hashlib.blake2b(repr(raw.classes).encode(errors="surrogateescape"), digest_size=16)
@@ -62,13 +63,13 @@ def _file_lines(parts: Sequence[ImageFiles]) -> Iterable[bytes]:
     paths = [path for images in parts for path in images.paths]
     if not paths:
         return []
-    base = Path(os.path.commonpath([path.parent for path in paths]))
+    files = [path.parent for path in paths if isinstance(path, Path)]
+    base = Path(os.path.commonpath(files)) if files else Path()
     with_length = len(paths) <= MAX_STATUS
     labels = (line for images in parts for line in _labels(images))
     return [
-        f"{path.relative_to(base)}\0{path.stat().st_size if with_length else ''}\0{label}\n".encode(
-            errors="surrogateescape"
-        )
+        f"{path.name if isinstance(path, Member) else path.relative_to(base)}\0{length(path) if with_length else ''}"
+        f"\0{label}\n".encode(errors="surrogateescape")
         for path, label in zip(paths, labels, strict=True)
     ]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from trainer.data.decode import decode, resize_and_center_crop, resize_target
+from trainer.data.sources import Source, take
 from trainer.errors import ConfigError
 
 Columns = Mapping[str, np.ndarray]
@@ -110,10 +110,10 @@ class MappedImages(ImageArray):
 
 
 class ImageFiles(Labels):
-    """Images in files, decoded when they are read: uint8 (H, W, C), each of its own size.
+    """Images in files or archives, decoded when they are read: uint8 (H, W, C), each of its own size.
 
     Args:
-        paths: One file per image.
+        paths: Where each image is: in a file, or in an archive.
         labels: int64 (N,).
         channels: 1 for grayscale, 3 for RGB.
         on_error: ``raise`` or ``skip``, see ``is_readable``.
@@ -124,7 +124,7 @@ class ImageFiles(Labels):
 
     def __init__(
         self,
-        paths: list[Path],
+        paths: Sequence[Source],
         labels: np.ndarray,
         channels: int = 3,
         on_error: str = "raise",
@@ -137,9 +137,9 @@ class ImageFiles(Labels):
         self.interpolation = interpolation
 
     def subset(self, indices: np.ndarray) -> ImageFiles:
-        return self.with_files([self.paths[i] for i in indices], self.labels[indices], self.columns_of(indices))
+        return self.with_files(take(self.paths, indices), self.labels[indices], self.columns_of(indices))
 
-    def with_files(self, paths: list[Path], labels: np.ndarray, columns: Columns | None = None) -> ImageFiles:
+    def with_files(self, paths: Sequence[Source], labels: np.ndarray, columns: Columns | None = None) -> ImageFiles:
         """Return other files that are read with the same settings."""
         return ImageFiles(paths, labels, self.channels, self.on_error, self.crop_pct, columns, self.interpolation)
 

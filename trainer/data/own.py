@@ -66,12 +66,16 @@ class Folder(OwnImages):
     Names of splits are recognized in any case: train, training; val, valid, validation, dev; test, testing. A directory that
     can be read in two ways is refused, with both. Images are recognized by the ending of their names (.jpg, .png, .tif, .gif,
     .webp, .avif and others); hidden directories are left out; linked ones are followed once. Directories within a class
-    belong to it.
+    belong to it. ``root`` may be an uncompressed tar archive of such a directory, made by ``tar -cf images.tar -C images .``:
+    its images are read at random from where they lie in it.
     """
 
     root: Annotated[
         str,
-        Field(description="directory with one directory per class, or with such directories in train, val and test"),
+        Field(
+            description="directory with one directory per class, or with such directories in train, val and test; or a .tar"
+            " archive of it"
+        ),
     ]
     splits: Annotated[
         Literal["auto", "none"] | dict[Literal["train", "validation", "test"], str],
@@ -86,7 +90,13 @@ class Folder(OwnImages):
 
 @option
 class Table(OwnImages):
-    """Image files listed in a table (CSV, TSV or Parquet) with one row per image and one or several columns of labels.
+    """Images in a table with one row per image and one or several columns of labels.
+
+    The table is a CSV, TSV or Parquet file with the paths of image files, or it holds the images themselves: a data set of
+    Hugging Face ``datasets``, as ``save_to_disk`` writes it or as Parquet files, or WebDataset shards, uncompressed tar
+    archives in which ``0001.jpg`` and ``0001.cls`` or ``0001.json`` are a row. The splits are those of the data set, or the
+    word train, val or test in the names of the files. Such images are read at random from where they lie; those in Parquet
+    files are copied to $TRAINER_CACHE first.
 
     ``labels=species`` is a column of class names; they are text, whatever they look like, and are sorted. A row without a
     label is an error, except in the test split, where it is left out. Several targets are a list of such columns,
@@ -102,8 +112,19 @@ class Table(OwnImages):
     proportion. Image paths without their ending are completed if one image file has that name.
     """
 
-    path: Annotated[str, Field(description="table with a header, .csv, .tsv or .parquet (needs trainer[hf])")]
-    images: Annotated[str, Field(description="column with the paths of the image files")] = "path"
+    path: Annotated[
+        str,
+        Field(
+            description="table with a header, .csv or .tsv, or one that may hold the images: .parquet, a directory of datasets"
+            " (both need trainer[hf]), .tar shards"
+        ),
+    ]
+    images: Annotated[
+        str,
+        Field(
+            description="column with the images or the paths of their files; auto = path, or the only one with images"
+        ),
+    ] = "auto"
     labels: Annotated[
         str | tuple[str, ...] | dict[str, Any],
         Field(description="column with the class of each image, a list of them, or a kind or columns for each target"),
@@ -111,8 +132,8 @@ class Table(OwnImages):
     split: Annotated[
         str,
         Field(
-            description="column that says train, val or test; auto = the column named split, if there is one; none = all"
-            " rows are split at random"
+            description="column that says train, val or test; auto = the splits of the data set, else the column named split,"
+            " if there is one; none = all rows are split at random"
         ),
     ] = "auto"
     root: Annotated[

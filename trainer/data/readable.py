@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from trainer.data.decode import Undecodable, decoding_threads
 from trainer.data.images import Columns, ImageFiles
 from trainer.data.inventory import Skipped, shortened
 from trainer.data.options import FileDataset
+from trainer.data.sources import Source, relative
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import usable_cores
 
@@ -18,7 +20,7 @@ NAMED_FILES = 10  # files that an error names
 
 
 def image_files(
-    option: FileDataset, paths: list[Path], labels: np.ndarray, columns: Columns | None = None
+    option: FileDataset, paths: Sequence[Source], labels: np.ndarray, columns: Columns | None = None
 ) -> ImageFiles:
     """Return files that are read as an option of the config says."""
     channels = getattr(option, "channels", 3)
@@ -61,7 +63,7 @@ def undecodable(files: ImageFiles) -> list[str | None]:
         return list(pool.map(reason, range(len(files))))
 
 
-def undecodable_error(broken: dict[Path, str], total: int) -> ConfigError:
+def undecodable_error(broken: dict[Source, str], total: int) -> ConfigError:
     """Return the error about files that cannot be decoded, with the reasons."""
     listed = shortened([f"{name} {reason}" for name, reason in broken.items()], NAMED_FILES)
     text = f"{len(broken):,} of {total:,} files cannot be decoded: {listed}"
@@ -74,12 +76,3 @@ def all_undecodable(files: ImageFiles, first: Undecodable) -> ConfigError:
     reasons = zip(files.paths, undecodable(files), strict=True)
     broken = {path: reason for path, reason in reasons if reason}
     return undecodable_error(broken or {first.path: first.reason}, len(files))
-
-
-def relative(path: Path, base: Path) -> str:
-    """Return a path as messages name it: relative to ``base`` if it is below.
-
-    >>> relative(Path("data/a/1.png"), Path("data")), relative(Path("elsewhere/1.png"), Path("data"))
-    ('a/1.png', 'elsewhere/1.png')
-    """
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from typing import Literal
 
@@ -21,6 +22,18 @@ def split_name(text: str) -> SplitName | None:
     ('train', 'validation', None)
     """
     return next((split for split, spellings in SPELLINGS.items() if text.strip().lower() in spellings), None)
+
+
+def file_split(stem: str, directory: str) -> str | None:
+    """Return the split of one of several files, the only one that its name or that of its directory contains as a word.
+
+    >>> file_split("imagenet-train-000012", "shards"), file_split("0000", "test"), file_split("train_test", "data")
+    ('train', 'test', None)
+    """
+    words = {split_name(word): word for word in re.split(r"[-_.\s]+", stem) if split_name(word)}
+    if not words and split_name(directory):
+        return directory
+    return next(iter(words.values())) if len(words) == 1 else None
 
 
 def class_name(text: str) -> str:

@@ -7,7 +7,6 @@ import signal
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 
 import cv2
@@ -20,6 +19,7 @@ from trainer.data.decode import Undecodable, decoding_threads
 from trainer.data.images import ImageFiles, Images
 from trainer.data.loader import Loader, LoaderArguments
 from trainer.data.readable import all_undecodable
+from trainer.data.sources import Source
 from trainer.hardware import usable_cores
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class BatchRequest(NamedTuple):
 class Broken(NamedTuple):
     """A file that cannot be decoded, and why."""
 
-    path: Path
+    path: Source
     reason: str
 
 

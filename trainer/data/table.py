@@ -1,9 +1,9 @@
-"""Image files listed in a table, with their labels and, optionally, their split."""
+"""Images in a table or listed in one, with their labels and, optionally, their split."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -13,7 +13,8 @@ from trainer.data.inventory import Inventory, Skipped, shortened
 from trainer.data.label_columns import label_columns
 from trainer.data.own import Table
 from trainer.data.pillow import SUFFIXES
-from trainer.data.readable import check_readable, image_files, relative
+from trainer.data.readable import check_readable, image_files
+from trainer.data.sources import Members, Source, as_path, relative, take
 from trainer.data.split_names import SPELLINGS, split_name
 from trainer.data.splits import RawSplits
 from trainer.data.stratified import hold_out_test
@@ -32,27 +33,28 @@ def read(option: Table, known: Known | None = None) -> RawSplits:
             for the classes of the table.
 
     Rows are sorted by class, of the first target that has classes, and by path, so that their order in the table changes
-    nothing and the splits equal those of a directory with the same images.
+    nothing and the splits equal those of a directory with the same images; images in the table keep its order.
     """
     rows = Rows(option, known)
     rows.check_labels()
     rows.leave_out_repeated()
     rows.check_files()
-    order = sorted(rows.kept(), key=lambda row: (rows.codes[row], rows.paths[row]))
-    paths = [rows.paths[row] for row in order]
-    files = image_files(option, paths, rows.codes[order], rows.columns(order))
+    order = rows.order()
+    files = image_files(option, take(rows.paths, order), rows.codes[order], rows.columns(order))
     readable, unreadable = check_readable(files, rows.base)
     files, splits = files.subset(np.flatnonzero(readable)), np.array(rows.splits)[order][readable]
-    inventory = Inventory(len(files), (*rows.skipped.values(), *unreadable), "rows")
+    skipped = (*rows.table.skipped, *rows.skipped.values(), *unreadable)
+    inventory = Inventory(len(files), skipped, "rows")
     notes = (str(inventory), *rows.notes(files))
-    if rows.split_column is None and known is not None:
+    if not rows.has_splits and known is not None:
         return RawSplits(files, None, None, rows.classes, notes, rows.named)
-    if rows.split_column is None:
+    if not rows.has_splits:
         result = hold_out_test(option, files, rows.classes)
         return result._replace(notes=(*notes, *result.notes), targets=rows.named)
     parts = {split: files.subset(np.flatnonzero(splits == split)) for split in SPELLINGS}
     if not len(parts["train"]) and known is None:
-        text = f"column {rows.split_column!r} of {rows.table.path.name} has no usable row of the training split"
+        where = f"column {rows.split_column!r} of " if rows.split_column else ""
+        text = f"{where}{rows.table.path.name} has no usable row of the training split"
         raise ConfigError(Problem("data.split", option.split, text))
     return RawSplits(
         parts["train"], parts["validation"] or None, parts["test"] or None, rows.classes, notes, rows.named
@@ -70,7 +72,8 @@ class Rows:
         classes: The names of these classes.
         named: The targets, unless the table holds classes alone.
         split_column: Name of the column with the split of each row, or None.
-        splits: The split of each row; without that column, ``""``.
+        splits: The split of each row; ``""`` without splits, and of rows that are left out.
+        image_column: Name of the column with the images or their paths.
         paths: The image of each row.
         skipped: Rows that are not used, by index.
     """
@@ -84,26 +87,43 @@ class Rows:
         self.targets = [read_target(self.table, spec, known or {}) for spec in label_columns(option.labels)]
         by_class = class_target([each.target for each in self.targets])
         values = {each.target.name: each.values for each in self.targets}
-        self.codes = values[by_class.name] if by_class else np.zeros(len(self.table.numbers), np.int64)
+        self.codes = values[by_class.name] if by_class else np.zeros(len(self.table.rows), np.int64)
         self.classes = by_class.classes if by_class else ()
         self.named = () if isinstance(option.labels, str) else tuple(each.target for each in self.targets)
+        self.skipped: dict[int, Skipped] = {}
         self.split_column = self._split_column()
         self.splits = self._splits()
-        self.paths = ImagePaths(self.base).find(self.table.column("data.images", option.images))
-        self.skipped: dict[int, Skipped] = {}
+        self.image_column = self.table.image_column("data.images", option.images)
+        self.paths = self._paths()
+
+    def _paths(self) -> Sequence[Source]:
+        if self.image_column in self.table.images:
+            return self.table.images[self.image_column]()
+        return ImagePaths(self.base).find(self.table.column("data.images", self.image_column))
+
+    def order(self) -> list[int]:
+        """Return the rows that are used, by class and path; images in archives in the order of the table."""
+        paths = self.paths
+        if isinstance(paths, Members):
+            return sorted(self.kept(), key=lambda row: self.codes[row])
+        return sorted(self.kept(), key=lambda row: (self.codes[row], as_path(paths[row])))
 
     def kept(self) -> list[int]:
         return [row for row in range(len(self.paths)) if row not in self.skipped]
 
     def _split_column(self) -> str | None:
         option = self.option
-        if option.split == "none" or (option.split == "auto" and "split" not in self.table.columns):
-            return None
-        return "split" if option.split == "auto" else option.split
+        if option.split not in ("none", "auto"):
+            return option.split
+        return "split" if option.split == "auto" and "split" in self.table.columns and not self.table.splits else None
+
+    @property
+    def has_splits(self) -> bool:
+        return self.split_column is not None or (self.option.split == "auto" and self.table.splits is not None)
 
     def _splits(self) -> list[str]:
         if self.split_column is None:
-            return [""] * len(self.table.numbers)
+            return self._splits_of_files() if self.has_splits else [""] * len(self.table.rows)
         cells = self.table.column("data.split", self.split_column)
         splits = [split_name(cell) for cell in cells]
         wrong = [row for row, split in enumerate(splits) if split is None]
@@ -112,19 +132,29 @@ class Rows:
         self.table.refuse(wrong, self.split_column, f"must be one of {allowed}", hint)
         return [str(split) for split in splits]
 
+    def _splits_of_files(self) -> list[str]:
+        """The split of each row by its file; those of further splits, such as ``unsupervised``, are left out."""
+        assert self.table.splits is not None
+        splits = [split_name(name) for name in self.table.splits]
+        for row, split in enumerate(splits):
+            if split is None:
+                self.skipped[row] = Skipped(self.table.rows[row], f"in the split {self.table.splits[row]!r}")
+        return [split or "" for split in splits]
+
     def columns(self, rows: list[int]) -> dict[str, np.ndarray]:
         """Return the values of the named targets of some rows."""
         return {each.target.name: each.values[rows] for each in self.targets} if self.named else {}
 
     def check_labels(self) -> None:
         """Leave out rows without labels; refuse those of the only target, unless they are test rows, and unknown classes."""
-        unlabeled = np.flatnonzero(np.all([each.missing for each in self.targets], 0)).tolist()
+        without = np.flatnonzero(np.all([each.missing for each in self.targets], 0)).tolist()
+        unlabeled = [row for row in without if row not in self.skipped]
         alone = self.targets[0].spec.alone
         for row in unlabeled:
             in_test = self.splits[row] == "test"
             if in_test or not alone:
                 reason = "without label in the test split" if in_test else "without any label"
-                self.skipped[row] = Skipped(f"row {self.table.numbers[row]}", reason)
+                self.skipped[row] = Skipped(self.table.rows[row], reason)
         for each in self.targets:
             column = each.spec.columns[0]
             if alone:
@@ -133,20 +163,21 @@ class Rows:
                 self.table.refuse(refused, column, "has no label", hint)
             if each.missing.all() and self.known is None:
                 self.table.refuse(self.kept(), column, "has no value")
-            if self.split_column is not None and self.known is None and each.target.kind == "classification":
+            if self.has_splits and self.known is None and each.target.kind == "classification":
                 trained = {int(each.values[row]) for row in self.kept() if self.splits[row] == "train"}
                 unknown = [row for row in self.kept() if int(each.values[row]) not in {MISSING_CLASS, *trained}]
                 self.table.refuse(unknown, column, "is a class that no row of the training split has")
 
     def leave_out_repeated(self) -> None:
         """Leave out rows that repeat another one; refuse those that contradict another one about the same image."""
-        first: dict[Path, int] = {}
-        names = self.table.columns[self.option.images]
+        first: dict[Source, int] = {}
+        if isinstance(self.paths, Members):
+            return  # each row has bytes of its own
         for row in self.kept():
             other = first.setdefault(self.paths[row], row)
             if other == row:
                 continue
-            text = f"contradicts row {self.table.numbers[other]} about the image {names[row]!r}"
+            text = f"contradicts {self.table.rows[other]} about the image {self._name(row)!r}"
             for each in self.targets:
                 if each.differ(row, other):
                     cells = ((column, self.table.columns[column]) for column in each.spec.columns)
@@ -154,11 +185,18 @@ class Rows:
                     self.table.refuse([row], column, text)
             if self.split_column is not None and self.splits[row] != self.splits[other]:
                 self.table.refuse([row], self.split_column, text)
-            self.skipped[row] = Skipped(f"row {self.table.numbers[row]}", "repeated")
+            self.skipped[row] = Skipped(self.table.rows[row], "repeated")
+
+    def _name(self, row: int) -> str:
+        """The image of a row as the table names it."""
+        cells = self.table.columns.get(self.image_column)
+        return cells[row] if cells else str(self.paths[row])
 
     def check_files(self) -> None:
         """Refuse rows whose file does not exist, or leave them out with ``on_error=skip``."""
-        missing = [row for row in self.kept() if not self.paths[row].is_file()]
+        if isinstance(self.paths, Members):
+            return
+        missing = [row for row in self.kept() if isinstance(path := self.paths[row], Path) and not path.is_file()]
         if self.option.on_error == "skip":
             for row in missing:
                 name = relative(self.paths[row], self.base)
@@ -168,15 +206,14 @@ class Rows:
             f"paths are relative to {self.base}; data.root=<directory> changes that, data.on_error=skip leaves them out"
         )
         text = "names no file"
-        self.table.refuse(missing, self.option.images, text, hint)
+        self.table.refuse(missing, self.image_column, text, hint)
 
     def notes(self, files: ImageFiles) -> list[str]:
         """Return which columns are used, and which are not, and what the targets of the images are."""
-        option = self.option
         labels = [column for each in self.targets for column in each.spec.columns]
-        named = [option.images, *labels, *([self.split_column] if self.split_column else [])]
+        named = [self.image_column, *labels, *([self.split_column] if self.split_column else [])]
         used = list(dict.fromkeys(named))
-        unused = [name for name in self.table.columns if name not in used]
+        unused = [name for name in (*self.table.names, *self.table.not_text) if name not in used]
         text = f"columns {', '.join(used)} are used" + (f", not {shortened(unused, 10)}" if unused else "")
         targets = "; ".join(summary(target, files.target(target.name)) for target in self.named)
         return [text, f"targets: {targets}"] if targets else [text]

@@ -1,65 +1,26 @@
-"""Tables in CSV, TSV and Parquet files as columns of text, with the number of each row."""
+"""Tables as columns of text and images: CSV and TSV files, and whatever else holds rows."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
-from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
+from trainer.data import arrow_images, arrow_tables, shards
 from trainer.data.inventory import shortened
-from trainer.errors import ConfigError, Problem, first_line, nearest
+from trainer.data.split_names import file_split
+from trainer.data.table_columns import Part, TableColumns
+from trainer.data.tar import is_tar
+from trainer.data.tree import is_hidden
+from trainer.errors import ConfigError, Problem
 
-NAMED_ROWS = 5  # rows that an error names
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t", ".txt": "\t,;"}  # by suffix, the most likely one first
-PARQUET = (".parquet", ".pq")
+OTHERS = (".parquet", ".pq", ".arrow", ".tar")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-@dataclass(frozen=True)
-class TableFile:
-    """A table whose cells are text without surrounding white space; an empty or missing cell is ``""``.
-
-    Attributes:
-        path: The file.
-        columns: The cells of each column, by its name.
-        numbers: The number of each row as a spreadsheet shows it: the header is row 1.
-        not_text: Names of further columns, which hold nested values or bytes.
-    """
-
-    path: Path
-    columns: dict[str, list[str]]
-    numbers: list[int]
-    not_text: tuple[str, ...] = ()
-
-    def column(self, key: str, name: str) -> list[str]:
-        """Return the cells of the column that the key ``key`` of the config names.
-
-        Raises:
-            ConfigError: There is no such column; the error lists the columns.
-        """
-        if name in self.columns:
-            return self.columns[name]
-        if name in self.not_text:
-            text, hint = "holds nested values or bytes, not text", "encoded images are read by data=hf"
-            raise ConfigError(Problem(key, name, text, hint))
-        listed = f"{self.path.name} has the columns {', '.join(self.columns)}"
-        hint = "; ".join(filter(None, (nearest(name, self.columns), listed)))
-        raise ConfigError(Problem(key, name, "is not a column of the table", hint))
-
-    def refuse(self, rows: list[int], column: str, text: str, hint: str = "") -> None:
-        """Raise a ConfigError about rows, if there are any; it counts all and names the first ones."""
-        if not rows:
-            return
-        cells = self.columns[column]
-        listed = shortened([f"row {self.numbers[row]} ({cells[row]!r})" for row in rows], NAMED_ROWS)
-        text = f"column {column!r} {text} in {len(rows):,} of {len(cells):,} rows: {listed}"
-        raise ConfigError(Problem("data.path", str(self.path), text, hint))
-
-
-def read_table(path: Path, key: str = "data.path") -> TableFile:
+def read_table(path: Path, key: str = "data.path") -> TableColumns:
     """Read a table; ``key`` is the key of the config that names it.
 
     The delimiter of a .csv file is the comma, or the semicolon or tab if the header contains it instead. Text is UTF-8, or
@@ -68,15 +29,46 @@ def read_table(path: Path, key: str = "data.path") -> TableFile:
     Raises:
         ConfigError: The file is missing or empty or is not a table, or a row has another number of cells than the header.
     """
+    if path.is_dir():
+        return _read_directory(path, key)
     if not path.is_file():
         raise ConfigError(Problem(key, str(path), "no such file"))
     suffix = path.suffix.lower()
-    if suffix in PARQUET:
-        return _read_parquet(path, key)
+    if is_tar(path):
+        return shards.read_shards(path, [Part(path, None)], key)
+    if suffix in OTHERS:
+        return arrow_tables.read_arrow(path, [Part(path, None)], key)
     if suffix not in DELIMITERS:
-        text = f"must be a table: {', '.join((*DELIMITERS, *PARQUET))}"
+        text = f"must be a table: {', '.join((*DELIMITERS, *OTHERS))}, or a directory of the latter"
         raise ConfigError(Problem(key, str(path), text))
     return _parse(path, key, _decode(path, key), DELIMITERS[suffix])
+
+
+def _read_directory(path: Path, key: str) -> TableColumns:
+    """Read a data set saved by ``datasets``, or a directory of Parquet files or of WebDataset shards."""
+    if arrow_tables.is_saved(path):
+        return arrow_tables.read_arrow(path, arrow_tables.saved_parts(path, key), key)
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    files = [file for file in files if not any(map(is_hidden, file.relative_to(path).parts))]
+    parquet = [file for file in files if arrow_images.is_parquet(file)]
+    archives = [file for file in files if is_tar(file)]
+    if bool(parquet) == bool(archives):
+        found = "both Parquet files and tar archives" if parquet else "neither Parquet files nor tar archives"
+        tables = [file.relative_to(path).as_posix() for file in files if file.suffix.lower() in DELIMITERS]
+        hint = f"name a file: {shortened(tables, 5)}" if tables else "a directory of images is data=folder"
+        raise ConfigError(
+            Problem(key, str(path), f"contains {found}, and datasets has not saved a data set in it", hint)
+        )
+    parts = [
+        Part(file, file_split(file.stem, file.parent.name if file.parent != path else ""))
+        for file in parquet or archives
+    ]
+    without = [part.file.relative_to(path).as_posix() for part in parts if part.split is None]
+    if without and len(without) < len(parts):
+        text = f"names the split of some of its files, but not of {shortened(without, 5)}"
+        raise ConfigError(Problem(key, str(path), text, "such as train-0000.tar, test-0000.tar, or train/0000.tar"))
+    read = arrow_tables.read_arrow if parquet else shards.read_shards
+    return read(path, parts, key)
 
 
 def _decode(path: Path, key: str) -> str:
@@ -90,7 +82,7 @@ def _decode(path: Path, key: str) -> str:
         raise ConfigError(Problem(key, str(path), f"row {row} is not UTF-8 text", hint)) from None
 
 
-def _parse(path: Path, key: str, text: str, delimiters: str) -> TableFile:
+def _parse(path: Path, key: str, text: str, delimiters: str) -> TableColumns:
     header = text.lstrip().splitlines()[0] if text.strip() else ""
     delimiter = next((mark for mark in delimiters if mark in header), delimiters[0])
     # newline="" leaves line breaks within quoted cells as they are.
@@ -117,45 +109,10 @@ def _parse(path: Path, key: str, text: str, delimiters: str) -> TableFile:
     return _table(path, key, names, [list(column) for column in columns], [number for number, _ in rows[1:]])
 
 
-def _table(path: Path, key: str, names: list[str], columns: list[list[str]], numbers: list[int]) -> TableFile:
+def _table(path: Path, key: str, names: list[str], columns: list[list[str]], numbers: list[int]) -> TableColumns:
     # The unnamed first column is the index that pandas writes.
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise ConfigError(Problem(key, str(path), f"has several columns of the name {', '.join(repeated)}"))
-    return TableFile(path, {n: c for n, c in zip(names, columns, strict=True) if n}, numbers)
-
-
-def _read_parquet(path: Path, key: str) -> TableFile:
-    parquet, types = (import_pyarrow(key, path, module) for module in ("parquet", "types"))
-    try:
-        fields = list(parquet.read_schema(path))
-        not_text = tuple(f.name for f in fields if types.is_nested(f.type) or types.is_binary(f.type))
-        table = parquet.read_table(path, columns=[f.name for f in fields if f.name not in not_text])
-    except (OSError, ValueError) as error:  # pyarrow's errors derive from these
-        reason = first_line(error)
-        raise ConfigError(Problem(key, str(path), f"cannot be read: {reason}")) from None
-    if not len(table):
-        raise ConfigError(Problem(key, str(path), "contains no rows"))
-    columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
-    rows = _table(path, key, table.column_names, columns, list(range(2, len(table) + 2)))
-    return replace(rows, not_text=not_text)
-
-
-def _text(value: object) -> str:
-    """Return a cell as a CSV file would hold it.
-
-    >>> _text(None), _text(float("nan")), _text(3), _text(" ant ")
-    ('', '', '3', 'ant')
-    """
-    return "" if value is None or value != value else str(value).strip()
-
-
-def import_pyarrow(key: str, path: Path, module: str) -> ModuleType:
-    """Return a module of pyarrow; ConfigError if pyarrow is not installed."""
-    import importlib
-
-    try:
-        return importlib.import_module(f"pyarrow.{module}")
-    except ImportError:
-        text, hint = "needs pyarrow, which is not installed", "pip install 'trainer[hf]'"
-        raise ConfigError(Problem(key, str(path), text, hint)) from None
+    rows = [f"row {number}" for number in numbers]
+    return TableColumns(path, {n: c for n, c in zip(names, columns, strict=True) if n}, rows)

@@ -10,7 +10,7 @@ import numpy as np
 from trainer.data.inventory import shortened
 from trainer.data.label_columns import LabelColumns
 from trainer.data.split_names import class_name
-from trainer.data.table_file import TableFile
+from trainer.data.table_columns import TableColumns
 from trainer.data.targets import MISSING_CLASS, Known, Target, is_missing
 
 BINARY = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}  # also as pandas writes them
@@ -37,7 +37,7 @@ class TargetColumns:
         return not np.array_equal(first, second, equal_nan=self.values.dtype.kind == "f")
 
 
-def read_target(table: TableFile, spec: LabelColumns, known: Known) -> TargetColumns:
+def read_target(table: TableColumns, spec: LabelColumns, known: Known) -> TargetColumns:
     """Return the values of a target.
 
     Args:
@@ -66,7 +66,7 @@ def read_target(table: TableFile, spec: LabelColumns, known: Known) -> TargetCol
 
 
 def _classes(
-    table: TableFile, spec: LabelColumns, cells: list[str], allowed: str
+    table: TableColumns, spec: LabelColumns, cells: list[str], allowed: str
 ) -> tuple[tuple[str, ...], np.ndarray]:
     names = [class_name(cell) for cell in cells]
     classes = _names(table, spec, [[name] if name else [] for name in names], allowed)
@@ -74,18 +74,20 @@ def _classes(
     return classes, np.array([index[name] for name in names], np.int64)
 
 
-def _names(table: TableFile, spec: LabelColumns, names: list[list[str]], allowed: str) -> tuple[str, ...]:
-    """The classes: those that are listed, of which each row must have some, or those that occur, sorted."""
+def _names(table: TableColumns, spec: LabelColumns, names: list[list[str]], allowed: str) -> tuple[str, ...]:
+    """The classes: those that are listed, of which each row must have some, or those that occur, in their order or sorted."""
     if spec.classes is None:
-        return tuple(sorted({name for row in names for name in row}))
+        found = {name for row in names for name in row}
+        ordered = [name for name in map(class_name, table.classes.get(spec.columns[0], ())) if name in found]
+        return tuple(dict.fromkeys([*ordered, *sorted(found)]))
     classes = tuple(map(class_name, spec.classes))
     wrong = [row for row, each in enumerate(names) if not set(each) <= set(classes)]
     table.refuse(wrong, spec.columns[0], allowed.format(shortened(classes, 20)))
     return classes
 
 
-def _numbers(table: TableFile, spec: LabelColumns, columns: list[list[str]]) -> np.ndarray:
-    values = np.full((len(table.numbers), len(columns)), np.nan)
+def _numbers(table: TableColumns, spec: LabelColumns, columns: list[list[str]]) -> np.ndarray:
+    values = np.full((len(table.rows), len(columns)), np.nan)
     for i, cells in enumerate(columns):
         numbers = [_number(cell) if cell else math.nan for cell in cells]
         wrong = [row for row, number in enumerate(numbers) if number is None]
@@ -104,8 +106,8 @@ def _number(cell: str) -> float | None:
     return number if math.isfinite(number) and "_" not in cell else None
 
 
-def _zeros_and_ones(table: TableFile, spec: LabelColumns, columns: list[list[str]]) -> np.ndarray:
-    values = np.full((len(table.numbers), len(columns)), np.nan, np.float32)
+def _zeros_and_ones(table: TableColumns, spec: LabelColumns, columns: list[list[str]]) -> np.ndarray:
+    values = np.full((len(table.rows), len(columns)), np.nan, np.float32)
     for i, cells in enumerate(columns):
         wrong = [row for row, cell in enumerate(cells) if cell and cell.lower() not in BINARY]
         hint = "names are kind: classification, or kind: multilabel with a delimiter"
@@ -115,7 +117,7 @@ def _zeros_and_ones(table: TableFile, spec: LabelColumns, columns: list[list[str
 
 
 def _delimited(
-    table: TableFile, spec: LabelColumns, cells: list[str], delimiter: str, allowed: str
+    table: TableColumns, spec: LabelColumns, cells: list[str], delimiter: str, allowed: str
 ) -> tuple[tuple[str, ...], np.ndarray]:
     if not spec.given_delimiter:
         _check_delimiter(table, spec, cells, delimiter)
@@ -131,7 +133,7 @@ def _delimited(
     return classes, values
 
 
-def _check_delimiter(table: TableFile, spec: LabelColumns, cells: list[str], delimiter: str) -> None:
+def _check_delimiter(table: TableColumns, spec: LabelColumns, cells: list[str], delimiter: str) -> None:
     """Refuse cells that hold zeros and ones, or that another delimiter seems to separate: neither is guessed."""
     (column,) = spec.columns
     if all(cell.lower() in BINARY for cell in cells if cell):

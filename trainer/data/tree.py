@@ -1,4 +1,4 @@
-"""A directory of image files with everything in it: images, other files, hidden ones, and links."""
+"""A directory of image files, or one in a tar archive, with everything in it: images, other files, hidden ones, and links."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from trainer.data.inventory import Skipped
 from trainer.data.pillow import SUFFIXES
+from trainer.data.sources import Member, Source
 from trainer.data.split_names import class_name
+from trainer.data.tar import is_tar, read_index
 
 # Directories that operating systems and network drives make: copies and thumbnails of what lies beside them.
 SYSTEM = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
@@ -65,9 +67,10 @@ def is_hidden(name: str) -> bool:
 
 
 class Tree:
-    """Everything below a root.
+    """Everything below a root, which is a directory or a tar archive.
 
-    Linked directories are followed once, and only if they lead to what is not part of the tree already.
+    Linked directories are followed once, and only if they lead to what is not part of the tree already; those in an archive
+    are not followed.
 
     Attributes:
         root: The directory at the top.
@@ -78,7 +81,12 @@ class Tree:
         self._base, self._real = root, Path(os.path.realpath(root))
         self._followed: set[Path] = set()
         self.unfollowed: list[str] = []
-        self.root = self._scan(root)
+        self._members: dict[Path, Member] = {}
+        self.root = self._read_archive(root) if is_tar(root) and root.is_file() else self._scan(root)
+
+    def source(self, path: Path) -> Source:
+        """Return where an image is: the file or, in an archive, the member."""
+        return self._members.get(path, path)
 
     def name(self, path: Path) -> str:
         """Return a path as messages name it, relative to the root."""
@@ -101,15 +109,39 @@ class Tree:
                 self.unfollowed.append(name)
             else:
                 result.directories.append(self._scan(path))
-        elif entry.name.startswith("."):
-            result.others.append(Skipped(name, "hidden"))
-        elif not entry.is_file():
+        elif not entry.is_file() and not entry.name.startswith("."):
             reason = "broken link" if entry.is_symlink() else "not a regular file"
             result.others.append(Skipped(name, reason, named=True))
+        else:
+            self._add_file(result, path)
+
+    def _add_file(self, result: Directory, path: Path) -> None:
+        if path.name.startswith("."):
+            result.others.append(Skipped(self.name(path), "hidden"))
         elif path.suffix.lower() in SUFFIXES:
             result.images.append(path)
         else:
-            result.others.append(Skipped(name, path.suffix.lower() or "without ending"))
+            result.others.append(Skipped(self.name(path), path.suffix.lower() or "without ending"))
+
+    def _read_archive(self, root: Path) -> Directory:
+        index = read_index(root, "data.root")
+        found = {root: Directory(root)}
+        for name in sorted(index.directories):
+            if not any(map(is_hidden, name.split("/"))):
+                _directory(found, root / name)
+        for name in sorted(index.files):
+            path = root / name
+            hidden = any(map(is_hidden, name.split("/")[:-1]))
+            directory = found[root] if hidden else _directory(found, path.parent)
+            if hidden:
+                directory.others.append(Skipped(name, "hidden"))
+            else:
+                self._members[path] = index.files[name]
+                self._add_file(directory, path)
+        found[root].others += index.skipped
+        for directory in found.values():
+            directory.directories.sort(key=lambda each: each.name)
+        return found[root]
 
     def _may_follow(self, link: Path) -> bool:
         """Whether a linked directory leads out of the tree, to a place that no other link has led to."""
@@ -120,6 +152,14 @@ class Tree:
             return False  # it is read where it lies
         self._followed.add(target)
         return True
+
+
+def _directory(found: dict[Path, Directory], path: Path) -> Directory:
+    """Return the directory of a path in an archive; the root is among those ``found``."""
+    if path not in found:
+        found[path] = Directory(path)
+        _directory(found, path.parent).directories.append(found[path])
+    return found[path]
 
 
 def _files_in(path: Path) -> list[Path]:

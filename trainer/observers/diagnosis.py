@@ -9,6 +9,7 @@ import numpy as np
 
 from trainer.analysis.diagnosis import diagnose, urgent
 from trainer.data.images import ImageArray, ImageFiles
+from trainer.data.sources import length
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.errors import quoted
@@ -135,7 +136,7 @@ def fingerprints(images: ImageArray | ImageFiles) -> list[bytes] | list[Fingerpr
         return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
     keys: list[Fingerprint] = []
     for path in images.paths[:MAX_FILES]:
-        size = path.stat().st_size if path.is_file() else 0
+        size = length(path)
         small = 0 < size <= MAX_BYTES
         keys.append((size, hashlib.blake2b(path.read_bytes(), digest_size=16).digest() if small else str(path)))
     return keys
