@@ -81,7 +81,7 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(train):
 
 def content(directory: Path) -> dict[str, bytes]:
     """Every file below a directory, except for what every sweep writes again."""
-    own = ("sweep.json", ".sweep.json.lock")
+    own = ("sweep.json", ".lock")
     return {str(p): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file() and p.name not in own}
 
 
@@ -197,7 +197,7 @@ def test_a_sweep_that_is_killed_and_continued_equals_one_that_was_not(train, tmp
         time.sleep(0.02)
     process.send_signal(signal.SIGSTOP)  # so that it is still running, however long the second one takes to start
     second = start(*overrides, "output=killed", cwd=tmp_path)
-    assert "another process is running this sweep" in second.communicate()[1]
+    assert "is being written by process" in second.communicate()[1]
     assert second.returncode == 2
     process.kill()
     process.communicate()

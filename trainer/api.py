@@ -19,6 +19,7 @@ from trainer.formats import JsonObject, Result
 from trainer.inference import TrainedModel, Weights, predictions, trained
 from trainer.jobs import Fit
 from trainer.jobs.fit import train_and_evaluate
+from trainer.lock import one_writer
 from trainer.run_dir import (
     check_available,
     create_run_dir,
@@ -38,10 +39,11 @@ BATCH = 256  # images per forward pass of a prediction
 
 
 def build(config: Config) -> Run:
-    """Return a run with its model, loaders, optimizer and schedule; nothing is written yet.
+    """Return a run with its model, loaders, optimizer and schedule.
 
     Args:
-        config: From ``load_config``. The run directory is ``config.output``, or a new one in ``outputs``.
+        config: From ``load_config``. The run directory is ``config.output``, or a new one in ``outputs``; nothing is written
+            into it yet.
 
     Raises:
         ConfigError: The options do not fit the data or each other, or the run directory contains a run already.
@@ -54,9 +56,12 @@ def build(config: Config) -> Run:
 def fit(run: Run) -> Result:
     """Train a run, evaluate its best weights, and write the run directory; return the content of ``result.json``."""
     assert run.folder is not None
-    create_run_dir(run.folder, run.info.config, [], run.notes[0])
     config = config_from_tree(run.info.config)
-    return train_and_evaluate(run, config.observer.values(), config.job.tta if isinstance(config.job, Fit) else "none")
+    with one_writer(run.folder):
+        create_run_dir(run.folder, run.info.config, [], run.notes[0])
+        return train_and_evaluate(
+            run, config.observer.values(), config.job.tta if isinstance(config.job, Fit) else "none"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -145,16 +146,28 @@ def run(config: Config, overrides: Sequence[str], directory: Path | None = None)
     from trainer.run_dir import check_available, new_run_dir
 
     given = config.resume or config.output
-    directory = directory or (Path(given).expanduser() if given else new_run_dir(list(overrides)))
-    if not config.resume and not config.job.continues:
+    if directory is None and given:
+        directory = Path(given).expanduser()
+    if directory is not None and not config.resume and not config.job.continues:
         check_available(directory)
+    if directory is None:
+        directory = new_run_dir(list(overrides)) if os.environ.get("RANK", "0") == "0" else Path()
+    key = "resume" if config.resume else "output"
     if config.engine.distributed == "none":
-        return config.job(_with_range_test(config), directory, list(overrides))
+        from trainer.files import remove_empty
+        from trainer.lock import one_writer
+
+        try:
+            with one_writer(directory, key) if config.job.exclusive else nullcontext():
+                return config.job(_with_range_test(config), directory, list(overrides))
+        finally:
+            remove_empty(directory)
     from trainer.engine import distributed
 
     distributed.start()
-    common: Path = distributed.broadcast(directory)  # the clocks of the processes may differ
-    code = config.job(_with_range_test(config), common, list(overrides))
+    common: Path = distributed.broadcast(directory)  # that of rank 0: it has created it
+    with distributed.one_writer(common, key):
+        code = config.job(_with_range_test(config), common, list(overrides))
     distributed.end()
     return code
 

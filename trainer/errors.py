@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ class ConfigError(ValueError):
     def __init__(self, *problems: Problem | str) -> None:
         self.problems = [p if isinstance(p, Problem) else Problem("", None, p) for p in problems]
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class WriteError(OSError):
+    """A file that cannot be written, such as on a full disk; printed without a traceback, exit code 1."""
+
+    def __init__(self, path: Path, error: OSError | str) -> None:
+        reason = error if isinstance(error, str) else error.strerror or str(error)
+        super().__init__(None if isinstance(error, str) else error.errno, reason, str(path))
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be written: {self.reason}"
 
 
 def check(option: object, **rules: tuple[bool, str]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from trainer.errors import WriteError
+
+_created: set[Path] = set()  # directories that this process has created and may remove while they are empty
 
 
 @contextmanager
@@ -14,22 +18,67 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The directory is created if it does not exist. If the block raises, the temporary file is removed and ``path``
     stays as it was.
+
+    Raises:
+        WriteError: The file cannot be written, such as on a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            commit(temporary, path)
+        finally:
+            with suppress(OSError):  # the first error counts
+                temporary.unlink(missing_ok=True)
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Sync a temporary file and rename it to ``path``."""
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError in the block into a WriteError that names ``path``."""
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically, in UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: Path, text: str, before: Callable[[], str] = str) -> None:
+    """Append ``text`` to a file at once; a file that is missing is written anew, with the text of ``before`` in front.
+
+    What a full disk has cut short is taken back.
+    """
+    with writing(path):
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+        except FileNotFoundError:
+            write_text(path, before() + text)
+            return
+        try:
+            size, data = os.fstat(handle).st_size, text.encode()
+            written = 0
+            try:
+                while written < len(data):
+                    written += os.write(handle, data[written:])
+            except OSError:
+                os.ftruncate(handle, size)
+                raise
+        finally:
+            os.close(handle)
 
 
 def sync(path: Path) -> None:
@@ -39,3 +88,48 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its parents; ``remove_empty`` removes them again."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    _created.update(p.absolute() for p in missing)
+
+
+def make_new_directory(first: Path) -> Path:
+    """Create a directory that did not exist: ``first``, or with the first free number from 2 on at the end of its name.
+
+    Two processes that do this at once get two directories.
+    """
+    make_directory(first.parent)
+    path, number = first, 1
+    while True:
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            path = first.with_name(f"{first.name}_{number}")
+        else:
+            _created.add(path.absolute())
+            return path
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a directory and its parents as far as they are empty and this process has created them."""
+    for directory in (path.absolute(), *path.absolute().parents):
+        if directory not in _created:
+            return
+        try:
+            directory.rmdir()
+        except OSError:
+            return
+        _created.discard(directory)
+
+
+def remove_temporaries(run_dir: Path) -> None:
+    """Remove the temporary files that a killed process has left in a run directory."""
+    for pattern in (".*.tmp", "checkpoints/.*.tmp", "report/.*.tmp"):
+        for temporary in run_dir.glob(pattern):
+            if not temporary.is_symlink() and temporary.is_file():
+                temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError, Problem
-from trainer.files import write_text
+from trainer.files import make_new_directory, write_text
 from trainer.formats import Environment, GitCommit, JsonObject, Result
 
 if TYPE_CHECKING:
@@ -40,15 +40,19 @@ def slug(overrides: list[str], max_length: int = 100) -> str:
 
 
 def new_run_dir(overrides: list[str], now: datetime | None = None) -> Path:
-    """Return a path that does not exist yet: ``outputs/<date>/<time>_<overrides>``, with a number where that exists."""
+    """Create and return ``outputs/<date>/<time>_<overrides>``, with a number where that exists."""
     now = now or datetime.now()
     name = "_".join(filter(None, [now.strftime("%H-%M-%S"), slug(overrides)]))
     first = Path("outputs") / now.strftime("%Y-%m-%d") / name
-    run_dir, number = first, 1
-    while run_dir.exists():
-        number += 1
-        run_dir = first.with_name(f"{first.name}_{number}")
-    return run_dir
+    try:
+        return make_new_directory(first)
+    except OSError as error:
+        raise ConfigError(cannot_be_written(first, error)) from None
+
+
+def cannot_be_written(run_dir: Path, error: OSError) -> Problem:
+    """The error of a run directory that cannot be written."""
+    return Problem("output", str(run_dir), f"cannot be written: {error.strerror or error}", "another output=<directory>")
 
 
 def check_available(run_dir: Path) -> None:
@@ -73,8 +77,7 @@ def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device
         # Last, because a directory with a config.yaml counts as a run.
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(tree)))
     except OSError as error:
-        text = f"cannot be written: {error.strerror or error}"
-        raise ConfigError(Problem("output", str(run_dir), text, "another output=<directory>")) from None
+        raise ConfigError(cannot_be_written(run_dir, error)) from None
 
 
 def find_run_dir(key: str, value: str | None) -> Path:

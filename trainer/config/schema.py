@@ -86,6 +86,7 @@ class Job:
         reads: Which of the other settings for some jobs, ``run`` and ``runs``, the job reads.
         keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
         continues: Whether the job continues in a run directory that contains it already.
+        exclusive: Whether the job is the only one that may write its run directory at a time.
     """
 
     trains: ClassVar[bool] = False
@@ -93,6 +94,7 @@ class Job:
     reads: ClassVar[tuple[str, ...]] = ()
     keeps_auto_keys: ClassVar[bool] = False
     continues: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = True
 
     def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
         """Run the job and return the exit code."""

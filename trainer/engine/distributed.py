@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -15,9 +18,11 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.nn.functional import all_reduce
 
+from trainer import lock
 from trainer.architectures.layers import replace_module
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.metrics import RunningMetrics, Sums
+from trainer.errors import ConfigError
 from trainer.hardware import world_size
 
 T = TypeVar("T")
@@ -58,6 +63,22 @@ def broadcast(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+@contextmanager
+def one_writer(run_dir: Path, key: str = "output") -> Iterator[None]:
+    """Hold the lock of the run directory on rank 0, which alone writes; on all ranks ConfigError if another process holds it."""
+    problem: ConfigError | None = None
+    with ExitStack() as stack:
+        if rank() == 0:
+            try:
+                stack.enter_context(lock.one_writer(run_dir, key))
+            except ConfigError as error:
+                problem = error
+        problem = broadcast(problem)
+        if problem is not None:
+            raise problem
+        yield
 
 
 def all_reduced(sums: RunningMetrics) -> Sums:

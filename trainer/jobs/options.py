@@ -191,6 +191,7 @@ class Report(Job):
     """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed."""
 
     reads: ClassVar[tuple[str, ...]] = ("run",)
+    exclusive: ClassVar[bool] = False  # it writes into another directory
     __call__ = implemented_by("trainer.jobs.report:report")
 
 

@@ -25,6 +25,7 @@ class Search(SearchSettings, Job):
     """
 
     continues: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = False  # several processes share it
 
     problems = implemented_by("trainer.search.problems:problems")
     __call__ = implemented_by("trainer.jobs.search:search")

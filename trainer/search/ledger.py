@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.lock import file_lock
 from trainer.search.presence import Presence
 from trainer.search.sample import optuna_distribution, to_optuna
 from trainer.search.space import Point, Space
 from trainer.search.stages import Entry, Plan, Result
-from trainer.search.storage import file_lock
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

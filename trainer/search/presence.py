@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -10,6 +9,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from trainer.lock import file_lock, is_locked, machine
 
 BEAT = 30.0  # seconds between two signs of life
 LEASE = 300.0  # seconds without one after which a worker on another machine counts as dead
@@ -33,8 +34,8 @@ class Presence:
     def __enter__(self) -> Presence:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.path = self.directory / self.worker
-        self.file = self.path.open("w")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.lock = file_lock(self.path)
+        self.lock.__enter__()
         self.claim = {"worker": self.worker, "place": place(self.directory), "pid": os.getpid()}
         self.thread = threading.Thread(target=self._beat, daemon=True)
         self.thread.start()
@@ -44,7 +45,7 @@ class Presence:
         self.stop.set()
         self.thread.join()
         self.path.unlink(missing_ok=True)
-        self.file.close()
+        self.lock.__exit__(None, None, None)
 
     def _beat(self) -> None:
         count = 0
@@ -64,7 +65,7 @@ class Presence:
         if claim["worker"] == self.worker:
             return True
         if claim["place"] == place(self.directory):
-            return locked(self.directory / claim["worker"])
+            return is_locked(self.directory / claim["worker"])
         beat, now = beats.get(claim["worker"]), time.monotonic()
         if claim["worker"] not in self.seen or self.seen[claim["worker"]][0] != beat:
             self.seen[claim["worker"]] = (beat, now)
@@ -73,19 +74,5 @@ class Presence:
 
 def place(directory: Path) -> str:
     """Return what identifies a directory on this machine since its start."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    machine = boot.read_text().strip() if boot.is_file() else os.uname().nodename
     status = directory.stat()
-    return f"{machine}:{status.st_dev}:{status.st_ino}"
-
-
-def locked(path: Path) -> bool:
-    """Whether another process holds the lock of a file."""
-    if not path.is_file():
-        return False
-    with path.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    return f"{machine()}:{status.st_dev}:{status.st_ino}"

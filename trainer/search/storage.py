@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -11,21 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError, Problem
+from trainer.lock import file_lock
 from trainer.search.sample import quiet_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"}
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which ends with the process however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def open_storage(address: str | None, run_dir: Path) -> BaseStorage:
@@ -140,4 +131,4 @@ def remove_incomplete_line(path: Path) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
-__all__ = ["close_storage", "file_lock", "open_storage", "without_password"]
+__all__ = ["close_storage", "open_storage", "without_password"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,18 +77,6 @@ class Sweep:
             self.states[job.number] = state(self.run_dir(job))
         rows = [asdict(job) | {"state": self.states[job.number]} for job in self.jobs]
         write_json(self.directory / MANIFEST, {"command": self.command, "jobs": rows})
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the lock of the directory, which ends with the process, however it ends; ConfigError if it is held."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / f".{MANIFEST}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                text = "another process is running this sweep"
-                raise ConfigError(Problem("output", str(self.directory), text, "wait for it, or end it")) from None
-            yield
 
 
 def read_manifest(directory: Path) -> tuple[list[str], list[Job]] | None:

@@ -22,6 +22,8 @@ from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import Override, parse, render
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FAILED, INTERRUPTED
+from trainer.files import make_new_directory
+from trainer.lock import one_writer
 from trainer.run_dir import check_available, read_config, write_json
 from trainer.sweep.jobs import jobs, resolve
 from trainer.sweep.manifest import Job, Sweep, state
@@ -60,7 +62,7 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
         raise ConfigError(Problem("output", str(sweep.directory), text, "another output=<directory>"))
     left = {"pending", "interrupted", *(["failed"] if settings.resume == "unfinished" else [])}
     remaining = [job for job in sweep.jobs if sweep.states[job.number] in left]
-    with sweep.lock():
+    with one_writer(sweep.directory):
         sweep.update()
         codes = run_jobs(sweep, remaining, command.typed, JobRunner(run, files, defaults))
         sweep.update()
@@ -87,11 +89,12 @@ def open_sweep(typed: Sequence[Override], files: OptionFiles) -> Sweep:
             raise ConfigError(Problem(item.key, item.shown, "must be one directory, that of all jobs"))
     output, sweep_dir, subdir = (places[key].value if key in places else None for key in PLACES)
     directory = output or (sweep_dir and resolve("hydra.sweep.dir", str(sweep_dir)))
-    directory = Path(directory or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S_sweep")).expanduser()
     of_jobs = [o for o in typed if o.key not in PLACES and not o.key.startswith("hydra")]
     enumerated = jobs(of_jobs, files, subdir)
     if len({job.directory for job in enumerated}) < len(enumerated):
         raise ConfigError(Problem(SUBDIR, subdir, "is the same for several jobs", "use ${hydra.job.num} in it"))
+    new = Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S_sweep"))
+    directory = Path(directory).expanduser() if directory else make_new_directory(new)
     return Sweep(directory, [o.text for o in of_jobs], enumerated)
 
 
@@ -155,7 +158,8 @@ class JobRunner:
         if config.job.continues:
             return config
         if known != "pending":
-            shutil.rmtree(run_dir)
+            with one_writer(run_dir):  # not while another process writes it
+                shutil.rmtree(run_dir)
         check_available(run_dir)
         return config
 
