@@ -59,7 +59,7 @@ def test_a_writer_on_another_machine_counts_as_alive_until_its_signs_of_life_end
     file.write_text(json.dumps({"host": "far", "machine": "other", "pid": 7, "since": "2026-01-01T00:00:00"}))
     os.utime(file, (file.stat().st_mtime - age,) * 2)
     if alive:
-        with pytest.raises(ConfigError, match="process 7 on far .*\n.*counts as dead after"), one_writer(tmp_path):
+        with pytest.raises(ConfigError, match=r"process 7 on far .*\n.*counts as dead after"), one_writer(tmp_path):
             raise AssertionError
         assert file.exists()
     else:

@@ -58,7 +58,7 @@ def fit(run: Run) -> Result:
     assert run.folder is not None
     config = config_from_tree(run.info.config)
     with one_writer(run.folder):
-        create_run_dir(run.folder, run.info.config, [], run.notes[0])
+        run.id = create_run_dir(run.folder, run.info.config, [], run.notes[0])
         return train_and_evaluate(
             run, config.observer.values(), config.job.tta if isinstance(config.job, Fit) else "none"
         )

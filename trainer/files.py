@@ -13,11 +13,11 @@ _created: set[Path] = set()  # directories that this process has created and may
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path in the directory of ``path``; when the block ends, sync it and rename it to ``path``.
 
     The directory is created if it does not exist. If the block raises, the temporary file is removed and ``path``
-    stays as it was.
+    stays as it was. The file that ``path`` was before is kept as ``previous`` if that is given.
 
     Raises:
         WriteError: The file cannot be written, such as on a full disk.
@@ -27,17 +27,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            commit(temporary, path)
+            commit(temporary, path, previous)
         finally:
             with suppress(OSError):  # the first error counts
                 temporary.unlink(missing_ok=True)
 
 
-def commit(temporary: Path, path: Path) -> None:
-    """Sync a temporary file and rename it to ``path``."""
+def commit(temporary: Path, path: Path, previous: Path | None = None) -> None:
+    """Sync a temporary file and rename it to ``path``; the file of before is kept as ``previous`` if that is given."""
     sync(temporary)
+    if previous is not None and path.is_file():
+        keep(path, previous)
     os.replace(temporary, path)
     sync(path.parent)
+
+
+def keep(path: Path, previous: Path) -> None:
+    """Make ``previous`` another name of the file ``path``, which is about to be replaced."""
+    link = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        os.replace(path, previous)
+        return
+    os.replace(link, previous)
+    link.unlink(missing_ok=True)  # a rename between two names of one file does nothing
 
 
 @contextmanager

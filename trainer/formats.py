@@ -131,6 +131,7 @@ class Environment(TypedDict):
     git: GitCommit | None
     command: list[str]
     begun: str
+    run: NotRequired[str]  # id of the run, which its checkpoints hold, too; earlier releases wrote none
 
 
 class GitCommit(TypedDict):
@@ -188,6 +189,7 @@ class Result(Summary, Contribution, total=False):
     """``result.json`` of a training run; empty while the run lasts."""
 
     status: str  # finished | interrupted | failed
+    complete: bool  # of a finished run: whether its report has been written, too
     stop_reason: str
     seconds: float
     images_per_second: float

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from trainer.errors import ConfigError, Problem
 from trainer.files import make_new_directory, write_text
@@ -52,7 +53,9 @@ def new_run_dir(overrides: list[str], now: datetime | None = None) -> Path:
 
 def cannot_be_written(run_dir: Path, error: OSError) -> Problem:
     """The error of a run directory that cannot be written."""
-    return Problem("output", str(run_dir), f"cannot be written: {error.strerror or error}", "another output=<directory>")
+    return Problem(
+        "output", str(run_dir), f"cannot be written: {error.strerror or error}", "another output=<directory>"
+    )
 
 
 def check_available(run_dir: Path) -> None:
@@ -67,17 +70,32 @@ def check_available(run_dir: Path) -> None:
         raise ConfigError(Problem("output", str(run_dir), f"{existing} is not writable"))
 
 
-def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device: str) -> None:
-    """Create the run directory with the files that reproduce the run: config.yaml, overrides.txt, environment.json."""
+def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device: str) -> str:
+    """Create the run directory with the files that reproduce the run: config.yaml, overrides.txt, environment.json.
+
+    Returns:
+        The id of the run, which environment.json and all checkpoints of the run hold.
+    """
     from omegaconf import OmegaConf
 
+    run_id = uuid4().hex
     try:
         write_text(run_dir / "overrides.txt", "".join(f"{o}\n" for o in overrides))
-        write_json(run_dir / "environment.json", environment(device))
+        write_json(run_dir / "environment.json", {**environment(device), "run": run_id})
         # Last, because a directory with a config.yaml counts as a run.
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(tree)))
     except OSError as error:
         raise ConfigError(cannot_be_written(run_dir, error)) from None
+    return run_id
+
+
+def read_run_id(run_dir: Path) -> str:
+    """Return the id of the run in a directory; empty if it has none, as those of earlier releases."""
+    try:
+        environment = read_json(run_dir / "environment.json")
+    except (OSError, ValueError):
+        return ""
+    return str(environment.get("run", "")) if isinstance(environment, dict) else ""
 
 
 def find_run_dir(key: str, value: str | None) -> Path:

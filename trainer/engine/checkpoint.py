@@ -15,7 +15,7 @@ from trainer.data.identity import DataIdentity
 from trainer.engine.run import Info
 from trainer.engine.state import State, StateDict, Weights
 from trainer.engine.view import RunView
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, WriteError
 from trainer.files import atomic_path
 from trainer.formats import JsonObject, Row
 from trainer.run_dir import find_checkpoint
@@ -56,6 +56,7 @@ class Content(TypedDict, total=False):
 
     format: Required[int]
     info: Required[SavedInfo]
+    run: str  # the id of the run that wrote it; checkpoints of earlier releases have none
     state: State
     row: Row | dict[str, float]
     model: StateDict
@@ -68,7 +69,7 @@ class Content(TypedDict, total=False):
 
 def contents(run: RunView) -> Content:
     """The content of ``last.pt``: the whole state, and what is needed to use the model without the run directory."""
-    return {"format": FORMAT, "info": saved_info(run.info), "state": run.state()}
+    return {"format": FORMAT, "info": saved_info(run.info), "run": run.id, "state": run.state()}
 
 
 def best_contents(run: RunView) -> Content:
@@ -78,6 +79,7 @@ def best_contents(run: RunView) -> Content:
     content: Content = {
         "format": FORMAT,
         "info": saved_info(run.info),
+        "run": run.id,
         "row": run.history[best["row"]],
         "model": best["model"],
         "averaged": best["averaged"],
@@ -104,21 +106,24 @@ def save(content: Content, path: Path) -> None:
     write_temporary(content, path)()
 
 
-def write_temporary(content: Content, path: Path) -> Callable[[], None]:
+def write_temporary(content: Content, path: Path, previous: Path | None = None) -> Callable[[], None]:
     """Write the content as it is now to a temporary file.
 
     Returns:
-        A function that waits for the disk and renames the file to ``path``; it may be called in another thread.
+        A function that waits for the disk and renames the file to ``path``; it may be called in another thread. The file of
+        before is kept as ``previous`` if that is given.
     """
     with ExitStack() as stack:
-        temporary = stack.enter_context(atomic_path(path))
+        temporary = stack.enter_context(atomic_path(path, previous))
         try:
             with temporary.open("wb") as file:
                 torch.save(content, file)
         except BaseException as error:
-            # Interrupted by Ctrl-C, torch's writer raises an error about the incomplete file instead.
+            # Interrupted by Ctrl-C or a full disk, torch's writer raises an error about the incomplete file instead.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
+            if isinstance(error.__context__, OSError):
+                raise WriteError(path, error.__context__) from None
             raise
         return stack.pop_all().close
 
@@ -127,17 +132,24 @@ def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint"
     """The content of a checkpoint.
 
     Raises:
-        ConfigError: The file is truncated, is not a checkpoint, or has another format; ``key`` names the path in the config.
+        DamagedFile: The file was truncated or changed after it was written; ``key`` names the path in the config.
+        ConfigError: It is not a checkpoint, or has the format of a later version.
     """
     others = ", ".join(sorted(p.name for p in path.parent.glob("*.pt") if p != path)) or "none"
     content = read_weight_file(path, key, device, hint=f"other files: {others}")
     if not _is_content(content):
-        raise ConfigError(Problem(key, str(path), "is not a checkpoint of this program, or one of a later version"))
+        raise ConfigError(Problem(key, str(path), "is not a checkpoint of this program"))
+    if content["format"] > FORMAT:
+        text = (
+            f"has format {content['format']}, of a later version of the program; this one reads formats up to {FORMAT}"
+        )
+        raise ConfigError(Problem(key, str(path), text, "install that version"))
     return content
 
 
 def _is_content(value: object) -> TypeGuard[Content]:
-    return isinstance(value, dict) and value.get("format") == FORMAT
+    """Whether a value is a checkpoint of any format, which this version may be able to read or not."""
+    return isinstance(value, dict) and isinstance(value.get("format"), int) and isinstance(value.get("info"), dict)
 
 
 def load_network(path: str, prefer: str, key: str) -> Content:

@@ -65,6 +65,12 @@ def broadcast(value: T) -> T:
     return box[0]
 
 
+def barrier() -> None:
+    """Wait until all ranks are here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 @contextmanager
 def one_writer(run_dir: Path, key: str = "output") -> Iterator[None]:
     """Hold the lock of the run directory on rank 0, which alone writes; on all ranks ConfigError if another process holds it."""

@@ -107,6 +107,7 @@ class Run:
     metric: str = "validation_accuracy"
     micro_batch: int | None = None
     folder: Path | None = None
+    id: str = ""  # of the run in its directory; empty if it writes no files
     notes: list[str] = field(default_factory=list)  # what was chosen for the user, and why
     alert: Alerts = field(default_factory=Alerts)  # prints what cannot wait
     clock: Clock = field(default_factory=Clock)

@@ -42,6 +42,11 @@ class RunView:
         return self._run.folder
 
     @property
+    def id(self) -> str:
+        """What identifies the run, in its directory and its checkpoints; empty if the run writes no files."""
+        return self._run.id
+
+    @property
     def info(self) -> Info:
         """Classes, image shape, normalization, and config."""
         return self._run.info

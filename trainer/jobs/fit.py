@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
 from torch import nn
 
 from trainer import exit_codes
 from trainer.architectures.layers import count_parameters
 from trainer.builder import build
-from trainer.data.identity import changes, check_same_classes
-from trainer.engine import checkpoint
-from trainer.engine.distributed import rank, world_size
+from trainer.engine.distributed import rank
 from trainer.engine.evaluation import TTA, best_weights, evaluate, evaluate_run
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
-from trainer.engine.run import Info, Run
+from trainer.engine.run import Run
 from trainer.engine.view import RunView
-from trainer.errors import ConfigError, Problem, first_line
-from trainer.files import write_text
-from trainer.formats import JsonObject, Result, Row, Scores, SplitScores, Summary, read_only
+from trainer.formats import Result, Row, Scores, SplitScores, Summary, read_only
+from trainer.jobs.restore import restore_run
 from trainer.observers.context import Context, ObserverOption, build_observers
 from trainer.run_dir import check_available, create_run_dir, write_json
 
@@ -40,76 +35,12 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
         check_available(run_dir)
     run = build(config, run_dir)
     if config.resume is not None:
-        restore_run(run, run_dir, config.tree)
+        if restore_run(run, run_dir, config.tree):
+            return exit_codes.FINISHED
     elif rank() == 0:
-        create_run_dir(run_dir, config.tree, overrides, run.notes[0])
+        run.id = create_run_dir(run_dir, config.tree, overrides, run.notes[0])
     result = train_and_evaluate(run, config.observer.values(), job.tta)
     return exit_codes.INTERRUPTED if result.get("status") == "interrupted" else exit_codes.FINISHED
-
-
-def restore_run(run: Run, run_dir: Path, tree: JsonObject) -> None:
-    """Load the last checkpoint. A run that was killed before its first one restarts from scratch, which gives the same result.
-
-    Raises:
-        ConfigError: The checkpoint does not fit the config, or the run is over.
-    """
-    path, status = run_dir / "checkpoints" / "last.pt", read_status(run_dir)
-    if path.is_file():
-        load_state(run, run_dir, path)
-    elif status == "finished" or (status and has_history(run_dir)):  # it ended after it had saved a checkpoint
-        text = "checkpoints/last.pt is missing: there is nothing to resume"
-        raise ConfigError(Problem("resume", str(run_dir), text, "train a new run in another run directory"))
-    reason = "its epochs are over" if run.finished else run.stop_reason()
-    if reason and status == "finished":  # otherwise its result is still missing
-        longer = f"epochs={2 * len(run.history)} continues it"
-        hint = longer if run.finished else "regularizer.early_stopping.patience=... waits longer"
-        raise ConfigError(Problem("resume", str(run_dir), f"there is nothing to resume: {reason}", hint))
-    if rank() == 0:
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
-
-
-def load_state(run: Run, run_dir: Path, path: Path) -> None:
-    """Load the state of a run from its checkpoint."""
-    content = checkpoint.load(path)
-    state = content.get("state")
-    if state is None:
-        raise ConfigError(Problem("resume", str(run_dir), "checkpoints/last.pt has no state to resume from"))
-    check_same_data(run, checkpoint.info_of(content), run_dir)
-    processes = state.get("processes", 1)
-    if processes != world_size():
-        run.notes.append(
-            f"started by {processes} processes, resumed by {world_size()}: the batches and their order are the same, "
-            "the last bits and the random numbers of each process are not"
-        )
-    try:
-        run.load(state)
-    except (RuntimeError, ValueError, KeyError) as error:
-        text = f"the checkpoint does not fit the config: {first_line(error)}"
-        raise ConfigError(Problem("resume", str(run_dir), text)) from None
-
-
-def check_same_data(run: Run, saved: Info, run_dir: Path) -> None:
-    """Refuse data with other classes or another shape than the checkpoint's; note other images."""
-    check_same_classes(("resume", str(run_dir)), saved.classes, run.info.classes, "the checkpoint")
-    if saved.shape != run.info.shape:
-        text = f"was trained on images of (C, H, W) = {saved.shape}, the data has {run.info.shape}"
-        raise ConfigError(Problem("resume", str(run_dir), text, "give the data.size and data.channels of the run"))
-    if differences := changes(saved.data, run.info.data):
-        run.notes.append(f"the data has changed since the checkpoint: {', '.join(differences)}")
-
-
-def read_status(run_dir: Path) -> str | None:
-    """How a run ended, according to its ``result.json``; None if it has no valid one."""
-    try:
-        return json.loads((run_dir / "result.json").read_text()).get("status")
-    except (OSError, ValueError):
-        return None
-
-
-def has_history(run_dir: Path) -> bool:
-    """Whether a run reached the end of an epoch."""
-    file = run_dir / "history.jsonl"
-    return file.is_file() and file.stat().st_size > 0
 
 
 def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none") -> Result:
@@ -150,9 +81,19 @@ def conclude(run: Run, group: ObserverGroup, result: Result) -> None:
         for key, value in group.on_fit_end(view, read_only(result)).items():
             result[key] = value
     finally:
-        if run.folder is not None and rank() == 0:
-            write_json(run.folder / "result.json", result)
+        if result.get("status") == "finished":
+            result["complete"] = False  # until the report has been written: resuming the run does it
+        write_result(run, result)
         group.on_result(view, read_only(result))
+    if result.get("status") == "finished":
+        result["complete"] = True
+        write_result(run, result)
+
+
+def write_result(run: Run, result: Result) -> None:
+    """Write ``result.json``."""
+    if run.folder is not None and rank() == 0:
+        write_json(run.folder / "result.json", result)
 
 
 def summary(run: Run, tta: TTA = "none") -> Summary:

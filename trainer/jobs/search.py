@@ -15,6 +15,7 @@ from trainer.engine.run import Run
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.jobs.fit import train_and_evaluate
+from trainer.lock import one_writer
 from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 from trainer.search.choice import candidates, choose
 from trainer.search.page import write_page
@@ -65,8 +66,9 @@ def check_directory(run_dir: Path) -> bool:
 def train(run: Run, observers: Sequence[Any]) -> dict[str, Any]:
     """Train a trial that gets a run directory, as ``job=fit`` does."""
     assert run.folder is not None
-    create_run_dir(run.folder, run.info.config, [], run.notes[0])
-    return dict(train_and_evaluate(run, observers))
+    with one_writer(run.folder):
+        run.id = create_run_dir(run.folder, run.info.config, [], run.notes[0])
+        return dict(train_and_evaluate(run, observers))
 
 
 def work(part: Part, number: int) -> None:

@@ -16,11 +16,12 @@ from trainer.observers.options import Checkpoint
 
 
 class CheckpointObserver(Observer):
-    """Writes ``checkpoints/last.pt`` at the end of epochs, after every ``every_steps`` steps and when interrupted, and
-    ``checkpoints/best.pt`` when an epoch was the best so far.
+    """Writes ``checkpoints/last.pt`` before the first step, at the end of epochs, after every ``every_steps`` steps and when
+    interrupted, and ``checkpoints/best.pt`` when an epoch was the best so far.
 
-    Both are written atomically, one after the other; a thread waits for the disk. All ranks take part, because a state
-    is collected from all of them.
+    Both are written atomically, one after the other; a thread waits for the disk. The file that ``last.pt`` replaces is
+    kept as ``previous.pt``, from which a run resumes if ``last.pt`` is damaged. All ranks take part, because a state is
+    collected from all of them.
     """
 
     on_every_rank: ClassVar[bool] = True
@@ -31,9 +32,15 @@ class CheckpointObserver(Observer):
 
     def on_fit_start(self, view: RunView) -> None:
         self.disk = ThreadPoolExecutor(1, "checkpoint")
-        if view.folder is not None:
-            for temporary in (view.folder / "checkpoints").glob(".*.tmp"):  # of a process that was killed
-                temporary.unlink(missing_ok=True)
+        if view.folder is None:
+            return
+        if view.best and rank() == 0:
+            # A resumed run: best.pt may be missing, or be of a later epoch than the checkpoint that was restored.
+            self._save(checkpoint.best_contents(view), view.folder / "checkpoints" / "best.pt")
+        if view.step == 0:
+            # From here on a run without last.pt has lost it: it does not restart from scratch unnoticed.
+            self._save_last(view)
+        self.flush()
 
     def on_step_end(self, view: RunView) -> None:
         if view.interrupted or (self.every_steps and view.step % self.every_steps == 0):
@@ -51,12 +58,13 @@ class CheckpointObserver(Observer):
             return
         content = checkpoint.contents(view)
         if rank() == 0:
-            self._save(content, view.folder / "checkpoints" / "last.pt")
+            checkpoints = view.folder / "checkpoints"
+            self._save(content, checkpoints / "last.pt", checkpoints / "previous.pt")
 
-    def _save(self, content: checkpoint.Content, path: Path) -> None:
+    def _save(self, content: checkpoint.Content, path: Path, previous: Path | None = None) -> None:
         if path in self.pending:
             self.pending.pop(path).result()
-        self.pending[path] = self.disk.submit(checkpoint.write_temporary(content, path))
+        self.pending[path] = self.disk.submit(checkpoint.write_temporary(content, path, previous))
 
     def flush(self) -> None:
         for written in self.pending.values():

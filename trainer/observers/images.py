@@ -65,10 +65,11 @@ class FiltersObserver(Observer):
             self._draw_filters(view)
 
     def on_fit_end(self, view: RunView, result: Result) -> None:
-        if self.first_batch is None:
+        if view.folder is None or view.step == 0:
             return
-        with drawing("batch"):
-            save_figure(view, self.writers, "batch", batch_figure(*self.first_batch))
+        if self.first_batch is not None:  # else a resumed run, which has it already
+            with drawing("batch"):
+                save_figure(view, self.writers, "batch", batch_figure(*self.first_batch))
         with drawing("schedule"):
             save_figure(view, self.writers, "schedule", schedule_figure(schedule_curve(view)))
 

@@ -34,7 +34,10 @@ def state(run_dir: Path) -> State:
     >>> state(Path("no/such/directory"))
     'pending'
     """
-    status = read_result(run_dir).get("status")
+    result = read_result(run_dir)
+    status = result.get("status")
+    if status == "finished" and not result.get("complete", True):
+        return "interrupted"  # before its report was written
     if status in ("finished", "failed", "interrupted"):
         return status
     return "interrupted" if (run_dir / "config.yaml").is_file() else "pending"

@@ -116,7 +116,7 @@ def train(
     """Train one member; return its run and result."""
     config = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.Fit"}))
     run = build(config, run_dir, splits)
-    create_run_dir(run_dir, config.tree, [], run.notes[0])
+    run.id = create_run_dir(run_dir, config.tree, [], run.notes[0])
     return run, train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
 
 
