@@ -105,7 +105,6 @@ def test_resume_after_sigkill_equals_the_uninterrupted_run_bit_for_bit(moment, w
     )
 
 
-
 def test_a_run_killed_before_its_first_checkpoint_restarts_from_scratch(tmp_path, train):
     assert train(*STATEFUL, QUIET, f"output={tmp_path / 'whole'}")[0] == 0
     killed("before the first checkpoint", tmp_path / "broken")

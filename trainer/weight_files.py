@@ -24,7 +24,6 @@ UNUSABLE = (
     OSError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError,
     zipfile.BadZipFile, zlib.error, SafetensorError,
 )  # fmt: skip
-NOT_READABLE = (FileNotFoundError, IsADirectoryError, PermissionError)
 CHUNK = 1 << 24  # bytes that are read at once
 
 
@@ -51,23 +50,27 @@ def read_weight_file(path: Path, key: str, device: torch.device | str = "cpu", h
     try:
         if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path, key, device)
-        if zipfile.is_zipfile(path) and (record := damaged_record(path)) is not None:
+        if _is_archive(path) and (record := damaged_record(path)) is not None:
             raise DamagedFile(Problem(key, str(path), f"is damaged: the checksum of {record} does not match", hint))
         return torch.load(path, map_location=device, weights_only=True)
     except DamagedFile:
         raise
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path) and "weights_only" in str(error).lower().replace(" ", "_"):
+        if _is_archive(path) and "weights_only" in str(error).lower().replace(" ", "_"):
             text = "contains more than weights, such as a whole model, which loading would execute"
             way_out = "save the weights alone: torch.save(model.state_dict(), file)"
             raise ConfigError(Problem(key, str(path), text, way_out)) from None
         raise DamagedFile(Problem(key, str(path), "is cut short or damaged", hint)) from None
     except UNUSABLE as error:
-        # torch's message is of use only for files of its current format, which are ZIP archives.
-        informative = isinstance(error, (*NOT_READABLE, SafetensorError)) or zipfile.is_zipfile(path)
-        text = f"cannot be read: {first_line(error)}" if informative else "is cut short or damaged"
-        kind = ConfigError if isinstance(error, NOT_READABLE) else DamagedFile
-        raise kind(Problem(key, str(path), text, hint)) from None
+        if isinstance(error, (OSError, SafetensorError)):
+            raise ConfigError(Problem(key, str(path), f"cannot be read: {first_line(error)}", hint)) from None
+        raise DamagedFile(Problem(key, str(path), "is cut short or damaged", hint)) from None
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file begins like an archive; it may be damaged."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def damaged_record(path: Path) -> str | None:
