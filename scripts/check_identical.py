@@ -62,7 +62,7 @@ RENAMED = (
 RENAMED_KEYS: dict[str, str] = {}
 # Paths (old spelling) that are not compared: wall-clock times, and what may change without changing the training.
 IGNORED = (
-    "*.pt/format", "*.pt/version", "*.pt/checksum*", "*.pt/info/config", "*.pt/info/config/*",
+    "*.pt/format", "*.pt/version", "*.pt/checksum*", "*.pt/run", "result.json/complete", "*.pt/info/config", "*.pt/info/config/*",
     "*.pt/info/data", "*.pt/info/data/*",
     "*/seconds", "*/images_per_second", "result.json/watching_seconds", "result.json/watching_share",
     "result.json/observer_seconds", "result.json/observer_fraction",
