@@ -449,6 +449,21 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
         assert torch.equal(value, weights[1]["model"][name]), name
 
 
+def test_a_key_that_is_gone_is_ignored_with_the_reason_also_in_a_saved_config(train):
+    observers = "observer=[histograms,checkpoint,history_file,console]"
+    code, out, err = train(*SMALL, observers, "observer.histograms.budget=0.01", "output=run")
+    assert code == 0, err
+    assert (
+        "observer.histograms.budget=0.01 is ignored: which steps are looked at no longer depends on the time"
+        in out + err
+    )
+    config = Path("run/config.yaml")
+    config.write_text(config.read_text().replace("    every: 200\n", "    every: 200\n    budget: 0.004\n"))
+    assert train("resume=run", "epochs=2")[0] == 0
+    assert len(history_of("run")) == 2
+    assert "budget" not in config.read_text()
+
+
 @pytest.mark.parametrize("arguments", [("--cfg", "job"), ("--help",)])
 def test_a_pipe_that_closes_is_no_error(arguments, tmp_path):
     process = start(*arguments, cwd=tmp_path)

@@ -80,7 +80,7 @@ def record_of(overrides: tuple[str, ...]) -> Record:
         overrides = ("data=digits", *overrides)
     run = build(load_config(list(overrides)))
     context = Context(run)
-    histograms, diagnosis = build_observers([Histograms(every=10, budget=1.0), Diagnosis(every=10)], context)
+    histograms, diagnosis = build_observers([Histograms(every=10), Diagnosis(every=10)], context)
     fit(run, [histograms, diagnosis])
     for observer in (histograms, diagnosis):
         observer.on_fit_end(RunView(run), {"status": "finished"})

@@ -21,6 +21,10 @@ NAMES = {
     "data.loading.resident": "in_memory",
     "data.loading.workers": "streaming",
 }
+# Keys that are ignored, and why.
+REMOVED = {
+    "observer.histograms.budget": "which steps are looked at no longer depends on the time; observer.histograms.every does"
+}
 # Classes. Those of most packages were imported from the module that defines them, and now from the package.
 CLASSES = {
     "trainer.observers.Jsonl": "trainer.observers.HistoryFile",
@@ -31,10 +35,13 @@ FROM_MODULE = re.compile(r"trainer\.(observers|augmentation|jobs)\.\w+\.(\w+)")
 
 
 def overrides(typed: list[Override]) -> tuple[list[Override], list[str]]:
-    """Return the overrides with today's names, and a notice for each earlier name."""
-    result = [_override(item) for item in typed]
-    changed = [(old, new) for old, new in zip(typed, result, strict=True) if old is not new]
-    return result, [f"{old.text} is now {new.text}; the old name is accepted for one release" for old, new in changed]
+    """Return the overrides with today's names and without keys that are gone, and a notice for each of these."""
+    kept = [item for item in typed if item.key not in REMOVED]
+    result = [_override(item) for item in kept]
+    changed = [(old, new) for old, new in zip(kept, result, strict=True) if old is not new]
+    notices = [f"{item.text} is ignored: {REMOVED[item.key]}" for item in typed if item.key in REMOVED]
+    renames = [f"{old.text} is now {new.text}; the old name is accepted for one release" for old, new in changed]
+    return result, notices + renames
 
 
 def _override(item: Override) -> Override:
@@ -71,7 +78,8 @@ def _value(key: str, value: Any) -> Any:
     """The value of a key with today's names in it."""
     if is_table(value):
         names = {name: NAMES.get(f"{key}.{name}".removeprefix("."), name) for name in value}
-        return {names[name]: _value(f"{key}.{names[name]}".removeprefix("."), item) for name, item in value.items()}
+        paths = {name: f"{key}.{names[name]}".removeprefix(".") for name in value if f"{key}.{name}" not in REMOVED}
+        return {names[name]: _value(path, value[name]) for name, path in paths.items()}
     if is_list(value):
         return [_value(key, item) for item in value]
     if not isinstance(value, str):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +31,27 @@ DYING = (
 RANGES = {"Tanh": (-0.99, 0.99), "Sigmoid": (0.01, 0.99)}  # outside, a unit is saturated: its slope is below 0.02
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
+MAX_SNAPSHOTS = 50  # about, at regular distances; four more near the beginning
 Activation = tuple[str, str, Tensor]  # name of the layer, its class, its output
-Weights = list[tuple[str, nn.Parameter]]
+
+
+class Weight(NamedTuple):
+    """A weight with more than one dimension; the tag is the number, class and name of its layer."""
+
+    tag: str
+    name: str
+    parameter: nn.Parameter
+
+
+class Samples(NamedTuple):
+    """4,096 values of each weight (layers, 4096), by tag."""
+
+    tags: list[str]
+    values: Tensor
 
 
 class HistogramsObserver(Observer):
-    """Takes a snapshot of the layers at the first step, about every ``every`` steps and at the end.
+    """Takes a snapshot of the layers at the first step, every ``every`` steps, some at the beginning, and at the end.
 
     A snapshot holds, for each layer, the distribution of activations, gradients and weights, the update-to-weight ratio
     ‖Δw‖/‖w‖, and the fraction of dead and saturated units; and the norm of the whole gradient. It is written to
@@ -45,23 +59,21 @@ class HistogramsObserver(Observer):
 
     A tensor is represented by 4,096 of its values, counted on its device. Activations are those of the first ``images``
     images of the batch in a forward pass of their own in evaluation mode, which has no side effects. A unit (a channel)
-    is dead if it was not above zero on any of these images. A snapshot waits until all snapshots, itself included,
-    take no more than the fraction ``budget`` of the time.
+    is dead if it was not above zero on any of these images. When snapshots are taken depends on the config and the step
+    alone, see ``snapshot_due``: the same run has the same findings on every machine.
     """
 
     provides_statistics: ClassVar[bool] = True
 
     def __init__(self, option: Histograms, context: Context) -> None:
-        self.every, self.images, self.budget = option.every, option.images, option.budget
+        self.every, self.images = option.every, option.images
         self.snapshots, self.writers = context.layer_statistics.snapshots, context.event_writers
         self.losses: list[Tensor] = []
-        self.weights_before: Tensor | None = None  # samples from before the next step if a snapshot is due after it
-        self.seconds = self.cost = 0.0  # of all snapshots, of the last one
+        self.before: Samples | None = None  # of the weights before the next step, if a snapshot is due after it
 
     def on_fit_start(self, view: RunView) -> None:
-        self.started, self.last = time.perf_counter(), view.step
-        if view.step == 0:
-            self.weights_before = weight_samples(view.model)
+        self.total_steps = view.total_steps
+        self._look_ahead(view)
         if view.folder is None:
             return
         file = view.folder / "layers.jsonl"
@@ -75,26 +87,20 @@ class HistogramsObserver(Observer):
             return
         self.losses.append(view.loss)
         del self.losses[:-1000]
-        now = time.perf_counter()
-        if self.weights_before is not None:
-            self._take_snapshot(view, self.weights_before)
-            self.weights_before, self.last = None, view.step
-            self.cost = time.perf_counter() - now
-            if len(self.snapshots) > 1:  # the first one includes warm-up
-                self.seconds += self.cost
-        elif view.step - self.last >= self.every - 1 and self._fits_into_budget(now):
-            self.weights_before = weight_samples(view.model)
-            self.seconds += time.perf_counter() - now
+        if snapshot_due(view.step, self.total_steps, self.every):
+            self._take_snapshot(view, self.before)
+        self._look_ahead(view)
 
-    def _fits_into_budget(self, now: float) -> bool:
-        return self.seconds + self.cost <= self.budget * (now - self.started)
+    def _look_ahead(self, view: RunView) -> None:
+        due = snapshot_due(view.step + 1, self.total_steps, self.every)
+        self.before = weight_samples(view.model) if due else None
 
     def on_fit_end(self, view: RunView, result: Result) -> None:
         if view.batch is not None and (not self.snapshots or self.snapshots[-1]["step"] < view.step):
             self._take_snapshot(view, None)
 
-    def _take_snapshot(self, view: RunView, weights_before: Tensor | None) -> None:
-        snapshot, by_kind = layer_snapshot(view, self.images, weights_before, self.losses)
+    def _take_snapshot(self, view: RunView, before: Samples | None) -> None:
+        snapshot, by_kind = layer_snapshot(view, self.images, before, self.losses)
         self.losses.clear()
         self.snapshots.append(snapshot)
         if view.folder is None:
@@ -122,43 +128,67 @@ class HistogramsObserver(Observer):
                     writer.add_scalar(f"{name}/{row['tag']}", row[name], step)
 
 
-def matrices(model: nn.Module) -> Weights:
-    """The trainable weights with more than one dimension, by the name of their layer, from first to last layer."""
-    return [(name.removesuffix(".weight"), p) for name, p in model.named_parameters() if p.ndim > 1 and p.requires_grad]
+def snapshot_due(step: int, total_steps: int, every: int) -> bool:
+    """Return whether a snapshot is taken after a step: after the first, an eighth, a quarter and half of ``every``, and then
+    at multiples of ``every``, so far apart that a run of ``total_steps`` has about 50 of them.
+
+    >>> [step for step in range(1, 1001) if snapshot_due(step, 1000, 200)]
+    [1, 25, 50, 100, 200, 400, 600, 800, 1000]
+    >>> [step for step in range(1, 100_001) if snapshot_due(step, 100_000, 200)][:7]
+    [1, 25, 50, 100, 2000, 4000, 6000]
+    """
+    distance = every * max(1, round(total_steps / (MAX_SNAPSHOTS * every)))
+    return step % distance == 0 or step in {1, every // 8, every // 4, every // 2}
 
 
-def weight_samples(model: nn.Module) -> Tensor:
-    """Samples (layers, 4096) of the values of all weights."""
-    return torch.stack([sample(p) for _, p in matrices(model)]).clone()
-
-
-def layer_kind(model: nn.Module, name: str) -> str:
-    """The class of the layer that a weight belongs to."""
+def matrices(model: nn.Module) -> list[Weight]:
+    """The trainable weights with more than one dimension, from first to last layer, numbered with those that are frozen."""
     modules = dict(model.named_modules())
-    while name and name not in modules:
-        name = name.rpartition(".")[0]
-    return type(modules[name]).__name__
+
+    def kind(layer: str) -> str:
+        while layer and layer not in modules:
+            layer = layer.rpartition(".")[0]
+        return type(modules[layer]).__name__
+
+    named = [(name.removesuffix(".weight"), p) for name, p in model.named_parameters() if p.ndim > 1]
+    return [Weight(tag(i, kind(name), name), name, p) for i, (name, p) in enumerate(named) if p.requires_grad]
+
+
+def weight_samples(model: nn.Module) -> Samples:
+    """Samples of the values of all trainable weights."""
+    weights = matrices(model)
+    return Samples([w.tag for w in weights], torch.stack([sample(w.parameter) for w in weights]).clone())
+
+
+def update_ratios(weights: list[Weight], before: Samples | None) -> list[float | None]:
+    """‖Δw‖/‖w‖ of each weight over the last step, from samples; None without those from before it."""
+    known = [w for w in weights if before is not None and w.tag in before.tags]
+    if before is None or not known:
+        return [None] * len(weights)
+    old = before.values[[before.tags.index(w.tag) for w in known]]
+    new = torch.stack([sample(w.parameter.detach()) for w in known])
+    ratios = ((new - old).norm(dim=1) / old.norm(dim=1).clamp_min(1e-12)).tolist()
+    found = dict(zip([w.tag for w in known], ratios, strict=True))
+    return [found.get(w.tag) for w in weights]
 
 
 def layer_snapshot(
-    view: RunView, images: int, weights_before: Tensor | None, losses: list[Tensor]
+    view: RunView, images: int, before: Samples | None, losses: list[Tensor]
 ) -> tuple[Snapshot, dict[str, list[Distribution]]]:
     """A snapshot of the layers as a line of ``layers.jsonl``, and its distributions of weights, gradients and activations.
 
-    ``weights_before`` holds samples of the weights before the last step; without them there are no update ratios.
+    ``before`` holds samples of the weights before the last step; without them there are no update ratios.
     """
     assert view.batch is not None
-    layers = [(name, p) for name, p in matrices(view.model) if p.grad is not None]
-    weights, gradients = [p.detach() for _, p in layers], [p.grad for _, p in layers if p.grad is not None]
+    layers = [weight for weight in matrices(view.model) if weight.parameter.grad is not None]
+    weights = [w.parameter.detach() for w in layers]
+    gradients = [w.parameter.grad for w in layers if w.parameter.grad is not None]
     with torch.no_grad():
         outputs = activations(view, view.batch[0][:images])
         limits = [None] * (2 * len(layers)) + [RANGES.get(kind) for _, kind, _ in outputs]
         all_distributions = distributions([*weights, *gradients, *(a for _, _, a in outputs)], limits)
         batch_losses = torch.stack(losses or [view.loss])  # pyright: ignore
-        ratios: list[float | None] = [None] * len(layers)
-        if weights_before is not None:
-            before, after = weights_before[: len(weights)], torch.stack([sample(p) for p in weights])
-            ratios = ((after - before).norm(dim=1) / before.norm(dim=1).clamp_min(1e-12)).tolist()
+        ratios = update_ratios(layers, before)
         scalars = [
             gradient_norm(view), batch_losses.mean(), batch_losses.std(correction=0), batch_losses.float().isfinite().all(),
         ]  # fmt: skip
@@ -173,7 +203,7 @@ def layer_snapshot(
     snapshot: Snapshot = {
         "step": view.step, "epoch": view.time, "phase": view.phase.name, "grad_norm": grad_norm, "batch_loss": loss,
         "batch_loss_std": loss_std, "batches": len(batch_losses), "finite": bool(finite),
-        "weights": weight_rows(view.model, layers, by_kind, ratios),
+        "weights": weight_rows(layers, by_kind, ratios),
         "activations": activation_rows(outputs, by_kind["activations"], dead),
     }  # fmt: skip
     return snapshot, by_kind
@@ -188,12 +218,12 @@ def gradient_norm(view: RunView) -> Tensor:
 
 
 def weight_rows(
-    model: nn.Module, layers: Weights, by_kind: dict[str, list[Distribution]], ratios: list[float | None]
+    layers: list[Weight], by_kind: dict[str, list[Distribution]], ratios: list[float | None]
 ) -> list[WeightStatistics]:
     """For each weight its distribution, its gradient's, and its update-to-weight ratio."""
     return [
         {
-            "tag": tag(i, layer_kind(model, name), name),
+            "tag": layer.tag,
             "rms": weight.rms,
             "grad_rms": gradient.rms,
             "update_ratio": ratio,
@@ -201,9 +231,7 @@ def weight_rows(
             "quantiles": weight.quantiles(QUANTILES),
             "grad_quantiles": gradient.quantiles(QUANTILES),
         }
-        for i, ((name, _), weight, gradient, ratio) in enumerate(
-            zip(layers, by_kind["weights"], by_kind["gradients"], ratios, strict=True)
-        )
+        for layer, weight, gradient, ratio in zip(layers, by_kind["weights"], by_kind["gradients"], ratios, strict=True)
     ]
 
 

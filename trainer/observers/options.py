@@ -51,14 +51,13 @@ class Filters:
 class Histograms:
     """Statistics of activations, gradients and weights; see ``trainer.observers.histograms``."""
 
-    every: Annotated[int, Field(ge=2, description="number of steps between two snapshots")] = 50
+    every: Annotated[
+        int,
+        Field(ge=2, description="number of steps between two snapshots, a multiple of it in runs of over 50 snapshots"),
+    ] = 200
     images: Annotated[
         PositiveInt, Field(description="number of images of the batch for which activations are computed")
     ] = 32
-    budget: Annotated[
-        float,
-        Field(gt=0, le=1, description="fraction of the time spent on snapshots; a snapshot is postponed until it fits"),
-    ] = 0.004
     build = implemented_by("trainer.observers.histograms:HistogramsObserver")
 
 

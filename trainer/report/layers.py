@@ -2,62 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.formats import Snapshot
-from trainer.report.figures import canvas
+from trainer.report.figures import canvas, plot_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def distributions_figure(snapshots: Sequence[Snapshot], max_layers: int = 6) -> Figure | None:
-    """Median and central 68 % and 95 % of the activations (above) and gradients (below) by step, of up to ``max_layers``
-    layers from first to last; None with fewer than two snapshots.
+# Quantiles of an activation whose inputs have mean 0 and standard deviation 1: those that bound the central 68 % and 95 %.
+NORMAL = (-1.96, -0.994, 0.0, 0.994, 1.96)
+REFERENCES: dict[str, Callable[[float], float]] = {
+    "ReLU": lambda x: max(x, 0.0), "ReLU6": lambda x: max(x, 0.0), "LeakyReLU": lambda x: max(x, 0.01 * x),
+    "Tanh": math.tanh, "Sigmoid": lambda x: 1 / (1 + math.exp(-x)), "Identity": lambda x: x,
+}  # fmt: skip
+MAX_NAMES = 24  # of layers that are written below the plot
+
+
+def distributions_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
+    """Median and central 68 % and 95 % of the activations (above) and gradients (below) of all layers, from the first to the
+    last, at the first snapshot and at the last; None without snapshots of layers.
+
+    All layers are drawn on one axis, so that what vanishes or explodes with depth looks so. Dotted are the activations
+    expected of inputs with mean 0 and standard deviation 1. The axes of the gradients, one per snapshot, are linear up to
+    about a hundredth of the largest value, and logarithmic beyond.
     """
     snapshots = [s for s in snapshots if s["activations"] or s["weights"]]
-    if len(snapshots) < 2:
+    if not snapshots:
         return None
-    last = snapshots[-1]
-    kinds = [(kind, key) for kind, key in (("activations", "quantiles"), ("weights", "grad_quantiles")) if last[kind]]
-    layers = {kind: evenly_spaced(len(last[kind]), max_layers) for kind, _ in kinds}
-    columns = max(len(indices) for indices in layers.values())
-    figure = canvas(2.3 * columns + 0.4, 2.1 * len(kinds) + 0.3)
-    grid = figure.subplots(len(kinds), columns, squeeze=False, sharex=True)
-    for ax in grid.flat:
-        ax.set_axis_off()
-    for row, (kind, key) in zip(grid, kinds, strict=True):
-        for ax, index in zip(row, layers[kind], strict=False):
-            with_layer = [s for s in snapshots if index < len(s[kind])]
-            _bands(ax, [s["step"] for s in with_layer], [s[kind][index][key] for s in with_layer])
-            ax.set_title(last[kind][index]["tag"], fontsize=7)
-        row[0].set_ylabel("activations" if kind == "activations" else "gradients", fontsize=8)
-    for ax in grid[-1]:
-        ax.set_xlabel("step", fontsize=7)
+    shown = [snapshots[0], snapshots[-1]] if len(snapshots) > 1 else [snapshots[0]]
+    rows = {
+        "activations": [[(a["tag"], a["quantiles"]) for a in s["activations"]] for s in shown],
+        "gradients": [[(w["tag"], w["grad_quantiles"]) for w in s["weights"]] for s in shown],
+    }
+    rows = {name: columns for name, columns in rows.items() if any(columns)}
+    figure = canvas(5.2 * len(shown) + 0.4, 2.6 * len(rows) + 0.3)
+    grid = figure.subplots(len(rows), len(shown), squeeze=False, sharex="row")
+    for axes, (name, columns) in zip(grid, rows.items(), strict=True):
+        tags = in_order(tag for column in columns for tag, _ in column)
+        for ax, column, snapshot in zip(axes, columns, shown, strict=True):
+            _quantile_bars(ax, [tags.index(tag) for tag, _ in column], [quantiles for _, quantiles in column])
+            ax.set_title(f"{name} at step {snapshot['step']:,}", fontsize=9)
+            _name_layers(ax, tags)
+            if name == "gradients":
+                largest = max((abs(q) for _, quantiles in column for q in quantiles), default=0.0)
+                decade = 10.0 ** math.ceil(math.log10(largest / 300)) if largest else 1.0
+                ax.set_yscale("symlog", linthresh=decade, linscale=0.5)
+        if name == "activations":
+            limits = [ax.get_ylim() for ax in axes]
+            for ax in axes:
+                ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+            _references(axes[0], [(tags.index(a["tag"]), a["kind"]) for a in shown[0]["activations"]])
     return figure
 
 
-def evenly_spaced(n: int, count: int) -> list[int]:
-    """Return up to ``count`` of the indices 0 to n − 1, evenly spaced, with the first and the last.
+def in_order(tags: Iterable[str]) -> list[str]:
+    """Return each tag once, from the first layer to the last.
 
-    >>> evenly_spaced(5, 3), evenly_spaced(2, 3)
-    ([0, 2, 4], [0, 1])
+    >>> in_order(["100_Linear_fc", "02_Conv2d_a", "02_Conv2d_a", "11_Conv2d_b"])
+    ['02_Conv2d_a', '11_Conv2d_b', '100_Linear_fc']
     """
-    return sorted({round(i * (n - 1) / max(count - 1, 1)) for i in range(count)})
+    return sorted(set(tags), key=lambda tag: (int(tag.partition("_")[0]), tag))
 
 
-def _bands(ax: Axes, steps: list[int], quantiles: list[list[float]]) -> None:
-    """Plot the median and the bands around it; ``quantiles`` are five per step."""
+def _quantile_bars(ax: Axes, positions: list[int], quantiles: list[list[float]]) -> None:
+    """Draw a bar per layer of the central 95 %, one of the central 68 %, and the median; ``quantiles`` are five per layer."""
+    if not positions:
+        return
     q = list(zip(*quantiles, strict=True))
-    ax.set_axis_on()
-    for low, high, alpha in ((0, 4, 0.2), (1, 3, 0.35)):
-        ax.fill_between(steps, q[low], q[high], color="tab:blue", alpha=alpha, linewidth=0)
-    ax.plot(steps, q[2], color="tab:blue", linewidth=1)
-    ax.tick_params(labelsize=6)
-    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    ax.yaxis.get_offset_text().set_fontsize(6)
+    for low, high, color in ((0, 4, "#c6dbef"), (1, 3, "#6baed6")):
+        heights = [b - a for a, b in zip(q[low], q[high], strict=True)]
+        ax.bar(positions, heights, bottom=q[low], width=0.8, color=color, linewidth=0)
+    ax.hlines(q[2], [x - 0.4 for x in positions], [x + 0.4 for x in positions], color="#08519c", linewidth=1.5)
+    ax.axhline(0, color="gray", linewidth=0.5)
+    ax.tick_params(labelsize=7)
+
+
+def _name_layers(ax: Axes, tags: list[str]) -> None:
+    """Write the tags of the layers below the axis, or, of many, their numbers."""
+    ax.set_xlim(-0.6, len(tags) - 0.4)
+    if len(tags) <= MAX_NAMES:
+        ax.set_xticks(range(len(tags)), [plot_label(tag, 24) for tag in tags], rotation=90, fontsize=6)
+    else:
+        step = -(-len(tags) // MAX_NAMES)
+        ax.set_xticks(range(0, len(tags), step), [tag.partition("_")[0] for tag in tags[::step]], fontsize=6)
+        ax.set_xlabel("layer", fontsize=8)
+
+
+def _references(ax: Axes, kinds: list[tuple[int, str]]) -> None:
+    """Dot the central 68 % and 95 % that are expected of each known kind of activation."""
+    for position, kind in kinds:
+        if kind in REFERENCES:
+            expected = sorted({REFERENCES[kind](x) for x in NORMAL})
+            ax.hlines(expected, position - 0.45, position + 0.45, color="black", linestyle=":", linewidth=0.9)
 
 
 def steps_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
@@ -90,13 +131,13 @@ def _update_ratios(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
     import matplotlib as mpl
 
     colors = mpl.colormaps["viridis"]
-    last = snapshots[-1]["weights"]
-    depth = max(len(s["weights"]) for s in snapshots)
-    for i in range(depth):
-        points = [(s["step"], s["weights"][i]["update_ratio"]) for s in snapshots if i < len(s["weights"])]
+    tags = in_order(layer["tag"] for s in snapshots for layer in s["weights"])  # not all are trained in every phase
+    for i, tag in enumerate(tags):
+        points = [(s["step"], w["update_ratio"]) for s in snapshots for w in s["weights"] if w["tag"] == tag]
         points = [(step, value) for step, value in points if value]
         if points:
-            label = last[i]["tag"] if i in (0, depth - 1) and i < len(last) else None
-            ax.plot(*zip(*points, strict=True), color=colors(i / max(depth - 1, 1)), linewidth=1, label=label)
+            label = plot_label(tag) if tag in (tags[0], tags[-1]) else None
+            color = colors(i / max(len(tags) - 1, 1))
+            ax.plot(*zip(*points, strict=True), color=color, linewidth=1, label=label)
     ax.axhline(1e-3, color="gray", linestyle=":", linewidth=1)
     ax.set(title="update-to-weight ratio (1e-3 is usual)", xlabel="step", yscale="log")

@@ -14,7 +14,11 @@ from trainer.literal import code_span, markdown_literal, printable
 PLOTS = (
     ("curves", "Training curves", "loss, {metrics} and learning rate by epoch"),
     ("steps", "Gradient norm and update size", "gradient norm, update-to-weight ratio, dead and saturated units"),
-    ("distributions", "Activations and gradients", "by step: median, central 68 % and 95 % of the values"),
+    (
+        "distributions",
+        "Activations and gradients",
+        "of all layers, at the first step and the last: median, central 68 % and 95 %",
+    ),
     ("filters", "Filters of the first layer", "each scaled to the full range of gray or color"),
     ("batch", "Training images", "the first images, original and augmented"),
     ("confusion", "Confusion matrix", "true classes down, predicted ones across"),
