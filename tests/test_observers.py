@@ -125,7 +125,7 @@ def test_a_terminal_shows_bars_loss_accuracy_learning_rate_speed_and_time_left(t
         "observer.console.every=0.02",
     ]
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(tmp_path, "140", *overrides))
-    assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc 0\.\d{4}  lr \d\.\d\de-\d\d  [\d,]+ images/s", text)
+    assert re.search(r"epoch 2 .*loss \d\.\d{4}  acc \d+\.\d\d %  lr \d\.\d\de-\d\d  [\d,]+ images/s", text)
     assert re.search(r"step \d+\s+\d+:\d\d", text)
 
 
@@ -339,4 +339,35 @@ def test_the_time_spent_in_observers_is_reported_at_the_end(train, tmp_path):
     assert code == 0, err
     result = result_of(tmp_path / "run")
     assert 0.5 <= result["observer_seconds"] < 0.6 + result["seconds"]
-    assert f"observers took {result['observer_seconds']:.1f} s, {100 * result['observer_fraction']:.1f} %" in out
+    assert f"observers took {result['observer_seconds']:.1f} s\n" in out, "no fraction of a run of a few seconds"
+
+
+def test_the_fraction_of_time_spent_in_observers_is_that_of_a_long_run():
+    from trainer.builder import build
+    from trainer.config.load import load_config
+    from trainer.engine.view import RunView
+    from trainer.observers.summary import summary_lines
+
+    view = RunView(build(load_config(["data=digits"])))
+    for seconds, text in ((2.0, "after 2.0 s of training; observers took 1.0 s"), (50.0, "took 1.0 s, 2.0 %")):
+        result = {
+            "stop_reason": "finished",
+            "seconds": seconds,
+            "observer_seconds": 1.0,
+            "observer_fraction": 1 / seconds,
+        }
+        assert summary_lines(view, result)[0].endswith(text)
+
+
+@pytest.mark.parametrize("columns", [120, 80, 60, 40])
+def test_the_table_of_epochs_and_the_bars_fit_into_the_terminal(columns, tmp_path):
+    overrides = [*STATEFUL, "output=run", "epochs=2", "observer=[console]", "observer.console.every=0.02"]
+    text = on_a_terminal(tmp_path, str(columns), *overrides)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").split("\n")
+    begin = next(i for i, line in enumerate(lines) if line.strip().startswith("epoch "))
+    end = next(i for i, line in enumerate(lines) if line.startswith("finished, after"))
+    assert "val acc" in lines[begin]
+    assert ("images/s" in lines[begin]) == (columns >= 120)
+    table = [line.rstrip() for line in lines[begin:end]]
+    assert sum("%" in line for line in table) >= 2
+    assert max(map(len, table)) <= columns, max(table, key=len)

@@ -132,13 +132,24 @@ def table_of(run: Any, width: int = 160) -> list[str]:
 
     view = RunView(run)
     table = EpochTable(view, width)
-    return [*table.notes(), table.heading(), *(table.line(view, row, i) for i, row in enumerate(view.history))]
+    return [
+        "; ".join(table.notes()),
+        table.heading(),
+        *(table.line(view, row, i) for i, row in enumerate(view.history)),
+    ]
 
 
 def test_the_table_of_a_classification_has_the_columns_of_accuracy():
+    note = "lr: that of the last step; *: best validation_accuracy so far"
     run = build(load_config(["data=digits", "averaging=ema"]))
-    heading = "      epoch         lr train loss  train acc   val loss    val acc    avg acc   images/s    seconds"
-    assert table_of(run, 10) == [heading]
+    heading = "  epoch        lr  train loss  train acc  val loss   val acc   avg acc  images/s   seconds"
+    assert table_of(run) == [note, heading]
+    left_out = "too wide for: train acc, train loss, lr, images/s, seconds (the history has all)"
+    assert table_of(run, 41) == [
+        f"{left_out}; *: best validation_accuracy so far",
+        "  epoch  val loss   val acc   avg acc",
+    ]
+    assert table_of(run, 10)[1] == "  epoch   avg acc"
 
 
 @pytest.mark.parametrize(("overrides", "columns"), [
@@ -148,7 +159,7 @@ def test_the_table_of_a_classification_has_the_columns_of_accuracy():
      ["train acc", "val loss", "val acc", "val balanced acc", "images/s"]),
 ])  # fmt: skip
 def test_the_table_has_the_metrics_of_the_task_and_the_one_that_decides(overrides, columns):
-    (heading,) = table_of(build(load_config([*MULTI, *overrides])))
+    _, heading = table_of(build(load_config([*MULTI, *overrides])))
     positions = [heading.index(column) for column in columns]
     assert positions == sorted(positions)
 
@@ -156,7 +167,7 @@ def test_the_table_has_the_metrics_of_the_task_and_the_one_that_decides(override
 def test_the_table_of_several_tasks_drops_columns_from_the_right_and_says_which(multitask):
     run, _ = multitask
     note, heading, *lines = table_of(run)
-    assert "too wide for: digit loss" in note
+    assert "too wide for: parity loss" in note
     assert all(f"  {task}" in heading for task in ("digit acc", "properties map", "ink mae"))
     row = run.history[-1]
     assert f"{100 * row['validation_digit_accuracy']:.2f} %" in lines[-1]
@@ -178,13 +189,13 @@ def test_progress_within_an_epoch_shows_the_running_metric_of_each_task(multitas
         name.removeprefix("train_"): value for name, value in run.history[-1].items() if name.startswith("train_")
     }
     text = running_text(run.task, metrics, 200)
-    assert text.startswith(f"loss {metrics['loss']:.4f}  digit acc {metrics['digit_accuracy']:.4f}  parity acc")
+    assert text.startswith(f"loss {metrics['loss']:.4f}  digit acc {100 * metrics['digit_accuracy']:.2f} %  parity acc")
     assert f"slant mae {metrics['slant_mae']:#.4g}" in text
     assert running_text(run.task, metrics, 10) == f"loss {metrics['loss']:.4f}  +6 more"
     assert outputs_text(run.task).endswith("properties (4 labels), slant, ink")
     single = build(load_config(["data=digits"])).task
-    assert running_text(single, {"loss": 0.5, "accuracy": 0.25}, 0) == "loss 0.5000  accuracy 0.2500"
-    assert running_text(single, {"loss": 0.5, "accuracy": 0.25}, 0, short=True) == "loss 0.5000  acc 0.2500"
+    assert running_text(single, {"loss": 0.5, "accuracy": 0.25}, 0) == "loss 0.5000  accuracy 25.00 %"
+    assert running_text(single, {"loss": 0.5, "accuracy": 0.25}, 0, short=True) == "loss 0.5000  acc 25.00 %"
     assert outputs_text(single) == "10 classes"
 
 

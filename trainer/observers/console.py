@@ -18,7 +18,8 @@ from trainer.observers.options import Console
 from trainer.observers.summary import sparkline, summary_lines
 from trainer.run_dir import terminal
 
-OTHER_TEXT = 95  # characters of the bars besides the metrics
+BAR_WIDTH, NARROW = 24, 100  # characters of a bar, a third of it below this width of the terminal
+BESIDE = 22  # characters of the line besides bar and text: what it is of, and the time left
 
 
 class ConsoleObserver(Observer):
@@ -36,6 +37,7 @@ class ConsoleObserver(Observer):
         self.terminal = terminal(soft_wrap=True, force_terminal=forced, force_jupyter=forced)
         self.live = self.terminal.is_terminal
         self.interval = option.every if self.live else option.plain_every
+        self.bar_width = BAR_WIDTH if self.terminal.width >= NARROW else BAR_WIDTH // 3
 
     def on_fit_start(self, view: RunView) -> None:
         self.next_update = time.monotonic() + self.interval
@@ -66,7 +68,7 @@ class ConsoleObserver(Observer):
     def _start_bars(self, view: RunView) -> None:
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=self.bar_width),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(compact=True),
         )
@@ -94,8 +96,12 @@ class ConsoleObserver(Observer):
         images = (view.step - self.steps_before) * view.train.num_images / len(view.train)
         speed = images / max(now - self.started, 1e-9)
         trend = sparkline(view.history.column("train_loss"), 12)
-        scores = running_text(view.task, metrics, self.terminal.width - OTHER_TEXT, short=True)
-        text = f"{scores}  lr {view.lr:.2e}  {speed:,.0f} images/s  {trend}"
+        room = self.terminal.width - self.bar_width - BESIDE
+        more = [f"lr {view.lr:.2e}", f"{speed:,.0f} images/s", trend]
+        scores = running_text(view.task, metrics, room - len("  ".join(more)), short=True)
+        while more and len("  ".join([scores, *more])) > room:
+            more.pop()
+        text = "  ".join([scores, *more])
         self.bars.update(
             self.epoch_bar,
             completed=view.batch_index,

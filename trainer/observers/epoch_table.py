@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
+from trainer.columns import shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
 from trainer.formats import Row
 from trainer.tasks.part import Part
 from trainer.tasks.task import Task
 
 PIPE_WIDTH = 160  # of output that is not a terminal
-MIN_WIDTH = 11  # of a column
+MIN_WIDTH = 10  # of a column
+SPEED = {"images_per_second": "images/s", "seconds": "seconds"}
 UNITS = {"multilabel": "labels", "classification": "classes"}
 SHORT_SPLITS = {"train": "train", "validation": "val", "averaged": "avg"}
 
@@ -40,10 +41,10 @@ def short_name(metric: str) -> str:
 
 
 class EpochTable:
-    """The columns of the table: time and learning rate, losses and metrics, speed.
+    """The columns of the table: time and learning rate, losses and metrics, speed; as many as ``width`` allows.
 
     A single task has the columns of training and validation, and that of the metric that decides; several tasks have the sums
-    of the losses, and of each task metric and loss on the validation images, as far as ``width`` allows.
+    of the losses, and of each task metric and loss on the validation images.
 
     Args:
         view: The run.
@@ -51,27 +52,25 @@ class EpochTable:
     """
 
     def __init__(self, view: RunView, width: int) -> None:
-        tasks = tasks_of(view.task.history_columns(averaged=False))
         self.split = "validation" if view.validation is not None else "train"
-        always = self._of_single(view) if view.task.option is None else self._of_sum(view)
+        self.several, self.metric = view.task.option is not None, view.metric
+        own, tasks = (self._of_sum(view), self._of_tasks(view)) if self.several else (self._of_single(view), {})
+        heads = {column: short_name(column) for column in own} | tasks
+        self.heads = {"epoch": "epoch", "lr": "lr", **heads, **SPEED}
+        self.widths = {column: cell_width(head) for column, head in self.heads.items()}
+        longest = max((len(f"{phase.name} {phase.epochs:.2f}") for phase in view.phases), default=0)
+        self.widths["epoch"] = max(7, 2 + longest) if len(view.phases) > 1 else 7
         self.left_out: list[str] = []
-        heads = {column: short_name(column) for column in always}
-        if view.task.option is not None:
-            metrics = {
-                f"{self.split}_{t.main if self.split == 'validation' else t.column(t.running)}": t for t in tasks
-            }
-            columns = [*metrics, *(f"{self.split}_{t.loss}" for t in tasks)]
-            columns = [column for column in columns if column not in heads]
-            room = width - sum(map(cell_width, ["epoch", "lr", *heads.values(), "images/s", "seconds"])) - len(" *")
-            for i, column in enumerate(columns):
-                head = short_name(split_and_metric(column)[1])
-                room -= cell_width(head)
-                if room < 0:
-                    self.left_out = [short_name(split_and_metric(c)[1]) for c in columns[i:]]
-                    break
-                heads[column] = head
-        self.heads = heads
-        self.several = view.task.option is not None
+        # What is dropped last comes first: validation before training, results before speed.
+        losses = [column for column in tasks if column.endswith("_loss")]
+        order = ["epoch", *reversed(own), *(c for c in tasks if c not in losses), "lr", *SPEED, *losses]
+        while self.width > width and len(order) > 2:
+            self.left_out.insert(0, self.heads.pop(order.pop()))
+
+    @property
+    def width(self) -> int:
+        """Characters of a line."""
+        return sum(self.widths[column] for column in self.heads) + len(" *")
 
     def _of_single(self, view: RunView) -> list[str]:
         option = view.task.parts[0].option
@@ -89,34 +88,48 @@ class EpochTable:
             columns += ["validation_loss", *(["averaged_loss"] if view.averaged is not None else [])]
         return list(dict.fromkeys([*columns, *([view.metric] if has_column(view, view.metric) else [])]))
 
+    def _of_tasks(self, view: RunView) -> dict[str, str]:
+        tasks = tasks_of(view.task.history_columns(averaged=False))
+        metrics = [t.main if self.split == "validation" else t.column(t.running) for t in tasks]
+        columns = [f"{self.split}_{name}" for name in (*metrics, *(t.loss for t in tasks))]
+        shown_already = self._of_sum(view)
+        return {c: short_name(split_and_metric(c)[1]) for c in columns if c not in shown_already}
+
     def notes(self) -> list[str]:
         """What the columns do not say themselves."""
-        if not self.several:
-            return []
-        left_out = f"; too wide for: {', '.join(self.left_out)} (the history has all)" if self.left_out else ""
-        return [f"columns of tasks: {self.split} images{left_out}"]
+        texts = [f"columns of tasks: {self.split} images"] if self.several else []
+        if self.left_out:
+            texts.append(f"too wide for: {', '.join(self.left_out)} (the history has all)")
+        lr = "lr: that of the last step; " if "lr" in self.heads else ""
+        return [*texts, f"{lr}*: best {self.metric} so far"]
 
     def heading(self) -> str:
         """The head of the table."""
-        return "".join(name.rjust(cell_width(name)) for name in self._names())
-
-    def _names(self) -> list[str]:
-        return ["epoch", "lr", *self.heads.values(), "images/s", "seconds"]
+        return "".join(head.rjust(self.widths[column]) for column, head in self.heads.items())
 
     def line(self, view: RunView, row: Row, index: int) -> str:
         """A row of the history as a line of the table; a star marks the best so far."""
+        epoch = rounded(row["epoch"])
         values = {
-            "epoch": f"{row['epoch']:g}" if len(view.phases) == 1 else f"{row['phase']} {row['epoch']:g}",
+            "epoch": epoch if len(view.phases) == 1 else f"{row['phase']} {epoch}",
             "lr": f"{row['lr']:.2e}",
-            "images/s": f"{row['images_per_second']:,.0f}",
+            "images_per_second": f"{row['images_per_second']:,.0f}",
             "seconds": f"{row['seconds']:.1f}",
         }
-        for column, head in self.heads.items():
-            value = row.get(column)
-            if value is not None:
-                values[head] = shown(column, value)
+        for column in self.heads:
+            if column not in values and (value := row.get(column)) is not None:
+                values[column] = shown(column, value)
         star = " *" if view.best is not None and view.best["row"] == index else ""
-        return "".join(values.get(name, "").rjust(cell_width(name)) for name in self._names()) + star
+        return "".join(values.get(column, "").rjust(self.widths[column]) for column in self.heads) + star
+
+
+def rounded(epochs: float) -> str:
+    """A number of epochs, of a part of one with two decimals.
+
+    >>> rounded(3.0), rounded(0.47619)
+    ('3', '0.48')
+    """
+    return f"{epochs:.2f}".rstrip("0").rstrip(".")
 
 
 def has_column(view: RunView, column: str) -> bool:
@@ -129,9 +142,9 @@ def cell_width(head: str) -> int:
     """Characters of a column.
 
     >>> cell_width("lr"), cell_width("val balanced acc")
-    (11, 18)
+    (10, 18)
     """
-    return max(MIN_WIDTH, len(head) + 2) if len(head) > 10 else MIN_WIDTH
+    return max(MIN_WIDTH, len(head) + 2)
 
 
 def running_text(task: Task, metrics: Mapping[str, float], width: int, short: bool = False) -> str:
@@ -139,8 +152,8 @@ def running_text(task: Task, metrics: Mapping[str, float], width: int, short: bo
     names = [part.column(part.option.running_metric) for part in task.parts]
     texts = [f"loss {metrics['loss']:.4f}"]
     for name in names:
-        value = f"{metrics[name]:.4f}" if is_percentage(name) else shown(name, metrics[name])
-        texts.append(f"{short_name(name) if short or task.option is not None else name} {value}")
+        head = short_name(name) if short or task.option is not None else name
+        texts.append(f"{head} {shown(name, metrics[name])}")
     return "  ".join(texts) if task.option is None else fitted(texts, width)
 
 

@@ -12,6 +12,9 @@ from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
 from trainer.errors import quoted
 from trainer.formats import Result, number_at, value_at
+from trainer.observers.epoch_table import rounded
+
+ENOUGH_SECONDS = 10.0  # of training, for the fraction of the time that observers take
 
 
 def sparkline(values: list[float], width: int) -> str:
@@ -41,7 +44,7 @@ def trends(view: RunView) -> list[str]:
     for name in names:
         values = view.history.column(f"{split}_{name}")
         if trend := sparkline(values, 30):
-            texts.append(f"{split} {name} {values[0]:.4g} {trend} {values[-1]:.4g}")
+            texts.append(f"{split} {name} {shown(name, values[0])} {trend} {shown(name, values[-1])}")
     try:
         "".join(texts).encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
@@ -52,7 +55,9 @@ def trends(view: RunView) -> list[str]:
 def summary_lines(view: RunView, result: Result) -> list[str]:
     """How the run ended, its metrics and findings, and how to resume it."""
     seconds, fraction = result.get("observer_seconds"), result.get("observer_fraction", 0.0)
-    cost = "" if seconds is None else f"; observers took {seconds:.1f} s, {100 * fraction:.1f} %"
+    cost = "" if seconds is None else f"; observers took {seconds:.1f} s"
+    if result.get("seconds", 0.0) >= ENOUGH_SECONDS:  # in a short run, their first steps are most of it
+        cost += f", {100 * fraction:.1f} %"
     lines = [f"{result.get('stop_reason')}, after {result.get('seconds', 0.0):.1f} s of training{cost}", *trends(view)]
     lines += score_lines(result, tasks_of(view.task.history_columns(averaged=False)), view.metric)
     for finding in result.get("findings") or []:
@@ -67,7 +72,7 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
 
 def score_lines(result: Result, tasks: list[TaskColumns], metric: str) -> list[str]:
     """The scores of the best weights on validation and test images: loss, main metrics, and the metric that decides."""
-    epoch = f"best epoch {result['best_epoch']:g}" if "best_epoch" in result else "now"
+    epoch = f"best epoch {rounded(result['best_epoch'])}" if "best_epoch" in result else "now"
     decisive, lines = split_and_metric(metric)[1], []
     for split in ("validation", "test"):
         scores, averaged = value_at(result, split), value_at(result, "averaged", split)
