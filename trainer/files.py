@@ -73,7 +73,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str, before: Callable[[], str] = str) -> None:
-    """Append ``text`` to a file at once; a file that is missing is written anew, with the text of ``before`` in front.
+    """Append ``text`` to a file at once; a file that is missing is rewritten, with the text of ``before`` in front.
 
     What a full disk has cut short is taken back.
     """
