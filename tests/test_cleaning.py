@@ -165,3 +165,44 @@ def test_clean_data_has_an_empty_list(train, tmp_path):
     assert code in (0, 1), err
     assert len(Path("run/suspects.csv").read_text().splitlines()) == 1
     assert not Path("run/suspects.png").exists()
+
+
+def report_of(train, *overrides: str) -> str:
+    code, _, err = train(
+        "data=folder", "data.root=d", "data.size=16", "device=cpu", "batch_size=8", "output=run", *overrides
+    )
+    assert code == 0, err
+    return Path("run/report.md").read_text()
+
+
+def test_the_report_says_what_was_looked_for_in_the_data_and_what_was_found(train, tmp_path):
+    make_data(tmp_path / "d")
+    report = report_of(train, "epochs=12", "data.validation=0")
+    assert "byte for byte, among 55 of 55: 1 in two splits, 2 for training with two labels." in report
+    assert "near duplicates" in report
+    assert "among 55: 1 in two splits, none with two labels. suspects.csv lists them." in report
+    assert "`train job=doctor data=folder data.root=d data.size=16 data.validation=0` does so" in report
+    assert "![" in report.split("Suspicious images")[1]
+    with Path("run/suspects.csv").open(newline="") as file:
+        kinds = [(row["kind"], Path(row["file"]).name, Path(row["other_file"]).name) for row in csv.DictReader(file)]
+    assert ("near duplicate, two splits", "near.png", "2.png") in kinds
+    assert [kind for kind, *_ in kinds].count("exact duplicate, two splits") == 1
+
+
+def test_a_wrong_validation_label_is_in_the_report(train, tmp_path):
+    make_data(tmp_path / "d")
+    (tmp_path / "d" / "test").rename(tmp_path / "d" / "val")
+    (tmp_path / "d" / "val" / "$light" / "25.png").rename(tmp_path / "d" / "val" / "dark" / "wrong.png")
+    report = report_of(train, "epochs=12")
+    section = report.split("## Data")[1].split("## Training")[0]
+    assert "1 of the validation labels, judged by the network" in section
+    (row,) = [line for line in section.splitlines() if "| dark |" in line]
+    assert "| dark | &#36;light |" in row
+
+
+def test_many_images_are_left_to_the_doctor_and_the_report_says_so(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.observers.diagnosis.MAX_NEAR", 20)
+    make_data(tmp_path / "d")
+    report = report_of(train, "epochs=1")
+    assert "not looked for among 55, to save time" in report
+    assert "job=doctor" in report

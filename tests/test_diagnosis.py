@@ -43,6 +43,8 @@ FAILURE_MODES: dict[str, tuple[str, ...]] = {
     "saturated units": (*MLP, "activation=tanh", "initialization=normal", "initialization.std=1", "epochs=1"),
     "high initial loss": (*MLP, "initialization=normal", "initialization.std=1", "epochs=1"),
     "train/test leakage": ("data=arrays", "data.path=leaking.npz", "epochs=1", *MLP),
+    "contradictory labels": ("data=arrays", "data.path=contradictory.npz", "epochs=1", *MLP),
+    "near duplicates": ("data=arrays", "data.path=copied.npz", "epochs=1", *MLP),
     "class imbalance": ("data=arrays", "data.path=unequal.npz", "epochs=1", *MLP),
     "differences within noise": ("data.validation=60", "epochs=16", "optimizer.lr=0.02", "batch_size=16", "schedule=constant",
                                  *MLP),
@@ -65,6 +67,10 @@ def arrays(name: str) -> None:
     train, labels = x[:1400], y[:1400]
     if name == "shuffled":
         labels = np.random.default_rng(0).permutation(labels)
+    if name == "contradictory":
+        train, labels = np.concatenate([train, train[:3]]), np.concatenate([labels, (labels[:3] + 1) % 10])
+    if name == "copied":  # not equal, byte for byte
+        train, labels = np.concatenate([train, x[1500:1510] // 2 + 3]), np.concatenate([labels, y[1500:1510]])
     if name == "leaking":
         train, labels = np.concatenate([train, x[1500:1540]]), np.concatenate([labels, y[1500:1540]])
     if name == "unequal":
@@ -93,7 +99,7 @@ def names(record: Record) -> list[str]:
 
 @pytest.mark.parametrize("failure", FAILURE_MODES)
 def test_an_induced_failure_mode_is_found_with_evidence_and_overrides_to_try(failure):
-    for name in ("shuffled", "leaking", "unequal"):
+    for name in ("shuffled", "leaking", "unequal", "contradictory", "copied"):
         if f"data.path={name}.npz" in FAILURE_MODES[failure]:
             arrays(name)
     record = record_of(FAILURE_MODES[failure])
@@ -103,7 +109,8 @@ def test_an_induced_failure_mode_is_found_with_evidence_and_overrides_to_try(fai
     assert any(c.isdigit() for c in finding.evidence)
     assert finding.meaning.endswith(".")
     assert finding.attempt
-    assert "good fit" not in findings or failure in ("train/test leakage", "class imbalance")
+    of_data = ("train/test leakage", "contradictory labels", "near duplicates", "class imbalance")
+    assert "good fit" not in findings or failure in of_data
 
 
 @pytest.mark.parametrize("name", HEALTHY)

@@ -101,6 +101,11 @@ class DatasetInfo(TaskInfo, total=False):
     train: int
     test: int
     duplicates: dict[str, int]  # by "<split>/<split>"
+    contradictory: int  # training images that are equal to one with another label
+    near_duplicates: dict[str, int]  # pairs in "two splits" and with "two labels"; absent if they were not looked for
+    compared: dict[
+        str, int
+    ]  # number of images: "images" in all, "exact" = compared byte for byte, "near" = by thumbnail
     batch_size: int
     steps_per_epoch: int
     lr: float

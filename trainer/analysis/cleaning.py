@@ -10,6 +10,7 @@ import numpy as np
 NEAR = 0.995  # correlation of thumbnails from which images count as near duplicates
 CHUNK = 1024
 MAX_PAIRS = 10_000
+LEAST_ACCURACY = 0.7  # of predictions that are to judge labels
 
 
 class Pair(NamedTuple):

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import cast
 
-import numpy as np
-
 from trainer.analysis.diagnosis import diagnose, urgent
-from trainer.data.images import ImageArray, ImageFiles
-from trainer.data.sources import length
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.errors import quoted
 from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot, value_at
 from trainer.literal import code_span, markdown_literal
 from trainer.observers.context import Context
+from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
 from trainer.observers.nonfinite import first_nonfinite
 from trainer.observers.options import Diagnosis
 from trainer.observers.task_info import task_info
+from trainer.report.suspects import write_suspects
 from trainer.run_dir import write_json
 
-MAX_FILES = 20_000  # of a split, whose digests are computed
-MAX_BYTES = 2**21  # of a file that is read for its digest
-Fingerprint = tuple[int, bytes | str]  # the size of a file, and its digest or path
+MAX_NEAR = 2_000  # images in all, up to which near duplicates are looked for; the doctor compares more of them
 
 
 class DiagnosisObserver(Observer):
     """Adds ``findings`` to the result, writes them to ``findings.json`` and TensorBoard, and alerts to urgent ones at once.
 
     The loss is checked for NaN and Inf every ``every`` steps. Findings about layers need the observer ``histograms``.
-    ``dataset_info.json`` holds what the diagnosis knows about data and config.
+    ``dataset_info.json`` holds what the diagnosis knows about data and config. Images in two splits or under two labels are
+    listed in ``suspects.csv`` and drawn in ``report/suspects.png``: equal ones and, of at most ``MAX_NEAR`` images, nearly equal
+    ones.
     """
 
     def __init__(self, option: Diagnosis, context: Context) -> None:
@@ -39,9 +36,11 @@ class DiagnosisObserver(Observer):
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
         self.alerted: set[str] = set()
         self.dataset_info: DatasetInfo = {}
+        self.prints = Fingerprints({})
 
     def on_fit_start(self, view: RunView) -> None:
-        self.dataset_info = dataset_info(view)
+        self.prints = Fingerprints({name: loader.dataset for name, loader in view.loaders.items()})
+        self.dataset_info = dataset_info(view, self.prints)
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", self.dataset_info)
 
@@ -68,7 +67,22 @@ class DiagnosisObserver(Observer):
                 self.alerted.add(finding.name)
                 self.alert(f"{finding.name}: {finding.evidence}; try {quoted(' or '.join(finding.attempt))}")
 
+    def _suspects(self, view: RunView) -> DatasetInfo:
+        """Write ``suspects.csv`` and ``report/suspects.png``; return what was compared and found."""
+        exact, near = exact_suspects(self.prints), []
+        info = DatasetInfo()
+        compared = self.dataset_info.get("compared", {})
+        if compared.get("images", 0) <= MAX_NEAR:
+            images = examined(self.prints.parts, MAX_NEAR)
+            near = near_suspects(images, self.prints)
+            info = DatasetInfo(near_duplicates=count_pairs(near), compared={**compared, "near": len(images.labels)})
+        if view.folder is not None and (exact or near):
+            sheet = view.folder / "report" / "suspects.png"
+            write_suspects(view.folder, [*exact, *near], self.prints.parts, view.info.classes, sheet)
+        return info
+
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
+        self.dataset_info = {**self.dataset_info, **self._suspects(view)}
         info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
@@ -85,7 +99,7 @@ def markdown(finding: FindingContent) -> str:
     return f"**{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}{attempt}"
 
 
-def dataset_info(view: RunView) -> DatasetInfo:
+def dataset_info(view: RunView, prints: Fingerprints) -> DatasetInfo:
     """What the diagnosis knows about data and config."""
     config = view.info.config
     regularizers = config.get("regularizer")
@@ -100,7 +114,9 @@ def dataset_info(view: RunView) -> DatasetInfo:
         tasks=tasks,
         learns_weights=view.task.learns_weights,
         train=view.train.num_images,
-        duplicates=duplicates({name: loader.dataset for name, loader in view.loaders.items()}),
+        duplicates=prints.across_splits(),
+        contradictory=prints.contradictory(),
+        compared={"images": sum(map(len, prints.parts.values())), "exact": prints.compared, "near": 0},
         batch_size=view.train.batch_size,
         steps_per_epoch=len(view.train),
         lr=view.lr_option,
@@ -119,24 +135,3 @@ def dataset_info(view: RunView) -> DatasetInfo:
     if view.test is not None:
         info["test"] = view.test.num_images
     return info
-
-
-def duplicates(splits: dict[str, ImageArray | ImageFiles]) -> dict[str, int]:
-    """How many images of one split are also in another, byte for byte: ``train/validation`` counts validation images."""
-    keys = {name: fingerprints(images) for name, images in splits.items()}
-    pairs = [("train", "validation"), ("train", "test"), ("validation", "test")]
-    sets = {name: set(values) for name, values in keys.items()}
-    return {f"{a}/{b}": sum(key in sets[a] for key in keys[b]) for a, b in pairs if a in keys and b in keys}
-
-
-def fingerprints(images: ImageArray | ImageFiles) -> list[bytes] | list[Fingerprint]:
-    """A key per image, equal for equal bytes: a digest; for large files, size and path."""
-    if isinstance(images, ImageArray):
-        rows = np.ascontiguousarray(images.images).reshape(len(images.images), -1)
-        return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
-    keys: list[Fingerprint] = []
-    for path in images.paths[:MAX_FILES]:
-        size = length(path)
-        small = 0 < size <= MAX_BYTES
-        keys.append((size, hashlib.blake2b(path.read_bytes(), digest_size=16).digest() if small else str(path)))
-    return keys

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.analysis.cleaning import LEAST_ACCURACY, label_errors
 from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
 from trainer.engine.run import Info
 from trainer.report.figures import confusion_figure, highest_loss_figure, plot_label
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 E = TypeVar("E")
+MAX_PROBABILITIES = 20_000_000  # that are kept to judge labels, some 80 MB
 
 
 class Worst(Generic[E]):
@@ -78,12 +80,18 @@ class Predicted(ABC):
 
 
 class PredictedClasses(Predicted):
-    """The confusion matrix and the misclassified images with the highest loss."""
+    """The confusion matrix, the misclassified images with the highest loss, and the labels that are probably wrong.
+
+    Labels are judged if the predictions are accurate enough, and not more than ``MAX_PROBABILITIES``.
+    """
 
     def __init__(self, part: Part, count: int, thresholds: Sequence[float] | None = None) -> None:
         super().__init__(part, count, thresholds)
         self.confusion = torch.zeros(part.size, part.size, dtype=torch.int64, device=part.device)
         self.worst: Worst[Misclassified] = Worst(count)
+        self.probabilities: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
+        self.rows: list[int] = []
 
     def add(self, x: Tensor, outputs: Tensor, y: Tensor, offset: int) -> None:
         own, labels, rows = of_labelled_images(self.part, *self.part.select(outputs, y))
@@ -94,11 +102,33 @@ class PredictedClasses(Predicted):
             (Misclassified(indices[e.index] + offset, e.label, e.predicted, e.probability, e.loss), e) for e in errors
         ]
         self.worst.add([(error.loss, error, x[indices[e.index]].cpu()) for error, e in found])
+        if len(self.rows) * self.part.size < MAX_PROBABILITIES:
+            self.probabilities.append(own.float().softmax(1).cpu().numpy())
+            self.labels.append(labels.cpu().numpy())
+        self.rows += [index + offset for index in indices]
+
+    def label_errors(self) -> list[dict[str, Any]] | None:
+        """Return the labels that are probably wrong, by confident learning; None if they cannot be judged."""
+        labels = np.concatenate(self.labels) if self.labels else np.zeros(0, np.int64)
+        if not len(labels) or len(labels) < len(self.rows):
+            return None
+        probabilities = np.concatenate(self.probabilities)
+        if (probabilities.argmax(1) == labels).mean() < LEAST_ACCURACY:
+            return None
+        names = self.part.classes
+        return [
+            {
+                "index": self.rows[error.image], "label": names[labels[error.image]], "suggested": names[error.suggested],
+                "probability": error.probability,
+            }
+            for error in label_errors(probabilities, labels)
+        ]  # fmt: skip
 
     def content(self) -> dict[str, Any]:
         classes = self.part.classes
         rows = [error.as_dict(classes) for error in self.worst.errors]
-        return {"classes": list(classes), "confusion": self.confusion.tolist(), "misclassified": rows}
+        content = {"classes": list(classes), "confusion": self.confusion.tolist(), "misclassified": rows}
+        return content | {"label_errors": self.label_errors()}
 
     def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
         classes = self.part.classes

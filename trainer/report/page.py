@@ -26,6 +26,7 @@ PLOTS = (
     ("labels", "Labels", "precision and recall of each label at its threshold"),
     ("predicted", "Predicted and true numbers", "on the diagonal if they are equal"),
     ("largest_errors", "Largest errors", "true and predicted numbers"),
+    ("suspects", "Suspicious images", "images in two splits or with two labels, each next to the one that it equals"),
 )
 
 
@@ -37,15 +38,16 @@ def page(
     plots: set[str],
     environment: Environment | None,
     tasks: Sequence[TaskInfo] = (),
+    data: Sequence[str] = (),
 ) -> str:
-    """Return the report: how the run ended, scores, findings, plots, history, and the command that reproduces it."""
+    """Return the report: how the run ended, scores, findings, data, plots, history, and the command that reproduces it."""
     named = [o for o in overrides if not o.startswith("output=")]
     title, reason = (markdown_literal(text) for text in (" ".join(named), str(result.get("stop_reason"))))
     lines = [f"# {title or 'the default run'}", "", f"{reason}.", *score_table(result)]
     if "best_epoch" in result and "last_epoch" in result:
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
     lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
-    lines += class_table(tasks)
+    lines += [*data, *class_table(tasks)]
     several = len(tasks_of(rows[-1])) > 1 if rows else False
     metrics = "main metrics" if several or not rows else ", ".join(t.metric for t in tasks_of(rows[-1])) or "metrics"
     for name, title, text in named_plots(plots):

@@ -62,35 +62,40 @@ class Suspect(NamedTuple):
 
 
 def write_suspects(
-    run_dir: Path, suspects: Sequence[Suspect], parts: Mapping[str, Images], classes: Sequence[str]
+    run_dir: Path, suspects: Sequence[Suspect], parts: Mapping[str, Images], classes: Sequence[str], sheet: Path
 ) -> None:
-    """Write ``suspects.csv``, one row per suspect, and ``suspects.png``, the first ``SHOWN`` of them."""
+    """Write ``suspects.csv``, one row per suspect, and ``sheet``, a PNG of the first ``SHOWN`` of them."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(COLUMNS)
     for s in suspects:
         other = (
-            (s.other.split, s.other.index, s.other.file, classes[s.other.label])
+            (s.other.split, s.other.index, s.other.file, label(s.other, classes))
             if s.other
             else ("", "", "", s.suggested)
         )
-        image = (s.image.split, s.image.index, s.image.file, classes[s.image.label])
+        image = (s.image.split, s.image.index, s.image.file, label(s.image, classes))
         writer.writerow([s.kind, *image, *other, f"{s.score:.4f}"])
     write_text(run_dir / "suspects.csv", output.getvalue())
     if suspects:
         with drawing("suspects"):
             images, titles = zip(*(cell for s in suspects[:SHOWN] for cell in cells(s, parts, classes)), strict=True)
-            save_figure(image_grid(np.stack(images), list(titles), COLUMNS_OF_SHEET), run_dir / "suspects.png")
+            save_figure(image_grid(np.stack(images), list(titles), COLUMNS_OF_SHEET), sheet)
+
+
+def label(place: Place, classes: Sequence[str]) -> str:
+    """Return the name of an image's class; empty for data without classes."""
+    return classes[place.label] if 0 <= place.label < len(classes) else ""
 
 
 def cells(suspect: Suspect, parts: Mapping[str, Images], classes: Sequence[str]) -> list[tuple[np.ndarray, str]]:
     """Return the images (H, W, 3) in [0, 1] of a suspect, with their titles: of duplicates both."""
     kind = suspect.kind.split(",")[0]
-    title = f"{plot_label(classes[suspect.image.label], 16)}\n{suspect.image.split} {suspect.image.index}"
+    title = f"{plot_label(label(suspect.image, classes), 16)}\n{suspect.image.split} {suspect.image.index}"
     if suspect.other is None:
         suggestion = plot_label(str(suspect.suggested), 12)
         return [(image_at(suspect.image, parts), f"{title}\nrather {suggestion}")]
-    other = f"{plot_label(classes[suspect.other.label], 16)}\n{suspect.other.split} {suspect.other.index}"
+    other = f"{plot_label(label(suspect.other, classes), 16)}\n{suspect.other.split} {suspect.other.index}"
     return [
         (image_at(suspect.image, parts), f"{title}\n{kind}"),
         (image_at(suspect.other, parts), f"{other}\nof the former"),

@@ -8,6 +8,7 @@ from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
 from trainer.formats import DatasetInfo, Row, Snapshot
 from trainer.report.curves import curves_figure, loss_unit
+from trainer.report.data_section import data_section
 from trainer.report.figures import drawing, save_figure
 from trainer.report.html import self_contained_html
 from trainer.report.layers import distributions_figure, steps_figure
@@ -50,6 +51,7 @@ def write_report(run_dir: Path) -> Path:
         plots={path.stem for path in (run_dir / "report").glob("*.png")},
         environment=read_json(run_dir / "environment.json"),
         tasks=info.get("tasks") or (),
+        data=data_section(info, read_json(run_dir / "predictions.json") or {}, read_overrides(run_dir)),
     )
     path = run_dir / "report.md"
     write_text(path, text)

@@ -24,13 +24,20 @@ from trainer.analysis.diagnosis.curves import (
     underfitting,
     within_noise,
 )
-from trainer.analysis.diagnosis.data import class_imbalance, imbalanced_classes, leakage
+from trainer.analysis.diagnosis.data import (
+    class_imbalance,
+    contradictory_labels,
+    imbalanced_classes,
+    leakage,
+    near_duplicates,
+)
 from trainer.analysis.diagnosis.layers import dead_units, gradients_by_depth, high_initial_loss, saturated_units
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
 from trainer.formats import DatasetInfo
 
 Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
+CHECKS_OF_IMAGES: tuple[Check, ...] = (leakage, contradictory_labels, near_duplicates)
 CHECKS: tuple[Check, ...] = (
     *URGENT_CHECKS,
     not_learning,
@@ -45,12 +52,18 @@ CHECKS: tuple[Check, ...] = (
     dead_units,
     saturated_units,
     high_initial_loss,
-    leakage,
+    *CHECKS_OF_IMAGES,
     class_imbalance,
     within_noise,
 )
 # With several tasks, these are about the network and the images, or about the sum of the losses and the size of the steps.
-CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (nonfinite_loss, gradients_by_depth, dead_units, saturated_units, leakage)
+CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
+    nonfinite_loss,
+    gradients_by_depth,
+    dead_units,
+    saturated_units,
+    *CHECKS_OF_IMAGES,
+)
 CHECKS_OF_THE_SUM: tuple[Check, ...] = (noisy, high_initial_loss)
 CHECKS_OF_THE_LR: tuple[Check, ...] = (lr_too_high, lr_too_low)
 KINDS = ("urgent", "warning", "hint", "good")

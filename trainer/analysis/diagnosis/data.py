@@ -1,4 +1,4 @@
-"""Checks of the data: duplicates across splits, class imbalance."""
+"""Checks of the data: duplicates across splits and under two labels, class imbalance."""
 
 from __future__ import annotations
 
@@ -29,6 +29,43 @@ def describe_duplicates(duplicates: Mapping[str, int]) -> str:
     """
     pairs = [(*pair.split("/"), n) for pair, n in duplicates.items() if n]
     return ", ".join(f"{n} images of {second} are also in {first}" for first, second, n in pairs)
+
+
+def describe_near(pairs: Mapping[str, int]) -> str:
+    """Return the numbers of nearly equal pairs as a phrase; empty if there are none.
+
+    >>> describe_near({"two splits": 3, "two labels": 1})
+    '3 pairs in two splits and 1 pairs with two labels'
+    """
+    counts = [(pairs.get("two splits", 0), "in two splits"), (pairs.get("two labels", 0), "with two labels")]
+    return " and ".join(f"{count} pairs {where}" for count, where in counts if count)
+
+
+def contradictory_labels(r: Record) -> Finding | None:
+    """Equal training images have different labels."""
+    count = r.dataset_info.get("contradictory", 0)
+    if not count:
+        return None
+    return Finding(
+        "contradictory labels",
+        f"{count} training images are equal, byte for byte, to one with another label",
+        "At most one of the labels is right; suspects.csv lists the pairs.",
+        ("correct the labels, or remove the images",),
+    )
+
+
+def near_duplicates(r: Record) -> Finding | None:
+    """Images are nearly equal to one in another split or with another label."""
+    text = describe_near(r.dataset_info.get("near_duplicates") or {})
+    if not text:
+        return None
+    return Finding(
+        "near duplicates",
+        f"{text}, such as resized or recompressed copies",
+        "suspects.csv lists them; pairs in two splits make the scores too optimistic.",
+        ("remove the copies from the data, if they are some",),
+        "hint",
+    )
 
 
 def leakage(r: Record) -> Finding | None:

@@ -10,7 +10,7 @@ from trainer.analysis.diagnosis.data import describe_duplicates, imbalanced_clas
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.data.targets import LABEL, Target, is_missing
 from trainer.jobs.doctor.table import Check
-from trainer.observers.diagnosis import Fingerprint, duplicates, fingerprints
+from trainer.observers.duplicates import Fingerprints
 
 if TYPE_CHECKING:
     from trainer.data import Splits
@@ -23,11 +23,12 @@ def check_data(splits: Splits) -> list[Check]:
     """Check images and labels."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     parts = {name: images for name, images in parts.items() if images is not None}
-    checks = [*leakage(parts), *class_frequencies(splits)]
+    prints = Fingerprints(parts)
+    checks = [*leakage(prints), *class_frequencies(splits)]
     if constant := count_constant(splits.train):
         text = f"{constant} of the examined training images are blank (a single color)"
         checks.append(Check("images", "warning", text, "check whether these files are broken"))
-    if contradictory := count_contradictory(splits.train):
+    if contradictory := prints.contradictory():
         text = f"{contradictory} training images have a duplicate with a different label"
         checks.append(Check("labels", "warning", text, "check the labels"))
     if not checks:
@@ -39,12 +40,12 @@ def check_data(splits: Splits) -> list[Check]:
     return checks
 
 
-def leakage(parts: dict[str, Images]) -> list[Check]:
+def leakage(prints: Fingerprints) -> list[Check]:
     """Check for images that are in two splits."""
-    counts = {pair: n for pair, n in duplicates(parts).items() if n}
+    counts = {pair: n for pair, n in prints.across_splits().items() if n}
     if not counts:
         return []
-    fraction = max(n / len(parts[pair.split("/")[1]]) for pair, n in counts.items())
+    fraction = max(n / len(prints.parts[pair.split("/")[1]]) for pair, n in counts.items())
     status = "fail" if fraction > LEAKED else "warning"
     return [Check("leakage", status, describe_duplicates(counts), "remove the duplicates")]
 
@@ -81,13 +82,3 @@ def count_constant(images: Images, max_images: int = 2000) -> int:
         image = images.read(i, 64) if isinstance(images, ImageFiles) else images.read(i)
         count += bool((image == image[:1, :1]).all())
     return count
-
-
-def count_contradictory(images: Images) -> int:
-    """Return how many images are equal, byte for byte, to one of another class or with another value of a target."""
-    labels: dict[bytes | Fingerprint, set[bytes]] = {}
-    keys = fingerprints(images)
-    columns = [images.labels, *images.columns.values()]
-    for i, key in enumerate(keys):
-        labels.setdefault(key, set()).add(b"".join(values[i].tobytes() for values in columns))
-    return sum(len(labels[key]) > 1 for key in keys)

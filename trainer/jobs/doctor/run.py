@@ -30,7 +30,7 @@ def doctor(option: Doctor, config: Config, run_dir: Path, overrides: list[str]) 
     suspects, suspicions = find_suspects(config, splits, option.folds)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     parts = {name: images for name, images in parts.items() if images is not None}
-    write_suspects(run_dir, suspects, parts, splits.classes)
+    write_suspects(run_dir, suspects, parts, splits.classes, run_dir / "suspects.png")
     checks = [
         *check_data(splits),
         *suspicions,

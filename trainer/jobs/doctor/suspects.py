@@ -3,63 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from trainer.analysis.cleaning import LabelError, Pair, exact_duplicates, label_errors, near_duplicates
+from trainer.analysis.cleaning import LEAST_ACCURACY, LabelError, label_errors
+from trainer.analysis.diagnosis.data import describe_near
 from trainer.builder import build
 from trainer.data.folds import fold, fold_of_each
-from trainer.data.thumbnails import thumbnails
 from trainer.engine.evaluation import logits
 from trainer.engine.loop import fit
 from trainer.jobs.doctor.table import Check
-from trainer.observers.diagnosis import fingerprints
-from trainer.report.suspects import Place, Suspect
+from trainer.observers.duplicates import (
+    Examined,
+    Fingerprints,
+    count_pairs,
+    exact_suspects,
+    examined,
+    near_suspects,
+    place,
+)
+from trainer.report.suspects import Suspect
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.data import Splits
-    from trainer.data.images import Images
 
 MAX_IMAGES = 10_000  # that are compared with each other, evenly spaced
-LEAST_ACCURACY = 0.7  # of out-of-fold predictions that are to judge labels
 FOLDS = 3  # of the linear classifier
-
-
-@dataclass
-class Examined:
-    """The images that are examined.
-
-    Attributes:
-        parts: The images of each split.
-        split: The split of each examined image (n,).
-        index: Its index in the split (n,).
-        labels: Its class (n,).
-        thumbnails: (n, H, W, C).
-    """
-
-    parts: dict[str, Images]
-    split: np.ndarray
-    index: np.ndarray
-    labels: np.ndarray
-    thumbnails: np.ndarray
-
-
-def examined(parts: dict[str, Images]) -> Examined:
-    """Return at most ``MAX_IMAGES`` images of all splits, with their thumbnails."""
-    total = sum(map(len, parts.values()))
-    step = -(-total // MAX_IMAGES)
-    chosen = {name: np.arange(0, len(images), step) for name, images in parts.items()}
-    return Examined(
-        parts,
-        np.concatenate([np.full(len(indices), name) for name, indices in chosen.items()]),
-        np.concatenate(list(chosen.values())),
-        np.concatenate([parts[name].labels[indices] for name, indices in chosen.items()]),
-        np.concatenate([thumbnails(parts[name], indices) for name, indices in chosen.items()]),
-    )
 
 
 def find_suspects(config: Config, splits: Splits, folds: int) -> tuple[list[Suspect], list[Check]]:
@@ -71,9 +43,11 @@ def find_suspects(config: Config, splits: Splits, folds: int) -> tuple[list[Susp
         folds: Number of times that the network is trained for out-of-fold predictions; 0 = a linear classifier makes them.
     """
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    images = examined({name: part for name, part in parts.items() if part is not None})
-    suspects = duplicated(images)
-    checks = [check for check in [near_check(suspects)] if check]
+    prints = Fingerprints({name: part for name, part in parts.items() if part is not None})
+    images = examined(prints.parts, MAX_IMAGES)
+    near = near_suspects(images, prints)
+    suspects = [*exact_suspects(prints), *near]
+    checks = [check for check in [near_check(near)] if check]
     if len(splits.targets) != 1 or next(iter(splits.targets)).kind != "classification":
         return suspects, checks
     probabilities = network_predictions(config, splits, images, folds) if folds else linear_predictions(images)
@@ -93,51 +67,16 @@ def find_suspects(config: Config, splits: Splits, folds: int) -> tuple[list[Susp
     return suspects, checks
 
 
-def duplicated(images: Examined) -> list[Suspect]:
-    """Return exact and near duplicates that lie in two splits or have two labels."""
-    keys = {name: fingerprints(part) for name, part in images.parts.items()}
-    exact = exact_duplicates(
-        [
-            keys[s][i] if i < len(keys[s]) else (s, i)
-            for s, i in zip(images.split.tolist(), images.index.tolist(), strict=True)
-        ]
-    )
-    equal = {(pair.first, pair.second) for pair in exact}
-    near = [pair for pair in near_duplicates(images.thumbnails) if (pair.first, pair.second) not in equal]
-    suspects = []
-    for kind, pairs in (("exact duplicate", exact), ("near duplicate", near)):
-        for pair in pairs:
-            if images.labels[pair.first] != images.labels[pair.second]:
-                suspects.append(_suspect(images, f"{kind}, two labels", pair))
-            elif images.split[pair.first] != images.split[pair.second]:
-                suspects.append(_suspect(images, f"{kind}, two splits", pair))
-    return sorted(suspects, key=lambda s: ("labels" not in s.kind, "exact" not in s.kind))
-
-
-def place(images: Examined, position: int) -> Place:
-    """Return where an examined image is."""
-    split, index = str(images.split[position]), int(images.index[position])
-    paths = getattr(images.parts[split], "paths", None)
-    return Place(split, index, "" if paths is None else str(paths[index]), int(images.labels[position]))
-
-
-def _suspect(images: Examined, kind: str, pair: Pair) -> Suspect:
-    return Suspect(kind, place(images, pair.second), place(images, pair.first), None, pair.similarity)
-
-
 def wrong_label(images: Examined, error: LabelError, classes: tuple[str, ...]) -> Suspect:
     """Return a label error as a suspect."""
-    return Suspect("label error", place(images, error.image), None, classes[error.suggested], error.probability)
+    split, index = str(images.split[error.image]), int(images.index[error.image])
+    return Suspect("label error", place(images.parts, split, index), None, classes[error.suggested], error.probability)
 
 
-def near_check(suspects: list[Suspect]) -> Check | None:
+def near_check(near: list[Suspect]) -> Check | None:
     """Return a check about near duplicates; the exact ones have checks of their own."""
-    counts = {text: sum(s.kind == f"near duplicate, {text}" for s in suspects) for text in ("two splits", "two labels")}
-    if not any(counts.values()):
-        return None
-    text = " and ".join(f"{count} pairs in {where}" if "splits" in where else f"{count} pairs with {where}"
-                        for where, count in counts.items() if count)  # fmt: skip
-    return Check("near duplicates", "warning", text, "see suspects.csv and suspects.png")
+    text = describe_near(count_pairs(near))
+    return Check("near duplicates", "warning", text, "see suspects.csv and suspects.png") if text else None
 
 
 def linear_predictions(images: Examined) -> np.ndarray | None:

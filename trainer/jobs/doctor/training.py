@@ -13,8 +13,8 @@ from trainer.engine.evaluation import evaluate
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.step import train_step
 from trainer.formats import Scores
-from trainer.jobs.doctor.data import count_contradictory
 from trainer.jobs.doctor.table import Check
+from trainer.observers.duplicates import Fingerprints
 from trainer.optimizers.param_groups import set_lr
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def overfit_batches(option: Doctor, config: Config, splits: Splits) -> Check:
                 return Check("overfit batches", "ok", text)
             return Check("overfit batches", "warning", text, f"optimizer.lr={lr:g}")
         attempts.append((lr, metrics))
-    if contradictory := count_contradictory(subset):
+    if contradictory := Fingerprints({"train": subset}).contradictory():
         text = (
             f"{contradictory} of {count} images have a duplicate with a different label, which no network can separate"
         )
