@@ -177,7 +177,7 @@ def report_of(train, *overrides: str) -> str:
 
 def test_the_report_says_what_was_looked_for_in_the_data_and_what_was_found(train, tmp_path):
     make_data(tmp_path / "d")
-    report = report_of(train, "epochs=12", "data.validation=0")
+    report = report_of(train, "epochs=12", "data.validation=0", "regularizer=[]")
     assert "byte for byte, among 55 of 55: 1 in two splits, 2 for training with two labels." in report
     assert "near duplicates" in report
     assert "among 55: 1 in two splits, none with two labels. suspects.csv lists them." in report

@@ -39,7 +39,7 @@ class DiagnosisObserver(Observer):
         self.prints = Fingerprints({})
 
     def on_fit_start(self, view: RunView) -> None:
-        self.prints = Fingerprints({name: loader.dataset for name, loader in view.loaders.items()})
+        self.prints = fingerprints_of(view)
         self.dataset_info = dataset_info(view, self.prints)
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", self.dataset_info)
@@ -99,8 +99,14 @@ def markdown(finding: FindingContent) -> str:
     return f"**{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}{attempt}"
 
 
-def dataset_info(view: RunView, prints: Fingerprints) -> DatasetInfo:
+def fingerprints_of(view: RunView) -> Fingerprints:
+    """The fingerprints of the images of a run."""
+    return Fingerprints({name: loader.dataset for name, loader in view.loaders.items()})
+
+
+def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetInfo:
     """What the diagnosis knows about data and config."""
+    prints = prints or fingerprints_of(view)
     config = view.info.config
     regularizers = config.get("regularizer")
     mixing = [
