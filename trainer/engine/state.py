@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict
 
 from torch import Tensor
 
 from trainer.engine.metrics import Sums
 from trainer.formats import Row
-from trainer.tasks.task import Thresholds
+from trainer.tasks.task import TaskState, Thresholds
 
 if TYPE_CHECKING:
     from torch.optim.optimizer import StateDict as OptimizerState
@@ -48,5 +48,5 @@ class State(Weights):
     rates: NotRequired[dict[str, float]]
     lr: NotRequired[float]
     processes: NotRequired[int]
-    task: NotRequired[dict[str, Any]]
+    task: NotRequired[TaskState]
     random: RandomState

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from trainer.data.inventory import shortened
 from trainer.data.splits import Splits
 from trainer.data.targets import Target
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.formats import JsonObject
 from trainer.tasks.classification import ClassPart
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.multitask_options import Multitask, part_option
@@ -82,7 +82,7 @@ def single(option: SingleTask, spec: PartSpec, device: torch.device | str) -> Ta
     return Task(assembled([(option, spec)], device), None, device)
 
 
-def restore_single(option: SingleTask, specs: Sequence[dict[str, Any]], device: torch.device | str = "cpu") -> Task:
+def restore_single(option: SingleTask, specs: Sequence[JsonObject], device: torch.device | str = "cpu") -> Task:
     """Return the task of a checkpoint."""
     return single(option, from_dict(specs[0]), device)
 
@@ -110,7 +110,7 @@ def build_multitask(
         raise ConfigError(Problem("task", "multitask", text, "task=classification, or data with several targets"))
     if option.main is not None and option.main not in tasks:
         raise ConfigError(Problem("task.main", option.main, f"must be one of {', '.join(tasks)}"))
-    pairs = []
+    pairs: list[tuple[SingleTask, PartSpec]] = []
     for name, (part, weight) in tasks.items():
         spec = specify(name, part, part.target or name, splits, f"task.tasks.{name}")
         spec.weight = weight
@@ -118,9 +118,9 @@ def build_multitask(
     return Task(assembled(pairs, device), option, device)
 
 
-def restore_multitask(option: Multitask, specs: Sequence[dict[str, Any]], device: torch.device | str = "cpu") -> Task:
+def restore_multitask(option: Multitask, specs: Sequence[JsonObject], device: torch.device | str = "cpu") -> Task:
     """Return the tasks of a checkpoint; ``restrict.main_only`` takes the main one of them."""
-    pairs = []
+    pairs: list[tuple[SingleTask, PartSpec]] = []
     for values in specs:
         spec = from_dict(values)
         table = (option.tasks or {}).get(spec.name, {})

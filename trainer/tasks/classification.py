@@ -49,7 +49,7 @@ class ClassPart(Part):
         return rows
 
     def encode(self, values: np.ndarray, train: bool) -> Tensor:
-        return self.rows(train)[torch.from_numpy(np.where(values == MISSING_CLASS, self.size, values))]
+        return self.rows(train)[torch.as_tensor(np.where(values == MISSING_CLASS, self.size, values))]
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         if self.function is losses.cross_entropy and not self.spec.masked:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from trainer.tasks.predictions import Predictions
 
 
-def ratio(a: Any, b: Any) -> Any:
+def ratio(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Return a/b, and NaN where b is 0.
 
     >>> ratio(np.array([1, 1]), np.array([2, 0])).tolist()

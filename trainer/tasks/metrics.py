@@ -40,6 +40,12 @@ def _ranked(function: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Pr
     return partial(functions.per_class, function)
 
 
+def _worst_recall(predictions: Predictions) -> float:
+    values = functions.recall(predictions)
+    values = values[~np.isnan(values)]
+    return float(values.min()) if len(values) else np.nan
+
+
 _AUROC, _AP = _ranked(functions.area_under_roc), _ranked(functions.average_precision)
 
 # Of each class or label; the means are over those with images.
@@ -60,7 +66,7 @@ _SHARED = (
 _CLASSIFICATION = (
     Metric("accuracy", functions.accuracy, "fraction of the images that are classified correctly"),
     Metric("balanced_accuracy", _macro(functions.recall), "mean over classes of the recall, as recall"),
-    Metric("worst_recall", lambda p: _worst(functions.recall(p)), "smallest recall of a class"),
+    Metric("worst_recall", _worst_recall, "smallest recall of a class"),
     Metric("average_precision", _macro(_AP), "mean over classes of the average precision"),
     Metric("kappa", functions.kappa, "Cohen's kappa: agreement beyond chance"),
     Metric("kappa_quadratic", partial(functions.kappa, power=2), "Cohen's kappa of ordered classes, squared distances"),
@@ -89,11 +95,6 @@ METRICS: dict[Kind, dict[str, Metric]] = {
     "multilabel": {m.name: m for m in (*_MULTILABEL, *_SHARED)},
     "regression": {m.name: m for m in _REGRESSION},
 }
-
-
-def _worst(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.min()) if len(values) else np.nan
 
 
 def _top(kind: Kind, name: str) -> int | None:
@@ -131,7 +132,8 @@ def compute(names: Iterable[str], predictions: Predictions) -> dict[str, float]:
     >>> compute(["accuracy", "recall_per_class"], Predictions("classification", ("cat", "dog"), logits, np.array([0, 1, 1])))
     {'accuracy': 0.6666666666666666, 'recall_cat': 1.0, 'recall_dog': 0.5}
     """
-    kind, classes, result = predictions.kind, predictions.classes, {}
+    kind, classes = predictions.kind, predictions.classes
+    result: dict[str, float] = {}
     with np.errstate(all="ignore"):  # infinite outputs, whose metrics are NaN or infinite
         for name in dict.fromkeys(names):
             k = _top(kind, name)
@@ -153,7 +155,8 @@ def check(kind: Kind, names: Iterable[str], classes: Sequence[str] | None = None
     >>> check("classification", ["recal", "top1"])[0][2]
     "did you mean 'recall'?"
     """
-    names, problems = list(dict.fromkeys(names)), []
+    names = list(dict.fromkeys(names))
+    problems: list[tuple[str, str, str]] = []
     for name in names:
         k = _top(kind, name)
         if k is not None:

@@ -75,7 +75,7 @@ class LabelsPart(Part):
         return torch.tensor([min(r, MAX_POSITIVE_WEIGHT) for r in ratios], device=self.device)
 
     def encode(self, values: np.ndarray, train: bool) -> Tensor:
-        return torch.from_numpy(np.nan_to_num(values).astype(np.float32))
+        return torch.as_tensor(np.nan_to_num(values).astype(np.float32))
 
     def running_sum(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         return reduced(((outputs >= 0) == (y > 0.5)).float(), mask)
@@ -111,7 +111,7 @@ class LabelsPart(Part):
 
     def class_weights(self) -> list[float] | None:
         weights = self._positive_weights()
-        return weights.tolist() if isinstance(weights, Tensor) else None
+        return list(map(float, weights)) if isinstance(weights, Tensor) else None
 
     def guessing_loss(self) -> float:
         outputs = torch.tensor([self.output_bias()], device=self.device)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ from trainer.tasks.options import KINDS, SingleTask
 
 if TYPE_CHECKING:
     from trainer.data.targets import Kind, Target
+
+
+NO_KEYS: dict[str, object] = {}  # of a task that is as its target
 
 
 @option
@@ -39,7 +42,7 @@ class Multitask:
     """
 
     tasks: Annotated[
-        dict[str, dict[str, Any]] | None,
+        dict[str, dict[str, object]] | None,
         Field(
             description="by name, the keys of task=classification, multilabel or regression and optionally kind;"
             " null = one for each target of the data"
@@ -105,7 +108,7 @@ class Multitask:
 
     def parts(self, targets: tuple[Target, ...]) -> dict[str, tuple[SingleTask, float]]:
         """Return the tasks by name, each with the weight of its loss; ConfigError where one does not fit the data."""
-        tables = {target.name: {} for target in targets} if self.tasks is None else self.tasks
+        tables = self.tasks if self.tasks is not None else dict.fromkeys((target.name for target in targets), NO_KEYS)
         if problems := [problem for name in tables if (problem := name_problem(name))]:
             raise ConfigError(*problems)
         kinds: dict[str, Kind] = {target.name: target.kind for target in targets}
@@ -136,19 +139,24 @@ def name_problem(name: str) -> Problem | None:
     return None
 
 
-def part_option(name: str, table: dict[str, Any], kinds: dict[str, Kind] | None) -> tuple[SingleTask, float]:
+def part_option(name: str, table: Mapping[str, object], kinds: dict[str, Kind] | None) -> tuple[SingleTask, float]:
     """Return one of the tasks and the weight of its loss from its table, of the kind of its target where that names none."""
     key, target = f"tasks.{name}", table.get("target") or name
-    if "kind" not in table and kinds is not None and target not in kinds:
-        text = f"the data has no target of this name; it has {', '.join(kinds)}"
-        raise ConfigError(Problem(key, table, text, nearest(target, kinds)))
-    kind = table.get("kind") or (kinds or {})[target]
-    if kind not in KINDS:
+    if not isinstance(target, str):
+        raise ConfigError(Problem(f"{key}.target", target, "must be the name of a target of the data"))
+    kind = table.get("kind")
+    if kind is None and kinds is not None:
+        if target not in kinds:
+            text = f"the data has no target of this name; it has {', '.join(kinds)}"
+            raise ConfigError(Problem(key, dict(table), text, nearest(target, kinds)))
+        kind = kinds[target]
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(Problem(f"{key}.kind", kind, f"must be {', '.join(KINDS)}"))
     values, weight = {k: v for k, v in table.items() if k not in ("kind", "weight")}, table.get("weight", 1.0)
     part, problems = construct(KINDS[kind], values, others=("kind", "weight"))
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
         problems.append(Problem("weight", weight, "must be a number >= 0", "weight of the task's loss"))
+        weight = 1.0
     if problems:
         raise ConfigError(*(replace(problem, key=f"{key}.{problem.key}") for problem in problems))
     return replace(part, target=target), float(weight)

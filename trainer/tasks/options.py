@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from trainer.parameters import NonNegativeFloat, PositiveFloat, implemented_by, 
 from trainer.tasks import metrics
 
 Weights = dict[str, float] | tuple[NonNegativeFloat, ...]
-LossTable = dict[str, Any]
+LossTable = dict[str, object]
 TargetName = Annotated[
     str | None, Field(description="target of the data that is learned; null = its only one of the kind of the task")
 ]
@@ -231,7 +231,7 @@ def is_metric(kind: Kind, name: str) -> bool:
     return not metrics.check(kind, [name])
 
 
-def _common_rules(task: Any) -> dict[str, tuple[bool, str]]:
+def _common_rules(task: Classification | Multilabel | Regression) -> dict[str, tuple[bool, str]]:
     own = task.loss if isinstance(task.loss, dict) else None
     rules = {"loss": (own is None or "_target_" in own, "must name the class or function under _target_")}
     if problems := metrics.check(task.kind, task.metrics):

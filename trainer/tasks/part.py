@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from trainer.data.targets import Target, is_missing
 from trainer.errors import ConfigError, Problem, first_line
 from trainer.formats import Link
 from trainer.tasks.metrics import check, columns, compute
-from trainer.tasks.options import SingleTask
+from trainer.tasks.options import LossTable, SingleTask
 from trainer.tasks.predictions import Predictions
 from trainer.tasks.spec import PartSpec
 
@@ -100,7 +100,7 @@ class Part(ABC):
         if not self.spec.masked:
             return encoded
         target = Target(self.spec.target, self.spec.kind, self.classes)
-        present = torch.from_numpy(~is_missing(target, values)).float()
+        present = torch.as_tensor(~is_missing(target, values)).float()
         return torch.cat((encoded, present.view(len(values), -1)), 1)
 
     @abstractmethod
@@ -193,16 +193,16 @@ class OwnLoss:
         spec: What is known of the target.
     """
 
-    def __init__(self, loss: dict[str, Any], spec: PartSpec) -> None:
+    def __init__(self, loss: LossTable, spec: PartSpec) -> None:
         self.path, self.masked = str(loss["_target_"]), spec.masked
         arguments = {k: v for k, v in loss.items() if k != "_target_"}
         try:
-            target: Any = locate(self.path)
-            function: Any = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
+            target = locate(self.path)
+            made = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
         except Exception as error:  # whatever the user's class raises
             reason = first_line(error)
             raise ConfigError(Problem("loss._target_", self.path, f"cannot be made: {reason}")) from None
-        self.function: Callable[..., Tensor] = function
+        self.function = cast("Callable[..., Tensor]", made)
 
     def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
         value: Tensor = self.function(outputs.float(), y)

@@ -126,4 +126,4 @@ def _log_odds(z: np.ndarray) -> np.ndarray:
     terms = np.exp(others)
     odds = z - np.log1p(np.maximum(terms.sum(1, keepdims=True) - terms, 0))
     odds[rows, top] = -_log_sum_exp(others)
-    return np.round(odds, ROUNDING)
+    return odds.round(ROUNDING)

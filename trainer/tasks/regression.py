@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class NumbersPart(Part):
 
     def encode(self, values: np.ndarray, train: bool) -> Tensor:
         standardized = (values - np.array(self.spec.mean)) / np.array(self.spec.std)
-        return torch.from_numpy(np.nan_to_num(standardized).astype(np.float32))
+        return torch.as_tensor(np.nan_to_num(standardized).astype(np.float32))
 
     def running_sum(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         return reduced((outputs.float() - y).abs() * self.std, mask)
@@ -51,7 +52,9 @@ class NumbersPart(Part):
 
     def guessing_loss(self) -> float:
         """Return the loss of predicting the mean of normally distributed numbers: 1 for the squared error."""
-        sample = torch.special.ndtri((torch.arange(1000) + 0.5) / 1000)[:, None].expand(-1, self.size).to(self.device)
+        levels = (torch.arange(1000) + 0.5) / 1000
+        quantiles = cast(Tensor, torch.special.ndtri(levels))  # pyright: ignore[reportUnknownMemberType]
+        sample = quantiles[:, None].expand(-1, self.size).to(self.device)
         return float(self.function(torch.zeros_like(sample), sample).mean())
 
     def is_memorized(self, value: float) -> bool:

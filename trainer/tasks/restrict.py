@@ -13,6 +13,8 @@ from trainer.architectures.layers import Parallel, find_head
 from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
 from trainer.tasks.build import assembled
+from trainer.tasks.options import SingleTask
+from trainer.tasks.spec import PartSpec
 from trainer.tasks.task import Task
 
 
@@ -99,7 +101,7 @@ def for_images(
         splits: The images.
         device: Where its tensors are kept.
     """
-    pairs = []
+    pairs: list[tuple[SingleTask, PartSpec]] = []
     for part in task.parts:
         target = next((t for t in targets if t.name == part.spec.target), targets[0])
         missing = any(bool(is_missing(target, images.target(target.name)).any()) for images in splits)

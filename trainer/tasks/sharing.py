@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +32,14 @@ class Sharing:
         return self.strength * torch.stack([self.distance(group) for group in groups]).sum() if groups else None
 
 
-def shared_weights(networks: Sequence[nn.Module], fraction: float) -> list[list[Tensor]]:
+def shared_weights(networks: Sequence[nn.Module], fraction: float) -> list[list[nn.Parameter]]:
     """Return the weights of the first layers, each with those of the other networks; neither heads, biases nor norms.
 
     Args:
         networks: Networks of the same architecture.
         fraction: Part of the layers, from the first on.
     """
-    columns = []
+    columns: list[list[nn.Parameter]] = []
     for network in networks:
         head = find_head(network)[1].weight
         weights = [p for layer in weight_layers(network) for _, p in layer if p.ndim > 1 and p is not head]
@@ -65,7 +66,8 @@ def trace_norm(weights: Sequence[Tensor]) -> Tensor:
     tensor(7.0710)
     """
     rows = torch.stack([w.flatten() for w in weights])
-    return torch.linalg.eigvalsh(rows @ rows.T).clamp_min(0).add(EPS).sqrt().sum()
+    squares = cast(Tensor, torch.linalg.eigvalsh(rows @ rows.T))  # pyright: ignore[reportUnknownMemberType]
+    return squares.clamp_min(0).add(EPS).sqrt().sum()
 
 
 def last_shared_weight(model: nn.Module) -> nn.Parameter | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from trainer.data.targets import Kind, Target, is_missing
+from trainer.formats import Json, JsonObject
+
+TUPLES = ("classes", "counts", "mean", "std")
 
 
 @dataclass
@@ -39,23 +43,25 @@ class PartSpec:
     std: tuple[float, ...] = ()
     masked: bool = False
     labelled: float = 1.0
-    thresholds: list[float] = field(default_factory=list)
+    thresholds: list[float] = field(default_factory=list[float])
     weight: float = 1.0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the specification as plain values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values: JsonObject = asdict(self)
+        values.update({name: list(getattr(self, name)) for name in TUPLES})
+        return values
 
 
-def from_dict(values: dict[str, Any]) -> PartSpec:
+def from_dict(values: JsonObject) -> PartSpec:
     """Return the specification that ``as_dict`` describes.
 
     >>> spec = PartSpec("", "label", "classification", ("cat", "dog"), 7, (3, 4))
     >>> from_dict(spec.as_dict()) == spec
     True
     """
-    tuples = {k: tuple(values[k]) for k in ("classes", "counts", "mean", "std") if k in values}
-    return PartSpec(**{**values, **tuples})
+    make = cast("Callable[..., PartSpec]", PartSpec)
+    return make(**values | {name: tuple(cast("list[Json]", values[name])) for name in TUPLES if name in values})
 
 
 def measure(name: str, target: Target, train: np.ndarray, others: list[np.ndarray]) -> PartSpec:

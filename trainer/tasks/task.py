@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from trainer.data.images import Images
+from trainer.formats import JsonObject, Row
+from trainer.history import History
 from trainer.tasks.classification import ClassPart
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.multitask_options import Multitask
@@ -20,6 +22,13 @@ from trainer.tasks.sharing import Sharing, last_shared_weight
 from trainer.tasks.weighting import KINDS
 
 Thresholds = dict[str, dict[str, list[float]]]  # by weights, model or averaged, and by task
+
+
+class TaskState(TypedDict, total=False):
+    """What a checkpoint holds of a task: the state of the weights of several losses, and the thresholds of labels."""
+
+    weighting: dict[str, Tensor]
+    thresholds: Thresholds
 
 
 class Losses(NamedTuple):
@@ -104,7 +113,7 @@ class Task:
         """
         part = self.parts[0]
         if len(self.parts) == 1 and isinstance(part, ClassPart) and not part.spec.masked:
-            table, rows = part.rows(train)[: part.size], torch.from_numpy(images.target(part.spec.target))
+            table, rows = part.rows(train)[: part.size], torch.as_tensor(images.target(part.spec.target))
         else:
             table = torch.cat([part.encode_columns(images, train) for part in self.parts], 1)
             rows = torch.arange(len(images))
@@ -143,10 +152,11 @@ class Task:
         if self.weighting is not None:
             self.weighting.step()
 
-    def end_epoch(self, row: Mapping[str, Any]) -> None:
+    def end_epoch(self, row: Row) -> None:
         """Update the weights of the losses after an epoch, whose row of the history is given."""
         if self.weighting is not None:
-            self.weighting.end_epoch([row[f"train_{part.column('loss')}"] for part in self.parts])
+            history = History([row])
+            self.weighting.end_epoch([history.column(f"train_{part.column('loss')}")[0] for part in self.parts])
 
     def penalty(self, model: nn.Module) -> Tensor | None:
         """Return what soft sharing adds to the objective; None = nothing."""
@@ -200,7 +210,7 @@ class Task:
 
     def evaluate(self, outputs: Tensor, y: Tensor) -> dict[str, float]:
         """Return the further metrics of all images of a split: outputs (N, O), targets (N, D)."""
-        values = {}
+        values: dict[str, float] = {}
         for part in self.parts:
             if part.further_columns():
                 scores = part.evaluate(*part.select(outputs, y))
@@ -229,21 +239,25 @@ class Task:
         """Return what is of interest in an epoch's row besides metrics: the weights of the losses, where they are learned."""
         if self.weighting is None or not self.learns_weights:
             return {}
-        return {f"weight_{p.name}": w for p, w in zip(self.parts, self.weighting.weights.tolist(), strict=True)}
+        return {f"weight_{p.name}": float(w) for p, w in zip(self.parts, self.weighting.weights, strict=True)}
 
     # The state that a checkpoint holds
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> TaskState:
         """Return the state of the weighting, and the thresholds of labels."""
-        weighting = {} if self.weighting is None else {"weighting": self.weighting.state_dict()}
-        return weighting | ({"thresholds": copy.deepcopy(self.thresholds)} if self.thresholds else {})
+        state = TaskState()
+        if self.weighting is not None:
+            state["weighting"] = self.weighting.state_dict()
+        if self.thresholds:
+            state["thresholds"] = copy.deepcopy(self.thresholds)
+        return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: TaskState) -> None:
         """Restore the state."""
         self.thresholds = copy.deepcopy(state.get("thresholds", {}))
         if self.weighting is not None:
             self.weighting.load_state_dict(state.get("weighting", {}))
 
-    def as_tuple(self) -> tuple[dict[str, Any], ...]:
+    def as_tuple(self) -> tuple[JsonObject, ...]:
         """Return what is known of the targets as plain values, for a checkpoint."""
         return tuple(part.spec.as_dict() for part in self.parts)

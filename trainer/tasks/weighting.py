@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ class Weighting:
     def state_dict(self) -> dict[str, Tensor]:
         return {"weights": self.weights.clone()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         for name, value in state.items():
             getattr(self, name).copy_(value)
 
@@ -135,7 +134,10 @@ class GradNorm(Weighting):
         if shared is None or not shared.requires_grad:  # the shared layers are frozen: the weights stay as they are
             return
         gradients = [torch.autograd.grad(loss, shared, retain_graph=True)[0] for loss in self.fixed * losses]
-        norms = [mean_over_ranks(gradient.detach().float()).norm() for gradient in gradients]
+        norms: list[Tensor] = [
+            mean_over_ranks(gradient.detach().float()).norm()  # pyright: ignore[reportUnknownMemberType]
+            for gradient in gradients
+        ]
         self.norms += torch.stack(norms)
         self.sums += losses.detach()
         self.count += 1
