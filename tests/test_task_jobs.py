@@ -20,6 +20,7 @@ from trainer import build, fit, load_config, load_run
 from trainer.architectures.layers import Parallel
 from trainer.builder import check_geometry, load_splits
 from trainer.data.targets import Target
+from trainer.engine.evaluation import evaluate
 from trainer.errors import ConfigError
 from trainer.inference import predictions, trained, use_averaged
 from trainer.jobs import Fit
@@ -27,7 +28,7 @@ from trainer.jobs.evaluate.details import SplitImages
 from trainer.jobs.evaluate.run import details_of_tasks
 from trainer.jobs.evaluate.scores import check_tta, collect_outputs, scores
 from trainer.tasks import Multitask
-from trainer.tasks.restrict import without_other_outputs
+from trainer.tasks.restrict import at_test, without_other_outputs
 
 DATA = ("data=mnist5k_multitask", "data.limit=150")
 SMALL = (
@@ -249,6 +250,37 @@ def test_only_the_network_of_the_main_task_runs(name, runs, images):
     assert config.task.main == "digit"
 
 
+@pytest.mark.parametrize("name", ["main", "soft"])
+def test_a_run_tests_the_main_task_alone_as_job_evaluate_does(name, train, runs):
+    result = result_of(runs / name)
+    for tested in (result["test"], result["last"]["test"]):
+        assert set(tested) == {"digit_loss", "digit_accuracy"}
+    assert {f"{task}_loss" for task in TASKS} < set(result["validation"])
+    assert train("job=evaluate", f"checkpoint={runs / name}", "output=e")[0] == 0
+    assert result_of("e")["test"]["accuracy"] == pytest.approx(result["test"]["digit_accuracy"])
+    assert result_of("e")["test"]["loss"] == pytest.approx(result["test"]["digit_loss"], rel=1e-4)
+
+
+def test_the_other_networks_of_soft_sharing_do_not_run_on_test_images():
+    run = build(load_config([*SMALL, "task=multitask", "task.main=slant", "task.sharing=soft", "averaging=ema"]))
+    assert isinstance(run.model, Parallel)
+    assert run.averaged is not None
+    for model in (run.model, run.averaged):
+        task, network = at_test(run.task, model)
+        whole = model.module if model is run.averaged else model
+        assert network is whole.network("slant")
+        assert set(evaluate(network, run.test, run.precision, task)) == {"slant_loss", "slant_mae"}
+
+
+def test_without_validation_images_the_predictions_of_test_images_are_those_of_the_main_task(train):
+    alone = ("data.validation=0", "regularizer=[]", "observer=[checkpoint,history_file,predictions]")
+    code, _, err = train(*SMALL, "task=multitask", "task.main=slant", *alone, "output=r")
+    assert code == 0, err
+    written = json.loads(Path("r/predictions.json").read_text())
+    assert written["split"] == "test"
+    assert list(written["tasks"]) == ["slant"]
+
+
 def test_outputs_are_selected_where_the_last_layer_cannot_be_reduced():
     class Mixing(nn.Module):
         def __init__(self):
@@ -358,6 +390,20 @@ def test_the_main_task_of_an_ensemble_and_the_lowest_error_are_selected(train, i
     each = [predictions(checkpoint_of(f"e/member_{i}")[1], images.images, False, 64)[""] for i in chosen]
     found = predictions(whole, images.images, False, 64)[""]
     assert torch.allclose(found, torch.stack(each).mean(0), atol=1e-5)
+
+
+def test_runs_that_share_in_different_ways_are_an_ensemble_of_the_main_task(train, runs):
+    members = f"runs=[{runs / 'main'},{runs / 'soft'}]"
+    code, _, err = train("job=ensemble", "job.kind=runs", members, *DATA, "device=cpu", "output=e")
+    assert code == 0, err
+    assert set(result_of("e")["test"]) >= {"loss", "accuracy"}
+    members = f"runs=[{runs / 'main'},{runs / 'several'}]"
+    code, _, err = train("job=ensemble", "job.kind=runs", members, *DATA, "device=cpu", "output=f")
+    assert code == 2
+    assert "was trained on other classes than" in err
+    code, _, err = train("job=ensemble", "job.kind=runs", f"runs=[{runs / 'main'},{runs / 'soft'}]", "data=digits")
+    assert code == 2
+    assert "differs from the data of the runs: images of (1, 8, 8) instead of (1, 28, 28)" in err
 
 
 # Checkpoints

@@ -216,6 +216,18 @@ def test_the_end_of_a_run_shows_loss_and_main_metric_of_each_task(multitask):
         assert lines[begin + 5].startswith(f"  slant: mae {scores['slant_mae']:#.4g}, loss")
 
 
+def test_the_end_of_a_run_with_a_main_task_shows_that_task_alone_of_the_test_images():
+    from trainer.columns import tasks_of
+    from trainer.observers.summary import score_lines
+
+    whole = {"loss": 2.0, "ink_loss": 0.5, "ink_mae": 0.25, "kind_loss": 1.5, "kind_accuracy": 0.5}
+    result: Any = {"best_epoch": 2.0, "validation": whole, "test": {"ink_loss": 0.75, "ink_mae": 0.125}}
+    lines = score_lines(result, tasks_of([f"train_{name}" for name in whole]), "validation_ink_mae")
+    assert lines[0] == "validation: loss 2.0000 (best epoch 2)"
+    assert lines[3] == "test ink: mae 0.1250, loss 0.7500 (best epoch 2)"
+    assert len(lines) == 4
+
+
 def test_the_end_of_a_single_task_shows_the_metric_that_decides_too():
     from trainer.columns import tasks_of
     from trainer.observers.summary import score_lines

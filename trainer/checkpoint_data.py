@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.config.schema import Config
 from trainer.data import Arrays, Dataset, FileDataset, OwnData, Splits
 from trainer.data.identity import are_numbers, check_same_classes
+from trainer.data.inventory import shortened
 from trainer.data.load import load_known
 from trainer.data.targets import LABEL, NOUNS, Target
 from trainer.engine.run import Info
@@ -15,6 +16,8 @@ from trainer.errors import ConfigError, Problem
 from trainer.inference import TrainedModel
 from trainer.tasks.part import Part
 from trainer.tasks.task import Task
+
+NAMED = 20  # targets that an error names
 
 
 def splits_for_checkpoint(config: Config, model: TrainedModel) -> Splits:
@@ -60,7 +63,7 @@ def check_targets(splits: Splits, task: Task, name: str, some: bool = False) -> 
     for part in task.parts:
         target = splits.targets[0] if single else targets.get(part.spec.target)
         if target is None:
-            text = f"has no target {part.spec.target}, which the checkpoint predicts; it has {', '.join(targets)}"
+            text = f"has no target {part.spec.target}, which the checkpoint predicts; it has {shortened(list(targets), NAMED)}"
             raise ConfigError(Problem("data", name, text))
         if target.kind != part.spec.kind:
             text = f"has {NOUNS[target.kind]} as target {target.name}, the checkpoint predicts {NOUNS[part.spec.kind]}"

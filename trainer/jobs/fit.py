@@ -23,6 +23,7 @@ from trainer.formats import Result, Row, Scores, SplitScores, Summary, read_only
 from trainer.jobs.restore import restore_run
 from trainer.observers.context import Context, ObserverOption, build_observers
 from trainer.run_dir import check_available, create_run_dir, write_json
+from trainer.tasks.restrict import at_test
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -100,16 +101,17 @@ def summary(run: Run, tta: TTA = "none") -> Summary:
     """Best and last epoch, each with the metrics of the task on ``validation`` and ``test``.
 
     The plain ``validation`` and ``test`` are those of the best weights; ``last`` and ``averaged`` hold the same two for
-    the last weights and for the averaged weights of the best epoch.
+    the last weights and for the averaged weights of the best epoch. With a main task only its head is evaluated on ``test``.
     """
 
     def scores(model: nn.Module, row: Row | Scores, prefix: str = "validation") -> SplitScores:
         names = [name for name in row if name.startswith(f"{prefix}_")]
         run.task.use_thresholds("averaged" if prefix == "averaged" else "model")
-        return {
-            "validation": {name.removeprefix(f"{prefix}_"): row[name] for name in names} if names else None,
-            "test": None if run.test is None else evaluate(model, run.test, run.precision, run.task, tta),
-        }
+        validation = {name.removeprefix(f"{prefix}_"): row[name] for name in names} if names else None
+        if run.test is None:
+            return {"validation": validation, "test": None}
+        task, network = at_test(run.task, model)
+        return {"validation": validation, "test": evaluate(network, run.test, run.precision, task, tta)}
 
     result = Summary(metric=run.metric, steps=run.clock.step, parameters=count_parameters(run.model))
     if tta != "none":

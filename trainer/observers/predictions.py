@@ -18,6 +18,7 @@ from trainer.observers.options import Predictions
 from trainer.observers.predicted import KINDS, Predicted
 from trainer.report.figures import drawing
 from trainer.run_dir import write_json
+from trainer.tasks.restrict import at_test
 
 
 class PredictionsObserver(Observer):
@@ -27,7 +28,8 @@ class PredictionsObserver(Observer):
     errors with the highest loss (``report/confusion.png``, ``report/misclassified.png``). Of labels: precision and recall at
     the thresholds (``labels.png``). Of numbers: predicted against true ones and the largest errors (``predicted.png``,
     ``largest_errors.png``). With several tasks, ``predictions.json`` has an entry for each under ``tasks``, and the name of
-    the task follows that of the figure: ``confusion_digit.png``. Images without a label are left out.
+    the task follows that of the figure: ``confusion_digit.png``; of test images, only the main task if there is one. Images
+    without a label are left out.
     """
 
     def __init__(self, option: Predictions, context: Context) -> None:
@@ -65,10 +67,11 @@ def file_name(task: str) -> str:
 def predict(view: RunView, loader: Loader, count: int) -> dict[str, Predicted]:
     """The predictions of each task by its name, with the ``count`` largest errors."""
     thresholds, offset = view.task.thresholds.get("model", {}), 0
-    tasks = {p.name: KINDS[p.spec.kind](p, count, thresholds.get(p.name)) for p in view.task.parts}
-    with eval_mode(view.model), torch.inference_mode():
+    shown, model = at_test(view.task, view.model) if loader is view.test else (view.task, view.model)
+    tasks = {p.name: KINDS[p.spec.kind](p, count, thresholds.get(p.name)) for p in shown.parts}
+    with eval_mode(model), torch.inference_mode():
         for x, y in loader.batches(0):
-            outputs = logits(view.model, x, view.precision).float()
+            outputs = logits(model, x, view.precision).float()
             for task in tasks.values():
                 task.add(x, outputs, y, offset)
             offset += len(x)

@@ -79,14 +79,13 @@ def score_lines(result: Result, tasks: list[TaskColumns], metric: str) -> list[s
         if not isinstance(scores, Mapping):
             continue
         averaged = averaged if isinstance(averaged, Mapping) else {}
-        of_sum = [] if len(tasks) == 1 else [score_line(split, ["loss"], scores, averaged, epoch)]
+        alone = len(tasks) == 1 or "loss" not in scores  # the main task of several, on the test images
+        of_sum = [] if alone else [score_line(split, ["loss"], scores, averaged, epoch)]
         for task in tasks:
-            title = f"  {task.name}" if task.name else split
+            title = f"{split} {task.name}".rstrip() if alone else f"  {task.name}"
             extra = [decisive] if belongs(decisive, task, tasks) and decisive not in (task.main, task.loss) else []
             of_sum.append(
-                score_line(
-                    title, [task.main, *extra, task.loss], scores, averaged, "" if task.name else epoch, task.name
-                )
+                score_line(title, [task.main, *extra, task.loss], scores, averaged, epoch if alone else "", task.name)
             )
         lines += [line for line in of_sum if line]
     return lines

@@ -51,7 +51,7 @@ class Multitask:
     main: Annotated[
         str | None,
         Field(
-            description="task that selects the best epoch, and the only one that predicts and is exported; null = all"
+            description="task that selects the best epoch, and the only one that is tested, predicts and is exported; null = all"
         ),
     ] = None
     sharing: Annotated[

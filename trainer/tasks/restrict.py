@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from trainer.architectures.layers import Parallel, find_head
 from trainer.data.images import Images
@@ -42,6 +43,23 @@ def restricted(task: Task, model: nn.Module, shape: Sequence[int]) -> tuple[Task
     if isinstance(model, Parallel):
         return main_only(task), model.network(task.main.name)
     return main_only(task), without_other_outputs(model, task.main.outputs, task.num_outputs, shape)
+
+
+def at_test(task: Task, model: nn.Module) -> tuple[Task, nn.Module]:
+    """Return the main task under its name, and the network that predicts it, without a copy; else both as they are.
+
+    It is what a run evaluates on the test images, whose targets are those of all tasks.
+
+    Args:
+        task: One or several tasks.
+        model: Their network, or its average.
+    """
+    if task.main is None:
+        return task, model
+    network = model.module if isinstance(model, AveragedModel) else model
+    assert isinstance(network, nn.Module)
+    alone = Task([task.main], None, task.device)
+    return alone, network.network(task.main.name) if isinstance(network, Parallel) else model
 
 
 def without_other_outputs(model: nn.Module, columns: slice, count: int, shape: Sequence[int]) -> nn.Module:

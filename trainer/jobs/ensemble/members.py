@@ -26,6 +26,7 @@ from trainer.jobs.fit import train_and_evaluate
 from trainer.observers import Observer
 from trainer.run_dir import create_run_dir, read_result
 from trainer.schedules import Product
+from trainer.tasks.restrict import main_only
 from trainer.tasks.task import Thresholds
 
 if TYPE_CHECKING:
@@ -170,21 +171,22 @@ def check_same_data(config: Config, members: list[Member], splits: Splits) -> No
                 text = f"was trained on {what} than {members[0]['name']}: {own} instead of {others}"
                 hint = "the members of an ensemble need the same targets, classes and image shape"
                 raise ConfigError(Problem("runs", member["name"], text, hint))
-    info, reason = checkpoint.info_of(members[0]), ""
+    info, name, reasons = checkpoint.info_of(members[0]), config.name("data"), list[str]()
     try:
-        check_targets(splits, restored_task(config_from_tree(info.config), info), config.name("data"))
+        check_targets(splits, main_only(restored_task(config_from_tree(info.config), info)), name)
     except ConfigError as error:
-        reason = f"; it {error.problems[0].text}"
-    if reason or tuple(info.shape) != tuple(splits.shape):
-        data = f"{len(splits.classes)} classes, {tuple(splits.shape)}"
-        text = f"differs from the data of the runs: {len(info.classes)} classes, {tuple(info.shape)}{reason}"
-        raise ConfigError(Problem("data", data, text, "give the runs' data=... too"))
+        reasons = [f"it {problem.text}" for problem in error.problems]
+    if tuple(info.shape) != tuple(splits.shape):
+        reasons.append(f"images of {tuple(splits.shape)} instead of {tuple(info.shape)}")
+    if reasons:
+        text = f"differs from the data of the runs: {'; '.join(reasons)}"
+        raise ConfigError(Problem("data", name, text, "give the runs' data=... too"))
 
 
 def targets_of(member: Member) -> tuple[str, str]:
-    """Return the targets of a member with their classes, and the shape of its images, as text."""
+    """Return the targets that a member predicts with their classes, and the shape of its images, as text."""
     info = checkpoint.info_of(member)
-    task = restored_task(config_from_tree(info.config), info)
+    task = main_only(restored_task(config_from_tree(info.config), info))
     classes = ", ".join(task.classes)
     if task.option is not None or not task.parts[0].has_classes:
         texts = (f"{p.name or p.spec.target} ({p.spec.kind}: {', '.join(p.classes)})" for p in task.parts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainer.architectures.ensemble import Average
 from trainer.builder import compute, load_splits, restored_task
+from trainer.config.load import config_from_tree
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
 from trainer.errors import ConfigError, Problem
@@ -47,7 +48,7 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
         return INTERRUPTED
     info = checkpoint.info_of(members[0])
-    task = restored_task(config, info, precision.device)
+    task = restored_task(config_from_tree(info.config), info, precision.device)
     members = select_best(members, option.top, metric_of_run(info, task))
     one_run = option.kind == "snapshots"
     content = joined(members, option.average, one_run)
