@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -323,6 +325,31 @@ def test_an_incomplete_epoch_is_continued(tmp_path, train):
         torch.load(tmp_path / n / "checkpoints/last.pt", weights_only=True)["state"] for n in ("short", "long")
     )
     assert all(torch.equal(short["model"][k], long["model"][k]) for k in long["model"])
+
+
+def test_a_resume_says_what_it_changes_and_the_report_lists_all_of_them(tmp_path, train):
+    run = tmp_path / "run"
+    constant = [o for o in STATEFUL if not o.startswith(("schedule", "epochs"))]
+    assert train(*constant, "observer=[checkpoint,history_file,console,report]", "epochs=1", f"output={run}")[0] == 0
+    _, out, _ = train(f"resume={run}", "epochs=2", "optimizer.lr=0.01")
+    assert "resuming after 1 epoch," in out
+    (changed,) = re.findall(r"^changed: (.*)$", out, re.MULTILINE)
+    assert sorted(re.sub(r"\S+ ->", "->", part) for part in changed.split(", ")) == [
+        "epochs -> 2",
+        "optimizer.lr -> 0.01",
+    ]
+    _, out, _ = train(f"resume={run}", "epochs=3")
+    assert "changed: epochs 2 -> 3" in out
+    lines = [json.loads(line) for line in (run / "resumed.jsonl").read_text().splitlines()]
+    assert [(line["epochs"], line["overrides"][1:]) for line in lines] == [
+        (1, ["epochs=2", "optimizer.lr=0.01"]), (2, ["epochs=3"]),
+    ]  # fmt: skip
+    assert lines[0]["changes"]["epochs"] == ["1", "2"]
+    report = (run / "report.md").read_text()
+    commands = [line.strip() for line in report.splitlines() if line.startswith("    train ")]
+    assert commands[0].endswith(f"epochs=1 output={run}")
+    assert commands[1:] == [f"train resume={run} epochs=2 optimizer.lr=0.01", f"train resume={run} epochs=3"]
+    assert "epochs 1 → 2" in report
 
 
 def wait_for(file: Path, seconds: float = 60) -> None:

@@ -125,6 +125,15 @@ class FindingContent(TypedDict):
     kind: str
 
 
+class Resume(TypedDict):
+    """A continuation of a run, a line of ``resumed.jsonl``."""
+
+    epochs: int  # after how many it was resumed
+    steps: int
+    overrides: list[str]
+    changes: dict[str, list[str]]  # settings that differ from those of before: each then and now
+
+
 class Environment(TypedDict):
     """What identifies machine and program, ``environment.json``."""
 

@@ -36,7 +36,7 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
         check_available(run_dir)
     run = build(config, run_dir)
     if config.resume is not None:
-        if restore_run(run, run_dir, config.tree):
+        if restore_run(run, run_dir, config.tree, overrides):
             return exit_codes.FINISHED
     elif rank() == 0:
         run.id = create_run_dir(run_dir, config.tree, overrides, run.notes[0])

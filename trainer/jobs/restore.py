@@ -17,11 +17,12 @@ from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, first_line
 from trainer.files import write_text
 from trainer.formats import JsonObject
+from trainer.jobs.resumed import record_resume
 from trainer.run_dir import read_run_id
 from trainer.weight_files import UNUSABLE, DamagedFile
 
 
-def restore_run(run: Run, run_dir: Path, tree: JsonObject) -> bool:
+def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str]) -> bool:
     """Load the last checkpoint; return whether the run is complete.
 
     A run that was killed before its first step restarts from scratch, which gives the same result. One that was killed after
@@ -43,6 +44,7 @@ def restore_run(run: Run, run_dir: Path, tree: JsonObject) -> bool:
             print(f"there is nothing to resume: the run is complete, {over}; {hint}")
         return True
     if rank() == 0:
+        record_resume(run, run_dir, tree, overrides)
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
     return False
 

@@ -49,7 +49,8 @@ class ConsoleObserver(Observer):
         if view.folder is not None:
             self._print(f"run directory: {view.folder}")
         if view.epochs_done:
-            self._print(f"resuming after {view.epochs_done} epochs, {view.step} steps")
+            epochs = "1 epoch" if view.epochs_done == 1 else f"{view.epochs_done} epochs"
+            self._print(f"resuming after {epochs}, {view.step} steps")
         self.table = EpochTable(view, self.terminal.width if self.live else PIPE_WIDTH)
         for text in self.table.notes():
             self._print(text)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence, Set
 
 from trainer.columns import tasks_of
 from trainer.errors import quoted
-from trainer.formats import Environment, FindingContent, Result, Row, TaskInfo
+from trainer.formats import Environment, FindingContent, Result, Resume, Row, TaskInfo
 from trainer.literal import code_span, markdown_literal, printable
 
 # Plots by name, with title and description, in the order of the report.
@@ -33,14 +33,19 @@ PLOTS = (
 def page(
     rows: list[Row],
     result: Result,
-    overrides: list[str],
+    commands: tuple[list[str], list[Resume]],
     findings: list[FindingContent],
     plots: set[str],
     environment: Environment | None,
     tasks: Sequence[TaskInfo] = (),
     data: Sequence[str] = (),
 ) -> str:
-    """Return the report: how the run ended, scores, findings, data, plots, history, and the command that reproduces it."""
+    """Return the report: how the run ended, scores, findings, data, plots, history, and how to
+    reproduce it.
+
+    ``commands`` are the overrides of the command that started the run, and those that resumed it.
+    """
+    overrides, resumes = commands
     named = [o for o in overrides if not o.startswith("output=")]
     title, reason = (markdown_literal(text) for text in (" ".join(named), str(result.get("stop_reason"))))
     lines = [f"# {title or 'the default run'}", "", f"{reason}.", *score_table(result)]
@@ -58,17 +63,24 @@ def page(
         names = " | ".join(markdown_literal(c, within_line=True) for c in columns)
         lines += ["", "## History", "", f"| {names} |", "|" + "---|" * len(columns)]
         lines += [f"| {' | '.join(number(row.get(c)) for c in columns)} |" for row in rows]
-    lines += [
-        "",
-        "## Reproduce",
-        "",
-        f"    train {' '.join(printable(shlex.quote(o)) for o in overrides)}".rstrip(),
-        "",
-    ]
+    lines += ["", "## Reproduce", "", command(overrides), ""]
+    for resume in resumes:
+        changes = "; ".join(f"{key} {then} → {now}" for key, (then, now) in resume["changes"].items()) or "no changes"
+        text = f"Resumed after {resume['epochs']} epochs, {resume['steps']} steps, with {changes}:"
+        lines += [markdown_literal(text), "", command(resume["overrides"]), ""]
     if environment is not None and environment["versions"]:
         libraries = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
         lines += [f"On {environment['device']}; Python {environment['python']}, {libraries}.", ""]
     return "\n".join(lines)
+
+
+def command(overrides: list[str]) -> str:
+    """Return a command as a block of code.
+
+    >>> command(["data=digits", "regularizer=[l2]"]), command([])
+    ("    train data=digits 'regularizer=[l2]'", '    train')
+    """
+    return f"    train {' '.join(printable(shlex.quote(o)) for o in overrides)}".rstrip()
 
 
 def named_plots(plots: Set[str]) -> Iterator[tuple[str, str, str]]:

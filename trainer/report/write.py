@@ -46,7 +46,7 @@ def write_report(run_dir: Path) -> Path:
     text = page(
         rows,
         result=result or {"status": "unfinished", "stop_reason": "killed before its end"},
-        overrides=read_overrides(run_dir),
+        commands=(read_overrides(run_dir), read_jsonl(run_dir / "resumed.jsonl")),
         findings=findings,
         plots={path.stem for path in (run_dir / "report").glob("*.png")},
         environment=read_json(run_dir / "environment.json"),

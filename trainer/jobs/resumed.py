@@ -1,0 +1,35 @@
+"""What each resume of a run has changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trainer.analysis.comparison import flatten, format_value
+from trainer.engine.run import Run
+from trainer.files import write_text
+from trainer.formats import JsonObject, Resume
+from trainer.run_dir import read_config, read_jsonl
+
+NOT_COMPARED = ("resume", "checkpoint", "output", "experiment")  # where a run is or was taken from
+
+
+def record_resume(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str]) -> None:
+    """Add a line to ``resumed.jsonl``, and a note of the settings that are not those of the saved config."""
+    changes = changed_settings(read_config(run_dir, "resume"), tree)
+    if changes:
+        run.notes.append("changed: " + ", ".join(f"{key} {then} -> {now}" for key, (then, now) in changes.items()))
+    resume = Resume(epochs=len(run.history), steps=run.clock.step, overrides=overrides, changes=changes)
+    file = run_dir / "resumed.jsonl"
+    write_text(file, "".join(f"{json.dumps(line)}\n" for line in [*read_jsonl(file), resume]))
+
+
+def changed_settings(then: JsonObject, now: JsonObject) -> dict[str, list[str]]:
+    """Return the settings that differ between two configs, as texts: then and now.
+
+    >>> changed_settings({"epochs": 2, "seed": 0, "output": "a"}, {"epochs": 4, "seed": 0, "output": None})
+    {'epochs': ['2', '4']}
+    """
+    before, after = (flatten({k: v for k, v in tree.items() if k not in NOT_COMPARED}) for tree in (then, now))
+    pairs = {k: [format_value(before.get(k)), format_value(after.get(k))] for k in dict.fromkeys([*before, *after])}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
