@@ -33,6 +33,10 @@ def test_the_wheel_contains_every_option_file(wheel):
     assert packaged == {str(p.relative_to(ROOT / "conf")) for p in (ROOT / "conf").rglob("*.yaml")}
 
 
+def test_the_wheel_declares_its_types(wheel):
+    assert "trainer/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
 def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
     """Unpacked into an empty directory, with the checkout not importable."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
