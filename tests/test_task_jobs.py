@@ -18,8 +18,9 @@ from torch import nn
 
 from trainer import build, fit, load_config, load_run
 from trainer.architectures.layers import Parallel
-from trainer.builder import check_geometry, load_splits
+from trainer.builder import load_splits
 from trainer.data.targets import Target
+from trainer.data_constraints import check_geometry
 from trainer.engine.evaluation import evaluate
 from trainer.errors import ConfigError
 from trainer.inference import predictions, trained, use_averaged

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures import Architecture, ExternalArchitecture
-from trainer.architectures.layers import find_head, map_networks, norm_of_single_values, side_by_side, weight_layers
+from trainer.architectures.layers import find_head, map_networks, side_by_side, weight_layers
 from trainer.architectures.preprocessing import Preprocessing
-from trainer.config.constraints import check_against_data, check_metrics, named_metrics, optimizer_and_schedule
+from trainer.config.constraints import named_metrics
 from trainer.config.instantiate import External
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
 from trainer.data.decode import resize_target
 from trainer.data.identity import check_same_classes, identity
 from trainer.data.targets import LABEL
+from trainer.data_constraints import check_with_data
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.run import Info, Loader, Run
@@ -30,7 +31,6 @@ from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
-from trainer.tasks.sharing import last_shared_weight
 from trainer.tasks.task import Task
 
 
@@ -54,7 +54,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     if config.engine.sync_batch_norm and distributed.world_size() > 1:
         model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
-    check(config, splits, task, loaders["train"], model, option)
+    check_with_data(config, splits, task, loaders["train"], model, option)
     if splits.validation is None:
         notes.append("no validation images: the last weights count as the best")
     metric = task.main_metric if config.metric == "auto" else config.metric
@@ -77,52 +77,6 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     )
     enable_fast_path(run, config)
     return run
-
-
-def check(config: Config, splits: Splits, task: Task, train: Loader, model: nn.Module, optimizer: Optimizer) -> None:
-    """Raise a ConfigError with all that does not fit, once the data is loaded and the model is built."""
-    last = train.images_in(len(train) - 1)
-    problems = check_against_data(
-        config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
-    )
-    problems += optimizer_and_schedule(config, optimizer)
-    problems += check_metrics(config, task.history_columns(config.averaging.enabled))
-    problems += check_geometry(config, task)
-    if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
-        text = "needs a layer before the head, whose gradients it compares"
-        problems.append(Problem("task.weighting", "gradnorm", text, "task.weighting=uncertainty"))
-    if problems:
-        raise ConfigError(*problems)
-
-
-def check_geometry(config: Config, task: Task) -> list[Problem]:
-    """Augmentations, also at test time, that move pixels, with numbers of which it is not known what that does to them."""
-    moving = [
-        name for name, option in config.augmentation.items() if option and getattr(option, "moves_pixels", True)
-    ]  # of a third-party one it is not known
-    problems = moved_numbers(task, ", ".join(moving), "augmentation=none") if moving else []
-    tta = getattr(config.job, "tta", "none")
-    return problems + (moved_numbers(task, f"job.tta={tta}", "job.tta=none") if tta != "none" else [])
-
-
-def moved_numbers(task: Task, what: str, without: str) -> list[Problem]:
-    """Errors of what moves pixels, with numbers of which it is not known what that does to them.
-
-    Args:
-        task: The task.
-        what: What moves pixels.
-        without: The override without it.
-    """
-    return [
-        Problem(
-            f"task.tasks.{part.name}.geometry" if part.name else "task.geometry",
-            "refuse",
-            f"{what} moves pixels, and what that does to {part.spec.target} is not known",
-            f"{without}, or geometry=invariant if it does nothing",
-        )
-        for part in task.parts
-        if part.changes_with_pixels
-    ]
 
 
 def enable_fast_path(run: Run, config: Config) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
@@ -13,11 +12,10 @@ from trainer.config.schema import Config, Settings
 from trainer.errors import Problem, nearest
 from trainer.optimizers import Optimizer, schedule_fits
 from trainer.parameters import parameters
-from trainer.regularizers.base import Setup
 from trainer.schedules import Product
 
 if TYPE_CHECKING:
-    from trainer.data import Splits
+    pass
 
 
 class InvalidValue(Exception):
@@ -165,42 +163,3 @@ def _balance(config: Config) -> Iterator[Problem]:
 CONSTRAINTS = (
     _job, _unread, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch, _graph,
 )  # fmt: skip
-
-
-def check_against_data(
-    config: Config,
-    splits: Splits,
-    last_batch: int,
-    untrainable_norm: Callable[[], str | None],
-    processes: int = 1,
-) -> list[Problem]:
-    """Return what only shows once the data is loaded.
-
-    Args:
-        config: The config.
-        splits: The data.
-        last_batch: Number of images in the last batch of an epoch.
-        untrainable_norm: Returns the name of a batch normalization that cannot train on a single image, or None.
-        processes: Number of processes that share each batch.
-    """
-    problems: list[Problem] = []
-    count = len(splits.train)
-    size = count if config.batch_size == "full" else config.batch_size
-    if size > count:
-        hint = f"batch_size={max(1, 2 ** int(math.log2(max(1, count // 4))))} for several steps per epoch, or batch_size=full"
-        problems.append(Problem("batch_size", size, f"is more than the {count} training images", hint))
-    if size < processes:
-        problems.append(Problem("batch_size", size, f"must be >= {processes}, the number of processes that share it"))
-    part = config.micro_batch or size
-    if processes > 1 and not config.engine.sync_batch_norm:
-        # Each process normalizes by its own part, the smallest of which counts.
-        size, last_batch = max(1, size // processes), max(1, last_batch // processes)
-        part = min(part, size)
-    if 1 in (last_batch, size, part, last_batch % part) and (norm := untrainable_norm()):
-        text = f"leaves a batch of one image, of which batch normalization {norm!r} sees a single value per channel"
-        hint = "data.drop_last=true, another batch_size, or architecture.norm=group"
-        problems.append(Problem("batch_size", config.batch_size, text, hint))
-    setup = Setup(size, splits.validation is not None, splits.shape)
-    for name, option in config.regularizer.items():
-        problems += [Problem(f"regularizer.{name}", "on", text) for text in option.needs(setup)]
-    return problems

@@ -1,0 +1,107 @@
+"""Checks of what only shows once the data is loaded and the model is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from trainer.architectures.layers import norm_of_single_values
+from trainer.config.constraints import check_metrics, optimizer_and_schedule
+from trainer.config.schema import Config
+from trainer.data import Splits
+from trainer.engine import distributed
+from trainer.engine.run import Loader
+from trainer.errors import ConfigError, Problem
+from trainer.optimizers import Optimizer
+from trainer.regularizers.base import Setup
+from trainer.tasks.sharing import last_shared_weight
+from trainer.tasks.task import Task
+
+
+def check_with_data(
+    config: Config, splits: Splits, task: Task, train: Loader, model: nn.Module, optimizer: Optimizer
+) -> None:
+    """Raise a ConfigError with all that does not fit, once the data is loaded and the model is built."""
+    last = train.images_in(len(train) - 1)
+    problems = check_batches_and_regularizers(
+        config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
+    )
+    problems += optimizer_and_schedule(config, optimizer)
+    problems += check_metrics(config, task.history_columns(config.averaging.enabled))
+    problems += check_geometry(config, task)
+    if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
+        text = "needs a layer before the head, whose gradients it compares"
+        problems.append(Problem("task.weighting", "gradnorm", text, "task.weighting=uncertainty"))
+    if problems:
+        raise ConfigError(*problems)
+
+
+def check_geometry(config: Config, task: Task) -> list[Problem]:
+    """Augmentations, also at test time, that move pixels, with numbers of which it is not known what that does to them."""
+    moving = [
+        name for name, option in config.augmentation.items() if option and getattr(option, "moves_pixels", True)
+    ]  # of a third-party one it is not known
+    problems = moved_numbers(task, ", ".join(moving), "augmentation=none") if moving else []
+    tta = getattr(config.job, "tta", "none")
+    return problems + (moved_numbers(task, f"job.tta={tta}", "job.tta=none") if tta != "none" else [])
+
+
+def moved_numbers(task: Task, what: str, without: str) -> list[Problem]:
+    """Errors of what moves pixels, with numbers of which it is not known what that does to them.
+
+    Args:
+        task: The task.
+        what: What moves pixels.
+        without: The override without it.
+    """
+    return [
+        Problem(
+            f"task.tasks.{part.name}.geometry" if part.name else "task.geometry",
+            "refuse",
+            f"{what} moves pixels, and what that does to {part.spec.target} is not known",
+            f"{without}, or geometry=invariant if it does nothing",
+        )
+        for part in task.parts
+        if part.changes_with_pixels
+    ]
+
+
+def check_batches_and_regularizers(
+    config: Config,
+    splits: Splits,
+    last_batch: int,
+    untrainable_norm: Callable[[], str | None],
+    processes: int = 1,
+) -> list[Problem]:
+    """Return what only shows once the data is loaded.
+
+    Args:
+        config: The config.
+        splits: The data.
+        last_batch: Number of images in the last batch of an epoch.
+        untrainable_norm: Returns the name of a batch normalization that cannot train on a single image, or None.
+        processes: Number of processes that share each batch.
+    """
+    problems: list[Problem] = []
+    count = len(splits.train)
+    size = count if config.batch_size == "full" else config.batch_size
+    if size > count:
+        hint = f"batch_size={max(1, 2 ** int(math.log2(max(1, count // 4))))} for several steps per epoch, or batch_size=full"
+        problems.append(Problem("batch_size", size, f"is more than the {count} training images", hint))
+    if size < processes:
+        problems.append(Problem("batch_size", size, f"must be >= {processes}, the number of processes that share it"))
+    part = config.micro_batch or size
+    if processes > 1 and not config.engine.sync_batch_norm:
+        # Each process normalizes by its own part, the smallest of which counts.
+        size, last_batch = max(1, size // processes), max(1, last_batch // processes)
+        part = min(part, size)
+    if 1 in (last_batch, size, part, last_batch % part) and (norm := untrainable_norm()):
+        text = f"leaves a batch of one image, of which batch normalization {norm!r} sees a single value per channel"
+        hint = "data.drop_last=true, another batch_size, or architecture.norm=group"
+        problems.append(Problem("batch_size", config.batch_size, text, hint))
+    setup = Setup(size, splits.validation is not None, splits.shape)
+    for name, option in config.regularizer.items():
+        problems += [Problem(f"regularizer.{name}", "on", text) for text in option.needs(setup)]
+    return problems
