@@ -73,6 +73,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         micro_batch=config.micro_batch,
         folder=folder,
         notes=notes,
+        on_nan=config.engine.on_nan,
         wrapped=distributed.wrap(model, device) if distributed.world_size() > 1 else None,
     )
     enable_fast_path(run, config)

@@ -202,7 +202,7 @@ class Contribution(TypedDict, total=False, extra_items=Json):
 class Result(Summary, Contribution, total=False):
     """``result.json`` of a training run; empty while the run lasts."""
 
-    status: str  # finished | interrupted | failed
+    status: str  # finished | interrupted | diverged | failed
     complete: bool  # of a finished run: whether its report has been written, too
     stop_reason: str
     seconds: float

@@ -39,6 +39,16 @@ def key_word(metric: str) -> str:
     return next((word for word in words if word in WITH_CLASS), words[-1])
 
 
+def has_finite_losses(row: Row, names: Iterable[str] = ("train", "validation", "averaged")) -> bool:
+    """Return whether the losses in a row are finite, those that it has. In a file, null stands for NaN and Inf.
+
+    >>> has_finite_losses({"train_loss": 0.5}), has_finite_losses({"train_loss": 0.5, "validation_loss": None})
+    (True, False)
+    """
+    losses = [row[name] for name in (f"{name}_loss" for name in names) if name in row]
+    return all(loss is not None and math.isfinite(loss) for loss in losses)
+
+
 class History:
     """An append-only list of rows (``trainer.formats.Row``). Schedules, stopping rules and reports
     read it; only the loop writes it.
@@ -60,9 +70,12 @@ class History:
         return [value for value in values if value is not None]
 
     def best(self, metric: str) -> int | None:
-        """The index of the first row with the best value of ``metric``; None if no row has a value other than NaN."""
+        """The index of the first row with the best value of ``metric``; None if no row has a value other than NaN.
+
+        A row whose training, validation or averaged loss is NaN or Inf is never the best.
+        """
         sign = 1.0 if better_is(metric) == "min" else -1.0
-        values = [(row.get(metric), i) for i, row in enumerate(self.rows)]
+        values = [(row.get(metric), i) for i, row in enumerate(self.rows) if has_finite_losses(row)]
         scores = [(sign * value, i) for value, i in values if value is not None and not math.isnan(value)]
         return min(scores)[1] if scores else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -63,6 +63,14 @@ def broadcast(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def any_rank(flags: Tensor) -> Tensor:
+    """Flags (N,) that are set on any of the ranks. All ranks must call it together."""
+    if world_size() > 1:
+        flags = flags.to(torch.uint8)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return flags.bool()
 
 
 def barrier() -> None:
@@ -127,10 +135,14 @@ class StopFlag:
     """Whether a stop was requested on any rank; all ranks get the same answer at the same step.
 
     With several ranks the answer is that of the step before, so that no rank waits for the others.
+
+    Args:
+        interrupt: The interrupt.
+        or_else: Another reason to stop.
     """
 
-    def __init__(self, interrupt: Interrupt) -> None:
-        self.interrupt = interrupt
+    def __init__(self, interrupt: Interrupt, or_else: Callable[[], bool] = bool) -> None:
+        self.interrupt, self.or_else = interrupt, or_else
         self.group: dist.ProcessGroup | None = None
         if world_size() > 1:
             group = dist.new_group(backend="gloo")
@@ -139,7 +151,7 @@ class StopFlag:
         self.pending: tuple[dist.Work, Tensor] | None = None
 
     def __call__(self) -> bool:
-        requested = self.interrupt.requested
+        requested = self.or_else() or self.interrupt.requested
         if self.group is None:
             return requested
         previous, flag = self.pending, torch.tensor(int(requested))
@@ -148,6 +160,12 @@ class StopFlag:
             return False
         previous[0].wait()
         return bool(previous[1])
+
+    def reset(self) -> None:
+        """Forget the answer of the last step. All ranks must call it together."""
+        if self.pending is not None:
+            self.pending[0].wait()
+            self.pending = None
 
 
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.engine.distributed import StopFlag, broadcast, means, reseed, world_size
+from trainer.engine.divergence import LossCheck, can_rewind, nonfinite, remember, rewind
 from trainer.engine.evaluation import evaluate_run
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.lr_range_test import maybe_run_lr_range_test
@@ -18,15 +19,17 @@ from trainer.engine.run import Run
 from trainer.engine.step import set_lr_and_momentum, train_step
 from trainer.engine.view import RunView
 from trainer.formats import Outcome, Row, read_only
+from trainer.history import has_finite_losses
 
 
 def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | None = None) -> Outcome:
     """Train until the phases are over, a regularizer stops training, or an interrupt is requested."""
     view, observer, observing = RunView(run), ObserverGroup(observers), Stopwatch()
     seconds_before, seconds, images = sum(run.history.column("seconds")), 0.0, 0
-    run.interrupted = False
+    run.interrupted, run.diverged = False, None
     with interrupt or Interrupt() as interrupt:
-        stop_requested = StopFlag(interrupt)
+        loss_check = LossCheck(run)
+        stop_requested = StopFlag(interrupt, loss_check)
 
         def notify_step_end() -> None:
             with observing:
@@ -35,25 +38,51 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
         observer.on_fit_start(view)
         while not run.finished and not run.stop_reason():
             maybe_run_lr_range_test(run)
+            remember(run)
+            loss_check.reset()
             speed = train_epoch(run, stop_requested, notify_step_end)
             seconds, images = seconds + speed.seconds, images + speed.images
-            if run.interrupted:
+            run.diverged = nonfinite(run)
+            if run.interrupted and not run.diverged:
                 break
-            row = broadcast(evaluate_epoch(run, speed))
-            run.task.end_epoch(row)
-            run.history.append(row)
-            run.keep_best()
-            run.advance()
+            row = None if run.diverged and can_rewind(run) else broadcast(evaluate_epoch(run, speed))
+            if row is not None and not has_finite_losses(row, ["validation"]):
+                run.diverged = run.diverged or "the validation loss is NaN or Inf"
+            if run.diverged and rewind(run):
+                stop_requested.reset()
+                continue
+            assert row is not None
+            finish_epoch(run, row)
             with observing:
                 observer.on_epoch_end(view, read_only(row))
+            if run.diverged:
+                break
     run.train.close()
     return {
-        "stop_reason": "interrupted" if run.interrupted else run.stop_reason() or "finished",
+        "stop_reason": stop_reason(run),
         "seconds": seconds_before + seconds,
         "images_per_second": images / seconds if seconds else 0.0,
         "observer_seconds": observing.seconds,
         "observer_fraction": observing.seconds / seconds if seconds else 0.0,
     }
+
+
+def finish_epoch(run: Run, row: Row) -> None:
+    """Add the row of an epoch to the history, keep its weights if they are the best, and go to the next epoch."""
+    run.history.append(row)
+    if run.diverged:
+        run.interrupted = False  # to look at it was the reason to stop
+        return
+    run.task.end_epoch(row)
+    run.keep_best()
+    run.advance()
+
+
+def stop_reason(run: Run) -> str:
+    """Why training has ended, for the result."""
+    if run.diverged:
+        return f"diverged: {run.diverged} in epoch {run.time:.4g}"
+    return "interrupted" if run.interrupted else run.stop_reason() or "finished"
 
 
 def train_epoch(run: Run, stop_requested: Callable[[], bool], notify_step_end: Callable[[], None]) -> Speed:
@@ -62,6 +91,8 @@ def train_epoch(run: Run, stop_requested: Callable[[], bool], notify_step_end: C
     run.train_mode()
     if run.clock.batch == 0:
         run.sums.reset()
+        if run.guard is not None:
+            run.guard.reset()
     last, is_distributed = run.steps_in_epoch, world_size() > 1
     with contextlib.closing(run.train.batches(run.data_epoch, run.clock.batch)) as batches:
         # An epoch that was interrupted after its last step has no steps left.
@@ -94,6 +125,7 @@ def evaluate_epoch(run: Run, speed: Speed) -> Row:
         **{f"train_{name}": value for name, value in means(run.sums).items()},
         **evaluate_run(run),
         **run.task.columns(),
+        **({} if run.guard is None else {"skipped_steps": int(run.guard.skipped)}),
         **speed.columns(),
     )
 

@@ -72,6 +72,7 @@ class RunningMetrics:
         self.task = task
         self.totals = torch.zeros(task.sums[-1].stop, dtype=torch.float64, device=task.device)
         self.count = 0
+        self.left_out = torch.zeros((), dtype=torch.int64, device=task.device)  # images of skipped steps, see StepGuard
 
     def add(self, losses: Losses, outputs: Tensor, y: Tensor) -> None:
         """Add a batch: its losses, outputs (N, O), and targets (N, D)."""
@@ -80,15 +81,17 @@ class RunningMetrics:
 
     def means(self) -> dict[str, float]:
         """The mean ``loss`` and running metric so far. This is the only place that waits for the device."""
-        return self.task.means(self.totals.tolist(), self.count)
+        return self.task.means(self.totals.tolist(), self.count - int(self.left_out))
 
     def reset(self) -> None:
         self.totals.zero_()
+        self.left_out.zero_()
         self.count = 0
 
     def state_dict(self) -> Sums:
-        return {"totals": self.totals.clone(), "count": self.count}
+        return {"totals": self.totals.clone(), "count": self.count - int(self.left_out)}
 
     def load_state_dict(self, state: Sums) -> None:
         self.totals.copy_(state["totals"])
+        self.left_out.zero_()
         self.count = state["count"]

@@ -16,6 +16,12 @@ class Engine:
     and bf16 (0.7 to 1.0 of their speed). ``graph`` captures forward and backward pass, running metrics, clipping and the
     optimizer step in one CUDA graph; the optimizer step is not captured for adadelta, for ``epsilon_inside_root=false``,
     or if a schedule changes the momentum.
+
+    A run whose training loss, validation loss or weights are NaN or Inf is ``diverged``: it ends with exit code 1, and
+    ``best.pt`` and ``last.pt`` keep the weights of before. On a CPU the loss is checked every 50 steps, on a GPU too, without
+    waiting for it; the weights are checked at the end of an epoch and before a checkpoint. ``skip`` decides on the device for
+    each step, which costs a copy of the weights; the optimizer gets a gradient of 0. A run that skips all steps of an epoch, or
+    has been rewound 8 times, is diverged.
     """
 
     kind: Annotated[
@@ -46,6 +52,13 @@ class Engine:
     graph: Annotated[
         Literal["auto", "on", "off"], Field(description="capture the training step in a CUDA graph; auto = on a GPU")
     ] = "auto"
+    on_nan: Annotated[
+        Literal["stop", "skip", "rewind"],
+        Field(
+            description="if a loss or a weight becomes NaN or Inf: stop; skip the steps whose gradient is; or rewind to the "
+            "beginning of the epoch with half the learning rate"
+        ),
+    ] = "stop"
     distributed: Annotated[
         Literal["none", "ddp"],
         Field(description="ddp = DistributedDataParallel over the processes started by torchrun"),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,13 @@ from trainer.architectures.layers import trainable_names, weight_layers
 from trainer.data.identity import DataIdentity
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
+from trainer.engine.guard import StepGuard
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
 from trainer.engine.state import Best, State, StateDict
 from trainer.formats import JsonObject
 from trainer.hardware import Precision
-from trainer.history import History
+from trainer.history import History, has_finite_losses
 from trainer.optimizers.param_groups import parameter_groups, portable
 
 if TYPE_CHECKING:
@@ -122,8 +123,13 @@ class Run:
     capture: RecordedStep | None = None  # records and replays steps where this is possible
     lr: float = math.nan  # learning rate of the last step, before a group's ratio
     suggested_lrs: dict[str, float] = field(default_factory=dict)  # by phase: what its LR range test suggested
+    on_nan: Literal["stop", "skip", "rewind"] = "stop"
+    diverged: str | None = None  # what has become NaN or Inf
+    rewinds: int = 0  # how often the run has returned to the beginning of an epoch; each time halves the learning rate
+    sane: State | None = None  # at the beginning of the epoch, to which the run can return
 
     def __post_init__(self) -> None:
+        self.guard = StepGuard(self.precision.device) if self.on_nan == "skip" else None
         self.sums = RunningMetrics(self.task)
         self.averaged = self.averaging.build(self.model)
         self.never_trained = {name for name, p in self.model.named_parameters() if not p.requires_grad}
@@ -229,7 +235,7 @@ class Run:
         """Copy the weights if the last row of the history is the best so far, or if no row has a value of the metric."""
         index = len(self.history) - 1
         best_row = self.history.best(self.metric)
-        if best_row is not None and best_row != index:
+        if self.diverged or not has_finite_losses(self.history[index]) or best_row not in (None, index):
             return False
         self.best = {"row": index, "model": snapshot(self.model), "averaged": snapshot(self.averaged)}
         if self.task.thresholds:
@@ -239,7 +245,7 @@ class Run:
     def state(self) -> State:
         """Everything that the rest of the run depends on, as plain values and tensors (loads with weights_only)."""
         cuda = self.precision.device.type == "cuda"
-        return {
+        state: State = {
             "model": self.model.state_dict(),
             "optimizer": portable(self.optimizer.state_dict()),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -253,6 +259,11 @@ class Run:
             "processes": distributed.world_size(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
         }
+        if self.guard is not None:
+            state["skipped"] = int(self.guard.skipped)
+        if self.on_nan == "rewind":
+            state["rewinds"], state["sane"] = self.rewinds, self.sane if self.clock.batch else None
+        return state
 
     def load(self, state: State) -> None:
         """Restore a state, random number generators included."""
@@ -272,6 +283,9 @@ class Run:
             self.sums.load_state_dict(state["sums"])
         self.task.load_state_dict(state.get("task", {}))
         self.best = state["best"]
+        self.rewinds, self.sane = state.get("rewinds", 0), state.get("sane")
+        if self.guard is not None:
+            self.guard.skipped.fill_(state.get("skipped", 0))
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if self.precision.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu())

@@ -49,4 +49,7 @@ class State(Weights):
     lr: NotRequired[float]
     processes: NotRequired[int]
     task: NotRequired[TaskState]
+    skipped: NotRequired[int]  # steps of the epoch, see StepGuard
+    rewinds: NotRequired[int]
+    sane: NotRequired[State | None]  # at the beginning of the epoch
     random: RandomState

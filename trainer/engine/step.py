@@ -19,6 +19,8 @@ def set_lr_and_momentum(run: Run) -> None:
     schedule, t = run.phase.schedule, run.time
     momentum = schedule.momentum_at(t)
     run.lr = run.peak_lr(run.phase) * schedule(t, run.history)
+    if run.rewinds:
+        run.lr *= 0.5**run.rewinds
     set_lr(run.optimizer, run.lr)
     if momentum is None:
         return
@@ -51,6 +53,8 @@ def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
     """
     # Not after the update, so that observers can read the gradients until the next step.
     run.optimizer.zero_grad(set_to_none=True)
+    if run.guard is not None:
+        run.guard.save(run.model, run.task, run.sums)
     size = x.shape[0]  # len() of a tensor goes through Python
     part = min(run.micro_batch or size, size)
     for begin in range(0, size, part):
@@ -65,6 +69,8 @@ def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
         if weight:
             run.sums.add(losses, outputs, part_y)
         run.loss, run.outputs = losses.reported, outputs
+    if run.guard is not None:
+        run.guard.screen(run.model, run.sums, size if weight else 0)
 
 
 def update(run: Run) -> None:
@@ -74,6 +80,8 @@ def update(run: Run) -> None:
         run.grad_norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)
     run.optimizer.step()
     run.task.step()
+    if run.guard is not None:
+        run.guard.restore()
 
 
 def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool) -> tuple[Losses, Tensor]:

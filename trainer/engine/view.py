@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from trainer.engine.divergence import nonfinite
 from trainer.engine.evaluation import best_weights
 from trainer.engine.phases import Phase
 from trainer.engine.run import Info, Loader, Run
@@ -163,9 +164,18 @@ class RunView:
         return self._run.interrupted
 
     @property
+    def diverged(self) -> str | None:
+        """What has become NaN or Inf, which ends training; None if nothing has, as far as it is known."""
+        return self._run.diverged
+
+    def is_finite(self) -> bool:
+        """Whether the training loss and the weights are finite. It waits for the device; all ranks must call it together."""
+        return self._run.diverged is None and nonfinite(self._run) is None
+
+    @property
     def over(self) -> bool:
-        """Whether training ends after the current epoch: the phases are over, or a regularizer stops it."""
-        return self._run.finished or self._run.stop_reason() is not None
+        """Whether training ends after the current epoch: the phases are over, a regularizer stops it, or it has diverged."""
+        return self._run.finished or self._run.diverged is not None or self._run.stop_reason() is not None
 
     # What the last step computed
 

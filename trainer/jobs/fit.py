@@ -41,7 +41,8 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
     elif rank() == 0:
         run.id = create_run_dir(run_dir, config.tree, overrides, run.notes[0])
     result = train_and_evaluate(run, config.observer.values(), job.tta)
-    return exit_codes.INTERRUPTED if result.get("status") == "interrupted" else exit_codes.FINISHED
+    codes = {"interrupted": exit_codes.INTERRUPTED, "diverged": exit_codes.FAILED}
+    return codes.get(result.get("status", ""), exit_codes.FINISHED)
 
 
 def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none") -> Result:
@@ -59,7 +60,8 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
         with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
             scores = summary(run, tta)
         group.flush()  # result.json says that everything has been written
-        result = Result(status="interrupted" if run.interrupted else "finished", **outcome, **scores)
+        status = "diverged" if run.diverged else "interrupted" if run.interrupted else "finished"
+        result = Result(status=status, **outcome, **scores)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             result["status"] = "interrupted"
@@ -120,9 +122,13 @@ def summary(run: Run, tta: TTA = "none") -> Summary:
         result["epoch"], own = run.time, scores(run.model, evaluate_run(run))
         result["validation"], result["test"] = own["validation"], own["test"]
         return result
+    if run.diverged and run.best is None:
+        return result
     last, best = run.history[-1], run.history[run.best["row"]] if run.best else run.history[-1]
     result["best_epoch"], result["last_epoch"] = epochs_until(run, best), epochs_until(run, last)
-    own = result["last"] = scores(run.model, last)
+    own = scores(run.model, last) if not run.diverged else SplitScores(validation=None, test=None)
+    if not run.diverged:
+        result["last"] = own
     with best_weights(run):
         if run.best is not None:
             own = scores(run.model, best)

@@ -43,10 +43,13 @@ class CheckpointObserver(Observer):
         self.flush()
 
     def on_step_end(self, view: RunView) -> None:
-        if view.interrupted or (self.every_steps and view.step % self.every_steps == 0):
+        due = view.interrupted or (self.every_steps and view.step % self.every_steps == 0)
+        if due and view.is_finite():
             self._save_last(view)
 
     def on_epoch_end(self, view: RunView, row: Row) -> None:
+        if view.diverged:
+            return  # last.pt keeps the weights of before
         # Both files hold the history's index of the best row, so a kill between the two writes does no harm.
         if rank() == 0 and view.folder is not None and view.best and view.best["row"] == view.epochs_done - 1:
             self._save(checkpoint.best_contents(view), view.folder / "checkpoints" / "best.pt")

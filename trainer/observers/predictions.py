@@ -37,10 +37,13 @@ class PredictionsObserver(Observer):
 
     def on_fit_end(self, view: RunView, result: Result) -> None:
         split = "validation" if view.validation is not None else "test"
-        if view.folder is None or split not in view.loaders or result.get("status") == "failed" or view.step == 0:
+        status = result.get("status")
+        if view.folder is None or split not in view.loaders or status == "failed" or view.step == 0:
             return
+        if status == "diverged" and view.best is None:
+            return  # there are no sane weights
         # The result of an interrupted run is that of its last weights.
-        with view.best_weights() if result.get("status") == "finished" else contextlib.nullcontext():
+        with view.best_weights() if status != "interrupted" else contextlib.nullcontext():
             predicted = predict(view, view.loaders[split], self.worst)
         contents = {name: task.content() for name, task in predicted.items()}
         several = any(predicted)

@@ -65,6 +65,11 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
         lines.append(f"  {finding['meaning']}")
         if finding["attempt"]:
             lines.append(f"  Try {quoted(' or '.join(finding['attempt']))}")
+    if result.get("status") == "diverged":
+        files = "best.pt and last.pt hold" if view.best else "last.pt holds"
+        lines.append(
+            f"{files} the weights of before; engine.on_nan=rewind continues from them with a lower learning rate"
+        )
     if result.get("status") == "interrupted" and view.folder is not None:
         lines.append(f"resume with: train {quote(f'resume={view.folder}')}")
     return lines

@@ -21,7 +21,6 @@ from trainer.config.overrides import render
 from trainer.engine.evaluation import best_weights, evaluate
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
-from trainer.engine.observer import Observer
 from trainer.engine.run import Run
 from trainer.errors import ConfigError
 from trainer.hardware import resolve_device
@@ -31,9 +30,7 @@ from trainer.regularizers import Regularizer
 if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.data import Splits
-    from trainer.engine.view import RunView
 
-CHECK = 20  # steps between two looks at the loss, which wait for the device
 NOT_OF_A_TRIAL = ("job", "output", "sweep.")  # what the overrides of a search set that its trials do not have
 
 # Trains a run with observers, as job=fit does; returns its result.
@@ -166,16 +163,13 @@ class Trials:
         run.regularizer.regularizers.append(watch)
         try:
             if run_dir is None:
-                stop = Stop(self.interrupt)
-                stopped = fit(run, [Divergence(stop)], stop)["stop_reason"] == "interrupted"
-                diverged = stop.diverged
+                fit(run, interrupt=TrialInterrupt(self.interrupt))
             else:
-                stopped, diverged = self.train(run, list(config.observer.values()))["status"] == "interrupted", False
-            if stopped and not diverged:
+                self.train(run, list(config.observer.values()))
+            if run.interrupted:
                 return Outcome("interrupted")
-            if not stopped:
-                watch.stop(run.history)  # the loop does not ask after the last epoch
-            return self.outcome(run, "diverged" if diverged else watch.state, started, test)
+            watch.stop(run.history)  # the loop does not ask after the last epoch
+            return self.outcome(run, "diverged" if run.diverged else watch.state, started, test)
         finally:
             del run
             if torch.cuda.is_available():
@@ -224,33 +218,21 @@ class Watch(Regularizer):
         return None if self.state == "done" else self.state
 
 
-class Stop(Interrupt):
-    """The interrupt of a trial: that of the search, or a loss that is NaN or Inf."""
+class TrialInterrupt(Interrupt):
+    """The interrupt of a trial: that of the search, which handles the signals."""
 
     def __init__(self, search: Interrupt) -> None:
-        self.search, self.diverged = search, False
+        self.search = search
 
     @property
     def requested(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.diverged or self.search.requested
+        return self.search.requested
 
     def __enter__(self) -> Interrupt:
-        return self  # the search handles the signals
+        return self
 
     def __exit__(self, *error: object) -> None:
         pass
-
-
-class Divergence(Observer):
-    """Ends a trial within an epoch once its loss is NaN or Inf."""
-
-    def __init__(self, stop: Stop) -> None:
-        self.stop, self.steps = stop, 0
-
-    def on_step_end(self, view: RunView) -> None:
-        self.steps += 1
-        if self.steps % CHECK == 0 and view.loss is not None and not math.isfinite(float(view.loss)):
-            self.stop.diverged = True
 
 
 def maximized(metric: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal
 from trainer.errors import ConfigError, Problem
 from trainer.run_dir import check_available, read_json, read_result, write_json
 
-State = Literal["pending", "interrupted", "failed", "finished"]
+State = Literal["pending", "interrupted", "failed", "diverged", "finished"]
 MANIFEST = "sweep.json"
 
 
@@ -38,7 +38,7 @@ def state(run_dir: Path) -> State:
     status = result.get("status")
     if status == "finished" and not result.get("complete", True):
         return "interrupted"  # before its report was written
-    if status in ("finished", "failed", "interrupted"):
+    if status in ("finished", "diverged", "failed", "interrupted"):
         return status
     return "interrupted" if (run_dir / "config.yaml").is_file() else "pending"
 

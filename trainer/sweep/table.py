@@ -22,7 +22,7 @@ def varied_only(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def print_table(sweep: Sweep) -> int:
-    """Print the results of a sweep; return how many jobs failed."""
+    """Print the results of a sweep; return how many jobs failed or diverged."""
     from rich.table import Table
 
     results = [read_result(sweep.run_dir(job)) for job in sweep.jobs]
@@ -31,16 +31,17 @@ def print_table(sweep: Sweep) -> int:
     table = Table("job", "overrides", *columns, "ended", title=str(sweep.directory))
     names = varied_only([job.overrides for job in sweep.jobs])
     for job, overrides, result, row in zip(sweep.jobs, names, results, rows, strict=True):
-        failed = result.get("status") == "failed"
+        failed, diverged = (result.get("status") == status for status in ("failed", "diverged"))
         reason = str(result.get("stop_reason", sweep.states[job.number])).splitlines()[0]
         cells = [row[column] for column in columns]
         ended = f"failed: {reason}" if failed else reason
-        table.add_row(str(job.number), overrides, *cells, ended, style="red" if failed else None)
+        table.add_row(str(job.number), overrides, *cells, ended, style="red" if failed or diverged else None)
     terminal(width=None if sys.stdout.isatty() else 160).print(table)
-    failures = sum(result.get("status") == "failed" for result in results)
-    if failures:
-        print(f"{failures} of {len(results)} jobs failed", file=sys.stderr)
-    return failures
+    failures = {status: sum(result.get("status") == status for result in results) for status in ("failed", "diverged")}
+    for status, count in failures.items():
+        if count:
+            print(f"{count} of {len(results)} jobs {status}", file=sys.stderr)
+    return sum(failures.values())
 
 
 def _number(*path: str, form: str = "{:g}", scale: float = 1) -> Callable[[Result], str]:

@@ -243,6 +243,10 @@ class Task:
 
     # The state that a checkpoint holds
 
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that a step may change: those of the weighting."""
+        return [] if self.weighting is None else [v for v in vars(self.weighting).values() if isinstance(v, Tensor)]
+
     def state_dict(self) -> TaskState:
         """Return the state of the weighting, and the thresholds of labels."""
         state = TaskState()
