@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer.config.options import option_files
 from trainer.errors import ConfigError, Problem, nearest
-from trainer.exit_codes import FINISHED, INTERRUPTED, WRONG_COMMAND
+from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
+from trainer.streams import discard, keep_running_unread
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
 
+SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ESTALE}
 GRACE = 2.0  # seconds for rank 0 to print an error: torchrun ends all processes as soon as one has exited
 
 
@@ -41,9 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as in `train --help | head`: what Python still holds back goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)  # the reader has gone, as in `train --help | head`
         return FINISHED
+    except OSError as error:
+        if error.filename is None and error.errno not in SYSTEM:
+            raise
+        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n  ", file=sys.stderr)
+        return FAILED
 
 
 def _prepare_process() -> None:
@@ -101,6 +108,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
     defaults = os.environ.get(DEFAULTS, "").split()
     if flags.multirun:
+        keep_running_unread()
         from trainer.sweep import run_sweep
 
         return run_sweep(flags.overrides, files, defaults, run)
@@ -152,6 +160,8 @@ def run(config: Config, overrides: Sequence[str], directory: Path | None = None)
         check_available(directory)
     if directory is None:
         directory = new_run_dir(list(overrides)) if os.environ.get("RANK", "0") == "0" else Path()
+    if config.job.trains or config.job.continues:
+        keep_running_unread()
     key = "resume" if config.resume else "output"
     if config.engine.distributed == "none":
         from trainer.files import remove_empty

@@ -81,6 +81,7 @@ def append_text(path: Path, text: str, before: Callable[[], str] = str) -> None:
         try:
             handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         except FileNotFoundError:
+            require(path.parent)
             write_text(path, before() + text)
             return
         try:
@@ -94,6 +95,12 @@ def append_text(path: Path, text: str, before: Callable[[], str] = str) -> None:
                 raise
         finally:
             os.close(handle)
+
+
+def require(directory: Path) -> None:
+    """Raise WriteError if a run directory has been removed or unmounted: what is left of the run would not be a run."""
+    if not directory.is_dir():
+        raise WriteError(directory, "the directory has been removed")
 
 
 def sync(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -19,6 +20,7 @@ from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
 from trainer.engine.view import RunView
+from trainer.files import require
 from trainer.formats import Result, Row, Scores, SplitScores, Summary, read_only
 from trainer.jobs.restore import restore_run
 from trainer.observers.context import Context, ObserverOption, build_observers
@@ -36,11 +38,16 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
         check_available(run_dir)
     run = build(config, run_dir)
     if config.resume is not None:
-        if restore_run(run, run_dir, config.tree, overrides):
+        if complete := restore_run(run, run_dir, config.tree, overrides):
+            print(complete)
             return exit_codes.FINISHED
     elif rank() == 0:
         run.id = create_run_dir(run_dir, config.tree, overrides, run.notes[0])
-    result = train_and_evaluate(run, config.observer.values(), job.tta)
+    try:
+        result = train_and_evaluate(run, config.observer.values(), job.tta)
+    except OSError as error:
+        error.add_note(f"once that is fixed, {quote(f'resume={run_dir}')} continues the run")
+        raise
     codes = {"interrupted": exit_codes.INTERRUPTED, "diverged": exit_codes.FAILED}
     return codes.get(result.get("status", ""), exit_codes.FINISHED)
 
@@ -66,12 +73,13 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
         if isinstance(error, KeyboardInterrupt):
             result["status"] = "interrupted"
         result["stop_reason"] = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        try:
+        with contextlib.suppress(OSError):  # on a full disk: the first error counts
             conclude(run, group, result)
-        finally:
-            context.event_writers.close()
+        raise
+    else:
+        conclude(run, group, result)
+    finally:
+        context.event_writers.close()
     if late.requested:
         raise KeyboardInterrupt  # ends a sweep
     return result
@@ -80,6 +88,8 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
 def conclude(run: Run, group: ObserverGroup, result: Result) -> None:
     """Add the observers' contributions to the result, write ``result.json``, and let the observers show the result."""
     view = RunView(run)
+    if run.folder is not None and rank() == 0:
+        require(run.folder)
     try:
         for key, value in group.on_fit_end(view, read_only(result)).items():
             result[key] = value

@@ -148,6 +148,7 @@ class Ensemble(Job):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("runs",)
+    continues: ClassVar[bool] = True
     kind: Annotated[
         Literal["seeds", "folds", "snapshots", "runs"],
         Field(

@@ -22,8 +22,8 @@ from trainer.run_dir import read_run_id
 from trainer.weight_files import UNUSABLE, DamagedFile
 
 
-def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str]) -> bool:
-    """Load the last checkpoint; return whether the run is complete.
+def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str]) -> str | None:
+    """Load the last checkpoint; return why there is nothing to resume, of a run that is complete.
 
     A run that was killed before its first step restarts from scratch, which gives the same result. One that was killed after
     its last step is not complete: its result and its report are still to be written.
@@ -39,14 +39,13 @@ def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str])
     if over and is_complete(run_dir):
         if rank() == 0:
             restore_best(run, run_dir)
-            longer = f"epochs={2 * len(run.history)} continues it"
-            hint = longer if run.finished else "regularizer.early_stopping.patience=... waits longer"
-            print(f"there is nothing to resume: the run is complete, {over}; {hint}")
-        return True
+        longer = f"epochs={2 * len(run.history)} continues it"
+        hint = longer if run.finished else "regularizer.early_stopping.patience=... waits longer"
+        return f"there is nothing to resume: the run is complete, {over}; {hint}"
     if rank() == 0:
         record_resume(run, run_dir, tree, overrides)
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
-    return False
+    return None
 
 
 def read_state(run: Run, run_dir: Path) -> checkpoint.Content | None:

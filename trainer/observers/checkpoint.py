@@ -10,6 +10,7 @@ from trainer.engine import checkpoint
 from trainer.engine.distributed import rank
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
+from trainer.files import require
 from trainer.formats import Result, Row
 from trainer.observers.context import Context
 from trainer.observers.options import Checkpoint
@@ -65,6 +66,7 @@ class CheckpointObserver(Observer):
             self._save(content, checkpoints / "last.pt", checkpoints / "previous.pt")
 
     def _save(self, content: checkpoint.Content, path: Path, previous: Path | None = None) -> None:
+        require(path.parent.parent)
         if path in self.pending:
             self.pending.pop(path).result()
         self.pending[path] = self.disk.submit(checkpoint.write_temporary(content, path, previous))

@@ -27,7 +27,7 @@ class Context:
 
     def __init__(self, run: Run) -> None:
         self.alert = run.alert
-        self.event_writers = EventWriters(run.folder, run.clock.step)
+        self.event_writers = EventWriters(run.folder, run.clock.step, run.alert)
         self.layer_statistics = LayerStatistics()
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from trainer.observers.event_file import EventWriter
 from trainer.observers.tensor_stats import Distribution
 
 
 class EventWriters:
     """The event writers of a run directory, each created when it is first needed.
 
-    ``step`` is the step at which the run starts or resumes: events of later steps, written before, are dropped.
+    If a file cannot be written, ``alert`` says so once, and the run goes on without it. ``step`` is the step at which the run
+    starts or resumes: events of later steps, written before, are dropped.
     """
 
-    def __init__(self, folder: Path | None, step: int = 0) -> None:
-        self.folder, self.step = folder, step
+    def __init__(self, folder: Path | None, step: int = 0, alert: Callable[[str], None] = print) -> None:
+        self.folder, self.step, self.alert = folder, step, alert
+        self.failed = False
         self.writers: dict[str, SummaryWriter] = {}
 
     def __call__(self, split: str) -> SummaryWriter:
@@ -25,8 +29,13 @@ class EventWriters:
             if self.folder is None:
                 raise ValueError("a run without a run directory writes no events")
             purge_step = self.step + 1 if self.step else None
-            self.writers[split] = SummaryWriter(str(self.folder / split), purge_step=purge_step)
+            self.writers[split] = EventWriter(self.folder / split, purge_step, self._report)
         return self.writers[split]
+
+    def _report(self, path: Path, error: OSError) -> None:
+        if not self.failed:
+            self.alert(f"{path} cannot be written: {error.strerror or error}; the run continues without TensorBoard")
+        self.failed = True
 
     def flush(self) -> None:
         """Write all events to their files."""

@@ -13,13 +13,13 @@ from trainer.architectures.layers import ACTIVATIONS, find_head
 from trainer.engine.evaluation import no_side_effects
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
-from trainer.files import write_text
+from trainer.files import append_text, write_text
 from trainer.formats import ActivationStatistics, Result, Snapshot, WeightStatistics
 from trainer.observers.context import Context
 from trainer.observers.event_writers import write_histogram
 from trainer.observers.options import Histograms
 from trainer.observers.tensor_stats import Distribution, distributions, sample
-from trainer.run_dir import json_safe
+from trainer.run_dir import json_safe, read_jsonl
 
 DYING = (
     "ReLU",
@@ -78,9 +78,9 @@ class HistogramsObserver(Observer):
             return
         file = view.folder / "layers.jsonl"
         if view.step and file.is_file():  # drop what was written after the checkpoint
-            snapshots: list[Snapshot] = [json.loads(line) for line in file.read_text().splitlines()]
+            snapshots: list[Snapshot] = read_jsonl(file)
             self.snapshots[:] = [snapshot for snapshot in snapshots if snapshot["step"] <= view.step]
-        write_text(file, "".join(json.dumps(snapshot) + "\n" for snapshot in self.snapshots))
+        write_text(file, "".join(map(json_line, self.snapshots)))
 
     def on_step_end(self, view: RunView) -> None:
         if view.loss is None:
@@ -105,8 +105,9 @@ class HistogramsObserver(Observer):
         self.snapshots.append(snapshot)
         if view.folder is None:
             return
-        with (view.folder / "layers.jsonl").open("a") as file:
-            file.write(json.dumps(json_safe(snapshot)) + "\n")
+        append_text(
+            view.folder / "layers.jsonl", json_line(snapshot), lambda: "".join(map(json_line, self.snapshots[:-1]))
+        )
         self._write_events(snapshot, by_kind)
 
     def _write_events(self, snapshot: Snapshot, by_kind: dict[str, list[Distribution]]) -> None:
@@ -291,3 +292,8 @@ def activations(view: RunView, x: Tensor) -> list[Activation]:
         stack.enter_context(no_side_effects(view.model, view.precision))
         view.model(x)
     return outputs
+
+
+def json_line(snapshot: Snapshot) -> str:
+    """A snapshot as one line of JSON."""
+    return json.dumps(json_safe(snapshot)) + "\n"

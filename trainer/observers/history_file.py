@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
-from trainer.files import write_text
+from trainer.files import append_text, write_text
 from trainer.formats import Row
 from trainer.observers.context import Context
 from trainer.observers.options import HistoryFile
@@ -27,8 +27,8 @@ class HistoryFileObserver(Observer):
 
     def on_epoch_end(self, view: RunView, row: Row) -> None:
         if view.folder is not None:
-            with (view.folder / "history.jsonl").open("a") as file:
-                file.write(json_line(row))
+            rows = view.history.rows[:-1]
+            append_text(view.folder / "history.jsonl", json_line(row), lambda: "".join(map(json_line, rows)))
 
 
 def write_history(folder: Path, rows: Iterable[Row]) -> None:

@@ -14,6 +14,7 @@ from trainer.data.targets import MISSING_CLASS
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
 from trainer.engine.view import RunView
+from trainer.files import atomic_path
 from trainer.formats import Result, Row
 from trainer.history import History
 from trainer.literal import printable
@@ -82,15 +83,14 @@ class FiltersObserver(Observer):
 def save_image(view: RunView, writers: EventWriters, name: str, image: np.ndarray) -> None:
     """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard."""
     assert view.folder is not None
-    (view.folder / "report").mkdir(exist_ok=True)
-    cv2.imwrite(str(view.folder / "report" / f"{name}.png"), image[..., ::-1])
+    with atomic_path(view.folder / "report" / f"{name}.png") as temporary:
+        temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
     writers("train").add_image(name, image, view.step, dataformats="HWC")
 
 
 def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure) -> None:
     """Write a figure to ``report/<name>.png`` and to TensorBoard."""
     assert view.folder is not None
-    (view.folder / "report").mkdir(exist_ok=True)
     write_figure(figure, view.folder / "report" / f"{name}.png")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 from trainer.engine.loop import synchronize
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
-from trainer.files import write_text
+from trainer.files import atomic_path, write_text
 from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.options import Profile
@@ -42,7 +42,8 @@ class ProfileObserver(Observer):
             return
         synchronize(view.precision.device)
         self.profiler.stop()
-        self.profiler.export_chrome_trace(str(view.folder / "profile.json"))
+        with atomic_path(view.folder / "profile.json") as temporary:
+            self.profiler.export_chrome_trace(str(temporary))
         order = "self_cuda_time_total" if view.precision.device.type == "cuda" else "self_cpu_time_total"
         write_text(view.folder / "profile.txt", self.profiler.key_averages().table(sort_by=order, row_limit=40))
         self.profiler = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainer.errors import WriteError
 from trainer.files import atomic_path
 from trainer.formats import Row
 from trainer.literal import printable
@@ -48,9 +49,11 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 @contextmanager
 def drawing(name: str) -> Iterator[None]:
-    """Report an error while a plot is drawn, instead of raising it: a plot never fails a finished run."""
+    """Report an error while a plot is drawn, instead of raising it; one that cannot be written is an error of the run."""
     try:
         yield
+    except WriteError:
+        raise
     except Exception as error:
         print(f"the plot {name!r} is left out: {type(error).__name__}: {error}", file=sys.stderr)
 

@@ -20,7 +20,7 @@ from trainer.config.instantiate import instantiate
 from trainer.config.load import load_config, prepare
 from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import Override, parse, render
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, WriteError
 from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.files import make_new_directory
 from trainer.lock import one_writer
@@ -136,7 +136,7 @@ class JobRunner:
         print(f"\n#{job.number} {' '.join(job.overrides) or 'no override'}", flush=True)
         try:
             return self.run(self.config(job, run_dir), job.overrides, run_dir)
-        except ConfigError as error:
+        except (ConfigError, WriteError) as error:
             reason = str(error)
         except Exception as error:  # a bug, of ours or in a class of the user: the traceback is needed
             reason = f"{type(error).__name__}: {error}"

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from trainer.builder import build, restored_task
 from trainer.checkpoint_data import check_targets
 from trainer.config.load import config_from_tree
@@ -19,15 +21,19 @@ from trainer.engine.run import Run, snapshot
 from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
+from trainer.files import atomic_path
 from trainer.formats import JsonObject, Result, Row
 from trainer.inference import plain_weights, use_averaged
 from trainer.jobs.compare import find_runs
 from trainer.jobs.fit import train_and_evaluate
+from trainer.jobs.restore import restore_run
+from trainer.lock import one_writer
 from trainer.observers import Observer
 from trainer.run_dir import create_run_dir, read_result
 from trainer.schedules import Product
 from trainer.tasks.restrict import main_only
 from trainer.tasks.task import Thresholds
+from trainer.weight_files import read_weight_file
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -83,7 +89,7 @@ def train_snapshots(
     option: Ensemble, config: Config, splits: Splits, run_dir: Path, ends: list[float]
 ) -> list[Member] | None:
     """Train one network; its weights at the ends of the last cycles are the members. None if interrupted."""
-    collector = SnapshotCollector(ends)
+    collector = SnapshotCollector(ends, run_dir / "run" / "checkpoints")
     regularizers = {k: v for k, v in (config.tree.get("regularizer") or {}).items() if k != "early_stopping"}
     run, result = train({**config.tree, "regularizer": regularizers}, splits, run_dir / "run", [collector])
     if result.get("status") == "interrupted":
@@ -91,34 +97,52 @@ def train_snapshots(
     seconds = result.get("seconds", 0.0) / config.epochs  # per epoch: a member costs the training up to its end
     return [
         member_content(run, weights, run.task.thresholds, f"epoch {end:g}", end * seconds, {})
-        for end, weights in collector.snapshots[-option.models :]
+        for end, weights in collector.read()[-option.models :]
     ]
 
 
 class SnapshotCollector(Observer):
-    """Copies the weights at the end of every cycle.
+    """Writes the weights at the end of every cycle to ``cycle_<number>.pt``, so that a run that is resumed has all of them.
 
-    Attributes:
-        snapshots: (End of the cycle in epochs, weights).
+    Args:
+        ends: Of the cycles, in epochs.
+        folder: Where the files are written.
     """
 
-    def __init__(self, ends: list[float]) -> None:
-        self.ends = list(ends)
-        self.snapshots: list[tuple[float, StateDict]] = []
+    def __init__(self, ends: list[float], folder: Path) -> None:
+        self.ends, self.folder, self.next = list(ends), folder, 0
+
+    def on_fit_start(self, view: RunView) -> None:
+        self.next = sum(end < view.time - 1e-9 for end in self.ends)
+        self.on_step_end(view)  # killed at the end of a cycle, after a checkpoint and before the file was written
 
     def on_step_end(self, view: RunView) -> None:
-        if self.ends and view.time >= self.ends[0] - 1e-9:
-            self.snapshots.append((self.ends.pop(0), snapshot(view.model)))
+        if self.next < len(self.ends) and view.time >= self.ends[self.next] - 1e-9:
+            with atomic_path(self.folder / f"cycle_{self.next}.pt") as temporary:
+                torch.save(snapshot(view.model), temporary)
+            self.next += 1
+
+    def read(self) -> list[tuple[float, StateDict]]:
+        """Return the end of each cycle and the weights at it."""
+        return [(end, read_weight_file(self.folder / f"cycle_{i}.pt", "job")) for i, end in enumerate(self.ends)]
 
 
 def train(
     tree: JsonObject, splits: Splits, run_dir: Path, observers: list[Observer] | None = None
 ) -> tuple[Run, Result]:
-    """Train one member; return its run and result."""
+    """Train one member, or the rest of one that was begun before; return its run and result."""
     config = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.Fit"}))
     run = build(config, run_dir, splits)
-    run.id = create_run_dir(run_dir, config.tree, [], run.notes[0])
-    return run, train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
+    with one_writer(run_dir):
+        if not (run_dir / "config.yaml").is_file():
+            run.id = create_run_dir(run_dir, config.tree, [], run.notes[0])
+        elif complete := restore_run(run, run_dir, config.tree, []):
+            print(complete.partition(";")[0], flush=True)
+            return run, read_result(run_dir)
+        result = train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
+    if result.get("status") == "diverged" and run.best is None:
+        raise ConfigError(f"{run_dir.name} has diverged: {run.diverged}; it has no weights to average")
+    return run, result
 
 
 def member_content(

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from shlex import quote
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from trainer.analysis.comparison import flat_settings
 from trainer.architectures.ensemble import Average
 from trainer.builder import compute, load_splits, restored_task
 from trainer.config.load import config_from_tree
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
 from trainer.errors import ConfigError, Problem
-from trainer.exit_codes import INTERRUPTED
+from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.files import write_text
 from trainer.history import better_is
 from trainer.inference import metric_of_run
 from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
-from trainer.run_dir import check_available, create_run_dir, write_json
+from trainer.run_dir import check_available, create_run_dir, read_config, read_result, write_json
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.Ensemble``."""
-    check_available(run_dir)
+    new = check_directory(config, run_dir)
+    if config.resume is not None and read_result(run_dir).get("status") == "finished":
+        print("there is nothing to resume: the ensemble is complete")
+        return FINISHED
     if option.kind != "runs" and config.runs is not None:
         raise ConfigError(Problem("runs", config.runs, "has an effect only with job.kind=runs", "job.kind=runs"))
     splits = load_splits(config)
@@ -37,7 +42,8 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     # Wrong runs or a wrong schedule are errors before the run directory exists.
     members = read_members(config, splits) if option.kind == "runs" else None
     ends = cycle_ends(option, config) if option.kind == "snapshots" else []
-    create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
+    if new:
+        create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
     if option.kind == "seeds":
         members = train_seeds(option, config, splits, run_dir)
     elif option.kind == "folds":
@@ -46,6 +52,7 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
         members = train_snapshots(option, config, splits, run_dir, ends)
     if members is None:
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
+        print(f"stopped; {quote(f'resume={run_dir}')} continues the ensemble", file=sys.stderr)
         return INTERRUPTED
     info = checkpoint.info_of(members[0])
     task = restored_task(config_from_tree(info.config), info, precision.device)
@@ -66,11 +73,33 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
         split: rows[-1],
         "seconds": rows[-1]["seconds"],
     }
-    write_json(run_dir / "result.json", result)
     text = page(split, rows, one_run, metric)
     write_text(run_dir / "ensemble.md", text)
+    write_json(run_dir / "result.json", result)  # last: from here on the ensemble is complete
     print(f"{text}\nfor job=evaluate, predict and export: {quote(f'checkpoint={run_dir}')}")
-    return 0
+    return FINISHED
+
+
+def check_directory(config: Config, run_dir: Path) -> bool:
+    """Return whether a directory is new; ConfigError if it contains something other than this ensemble, or a complete one."""
+    if config.resume is not None:
+        return False
+    if (run_dir / "config.yaml").is_file() and read_result(run_dir).get("status") != "finished":
+        saved = read_config(run_dir, "output")
+        job = saved.get("job")
+        if isinstance(job, dict) and str(job.get("_target_")).endswith(".Ensemble"):
+            before, now = (flat_settings({**tree, "output": None}) for tree in (saved, config.tree))
+            changed = [
+                f"{k}: {before.get(k)} there, {now.get(k)} here"
+                for k in {**before, **now}
+                if before.get(k) != now.get(k)
+            ]
+            if changed:
+                text = f"contains another ensemble: {'; '.join(changed)}"
+                raise ConfigError(Problem("output", str(run_dir), text, "another output=<directory>"))
+            return False
+    check_available(run_dir)
+    return True
 
 
 def select_best(members: list[Member], top: int | None, metric: str) -> list[Member]:
