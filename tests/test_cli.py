@@ -301,7 +301,7 @@ def test_a_run_directory_contains_what_reproduces_and_describes_the_run(train, t
     names = {p.name for p in run.iterdir()}
     assert {"config.yaml", "overrides.txt", "environment.json", "history.jsonl", "checkpoints", "report.md", "report",
             "result.json", "train", "validation", "averaged"} <= names  # fmt: skip
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt", "previous.pt"}
     assert "seed=3" in (run / "overrides.txt").read_text().splitlines()
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -353,6 +353,7 @@ def test_a_truncated_checkpoint_is_reported_as_such(train, tmp_path):
     assert train(*SMALL, "output=run")[0] == 0
     whole = (tmp_path / "run/checkpoints/last.pt").read_bytes()
     (tmp_path / "run/checkpoints/last.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "run/checkpoints/previous.pt").unlink()
     code, _, err = train("resume=run", "epochs=2")
     assert code == 2
     assert "cut short or damaged" in err
@@ -366,7 +367,6 @@ def test_resume_refuses_changes_that_do_not_fit_the_checkpoint(train):
     assert train(*SMALL, "output=run")[0] == 0
     for arguments, expected in {
         ("optimizer=adam",): ["optimizer = 'adam'", "cannot be replaced"],
-        (): ["nothing to resume", "epochs="],
         ("output=other", "epochs=2"): ["continues in its own directory"],
         ("optimizer.beta=1", "epochs=2"): ["unknown key"],
         ("architecture.widths=[5]", "epochs=2"): ["does not fit"],
@@ -505,7 +505,8 @@ def test_resume_of_a_directory_with_a_broken_config_is_reported(text, train, tmp
 
 def test_resume_without_the_last_checkpoint_does_not_overwrite_the_old_run(train, tmp_path):
     assert train(*SMALL, "output=run")[0] == 0
-    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    for name in ("last.pt", "previous.pt"):
+        (tmp_path / "run" / "checkpoints" / name).unlink()
     code, _, err = train("resume=run", "epochs=2")
     assert code == 2
     assert "last.pt is missing" in err
