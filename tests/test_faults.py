@@ -19,8 +19,11 @@ SMALL = (*STATEFUL, QUIET, "epochs=2")
 
 
 def files_in(directory: Path | str) -> set[str]:
-    """The names of all files of a run; of TensorBoard's, which begin anew when a run is resumed, only their directories."""
-    files = (p for p in Path(directory).rglob("*") if p.is_file())
+    """The names of all files of a run but the list of its resumes.
+
+    Of TensorBoard's, of which a resumed run begins another one, only the directories.
+    """
+    files = (p for p in Path(directory).rglob("*") if p.is_file() and p.name != "resumed.jsonl")
     return {
         str(p.relative_to(directory) if "tfevents" not in p.name else p.parent.relative_to(directory)) for p in files
     }
