@@ -60,7 +60,7 @@ class StepGuard:
         for gradient in gradients:
             gradient.masked_fill_(~self.finite, 0)
         self.skipped.add_(~self.finite)
-        sums.left_out.add_(torch.where(self.finite, 0, images))
+        sums.left_out.add_(~self.finite * images)
 
     @torch.no_grad()
     def restore(self) -> None:
