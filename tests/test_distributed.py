@@ -121,6 +121,17 @@ def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
         assert a["train_loss"] == b["train_loss"]
 
 
+@pytest.mark.parametrize("mode", ["stop", pytest.param("rewind", marks=pytest.mark.slow)])
+def test_all_ranks_end_a_diverged_run_together_and_keep_the_weights_of_before(mode, tmp_path):
+    overrides = (*SMALL, "optimizer.lr=1e30", "architecture.norm=none", "engine=ddp", f"engine.on_nan={mode}")
+    given = command(2, *overrides, f"output={tmp_path / 'run'}")
+    done = subprocess.run(given, capture_output=True, text=True, timeout=180, env=ALONE)
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "diverged"
+    assert all(bool(w.isfinite().all()) for w in weights(tmp_path / "run").values())
+    assert done.stderr.count("the epoch starts again with") == (8 if mode == "rewind" else 0)
+
+
 def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_path):
     train(2, tmp_path / "run")
     overrides = ("epochs=3", f"resume={tmp_path / 'run'}", "engine=auto")

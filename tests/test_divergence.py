@@ -251,3 +251,25 @@ def test_on_a_gpu_the_check_reads_an_answer_only_once_it_has_arrived(monkeypatch
         arrived[0] = has_arrived
         answers.append(check._later(torch.tensor(is_finite)))
     assert answers == [False, False, False, False, True]
+
+
+def test_a_captured_step_is_skipped_without_reading_the_device(monkeypatch, nan_at):
+    """The recorder refuses whatever reads a number, and repeats the same operations on the same memory."""
+    from test_engine import captured, run_of
+
+    from trainer.engine.loop import fit
+
+    nan_at(1, 3)
+    runs = [run_of("engine.on_nan=skip", "optimizer=momentum", "averaging=ema") for _ in range(2)]
+    recorder = captured(runs[0])
+    for run in runs:
+        torch.manual_seed(1)
+        fit(run)
+    assert recorder.replays > 3
+    assert "training step captured in a CUDA graph" in runs[0].notes
+    for run in runs:
+        assert [row["skipped_steps"] for row in run.history][:2] == [0, 1]
+        assert run.diverged is None
+    assert same(runs[0].model.state_dict(), runs[1].model.state_dict())
+    assert finite(runs[0].model.state_dict())
+    assert runs[0].history[1]["train_loss"] == pytest.approx(runs[1].history[1]["train_loss"], rel=1e-9)
