@@ -35,6 +35,9 @@ FAILURE_MODES: dict[str, tuple[str, ...]] = {
     "overfitting": ("data=mnist5k", "data.limit=50", "batch_size=16", "epochs=20", *MLP),
     "underfitting": ("architecture=mlp", "architecture.widths=[2]", "epochs=25"),
     "noisy": ("batch_size=2", "optimizer.lr=0.005", "epochs=8", "schedule=constant", "data.limit=200", *MLP),
+    "vanishing activations": (*DEEP, f"architecture.widths={[100] * 6}", "activation=tanh", "initialization=normal", "epochs=3"),
+    "exploding activations": (*DEEP, f"architecture.widths={[64] * 8}", "initialization=normal", "initialization.std=1",
+                              "optimizer.lr=1e-9", "epochs=2"),
     "vanishing gradients": (*DEEP, "architecture.widths=[64,64,64,64,64]", "activation=sigmoid", "initialization=normal",
                             "epochs=1"),
     "exploding gradients": (*DEEP, f"architecture.widths={[64] * 12}", "activation=tanh", "initialization=normal",
@@ -121,7 +124,52 @@ def test_a_healthy_run_gives_the_finding_good_fit_and_no_other(name):
 
 def test_every_check_except_good_fit_is_tested_on_an_induced_failure_mode():
     made = set(FAILURE_MODES) | {"good fit"}
-    assert len(CHECKS) + 1 == len(made)  # vanishing and exploding gradients are one check
+    assert len(CHECKS) + 2 == len(made)  # vanishing and exploding gradients are one check, and so are activations
+
+
+def test_a_bad_initialization_is_named_before_what_follows_from_it():
+    """The example of Pedersen's lecture: six layers of tanh, weights of standard deviation 0.01."""
+    found = names(record_of(FAILURE_MODES["vanishing activations"]))
+    assert found[0] == "vanishing activations"
+    assert not {"learning rate too low", "not learning"} & set(found)
+    healthy = [word for word in FAILURE_MODES["vanishing activations"] if not word.startswith("initialization")]
+    record = record_of((*healthy, "initialization=auto"))
+    assert "vanishing activations" not in names(record)
+    assert record.learned
+
+
+def test_the_steps_of_a_warm_up_are_no_evidence_for_a_low_learning_rate():
+    warmup = ("schedule=[warmup,cosine]", "schedule.warmup.epochs=2", "epochs=3", "architecture.widths=[16,32]")
+    record = record_of(warmup)
+    early = [{**s, "lr": s["lr"], "weights": s["weights"]} for s in record.snapshots if s["step"] == 1]
+    assert early[0]["lr"] < 0.1 * max(row["lr"] for row in record.rows)
+    findings = diagnose(record.rows, early, record.dataset_info)
+    assert "learning rate too low" not in [finding.name for finding in findings]
+    slow = [{**early[0], "lr": max(row["lr"] for row in record.rows)}]
+    for weights in slow[0]["weights"]:
+        weights["update_ratio"] = 1e-5
+    stalled = [{**row, "train_loss": 2.3 - 0.01 * i} for i, row in enumerate(record.rows)]
+    assert "learning rate too low" in [f.name for f in diagnose(stalled, slow, record.dataset_info)]
+
+
+def test_no_override_is_suggested_that_is_in_use_or_drops_an_augmentation():
+    record = record_of((*FAILURE_MODES["not learning"][2:], "epochs=2", "optimizer.lr=1e-9", "initialization=auto"))
+    (finding,) = [
+        f
+        for f in diagnose(record.rows, record.snapshots, record.dataset_info)
+        if "not learning" in f.name or "low" in f.name
+    ]
+    assert not {"initialization=auto", "activation=relu"} & set(finding.attempt)
+    config = {
+        "augmentation": {"crop": {}, "flip": {}},
+        "architecture": {"_target_": "trainer.architectures.ResNet", "depth": 20},
+    }
+    info = {**record.dataset_info, "config": config}
+    curves = [{**row, "train_loss": 1.0 / (i + 1), "validation_loss": 1.0 + i, "train_accuracy": 0.9, "validation_accuracy": 0.6}
+              for i, row in enumerate([record.rows[0]] * 4)]  # fmt: skip
+    (overfit,) = [f for f in diagnose(curves, [], info) if f.name == "overfitting"]
+    assert overfit.attempt[0] == "augmentation=[crop,flip,rotation]"
+    assert "optimizer.weight_decay=0.005" not in overfit.attempt, "the config has no such key"
 
 
 def test_an_urgent_finding_is_reported_during_the_run(train, tmp_path):

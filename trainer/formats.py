@@ -63,6 +63,7 @@ class Snapshot(TypedDict):
     step: int
     epoch: float
     phase: str
+    lr: NotRequired[float]  # the learning rate of the step
     grad_norm: float | None
     batch_loss: float | None  # mean over the batches since the last snapshot
     batch_loss_std: float | None
@@ -113,6 +114,7 @@ class DatasetInfo(TaskInfo, total=False):
     mixed: bool  # whether a regularizer mixes the targets
     metric: str
     status: str
+    config: Mapping[str, object]  # what the overrides that a finding suggests are compared with
 
 
 class FindingContent(TypedDict):

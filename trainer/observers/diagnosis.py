@@ -19,6 +19,8 @@ from trainer.report.suspects import write_suspects
 from trainer.run_dir import write_json
 
 MAX_NEAR = 2_000  # images in all, up to which near duplicates are looked for; the doctor compares more of them
+# What the overrides that a finding suggests do not concern.
+NOT_ADVISED = ("job", "observer", "output", "resume", "checkpoint", "run", "runs", "seed")
 
 
 class DiagnosisObserver(Observer):
@@ -49,7 +51,7 @@ class DiagnosisObserver(Observer):
             return
         self.nonfinite.append({
             "step": view.step, "epoch": view.time, "phase": view.phase.name, "finite": False, "batches": self.every,
-            "first_nonfinite": first_nonfinite(view), "weights": [], "activations": [], "batch_loss": None,
+            "lr": view.lr, "first_nonfinite": first_nonfinite(view), "weights": [], "activations": [], "batch_loss": None,
             "batch_loss_std": None, "grad_norm": None,
         })  # fmt: skip
         self._alert_urgent(view)
@@ -129,6 +131,7 @@ def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetIn
         pretrained=bool(value_at(config, "architecture", "weights")),
         mixed=bool(mixing),
         metric=view.metric,
+        config={key: value for key, value in config.items() if key not in NOT_ADVISED},
     )
     if not several:
         info = cast(DatasetInfo, {**tasks[0], **info})

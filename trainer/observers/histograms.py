@@ -202,8 +202,8 @@ def layer_snapshot(
         "activations": all_distributions[2 * count :],
     }
     snapshot: Snapshot = {
-        "step": view.step, "epoch": view.time, "phase": view.phase.name, "grad_norm": grad_norm, "batch_loss": loss,
-        "batch_loss_std": loss_std, "batches": len(batch_losses), "finite": bool(finite),
+        "step": view.step, "epoch": view.time, "phase": view.phase.name, "lr": view.lr, "grad_norm": grad_norm,
+        "batch_loss": loss, "batch_loss_std": loss_std, "batches": len(batch_losses), "finite": bool(finite),
         "weights": weight_rows(layers, by_kind, ratios),
         "activations": activation_rows(outputs, by_kind["activations"], dead),
     }  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from trainer.analysis.diagnosis.advice import applicable
 from trainer.analysis.diagnosis.curves import (
     exploding_loss,
     good_fit,
@@ -31,7 +32,13 @@ from trainer.analysis.diagnosis.data import (
     leakage,
     near_duplicates,
 )
-from trainer.analysis.diagnosis.layers import dead_units, gradients_by_depth, high_initial_loss, saturated_units
+from trainer.analysis.diagnosis.layers import (
+    dead_units,
+    gradients_by_depth,
+    high_initial_loss,
+    saturated_units,
+    signal_by_depth,
+)
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
 from trainer.formats import DatasetInfo
 
@@ -40,6 +47,7 @@ URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
 CHECKS_OF_IMAGES: tuple[Check, ...] = (leakage, contradictory_labels, near_duplicates)
 CHECKS: tuple[Check, ...] = (
     *URGENT_CHECKS,
+    signal_by_depth,
     not_learning,
     lr_too_high,
     lr_too_low,
@@ -59,6 +67,7 @@ CHECKS: tuple[Check, ...] = (
 # With several tasks, these are about the network and the images, or about the sum of the losses and the size of the steps.
 CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
     nonfinite_loss,
+    signal_by_depth,
     gradients_by_depth,
     dead_units,
     saturated_units,
@@ -80,6 +89,22 @@ EXPLAINS = {
         "saturated units",
         "vanishing gradients",
         "exploding gradients",
+    ),
+    "vanishing activations": (
+        "not learning",
+        "learning rate too low",
+        "learning rate too high",
+        "underfitting",
+        "still improving",
+        "dead units",
+        "noisy",
+    ),
+    "exploding activations": (
+        "not learning",
+        "learning rate too high",
+        "exploding gradients",
+        "high initial loss",
+        "noisy",
     ),
     "exploding loss": ("not learning", "still improving", "underfitting", "noisy"),
     "not learning": ("underfitting", "still improving", "noisy", "overfitting", "differences within noise"),
@@ -103,6 +128,8 @@ def urgent(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[
 
 def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
     findings = _of_tasks(checks, record) if record.tasks else _unexplained(checks, record)
+    config = record.dataset_info.get("config", {})
+    findings = [replace(f, attempt=applicable(f.attempt, config)) for f in findings]
     return sorted(findings, key=lambda f: KINDS.index(f.kind))
 
 

@@ -84,7 +84,7 @@ def lr_too_high(r: Record) -> Finding | None:
     rises = sum(b > 1.02 * a for a, b in pairwise(losses))
     jumpy = len(losses) >= 4 and rises >= 0.3 * (len(losses) - 1)
     large = bool(ratios) and max(ratios) > 0.03
-    if not (large and (jumpy or not r.learned or _stuck(r))):
+    if not (large and (jumpy or not r.learned or r.stuck)):
         return None
     return Finding(
         "learning rate too high",
@@ -272,19 +272,14 @@ def _update_ratios(r: Record) -> list[float]:
     """The median layer's update-to-weight ratio, while the learning rate is highest, as a list of at most one value.
 
     The first of more than two snapshots does not count, nor does a new head that trains alone: it starts near zero, where
-    every step is large.
+    every step is large; nor do steps of less than half of the highest learning rate, as in a warm-up.
     """
     medians: list[float] = []
-    snapshots = [s for s in r.snapshots if s.get("phase") != "head"]
+    peak = max([row.get("lr") or 0.0 for row in r.rows] + [s.get("lr", 0.0) for s in r.snapshots] + [0.0])
+    snapshots = [s for s in r.snapshots if s.get("phase") != "head" and s.get("lr", peak) >= peak / 2]
     for snapshot in snapshots[1:] if len(snapshots) > 2 else snapshots:
         ratios = [layer["update_ratio"] for layer in snapshot["weights"] if layer["update_ratio"] is not None]
         if ratios:
             medians.append(median(ratios))
     highest = sorted(medians, reverse=True)[: max(1, len(medians) // 2)]
     return [median(highest)] if highest else []
-
-
-def _stuck(r: Record) -> bool:
-    """Whether the training loss is still above half of that of guessing."""
-    losses = r.column("train_loss")
-    return bool(losses) and r.chance_loss is not None and losses[-1] > 0.5 * r.chance_loss

@@ -39,6 +39,24 @@ def gradient_ratio(sizes: Sequence[float | None], step: int) -> Finding | None:
     return Finding("exploding gradients", evidence, meaning, attempt)
 
 
+def signal_by_depth(r: Record) -> Finding | None:
+    """The activations vanish or explode from layer to layer at initialization, and the network learns little or nothing."""
+    first = r.snapshots[0] if r.snapshots and r.snapshots[0]["step"] == 1 else None
+    if first is None or len(first["activations"]) < 3 or not (r.stuck or not r.learned):
+        return None
+    sizes = [(layer["std"], layer["tag"]) for layer in first["activations"]]
+    (begin, begin_tag), (end, end_tag) = sizes[0], sizes[-1]
+    if not all(math.isfinite(size) for size, _ in sizes) or begin == 0 or 0.02 < end / begin < 300:
+        return None
+    evidence = f"at step 1 the standard deviation of the activations is {begin:.2g} after {begin_tag}, {end:.2g} after {end_tag}"
+    attempt = ("initialization=auto", "architecture.norm=batch", "initialization=lsuv", "architecture=resnet20")
+    if end < begin:
+        meaning = "The image hardly reaches the last layers: their outputs are the same for all images, and so is the gradient."
+        return Finding("vanishing activations", evidence, meaning, attempt)
+    meaning = "The outputs grow from layer to layer, and with them the gradient of the layers before."
+    return Finding("exploding activations", evidence, meaning, attempt)
+
+
 def dead_units(r: Record) -> Finding | None:
     """Many units of a layer are never above zero."""
     worst = _worst_layer(r, "dead")

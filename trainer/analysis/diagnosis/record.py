@@ -120,6 +120,12 @@ class Record:
         n = self.dataset_info.get("validation") or self.dataset_info.get("train") or 1000
         return max(accuracies) > self.majority + 2 * proportion_half_width(self.majority, n)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the training loss is still above half of that of guessing."""
+        losses = self.column("train_loss")
+        return bool(losses) and self.chance_loss is not None and losses[-1] > 0.5 * self.chance_loss
+
 
 def _renamed(row: Row, prefixes: Mapping[str, str]) -> Row:
     """A row without the columns of all tasks together, in which those of one task have the names of a single task's."""

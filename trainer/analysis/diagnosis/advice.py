@@ -1,0 +1,60 @@
+"""Which of the overrides that a finding suggests apply to the config of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from trainer.formats import value_at
+
+ADDED = ("augmentation", "regularizer")  # to the options that are enabled, which a list of its own would replace
+
+
+def applicable(attempts: tuple[str, ...], config: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the overrides that change something, without those of keys that the config lacks.
+
+    Options of ``augmentation`` and ``regularizer`` are added to those enabled. Without a config, all are returned.
+
+    >>> config = {"activation": {"name": "relu"}, "regularizer": {"l2": {}}, "optimizer": {"clip_norm": 1.0}}
+    >>> applicable(("activation=relu", "regularizer=[mixup]", "optimizer.clip_norm=1", "architecture.norm=batch"), config)
+    ('regularizer=[l2,mixup]',)
+    """
+    if not config:
+        return attempts
+    return tuple(text for attempt in attempts if (text := _applicable(attempt, config)))
+
+
+def _applicable(attempt: str, config: Mapping[str, object]) -> str:
+    key, sign, value = attempt.partition("=")
+    if not sign or key.startswith("-"):
+        return attempt
+    path = key.split(".")
+    if key in ADDED:
+        enabled = list(_table(config, key))
+        if value == "[]":
+            return attempt if enabled else ""
+        new = [name for name in value.strip("[]").split(",") if name not in enabled]
+        return f"{key}=[{','.join([*enabled, *new])}]" if new else ""
+    if len(path) > 1 and path[-1] not in _table(config, *path[:-1]):
+        return ""
+    if option := _table(config, *path):
+        return "" if value in _names(option) or value == f"[{','.join(option)}]" else attempt
+    return "" if _equal(value_at(config, *path), value) else attempt
+
+
+def _table(config: Mapping[str, object], *path: str) -> Mapping[str, object]:
+    node = value_at(config, *path)
+    return cast(Mapping[str, object], node) if isinstance(node, Mapping) else {}
+
+
+def _names(node: Mapping[str, object]) -> set[str]:
+    """What the option of a group is called: by its name or rule, or by its class, with the depth of a network."""
+    kind = str(node.get("_target_", "")).rpartition(".")[2].lower()
+    return {str(node.get("name")), str(node.get("rule")), kind, f"{kind}{node.get('depth', '')}"}
+
+
+def _equal(value: object, text: str) -> bool:
+    try:
+        return float(str(value)) == float(text)
+    except ValueError:
+        return str(value) == text
