@@ -198,6 +198,17 @@ def test_thresholds_of_labels_are_chosen_on_validation_images_and_kept_with_the_
         ("task=classification task.target=digt", "did you mean 'digit'"),
         ("task=regression task.target=digit", "task=classification"),
         ("task=multitask metric=validation_accuracy", "must be a column of the history"),
+        ("task=multitask metric=validation_digit_auc", "did you mean 'validation_digit_auroc'"),
+        (
+            "task.target=digit metric=validation_auc",
+            "computed if it is named, validation_ and one of balanced_accuracy",
+        ),
+        ("task.target=digit metric=auroc", "did you mean 'validation_auroc'"),
+        ("task.target=digit metric=validation_recall_7", "task.metrics=[recall_per_class]' has a column per class"),
+        (
+            "task=multitask task.tasks={digit:{target:7},ink:{}}",
+            "task.tasks.digit.target = 7: must be the name of a target",
+        ),
         ("task=multitask task.weighting=gradnorm task.sharing=soft", "needs a shared layer"),
         ("task=multitask task.temperature=1", "has an effect with task.weighting=dwa only"),
         ("task=classification task.gamma=2 task.target=digit", "has an effect with task.loss=focal only"),

@@ -29,7 +29,7 @@ def check_with_data(
         config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
     )
     problems += optimizer_and_schedule(config, optimizer)
-    problems += check_metrics(config, task.history_columns(config.averaging.enabled))
+    problems += check_metrics(config, task.history_columns(config.averaging.enabled), task.possible_columns())
     problems += check_geometry(config, task)
     if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
         text = "needs a layer before the head, whose gradients it compares"

@@ -9,10 +9,11 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
 
 from trainer.config.schema import Config, Settings
-from trainer.errors import Problem, nearest
+from trainer.errors import Problem
 from trainer.optimizers import Optimizer, schedule_fits
 from trainer.parameters import parameters
 from trainer.schedules import Product
+from trainer.tasks.history_columns import unknown_column
 
 if TYPE_CHECKING:
     pass
@@ -135,7 +136,7 @@ def _flips(config: Config) -> Iterator[Problem]:
 def _metrics(config: Config) -> Iterable[Problem]:
     """Metrics that no column of the history will have, as far as the config alone tells."""
     columns = config.task.columns(config.averaging.enabled, named_metrics(config).values())
-    return [] if columns is None else check_metrics(config, columns)
+    return [] if columns is None else check_metrics(config, columns, config.task.possible_columns())
 
 
 def named_metrics(config: Config) -> dict[str, str]:
@@ -144,12 +145,11 @@ def named_metrics(config: Config) -> dict[str, str]:
     return {key: value for key, value in ({"metric": config.metric} | metrics).items() if value != "auto"}
 
 
-def check_metrics(config: Config, columns: Sequence[str]) -> Iterator[Problem]:
-    """Yield the keys that name a metric which is not among the columns of the history."""
+def check_metrics(config: Config, columns: Sequence[str], possible: Sequence[str]) -> Iterator[Problem]:
+    """Yield the keys that name a metric which is not among the columns of the history, nor would be if it were named."""
     for key, value in named_metrics(config).items():
-        if value not in columns:
-            allowed = f"must be a column of the history: {', '.join(columns)}"
-            yield Problem(key, value, allowed, nearest(value, columns))
+        if value not in columns and (key == "metric" or value != config.metric):  # by default, others are the same
+            yield Problem(key, value, *unknown_column(value, columns, possible))
 
 
 def _balance(config: Config) -> Iterator[Problem]:

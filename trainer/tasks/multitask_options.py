@@ -118,6 +118,10 @@ class Multitask:
         """Return None: the names of the metrics depend on the targets of the data."""
         return None
 
+    def possible_columns(self) -> tuple[str, ...]:
+        """Return nothing, as ``columns``."""
+        return ()
+
     build = implemented_by("trainer.tasks.build:build_multitask")
     restore = implemented_by("trainer.tasks.build:restore_multitask")
 

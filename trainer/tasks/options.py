@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -12,6 +12,7 @@ from trainer.data.targets import Kind
 from trainer.errors import check
 from trainer.parameters import NonNegativeFloat, PositiveFloat, implemented_by, option
 from trainer.tasks import metrics
+from trainer.tasks.history_columns import history_columns, possible_columns
 
 Weights = dict[str, float] | tuple[NonNegativeFloat, ...]
 LossTable = dict[str, object]
@@ -45,6 +46,10 @@ class SingleTask:
         if any(name.endswith(("_per_class", "_per_target")) for name in further):
             return None
         return history_columns(("loss", self.running_metric), further, averaged)
+
+    def possible_columns(self) -> tuple[str, ...]:
+        """Return the columns that the history has if the config names them."""
+        return possible_columns(self.kind)
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -213,17 +218,6 @@ class Regression(SingleTask):
             delta=(self.delta is None or self.loss == "huber", "has an effect with task.loss=huber only"),
             **_common_rules(self),
         )
-
-
-def history_columns(running: Sequence[str], further: Sequence[str], averaged: bool) -> tuple[str, ...]:
-    """Return the columns of the history for metrics: ``further`` ones are not computed of training batches.
-
-    >>> history_columns(["loss"], ["auroc"], averaged=False)
-    ('train_loss', 'validation_loss', 'validation_auroc')
-    """
-    splits = ("validation", "averaged") if averaged else ("validation",)
-    evaluated = [f"{split}_{name}" for split in splits for name in (*running, *further)]
-    return (*(f"train_{name}" for name in running), *evaluated)
 
 
 def is_metric(kind: Kind, name: str) -> bool:

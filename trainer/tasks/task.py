@@ -14,9 +14,9 @@ from trainer.data.images import Images
 from trainer.formats import JsonObject, Row
 from trainer.history import History
 from trainer.tasks.classification import ClassPart
+from trainer.tasks.history_columns import history_columns, possible_columns
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.multitask_options import Multitask
-from trainer.tasks.options import history_columns
 from trainer.tasks.part import Part
 from trainer.tasks.sharing import Sharing, last_shared_weight
 from trainer.tasks.weighting import KINDS
@@ -202,6 +202,10 @@ class Task:
         """Return the columns of the history that hold metrics, see ``SingleTask.columns``."""
         running = tuple(self.means([0.0] * self.sums[-1].stop, 1))
         return history_columns(running, [p.column(name) for p in self.parts for name in p.further_columns()], averaged)
+
+    def possible_columns(self) -> tuple[str, ...]:
+        """Return the columns that the history has if the config names them."""
+        return tuple(column for p in self.parts for column in possible_columns(p.spec.kind, p.name))
 
     @property
     def further_metrics(self) -> bool:
