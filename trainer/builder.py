@@ -31,6 +31,7 @@ from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers import Chain
 from trainer.schedules import Product
+from trainer.tasks.missing import unlabelled_notes
 from trainer.tasks.task import Task
 
 
@@ -47,6 +48,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     notes += [*splits.notes, *config.notes]
     notes += [f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()]
     task = config.task.build(splits, device, named_metrics(config).values())
+    notes += unlabelled_notes(task, splits)
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
     model = build_model(config, splits, task, loaders["train"], notes)

@@ -16,6 +16,7 @@ from trainer.engine.run import Loader
 from trainer.errors import ConfigError, Problem
 from trainer.optimizers import Optimizer
 from trainer.regularizers.base import Setup
+from trainer.tasks.missing import undecidable
 from trainer.tasks.sharing import last_shared_weight
 from trainer.tasks.task import Task
 
@@ -30,6 +31,7 @@ def check_with_data(
     )
     problems += optimizer_and_schedule(config, optimizer)
     problems += check_metrics(config, task.history_columns(config.averaging.enabled), task.possible_columns())
+    problems += undecidable(task, splits, task.main_metric if config.metric == "auto" else config.metric)
     problems += check_geometry(config, task)
     if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
         text = "needs a layer before the head, whose gradients it compares"

@@ -60,6 +60,9 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
         cost += f", {100 * fraction:.1f} %"
     lines = [f"{result.get('stop_reason')}, after {result.get('seconds', 0.0):.1f} s of training{cost}", *trends(view)]
     lines += score_lines(result, tasks_of(view.task.history_columns(averaged=False)), view.metric)
+    values = view.history.column(view.metric)
+    if values and all(map(math.isnan, values)):
+        lines.append(f"{view.metric} was NaN in every epoch: the last weights count as the best")
     for finding in result.get("findings") or []:
         lines.append(f"{finding['name']}: {finding['evidence']}")
         lines.append(f"  {finding['meaning']}")

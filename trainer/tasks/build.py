@@ -108,6 +108,8 @@ def build_multitask(
     if len(tasks) < 2:
         text = f"needs at least two targets; the data has {', '.join(tasks) or 'none'}"
         raise ConfigError(Problem("task", "multitask", text, "task=classification, or data with several targets"))
+    if not any(weight for _, weight in tasks.values()):
+        raise ConfigError(Problem("task.tasks", option.tasks, "must have a task with a weight > 0"))
     if option.main is not None and option.main not in tasks:
         raise ConfigError(Problem("task.main", option.main, f"must be one of {', '.join(tasks)}"))
     pairs: list[tuple[SingleTask, PartSpec]] = []

@@ -120,7 +120,10 @@ def weights_of_classes(option: Classification, counts: Sequence[int], classes: t
         return balanced(counts)
     if kind == "effective_number":
         return effective_number(counts, 0.999 if option.beta is None else option.beta)
-    return normalized(weights_by_name(kind, classes), counts)
+    weights = normalized(weights_by_name(kind, classes), counts)
+    if not any(weights):
+        raise ConfigError(Problem("class_weights", kind, "must have a weight > 0 for a class with training images"))
+    return weights
 
 
 def weights_by_name(weights: Weights, classes: tuple[str, ...]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -61,9 +61,9 @@ class LabelsPart(Part):
         )
 
     @property
-    def labelled_images(self) -> float:
-        """Number of training images that have labels."""
-        return self.spec.images * self.spec.labelled
+    def known(self) -> Sequence[float]:
+        """Number of training images of which each label is known; checkpoints of earlier releases hold their mean alone."""
+        return self.spec.known or [self.spec.images * self.spec.labelled] * self.size
 
     def _positive_weights(self) -> Tensor | float:
         kind = self.option.class_weights
@@ -71,7 +71,8 @@ class LabelsPart(Part):
             return 1.0
         if kind != "balanced":
             return torch.tensor(weights_by_name(kind, self.classes), device=self.device)
-        ratios = [(self.labelled_images - n) / n if n else MAX_POSITIVE_WEIGHT for n in self.spec.counts]
+        counts = zip(self.known, self.spec.counts, strict=True)
+        ratios = [(known - n) / n if n else MAX_POSITIVE_WEIGHT for known, n in counts]
         return torch.tensor([min(r, MAX_POSITIVE_WEIGHT) for r in ratios], device=self.device)
 
     def encode(self, values: np.ndarray, train: bool) -> Tensor:
@@ -106,7 +107,8 @@ class LabelsPart(Part):
 
     def output_bias(self) -> list[float]:
         """Return logit p of each label's frequency p."""
-        rates = [min(max(n / self.labelled_images, RATES[0]), RATES[1]) for n in self.spec.counts]
+        counts = zip(self.known, self.spec.counts, strict=True)
+        rates = [min(max(n / known if known else 0.0, RATES[0]), RATES[1]) for known, n in counts]
         return [math.log(p / (1 - p)) for p in rates]
 
     def class_weights(self) -> list[float] | None:

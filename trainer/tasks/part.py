@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -203,6 +204,20 @@ class OwnLoss:
             reason = first_line(error)
             raise ConfigError(Problem("loss._target_", self.path, f"cannot be made: {reason}")) from None
         self.function = cast("Callable[..., Tensor]", made)
+        self._try(len(spec.classes))
+
+    def _try(self, size: int) -> None:
+        """Refuse what cannot be called with outputs and targets, or returns something else than losses."""
+        outputs, y = torch.zeros(2, size), torch.eye(2, size)
+        try:
+            value: object = copy.deepcopy(self.function)(outputs, y)
+        except Exception as error:  # whatever the user's class raises
+            text = f"cannot be called with outputs and targets, each (N, {size}): {first_line(error)}"
+            raise ConfigError(Problem("loss._target_", self.path, text)) from None
+        if not isinstance(value, Tensor) or value.shape not in ((), (2,), (2, size)):
+            returned = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            text = f"must return a loss per image (N,) or per output (N, {size}), or their mean; of 2 images it is {returned}"
+            raise ConfigError(Problem("loss._target_", self.path, text))
 
     def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
         value: Tensor = self.function(outputs.float(), y)

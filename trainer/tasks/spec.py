@@ -11,7 +11,7 @@ import numpy as np
 from trainer.data.targets import Kind, Target, is_missing
 from trainer.formats import Json, JsonObject
 
-TUPLES = ("classes", "counts", "mean", "std")
+TUPLES = ("classes", "counts", "mean", "std", "known")
 
 
 @dataclass
@@ -29,6 +29,7 @@ class PartSpec:
         std: Standard deviation of each number.
         masked: Whether some image has no label.
         labelled: Fraction of the training labels that are there.
+        known: Of each label, the number of training images of which it is known whether they have it.
         thresholds: Probability from which each label is predicted.
         weight: Weight of its loss among several tasks.
     """
@@ -45,6 +46,7 @@ class PartSpec:
     labelled: float = 1.0
     thresholds: list[float] = field(default_factory=list[float])
     weight: float = 1.0
+    known: tuple[int, ...] = ()
 
     def as_dict(self) -> JsonObject:
         """Return the specification as plain values."""
@@ -68,7 +70,7 @@ def measure(name: str, target: Target, train: np.ndarray, others: list[np.ndarra
     """Return the specification of a task from the values of its target in the training split and in the others.
 
     Raises:
-        ValueError: No training image has a label, or all have the same number.
+        ValueError: No training image has a label or a value of one of the numbers, or all have the same number.
     """
     missing = is_missing(target, train)
     masked = bool(missing.any()) or any(bool(is_missing(target, values).any()) for values in others)
@@ -81,8 +83,14 @@ def measure(name: str, target: Target, train: np.ndarray, others: list[np.ndarra
         spec.counts = tuple(counts.tolist())
     elif target.kind == "multilabel":
         spec.counts = tuple(int(n) for n in np.nansum(train, axis=0))
+        spec.known = tuple(int(n) for n in (~missing).sum(axis=0))
         spec.thresholds = [0.5] * len(target.classes)
+        if not any(spec.counts):
+            raise ValueError("no training image has any of the labels")
     else:
+        unknown = [name for name, lacks in zip(target.classes, missing.all(0), strict=True) if lacks]
+        if unknown:
+            raise ValueError(f"no training image has a value of {', '.join(unknown)}")
         spec.mean = tuple(float(np.nanmean(column, dtype=np.float64)) for column in train.T)
         spec.std = tuple(float(np.nanstd(column, dtype=np.float64)) for column in train.T)
         constant = [c for c, std in zip(target.classes, spec.std, strict=True) if not std > 0]

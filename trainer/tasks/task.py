@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple, TypedDict
@@ -177,16 +178,21 @@ class Task:
             totals[sums.start + 1].add_(part.running_sum(own, targets, mask))
 
     def means(self, totals: list[float], count: int) -> dict[str, float]:
-        """Return the mean ``loss`` and running metric over ``count`` images; of several tasks, the ``loss`` and those of each."""
+        """Return the mean ``loss`` and running metric over ``count`` images; of several tasks, the ``loss`` and those of each.
+
+        They are NaN for a task of which no image has a label; ``loss`` is the sum over the others.
+        """
         values: dict[str, float] = {}
+        weighted: list[float] = []
         for part, sums in zip(self.parts, self.sums, strict=True):
             loss, metric, *labels = totals[sums]
-            n = max(labels[0] if labels else count, 1 if not labels else 1e-9)
-            values |= {part.column("loss"): loss / n, part.column(part.option.running_metric): metric / n}
+            n = labels[0] if labels else max(count, 1)
+            loss, metric = (loss / n, metric / n) if n else (math.nan, math.nan)
+            values |= {part.column("loss"): loss, part.column(part.option.running_metric): metric}
+            weighted += [part.spec.weight * loss] if n else []
         if self.option is None:
             return values
-        total = sum(part.spec.weight * values[part.column("loss")] for part in self.parts)
-        return {"loss": total, **values}
+        return {"loss": sum(weighted) if weighted else math.nan, **values}
 
     def is_memorized(self, metrics: Mapping[str, float]) -> bool:
         """Return whether metrics of the training images say that all their labels are predicted."""
