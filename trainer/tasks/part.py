@@ -210,7 +210,7 @@ class OwnLoss:
         """Refuse what cannot be called with outputs and targets, or returns something else than losses."""
         outputs, y = torch.zeros(2, size), torch.eye(2, size)
         try:
-            value: object = copy.deepcopy(self.function)(outputs, y)
+            value = cast(object, copy.deepcopy(self.function)(outputs, y))
         except Exception as error:  # whatever the user's class raises
             text = f"cannot be called with outputs and targets, each (N, {size}): {first_line(error)}"
             raise ConfigError(Problem("loss._target_", self.path, text)) from None

@@ -88,7 +88,7 @@ def measure(name: str, target: Target, train: np.ndarray, others: list[np.ndarra
         if not any(spec.counts):
             raise ValueError("no training image has any of the labels")
     else:
-        unknown = [name for name, lacks in zip(target.classes, missing.all(0), strict=True) if lacks]
+        unknown = [name for name, column in zip(target.classes, missing.T, strict=True) if column.all()]
         if unknown:
             raise ValueError(f"no training image has a value of {', '.join(unknown)}")
         spec.mean = tuple(float(np.nanmean(column, dtype=np.float64)) for column in train.T)
