@@ -183,7 +183,7 @@ def test_an_urgent_finding_is_reported_during_the_run(train, tmp_path):
         "observer.diagnosis.every=5",
     )
     code, _, err = train(*overrides)
-    assert code == 0
+    assert code == 1, "it diverged"
     line = next(line for line in err.splitlines() if line.startswith("NaN or Inf loss"))
     assert "step 5 " in line
     assert "in its weights" in line

@@ -73,9 +73,9 @@ def inject(monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault) -> Non
 
 @pytest.fixture
 def whole(train, tmp_path) -> Path:
-    """The unbroken run."""
-    assert train(*SMALL, f"output={tmp_path / 'unbroken'}")[0] == 0
-    return tmp_path / "unbroken"
+    """The uninterrupted run."""
+    assert train(*SMALL, f"output={tmp_path / 'uninterrupted'}")[0] == 0
+    return tmp_path / "uninterrupted"
 
 
 # Creating the directory takes the first operations: there the command is refused with code 2.
@@ -161,15 +161,15 @@ def test_a_run_that_ends_before_its_last_file_is_completed_by_resuming_it(file, 
     assert train("resume=run")[0] == 0
     assert result_of("run")["status"] == "finished"
     assert result_of("run")["complete"] is True
-    assert train(*overrides, "output=unbroken")[0] == 0
-    assert files_in("run") == files_in("unbroken")
+    assert train(*overrides, "output=uninterrupted")[0] == 0
+    assert files_in("run") == files_in("uninterrupted")
     code, out, _ = train("resume=run")
     assert code == 0
     assert "the run is complete" in out
 
 
 @pytest.mark.slow
-def test_a_resumed_run_leaves_the_files_of_an_unbroken_one(train, monkeypatch):
+def test_a_resumed_run_leaves_the_files_of_an_uninterrupted_one(train, monkeypatch):
     import trainer.engine.loop as loop
 
     def step(run: Any, *batch: Any, real=loop.train_step) -> None:
@@ -182,9 +182,9 @@ def test_a_resumed_run_leaves_the_files_of_an_unbroken_one(train, monkeypatch):
         patch.setattr(loop, "train_step", step)
         assert train(*overrides, "output=run")[0] == 130
     assert train("resume=run")[0] == 0
-    assert train(*overrides, "output=unbroken")[0] == 0
-    assert same_run("run", "unbroken")
-    assert files_in("run") == files_in("unbroken")
+    assert train(*overrides, "output=uninterrupted")[0] == 0
+    assert same_run("run", "uninterrupted")
+    assert files_in("run") == files_in("uninterrupted")
     assert "report/schedule.png" in files_in("run")
     assert not list(Path("run").rglob("*.tmp"))
 
@@ -246,14 +246,14 @@ def test_a_row_that_the_disk_has_cut_short_is_taken_back(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [1, 2])
 def test_tensorboard_that_fails_never_ends_a_run(number, train, monkeypatch):
     overrides = [*STATEFUL, "epochs=2", "observer=[checkpoint,history_file,tensorboard]"]
-    assert train(*overrides, "output=unbroken")[0] == 0
+    assert train(*overrides, "output=uninterrupted")[0] == 0
     with monkeypatch.context() as patch:
         inject(patch, "open", fault := Fault(number=number, lasting=True, name="tfevents"))
         code, _, err = train(*overrides, "output=run")
     assert fault.count >= number
     assert code == 0
     assert err.count("cannot be written: No space left on device; the run continues without TensorBoard") == 1
-    assert same_run("run", "unbroken")
+    assert same_run("run", "uninterrupted")
 
 
 def test_event_files_that_fail_while_they_are_written_are_dropped(tmp_path):
@@ -282,7 +282,7 @@ def test_event_files_that_fail_while_they_are_written_are_dropped(tmp_path):
     assert "tfevents" in alerts[0]
 
 
-def test_training_goes_on_if_nobody_reads_what_it_prints(train, whole, capsys, monkeypatch):
+def test_training_continues_if_nobody_reads_what_it_prints(train, whole, capsys, monkeypatch):
     """As in ``train ... | head -3``."""
 
     class Pipe:
@@ -358,12 +358,12 @@ def test_an_interrupted_ensemble_continues_where_it_was(kind, again, train, monk
     assert code == 0, err
     assert not before or first.read_bytes() == before, "a complete member is not trained again"
     trained = steps[0]
-    assert train(*command, "output=unbroken")[0] == 0
+    assert train(*command, "output=uninterrupted")[0] == 0
     assert trained < steps[0] - trained
-    ours, theirs = load("run", "best")["members"], load("unbroken", "best")["members"]
+    ours, theirs = load("run", "best")["members"], load("uninterrupted", "best")["members"]
     assert [m["name"] for m in ours] == [m["name"] for m in theirs]
     assert same([m["model"] for m in ours], [m["model"] for m in theirs])
-    assert files_in("run") == files_in("unbroken")
+    assert files_in("run") == files_in("uninterrupted")
     code, out, _ = train("resume=run")
     assert code == 0
     assert "the ensemble is complete" in out

@@ -1,4 +1,4 @@
-"""The standard output of a program that goes on although nobody reads it any more, as in ``train ... | head -3``."""
+"""The standard output of a program that continues although nobody reads it any more, as in ``train ... | head -3``."""
 
 from __future__ import annotations
 
