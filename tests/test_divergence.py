@@ -98,6 +98,7 @@ def test_nan_within_a_long_epoch_ends_it(train, nan_at):
     assert not Path("run/checkpoints/best.pt").exists()
     assert load("run")["state"]["clock"]["step"] == 0
     assert "best_epoch" not in result_of("run")
+    assert result_of("run")["last_epoch"] == row["epoch"]
 
 
 def test_checkpoints_within_an_epoch_never_hold_nan(train, nan_at):

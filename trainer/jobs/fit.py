@@ -132,10 +132,11 @@ def summary(run: Run, tta: TTA = "none") -> Summary:
         result["epoch"], own = run.time, scores(run.model, evaluate_run(run))
         result["validation"], result["test"] = own["validation"], own["test"]
         return result
+    last, best = run.history[-1], run.history[run.best["row"]] if run.best else run.history[-1]
+    result["last_epoch"] = epochs_until(run, last)
     if run.diverged and run.best is None:
         return result
-    last, best = run.history[-1], run.history[run.best["row"]] if run.best else run.history[-1]
-    result["best_epoch"], result["last_epoch"] = epochs_until(run, best), epochs_until(run, last)
+    result["best_epoch"] = epochs_until(run, best)
     own = scores(run.model, last) if not run.diverged else SplitScores(validation=None, test=None)
     if not run.diverged:
         result["last"] = own
