@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import IO
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -18,6 +20,12 @@ from torch.utils.tensorboard.writer import FileWriter
 FLUSH = 120.0  # seconds after which an event brings those before it to the file
 
 _numbers = count()
+
+
+def close_quietly(file: IO[bytes]) -> None:
+    """Close a file that is of no further use, also on a full disk."""
+    with suppress(OSError):
+        file.close()
 
 
 class EventFile:
@@ -39,7 +47,9 @@ class EventFile:
 
     def _open(self) -> None:
         self.path.parent.mkdir(exist_ok=True)  # not its parents: a run directory that was removed stays so
-        self.records = RecordWriter(self.path.open("wb"))
+        file = self.path.open("wb")
+        self.records = RecordWriter(file)
+        weakref.finalize(self, close_quietly, file)  # where nobody closes it, as in a notebook
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
