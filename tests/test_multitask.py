@@ -270,7 +270,15 @@ def test_every_task_trains_with_every_other_option(task, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["", "task.weighting=uncertainty task.main=digit", "task.weighting=gradnorm"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "task.weighting=uncertainty task.main=digit",
+        "task.weighting=gradnorm",
+        "task.tasks={digit:{metrics:[auroc,kappa,recall_per_class,ece]},properties:{metrics:[f1,map]},ink:{metrics:[r2]}}",
+    ],
+)
 def test_two_processes_equal_one(words, tmp_path):
     from test_distributed import ALONE, command, weights
 
