@@ -2,8 +2,8 @@
 
 A server imports the program once; each trial is a forked process with a directory of its own. A trial kills or signals a run at a
 random moment, fails one operation of the disk, or damages one byte of a checkpoint; then the run is resumed, and compared with an
-unbroken one bit for bit: weights, averages, optimizer, random numbers, history. Lost is a difference, a traceback, an exit code
-that does not tell, a temporary file, or a lock that stays.
+uninterrupted one bit for bit: weights, averages, optimizer, random numbers, history. Lost is a difference, a traceback, an exit
+code that does not tell, a temporary file, or a lock that stays.
 
 The table lists fault, tried, survived, lost. The exit code is 1 if anything is lost; the directories of lost trials are kept.
 
