@@ -13,7 +13,9 @@ python scripts/torture.py [--short | --minutes 60] [--seed 0] [--only kill signa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import io
 import os
 import random
 import shutil
@@ -88,7 +90,9 @@ def state(run: Path) -> dict[str, Any]:
         {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
         for row in content["last"]["state"]["history"]
     ]
-    files = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and p.name != "resumed.jsonl"}
+    # A resumed run has a list of its resumes, and another file of TensorBoard's events.
+    own = [p for p in run.rglob("*") if p.is_file() and p.name != "resumed.jsonl" and "tfevents" not in p.name]
+    files = {str(p.relative_to(run)) for p in own}
     return {"state": {**content["last"]["state"], "history": history}, "best": content["best"]["model"], "files": files}
 
 
@@ -224,10 +228,11 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
-    import trainer.api
-    import trainer.observers.tensorboard  # noqa: F401
+    from trainer.cli import main as train
 
     home = Path(tempfile.mkdtemp(prefix="torture-"))
+    with contextlib.redirect_stdout(io.StringIO()):  # imports what every trial needs
+        train([*BASE, *RUNS["report"], f"output={home / 'first'}"])
     lost = torture(SHORT if arguments.short else arguments.minutes, arguments.seed, arguments.only, home)
     if lost:
         print(f"the directories of lost trials are in {home}", file=sys.stderr)
