@@ -90,7 +90,7 @@ def option_section(group: str, name: str, file: Path, reference: Path | None) ->
         rows = [row for row in rows if row not in shared]
         lines += [f"The keys are those of [{reference.stem}](#{reference.stem}){', with:' if rows else '.'}", ""]
     elif "_target_" in node:
-        lines += [(inspect.getdoc(locate(node["_target_"])) or "").split("\n\n>>>")[0], ""]
+        lines += [(inspect.getdoc(locate(node["_target_"], file.parent.name)) or "").split("\n\n>>>")[0], ""]
     lines += ["```sh", command(group, name, is_preset="defaults" in tree), "```", ""]
     if rows:
         prefix = f"{group}." if "_target_" in tree else f"{group}.{name}."
@@ -115,7 +115,7 @@ def parameter_rows(name: str, file: Path) -> list[tuple[str, str, str]]:
     node = option_node(name, file)
     if "_target_" not in node:
         return []
-    target = locate(node["_target_"])
+    target = locate(node["_target_"], file.parent.name)
     declared = parameters(target) if dataclasses.is_dataclass(target) else []
     meanings = {p.name: p.comment for p in declared if p.meaning}
     pattern = re.compile(r"^\s*(\w+): +(.*?)(?: +# (.*))?$")

@@ -48,17 +48,17 @@ def up_to_date(file: Path) -> str:
     if "defaults" in tree:
         return _with_comments(text, _preset_parameters(file, tree))
     if "_target_" in tree:
-        return _option_file(text, _option_class(tree))
+        return _option_file(text, _option_class(tree, file.parent.name))
     nodes = {name: node for name, node in tree.items() if isinstance(node, dict) and "_target_" in node}
     if len(nodes) != 1:
         return text
     (node,) = nodes.values()
-    return _option_file(text, _option_class(node), indent="  ")
+    return _option_file(text, _option_class(node, file.parent.name), indent="  ")
 
 
-def _option_class(node: dict[str, Any]) -> type | None:
+def _option_class(node: dict[str, Any], group: str) -> type | None:
     """The class of a node, or None for a third-party component, which declares no parameters."""
-    target = locate(node["_target_"])
+    target = locate(node["_target_"], group)
     return target if isinstance(target, type) and dataclasses.is_dataclass(target) else None
 
 
@@ -109,7 +109,7 @@ def _preset_parameters(file: Path, tree: dict[str, Any]) -> dict[tuple[str, ...]
     for name, node in tree.items():
         part = file.with_name(f"{name}.yaml")
         if isinstance(node, dict) and part.exists():
-            cls = _option_class(yaml.safe_load(part.read_text())[name])
+            cls = _option_class(yaml.safe_load(part.read_text())[name], part.parent.name)
             known = _by_name(cls) if cls else {}
             if unknown := [key for key in node if key not in known]:
                 raise ValueError(f"{name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")

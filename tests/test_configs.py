@@ -59,7 +59,7 @@ def test_an_option_becomes_an_object_of_its_class(group, name, monkeypatch):
     except ConfigError as error:
         if [problem.key for problem in error.problems] != ["checkpoint"]:
             pytest.fail(str(error))
-        needs_checkpoint = locate(FILES.keys(group, [name])["_target_"]).needs_checkpoint
+        needs_checkpoint = locate(FILES.keys(group, [name])["_target_"], group).needs_checkpoint
         if not needs_checkpoint:
             pytest.fail("a job that needs no checkpoint asks for one")
         return
@@ -77,7 +77,7 @@ def test_an_option_file_gives_every_parameter_with_a_comment(group, name):
     if "defaults" in tree:
         return  # a preset: its parameters are commented in the options it consists of
     for node in nodes:
-        target = locate(node["_target_"])
+        target = locate(node["_target_"], group)
         if dataclasses.is_dataclass(target):
             names = {f.name for f in dataclasses.fields(target) if f.init}
         else:
@@ -104,7 +104,7 @@ def test_the_values_of_an_option_file_are_those_of_its_class(group, name):
     tree = yaml.safe_load(option_file(group, name).read_text())
     if "_target_" not in tree:
         return
-    target = locate(tree["_target_"])
+    target = locate(tree["_target_"], group)
     if not dataclasses.is_dataclass(target) or target.__name__.lower() != name.replace("_", ""):
         return
     for field in dataclasses.fields(target):

@@ -78,7 +78,7 @@ def test_an_option_file_gets_the_missing_parameters_and_keeps_its_values(monkeyp
         path: str
 
     module = option_files_module()
-    monkeypatch.setattr(module, "locate", lambda target: Own)
+    monkeypatch.setattr(module, "locate", lambda target, group: Own)
     file = tmp_path / "own.yaml"
     file.write_text("# Headline.\n# More.\nown:\n  _target_: mine.Own\n  decay: 1e-3  # my words\n  lr: ${x}  # old\n")
     assert module.up_to_date(file).splitlines() == [

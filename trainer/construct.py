@@ -9,20 +9,32 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from trainer import trust
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.interfaces import check_interface, check_place
 from trainer.parameters import Parameter, describe, parameters
 
 
-def locate(target: Any) -> Any:
-    """Return the class or function behind a dotted ``_target_``; ImportError says which part is missing."""
-    module, _, name = str(target).rpartition(".")
-    if not module or not isinstance(target, str):
-        raise ImportError("must be a dotted path such as package.module.Class")
+def locate(target: Any, group: str) -> Any:
+    """Return the class or function behind a dotted ``_target_``, if the config may name it and the group takes it.
+
+    Raises:
+        NotTrusted: It is neither ours nor published nor named by the user, or is something else than the group takes;
+            of a module that may not be named nothing is imported.
+        ImportError: A part of the path is missing.
+    """
+    package = trust.check(target)
+    module, _, name = target.rpartition(".")
+    if package in trust.PUBLISHED:
+        check_place(target, group)
+    trust.make_importable(package)
     namespace = importlib.import_module(module)
     if not hasattr(namespace, name):
         names = [n for n in vars(namespace) if not n.startswith("_")]
         raise ImportError(f"{module} has no {name}; {nearest(name, names)}".rstrip("; "))
-    return getattr(namespace, name)
+    value = getattr(namespace, name)
+    check_interface(value, group, package)
+    return value
 
 
 def construct(target: Any, arguments: dict[str, Any], others: Collection[str] = ()) -> tuple[Any, list[Problem]]:

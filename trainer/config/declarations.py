@@ -23,7 +23,7 @@ def declaration(tree: dict[str, Any], key: str) -> Parameter | None:
     """
     place, _, name = key.rpartition(".")
     try:
-        cls: Any = locate(value_at(tree, f"{place}._target_")) if place else Settings
+        cls: Any = locate(value_at(tree, f"{place}._target_"), place.partition(".")[0]) if place else Settings
     except ImportError:
         return None
     return next((p for p in parameters(cls) if p.name == name), None) if is_option(cls) else None

@@ -10,6 +10,7 @@ from typing import Any
 from trainer.config.tree import is_table
 from trainer.construct import construct, locate, unusable
 from trainer.errors import Problem
+from trainer.trust import INSTANTIATE_KEYS, NotTrusted
 
 
 class External:
@@ -26,11 +27,11 @@ def instantiate(node: Any, key: str) -> tuple[Any, list[Problem]]:
         node: The arguments of the option, and its class under ``_target_``.
         key: The dotted key of the node in the config.
     """
-    option, problems = _construct(node)
+    option, problems = _construct(node, key.partition(".")[0])
     return option, [dataclasses.replace(p, key=f"{key}.{p.key}".strip(".")) for p in problems]
 
 
-def _construct(node: Any) -> tuple[Any, Iterable[Problem]]:
+def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
     """The option and its errors, with keys relative to the node."""
     if not is_table(node):
         hint = "an option of a list group holds its keys under its own name, as in conf/schedule"
@@ -39,14 +40,19 @@ def _construct(node: Any) -> tuple[Any, Iterable[Problem]]:
     if "_target_" not in node:
         return None, [Problem("", arguments, "has no _target_ (the class to use)")]
     try:
-        target = locate(node["_target_"])
+        target = locate(node["_target_"], group)
         signature = inspect.signature(target).parameters
+    except NotTrusted as error:
+        return None, [Problem("_target_", node["_target_"], str(error), error.hint)]
     except ImportError as error:
         return None, [Problem("_target_", node["_target_"], f"cannot be imported: {error}")]
     except (TypeError, ValueError):
         return None, [Problem("_target_", node["_target_"], "is not a class or function with a known signature")]
     if is_option(target):
         return construct(target, arguments)
+    wrong = [key for key in INSTANTIATE_KEYS if key in arguments]
+    if wrong:
+        return None, [Problem(key, arguments[key], "is a key of Hydra's instantiate, which is not used here") for key in wrong]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
     problems = unusable(arguments, arguments if takes_any else signature)
     return (None, problems.values()) if problems else (External(target, arguments), [])

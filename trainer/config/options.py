@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer import trust
 from trainer.config.tree import is_list, is_table
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.yaml_files import load_yaml
 
 SINGLE = (
     "job", "task", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe",
@@ -63,9 +65,14 @@ class OptionFiles:
         return "" if file is None else f"conf/{group}/{name}.yaml" if file.is_relative_to(CONF) else str(file)
 
     def load(self, file: Path) -> dict[str, Any]:
-        """Return the content of a YAML file, interpolations unresolved; ConfigError where it cannot be read."""
+        """Return the content of a YAML file, interpolations unresolved; ConfigError where it cannot be read.
+
+        The files in the user's directories are the user's own words: the modules that they name are trusted.
+        """
         if file not in self._loaded:
             self._loaded[file] = read_yaml(file)
+            if any(file.is_relative_to(directory) for directory in self.directories[1:]):
+                trust.allow_named(self._loaded[file])
         return self._loaded[file]
 
     def keys(self, group: str, options: list[str]) -> dict[str, Any]:
@@ -111,21 +118,17 @@ def option_files(config_dirs: Sequence[Path | str]) -> OptionFiles:
             raise ConfigError(Problem("--config-dir", str(directory), "no such directory"))
         if str(directory.resolve()) not in sys.path:
             sys.path.insert(0, str(directory.resolve()))
+        if directory.resolve() not in trust.directories:
+            trust.directories.append(directory.resolve())
     return OptionFiles(directories)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """Return the content of a YAML file as plain values, as Hydra reads it (``1e-4`` is a number)."""
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
     try:
-        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ConfigError(Problem(str(file), None, f"cannot be read: {' '.join(str(error).split())}")) from None
-    if not is_table(content):
-        raise ConfigError(Problem(str(file), None, "must hold keys and values"))
-    return {str(key): value for key, value in content.items()}
+        return load_yaml(file, bounded=not file.is_relative_to(CONF))
+    except ValueError as error:
+        raise ConfigError(Problem(str(file), None, f"cannot be read: {error}")) from None
 
 
 def names(value: Any) -> list[str]:

@@ -62,8 +62,11 @@ def load_saved(typed: list[Override], files: OptionFiles) -> Saved | None:
     if checkpoint is None or "${" in str(checkpoint) or job not in files.groups["job"]:
         return None
     keys = files.keys("job", [job])
-    if not locate(keys["_target_"]).needs_checkpoint:
-        return None  # constraints.py reports it
+    try:
+        if not locate(keys["_target_"], "job").needs_checkpoint:
+            return None  # constraints.py reports it
+    except ImportError:
+        return None  # instantiate.py reports it
     prefer = _last(typed, "job.prefer") or keys.get("prefer", "best")
     file = find_checkpoint(str(checkpoint), str(prefer))
     from trainer.engine.checkpoint import load  # imports torch, once there is something to read

@@ -22,6 +22,7 @@ from trainer.tasks.metrics import check, columns, compute
 from trainer.tasks.options import LossTable, SingleTask
 from trainer.tasks.predictions import Predictions
 from trainer.tasks.spec import PartSpec
+from trainer.trust import NotTrusted
 
 COUNTED = 1 - 1e-5  # value of a mask from which on a label counts: mixed with a missing label it is less than 1
 
@@ -198,8 +199,10 @@ class OwnLoss:
         self.path, self.masked = str(loss["_target_"]), spec.masked
         arguments = {k: v for k, v in loss.items() if k != "_target_"}
         try:
-            target = locate(self.path)
+            target = locate(self.path, "loss")
             made = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
+        except NotTrusted as error:
+            raise ConfigError(Problem("loss._target_", self.path, str(error), error.hint)) from None
         except Exception as error:  # whatever the user's class raises
             reason = first_line(error)
             raise ConfigError(Problem("loss._target_", self.path, f"cannot be made: {reason}")) from None

@@ -1,0 +1,83 @@
+"""YAML files of unknown origin: how much their text may expand to is known before it is expanded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 4 * 2**20
+MAX_NODES = 100_000  # aliases expanded; a config has some hundred
+MAX_DEPTH = 40  # tables and lists in each other; a config has five
+
+
+def load_yaml(file: Path, bounded: bool = True) -> dict[str, Any]:
+    """Return the table in a YAML file as plain values, as Hydra reads it (``1e-4`` is a number), interpolations unresolved.
+
+    Args:
+        file: The file.
+        bounded: Whether to check first that its content is not too large, too deep, or multiplied by aliases.
+
+    Raises:
+        ValueError: The file cannot be read, or holds something else; the message is one line without the path.
+    """
+    import yaml
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        if bounded:
+            check_size(read_text(file))
+        content = OmegaConf.load(file)
+        if not isinstance(content, DictConfig):
+            raise ValueError("must hold keys and values")
+        values = OmegaConf.to_container(content, resolve=False)
+    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a file; ValueError if it is no regular file or too large for a config."""
+    if file.exists() and not file.is_file():
+        raise ValueError("is not a regular file")
+    if file.stat().st_size > MAX_BYTES:
+        raise ValueError(f"is larger than {MAX_BYTES // 2**20} MB")
+    return file.read_text(encoding="utf-8")
+
+
+def check_size(text: str) -> None:
+    """Raise ValueError if a YAML text is nested too deeply, or expands to too many nodes; nothing is expanded.
+
+    >>> check_size("a: &x [1, 2]\\nb: [*x, *x]")
+    >>> check_size("a: &x [*x]")
+    Traceback (most recent call last):
+    ValueError: the alias *x stands within what it refers to
+    """
+    import yaml
+
+    sizes: dict[str, int | None] = {}  # of what the anchors mark; None while it is read
+    open_nodes: list[tuple[str | None, int]] = []  # of each table and list around: its anchor, and the nodes before it
+    count = 0
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor, 0)
+            if size is None:
+                raise ValueError(f"the alias *{event.anchor} stands within what it refers to")
+            count += size
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, count))
+            if event.anchor:
+                sizes[event.anchor] = None
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = count - before
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        if len(open_nodes) > MAX_DEPTH:
+            raise ValueError(f"is nested more than {MAX_DEPTH} deep")
+        if count > MAX_NODES:
+            raise ValueError(f"holds more than {MAX_NODES:,} values, aliases expanded")
