@@ -26,6 +26,7 @@ def _few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("TRAINER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("TRAINER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRAINER_ALLOW", "")  # restored after a test has named a module
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
 

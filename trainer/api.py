@@ -29,6 +29,7 @@ from trainer.run_dir import (
     read_json,
     read_jsonl,
 )
+from trainer.trust import allow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,4 +139,4 @@ def load_run(directory: str | Path) -> FinishedRun:
     return FinishedRun(run_dir, read_config(run_dir, "run"), read_json(run_dir / "result.json") or {})
 
 
-__all__ = ["FinishedRun", "Predictor", "build", "evaluate", "fit", "load_config", "load_run"]
+__all__ = ["FinishedRun", "Predictor", "allow", "build", "evaluate", "fit", "load_config", "load_run"]

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from trainer import trust
 from trainer.config.options import option_files
 from trainer.errors import ConfigError, Problem, nearest
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_process() -> None:
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # processes started here import nothing from the working directory
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
     if "OMP_WAIT_POLICY" not in os.environ:
         # OpenMP's threads wait for each other by spinning, by default for milliseconds, which takes time from other
@@ -72,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--allow", action="append", default=[])
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
@@ -98,6 +101,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(f"trainer {__version__}")
         return FINISHED
     files = option_files(flags.config_dir)
+    try:
+        trust.allow(*(name for names in flags.allow for name in names.split(",")))
+    except trust.NotTrusted as error:
+        raise ConfigError(Problem("--allow", ",".join(flags.allow), str(error), error.hint)) from None
     if flags.help:
         from trainer.config.help import help_text
 

@@ -110,7 +110,9 @@ def check_interface(value: Any, group: str, package: str) -> None:
     module = str(getattr(value, "__module__", ""))
     if isinstance(value, type):
         has_method = bool(interface.method) and hasattr(value, interface.method)
-        fits = not _bases(value).isdisjoint(interface.bases) or (has_method and (named or _within(module, (OBSERVERS,))))
+        fits = not _bases(value).isdisjoint(interface.bases) or (
+            has_method and (named or _within(module, (OBSERVERS,)))
+        )
         in_place = named or _within(module, (OWN, *interface.modules))
     else:
         fits = callable(value) and isinstance(getattr(value, "__qualname__", None), str)

@@ -19,6 +19,7 @@ from uuid import uuid4
 from trainer.errors import ConfigError, Problem
 from trainer.files import make_new_directory, write_text
 from trainer.formats import Environment, GitCommit, JsonObject, Result
+from trainer.yaml_files import load_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,19 +133,10 @@ def find_checkpoint(path: str | Path, prefer: str = "best", key: str = "checkpoi
 
 def read_config(run_dir: Path, key: str) -> JsonObject:
     """Return the config of a run directory as plain values; ConfigError, for the setting ``key``, if it is unreadable."""
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-
     try:
-        config = OmegaConf.load(run_dir / "config.yaml")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(Problem(key, str(run_dir), f"its config.yaml cannot be read: {reason}")) from None
-    if not isinstance(config, DictConfig):
-        raise ConfigError(Problem(key, str(run_dir), "its config.yaml is not a config"))
-    tree = OmegaConf.to_container(config)
-    assert isinstance(tree, dict)
-    return {str(name): value for name, value in tree.items()}
+        return load_yaml(run_dir / "config.yaml")
+    except ValueError as error:
+        raise ConfigError(Problem(key, str(run_dir), f"its config.yaml cannot be read: {error}")) from None
 
 
 def read_json(path: Path) -> Any:

@@ -18,7 +18,7 @@ ALLOW = "TRAINER_ALLOW"  # the environment variable with the modules that the us
 OWN = "trainer"
 PUBLISHED = ("torch", "torchvision", "timm", "albumentations")
 NAME = r"[^\W\d]\w*"
-PATH = re.compile(rf"{NAME}(\.{NAME})+")
+PATH = re.compile(rf"{NAME}(?:\.{NAME})+")
 RESOLVER = re.compile(r"\$\{[^${}]*:")  # ${oc.env:HOME}, and not the reference ${optimizer.lr}
 INSTANTIATE_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_")  # of Hydra's instantiate, which is not used
 
@@ -62,7 +62,7 @@ def allowed() -> set[str]:
 def allow_named(*values: Any) -> None:
     """Trust the modules of all ``_target_`` in values that the user wrote, but for Python's own, which are refused later."""
     for _, target in targets(list(values)):
-        for path in re.findall(PATH.pattern.replace("(", "(?:"), target):
+        for path in PATH.findall(target):
             package = path.partition(".")[0]
             if package not in sys.stdlib_module_names:
                 allow(package)

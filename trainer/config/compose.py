@@ -61,6 +61,7 @@ class Composition:
                     self._choose(item)
             keys += [(item, dict(self.options)) for item in parts if item.key not in self.files.groups]
         try:
+            self._read_own_files()
             self.tree = hydra_compose(self.options, self.files)
         except ConfigError as error:
             self.problems += error.problems
@@ -71,6 +72,13 @@ class Composition:
             self.saved = {key: value for key, value in saved.items() if key not in chosen}
             self.tree = self.files.settings | self.saved | chosen
         self._set_keys(keys)
+
+    def _read_own_files(self) -> None:
+        """Read the chosen options of the user's directories within bounds, before Hydra does without; trust what they name."""
+        for group, chosen in self.options.items():
+            known = self.files.groups[group]
+            if any(name in known and not known[name].is_relative_to(CONF) for name in chosen):
+                self.files.keys(group, [name for name in chosen if name in known])
 
     def place(self, key: str) -> str:
         """Return the file that defines a key, as error messages name it; empty where there is none."""

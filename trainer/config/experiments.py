@@ -35,6 +35,8 @@ def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -
         text = f"inherits from itself: {' -> '.join([*path, name])}"
         raise ConfigError(Problem("experiment", name, text, where=str(file)))
     content = dict(files.load(file))
+    if problems := [Problem(k, text, "would be looked up on this computer") for k, text in files.foreign_lookups(file)]:
+        raise ConfigError(*problems)
     if not re.match(r"(#.*\n)*# @package _global_\s*\n", file.read_text()):
         text = "the file must begin with the line '# @package _global_'"
         raise ConfigError(Problem("experiment", name, text, where=str(file)))

@@ -52,7 +52,9 @@ def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
         return construct(target, arguments)
     wrong = [key for key in INSTANTIATE_KEYS if key in arguments]
     if wrong:
-        return None, [Problem(key, arguments[key], "is a key of Hydra's instantiate, which is not used here") for key in wrong]
+        return None, [
+            Problem(key, arguments[key], "is a key of Hydra's instantiate, which is not used here") for key in wrong
+        ]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
     problems = unusable(arguments, arguments if takes_any else signature)
     return (None, problems.values()) if problems else (External(target, arguments), [])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainer import trust
 from trainer.config import renamed
 from trainer.config.compose import DEFAULTS, Composition, choice_problems, resolve
 from trainer.config.constraints import check_config
@@ -94,6 +95,8 @@ def prepare(
     words = [word for word in arguments if "=" not in word and not word.startswith("~")]
     parsed, problems = parse([word for word in arguments if word not in words], multirun, files.free_tables(arguments))
     add_experiment_files(parsed, files)
+    # What the user types is trusted; the text also names the classes of sweeps and of search spaces.
+    trust.allow_named(*({item.key: item.value} for item in parsed), *({item.key: item.text} for item in parsed))
     command = Command(files, *renamed.overrides(parsed))
     command.problems += [*(_lone_word(word, files) for word in words), *problems]
     typed = command.first_job(multirun)
@@ -149,6 +152,7 @@ def _layers_in_front(command: Command, defaults: Sequence[str], typed: list[Over
         command.problems += error.problems
         command.doubt("experiment")
     items, problems = parse(defaults, tables=command.files.free_tables(defaults))
+    trust.allow_named(*({item.key: item.value} for item in items))
     command.problems += [replace(problem, text=f"{DEFAULTS}: {problem.text}") for problem in problems]
     return [*layers, [replace(item, source=DEFAULTS) for item in items]]
 
@@ -177,7 +181,20 @@ def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tupl
     wrong = instantiate(target | scalars, "")[1]
     valid = {key: value for key, value in scalars.items() if key not in {problem.key for problem in wrong}}
     settings: Settings = instantiate(target | valid, "")[0]
-    return values | vars(settings), problems + wrong
+    problems += wrong
+    problems += [p for p in untrusted(tree) if p.group not in unknown and p.key not in {q.key for q in problems}]
+    return values | vars(settings), problems
+
+
+def untrusted(tree: dict[str, Any]) -> list[Problem]:
+    """Return the errors in all ``_target_`` of a config that may not be imported, however deep they stand."""
+    problems: list[Problem] = []
+    for key, target in trust.targets(tree):
+        try:
+            trust.check(target)
+        except trust.NotTrusted as error:
+            problems.append(Problem(key, target, str(error), error.hint))
+    return problems
 
 
 def config_from_tree(tree: dict[str, Any]) -> Config:

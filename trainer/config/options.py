@@ -75,6 +75,14 @@ class OptionFiles:
                 trust.allow_named(self._loaded[file])
         return self._loaded[file]
 
+    def is_own(self, file: Path) -> bool:
+        """Return whether a file is one of ours or in a directory of the user, and not from somewhere else."""
+        return any(file.is_relative_to(directory) for directory in self.directories)
+
+    def foreign_lookups(self, file: Path) -> list[tuple[str, str]]:
+        """Return the keys of a file from somewhere else whose values call a resolver, such as ``${oc.env:HOME}``."""
+        return [] if self.is_own(file) else list(trust.resolvers(self.load(file)))
+
     def keys(self, group: str, options: list[str]) -> dict[str, Any]:
         """Return the keys below a group with these options: those of the option, or one table for each in a list group."""
         keys: dict[str, Any] = {}

@@ -11,9 +11,11 @@ from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override
 from trainer.config.tree import is_table
 from trainer.construct import locate
-from trainer.errors import Problem
+from trainer.errors import ConfigError, Problem
 from trainer.run_dir import find_checkpoint, find_run_dir, read_config
+from trainer.trust import resolvers
 
+RESOLVED = "would be looked up on this computer; a saved config holds values"
 GROUPS = (*SINGLE, *LISTS, "experiment")
 # What can be changed: groups of which another option may be chosen, and settings.
 FREE = {"resume": ("engine", "observer"), "checkpoint": ("job", "data", "engine", "observer")}
@@ -77,6 +79,8 @@ def load_saved(typed: list[Override], files: OptionFiles) -> Saved | None:
 
 
 def _saved(key: str, path: str, tree: dict[str, Any]) -> Saved:
+    if problems := [Problem(k, text, RESOLVED, f"{k}=... with a value") for k, text in resolvers(tree)]:
+        raise ConfigError(*problems)
     places = {"resume": None, "checkpoint": None, "output": None, key: path, "experiment": None}
     tree = renamed.tree(tree) | places
     del tree["experiment"]
