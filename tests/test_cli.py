@@ -77,7 +77,7 @@ ERRORS = {
     "an option taken to pieces": (["experiment=cifar10_fast", "schedule.one_cycle=null"], ["schedule.one_cycle = None"]),
     "an option of an empty list": (["regularizer=[]", "regularizer.mixup.alpha=1"], ["mixup is not enabled", "=[mixup]"]),
     "a class that is a number": (["optimizer._target_=3"], ["optimizer._target_ = 3", "must be a dotted path"]),
-    "a class that is a number elsewhere": (["optimizer._target_=math.pi"], ["optimizer._target_ = 'math.pi'", "part of Python's standard library"]),
+    "a class that is a number elsewhere": (["optimizer._target_=math.pi"], ["'math.pi'", "standard library"]),
     "an interpolation of nothing beside an experiment": (
         ["experiment=mnist5k_augmented", "metric=${nope}"], ["metric", "'nope' not found", "cannot be resolved"],
     ),

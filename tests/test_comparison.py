@@ -24,7 +24,8 @@ from trainer.config.options import OptionFiles
 from trainer.errors import ConfigError
 from trainer.jobs.compare import edge_warnings
 from trainer.jobs.compare_tables import group_rows
-from trainer.run_dir import find_run_dir, read_config, read_jsonl, read_result, write_json
+from trainer.records import read_jsonl, read_result
+from trainer.run_dir import find_run_dir, read_config, write_json
 
 SMALL = ("data=fake", "data.size=8", "data.count=300", "architecture.widths=[4]", "epochs=2", "observer=[jsonl]")
 

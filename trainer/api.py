@@ -20,14 +20,13 @@ from trainer.inference import TrainedModel, Weights, predictions, trained
 from trainer.jobs import Fit
 from trainer.jobs.fit import train_and_evaluate
 from trainer.lock import one_writer
+from trainer.records import read_jsonl, read_table
 from trainer.run_dir import (
     check_available,
     create_run_dir,
     find_run_dir,
     new_run_dir,
     read_config,
-    read_json,
-    read_jsonl,
 )
 from trainer.trust import allow
 
@@ -136,7 +135,7 @@ class Predictor:
 def load_run(directory: str | Path) -> FinishedRun:
     """Return a run from its directory; ConfigError if it is not a run directory."""
     run_dir = find_run_dir("run", str(directory))
-    return FinishedRun(run_dir, read_config(run_dir, "run"), read_json(run_dir / "result.json") or {})
+    return FinishedRun(run_dir, read_config(run_dir, "run"), read_table(run_dir / "result.json"))
 
 
 __all__ = ["FinishedRun", "Predictor", "allow", "build", "evaluate", "fit", "load_config", "load_run"]

@@ -13,12 +13,13 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from trainer.errors import ConfigError, Problem
 from trainer.files import make_new_directory, write_text
-from trainer.formats import Environment, GitCommit, JsonObject, Result
+from trainer.formats import Environment, GitCommit, JsonObject
+from trainer.records import read_table
 from trainer.yaml_files import load_yaml
 
 if TYPE_CHECKING:
@@ -92,11 +93,7 @@ def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device
 
 def read_run_id(run_dir: Path) -> str:
     """Return the id of the run in a directory; empty if it has none, as those of earlier releases."""
-    try:
-        environment = read_json(run_dir / "environment.json")
-    except (OSError, ValueError):
-        return ""
-    return str(environment.get("run", "")) if isinstance(environment, dict) else ""
+    return str(read_table(run_dir / "environment.json").get("run", ""))
 
 
 def find_run_dir(key: str, value: str | None) -> Path:
@@ -111,7 +108,18 @@ def find_run_dir(key: str, value: str | None) -> Path:
         hint = "a run directory contains config.yaml and checkpoints/"
         hint = f"it contains the runs {', '.join(runs)}" if runs else hint
         raise ConfigError(Problem(key, value, "is not a run directory", hint))
+    check_links(run_dir, key)
     return run_dir
+
+
+def check_links(run_dir: Path, key: str) -> None:
+    """Raise ConfigError if a link in a run directory leads out of it: it would be read or overwritten there."""
+    root = run_dir.resolve()
+    for path in sorted([*run_dir.iterdir(), *run_dir.glob("*/*")]):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            text = f"its {path.relative_to(run_dir)} is a link out of the run directory"
+            hint = "a directory of yours may itself be the link; otherwise replace the link by what it leads to"
+            raise ConfigError(Problem(key, str(run_dir), text, hint))
 
 
 def find_checkpoint(path: str | Path, prefer: str = "best", key: str = "checkpoint") -> Path:
@@ -139,41 +147,6 @@ def read_config(run_dir: Path, key: str) -> JsonObject:
         raise ConfigError(Problem(key, str(run_dir), f"its config.yaml cannot be read: {error}")) from None
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; None if there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def read_jsonl(path: Path) -> list[Any]:
-    """Return the objects of a file with one per line, up to a line that a killed run left incomplete."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-# Keys of a result.json of earlier releases, at any depth.
-RENAMED_KEYS = {
-    "floor": "min_lr", "fixed": "suggested_lr", "peak": "max_lr", "pictures": "images",
-    "multiply_adds_per_picture": "multiply_adds_per_image", "mistakes": "misclassified", "mistaken_for": "confused_with",
-    "watching_seconds": "observer_seconds", "watching_share": "observer_fraction",
-}  # fmt: skip
-
-
-def read_result(run_dir: Path) -> Result:
-    """Return ``result.json`` with the current names of its keys; empty if the run has none."""
-    return _with_current_keys(read_json(run_dir / "result.json") or {})
-
-
-def _with_current_keys(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {RENAMED_KEYS.get(key, key): _with_current_keys(item) for key, item in value.items()}
-    return [_with_current_keys(item) for item in value] if isinstance(value, list) else value
-
-
 def environment(device: str) -> Environment:
     """Return versions, machine, device and git commit, so that a result can be traced."""
     from trainer import __version__
@@ -197,15 +170,36 @@ def environment(device: str) -> Environment:
 
 
 def git_commit() -> GitCommit | None:
-    """Return the commit of the working directory and whether it has changes; None outside a repository or without git."""
+    """Return the commit of the working directory and whether it has changes; None outside a repository or without git.
+
+    The repository may be somebody else's: its hooks, monitors, filters and transports, which are commands, do not run.
+    """
+    options = ["-c", "core.fsmonitor=", "-c", f"core.hooksPath={os.devnull}", "-c", "core.sshCommand=false"]
+    quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""}
 
     def git(*arguments: str) -> str:
-        process = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+        command = ["git", *options, *arguments]
+        process = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=True,
+            env={**os.environ, **quiet},
+        )
         return process.stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.SubprocessError):
+        listed = git("config", "--list", "--name-only", "-z", "--includes")
+        filters = {
+            key for key in listed.split("\0") if re.fullmatch(r"filter\..*\.(clean|smudge|process)", key, re.DOTALL)
+        }
+        filters |= {f"{key.rpartition('.')[0]}.required" for key in filters}
+        options += [part for key in sorted(filters) for part in ("-c", f"{key}=")]
+        changed = git("status", "--porcelain", "-uno", "--ignore-submodules=all")
+        return {"commit": git("rev-parse", "--verify", "HEAD"), "changed": bool(changed)}
+    except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 

@@ -25,7 +25,8 @@ GRAMMAR = """train [group=option] [key=value] ...     train an image classifier;
   tensorboard --logdir outputs                       curves of all runs
 
 Overrides in the environment variable TRAINER_OVERRIDES are applied first; those on the command line take precedence.
-Flags: --multirun (-m), --config-dir (-cd), --cfg job|hydra|all, --resolve, --package, --info, --version, --help (-h).
+Flags: --multirun (-m), --config-dir (-cd), --allow MODULE, --cfg job|hydra|all, --resolve, --package,
+       --info, --version, --help (-h).
 """
 
 

@@ -19,8 +19,9 @@ from trainer.formats import JsonObject
 from trainer.history import better_is
 from trainer.jobs.compare_tables import Comparison, csv_text, label
 from trainer.parameters import limits
+from trainer.records import read_result, read_rows
 from trainer.report.figures import comparison_figure, drawing, save_figure
-from trainer.run_dir import check_available, read_config, read_jsonl, read_result
+from trainer.run_dir import check_available, read_config
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -31,11 +32,12 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     """See ``trainer.jobs.Compare``."""
     paths = find_runs(config.runs)
     check_available(run_dir)
-    metric, runs = read_outcomes(option, paths, OptionFiles(config.config_dirs))
+    trees = read_configs(paths)
+    metric, runs = read_outcomes(option, trees, OptionFiles(config.config_dirs))
     groups = group_runs(runs)
     level = option.confidence
     comparison = Comparison(metric, groups, effects(groups, level), transfers(groups, level), level)
-    warnings = edge_warnings(groups, metric, read_config(paths[0], "runs"))
+    warnings = edge_warnings(groups, metric, next(iter(trees.values())))
     if option.score == "auto" and any(run.score is None and any("." in name for name in run.scores) for run in runs):
         warnings.append(f"some of the runs learn other tasks, and have no {metric}: job.score names another score")
     write_text(run_dir / "compare.md", comparison.page(warnings))
@@ -49,10 +51,23 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     return 0
 
 
-def read_outcomes(option: Compare, paths: list[Path], files: OptionFiles) -> tuple[str, list[Outcome]]:
+def read_configs(paths: list[Path]) -> dict[Path, JsonObject]:
+    """Return the configs of runs; one that cannot be read is skipped with a note. ConfigError if fewer than two are left."""
+    trees: dict[Path, JsonObject] = {}
+    for path in paths:
+        try:
+            trees[path] = renamed.tree(read_config(path, "runs"))
+        except ConfigError as error:
+            print(f"note: skipped: {error}", file=sys.stderr)
+    if len(trees) < 2:
+        raise ConfigError(Problem("runs", None, "fewer than two of the runs can be read", "the notes above say why"))
+    return trees
+
+
+def read_outcomes(option: Compare, trees: dict[Path, JsonObject], files: OptionFiles) -> tuple[str, list[Outcome]]:
     """Return the score that ``job.score`` selects, and the runs with it."""
-    results = {path: read_result(path) for path in paths}
-    metric, has_it = option.score, [True] * len(paths)
+    results = {path: read_result(path) for path in trees}
+    metric, has_it = option.score, [True] * len(trees)
     if metric == "auto":
         metric, has_it = own_score(list(results.values()))
     scores = {path: scores_of(result) for path, result in results.items()}
@@ -63,8 +78,8 @@ def read_outcomes(option: Compare, paths: list[Path], files: OptionFiles) -> tup
         )
     runs: list[Outcome] = []
     for (path, own), use in zip(scores.items(), has_it, strict=True):
-        settings = flat_settings(renamed.tree(read_config(path, "runs")), files.option_name)
-        rows = read_jsonl(path / "history.jsonl")
+        settings = flat_settings(trees[path], files.option_name)
+        rows = read_rows(path / "history.jsonl")
         runs.append(Outcome(path.name, settings, own.get(metric) if use else None, rows, own))
     return metric, runs
 

@@ -19,7 +19,8 @@ from trainer.observers.context import Context
 from trainer.observers.event_writers import write_histogram
 from trainer.observers.options import Histograms
 from trainer.observers.tensor_stats import Distribution, distributions, sample
-from trainer.run_dir import json_safe, read_jsonl
+from trainer.records import read_snapshots
+from trainer.run_dir import json_safe
 
 DYING = (
     "ReLU",
@@ -78,8 +79,7 @@ class HistogramsObserver(Observer):
             return
         file = view.folder / "layers.jsonl"
         if view.step and file.is_file():  # drop what was written after the checkpoint
-            snapshots: list[Snapshot] = read_jsonl(file)
-            self.snapshots[:] = [snapshot for snapshot in snapshots if snapshot["step"] <= view.step]
+            self.snapshots[:] = [snapshot for snapshot in read_snapshots(file) if snapshot["step"] <= view.step]
         write_text(file, "".join(map(json_line, self.snapshots)))
 
     def on_step_end(self, view: RunView) -> None:

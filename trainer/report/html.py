@@ -6,8 +6,12 @@ import base64
 import html
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.literal import markdown_literal
+
+if TYPE_CHECKING:
+    from markdown import Markdown
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -36,20 +40,47 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def self_contained_html(text: str, folder: Path) -> str:
-    """Return Markdown as an HTML page in which the PNG files it refers to, relative to ``folder``, are embedded."""
-    from markdown import markdown
+    """Return Markdown as an HTML page in which the PNG files it refers to, within ``folder``, are embedded.
+
+    HTML in the text is shown, links are not followed, and images from anywhere else are left out: names in it are data.
+    """
 
     title = next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "report")
     title = html.escape(html.unescape(title))
     body = re.sub(
-        r'src="([^"]+\.png)"',
-        lambda match: f'src="{data_url(folder / match[1])}"',
-        markdown(text, extensions=["tables"]),
+        r'src="([^"]*)"', lambda match: f'src="{data_url(folder, html.unescape(match[1]))}"', _converter().convert(text)
     )
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
 
 
-def data_url(path: Path) -> str:
-    """Return a PNG file as a ``data:`` URL."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _converter() -> Markdown:
+    """Markdown without what would be live in a page: HTML and links."""
+    from markdown import Markdown
+
+    converter = Markdown(extensions=["tables"])
+    converter.preprocessors.deregister("html_block")
+    for name in (
+        "html",
+        "link",
+        "reference",
+        "short_reference",
+        "autolink",
+        "automail",
+        "image_reference",
+        "short_image_ref",
+    ):
+        converter.inlinePatterns.deregister(name)
+    return converter
+
+
+def data_url(folder: Path, name: str) -> str:
+    """Return a PNG file in a folder as a ``data:`` URL; an empty one if there is no such file, or it is a link to elsewhere."""
+    path = folder / name
+    try:
+        inside = path.suffix == ".png" and path.resolve().is_relative_to(folder.resolve()) and path.is_file()
+        content = path.read_bytes() if inside else b""
+    except (OSError, ValueError):
+        content = b""
+    is_png = content.startswith(b"\x89PNG\r\n\x1a\n")
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}" if is_png else ""

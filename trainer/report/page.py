@@ -70,7 +70,8 @@ def page(
         lines += [markdown_literal(text), "", command(resume["overrides"]), ""]
     if environment is not None and environment["versions"]:
         libraries = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-        lines += [f"On {environment['device']}; Python {environment['python']}, {libraries}.", ""]
+        text = f"{environment['device']}; Python {environment['python']}, {libraries}"
+        lines += [f"On {markdown_literal(text, within_line=True)}.", ""]
     return "\n".join(lines)
 
 
@@ -112,7 +113,8 @@ def score_table(result: Result) -> list[str]:
     if len(names) == 2:
         names = [name for name in names if name != "loss"] + ["loss"]
         rows = [f"| {text} | {' | '.join(number(m.get(n)) for n in names)} |" for text, m in scores.items()]
-        return ["", f"| | {' | '.join(names)} |", "|---|---|---|", *rows]
+        shown = " | ".join(markdown_literal(name, within_line=True) for name in names)
+        return ["", f"| | {shown} |", "|---|---|---|", *rows]
     rows = [
         f"| {markdown_literal(name, within_line=True)} | {' | '.join(number(m.get(name)) for m in scores.values())} |"
         for name in names
@@ -152,9 +154,9 @@ def finding_list(findings: list[FindingContent]) -> list[str]:
     """Return the findings as a list, each with its evidence, its meaning, and what to try."""
     lines = []
     for finding in findings:
-        lines.append(
-            f"- **{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}"
-        )
+        texts = (finding["name"], finding["kind"], finding["evidence"], finding["meaning"])
+        name, kind, evidence, meaning = (markdown_literal(text, within_line=True) for text in texts)
+        lines.append(f"- **{name}** ({kind}): {evidence}. {meaning}")
         if finding["attempt"]:
             lines.append(f"    Try {', '.join(code_span(quoted(text)) for text in finding['attempt'])}.")
     return lines
@@ -166,4 +168,10 @@ def number(value: float | str | None) -> str:
     >>> number(None), number(0.123456), number(3)
     ('', '0.1235', '3')
     """
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return (
+        ""
+        if value is None
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else markdown_literal(str(value), within_line=True)
+    )

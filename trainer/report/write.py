@@ -6,14 +6,14 @@ from pathlib import Path
 
 from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
-from trainer.formats import DatasetInfo, Row, Snapshot
+from trainer.records import read_environment, read_info, read_overrides, read_result, read_rows, read_snapshots
 from trainer.report.curves import curves_figure, loss_unit
 from trainer.report.data_section import data_section
 from trainer.report.figures import drawing, save_figure
 from trainer.report.html import self_contained_html
 from trainer.report.layers import distributions_figure, steps_figure
 from trainer.report.page import page
-from trainer.run_dir import read_config, read_json, read_jsonl, read_result
+from trainer.run_dir import read_config
 
 
 def write_report(run_dir: Path) -> Path:
@@ -21,12 +21,12 @@ def write_report(run_dir: Path) -> Path:
 
     The findings are those of ``result.json``; if it has none, as of a killed run, they come from the other files.
     """
-    rows: list[Row] = read_jsonl(run_dir / "history.jsonl")
-    snapshots: list[Snapshot] = read_jsonl(run_dir / "layers.jsonl")
+    rows = read_rows(run_dir / "history.jsonl")
+    snapshots = read_snapshots(run_dir / "layers.jsonl")
     config = run_dir / "config.yaml"
     unit = loss_unit(read_config(run_dir, "run") if config.is_file() else {})
     # facts.json: its name in earlier releases.
-    info: DatasetInfo = read_json(run_dir / "dataset_info.json") or read_json(run_dir / "facts.json") or {}
+    info = read_info(run_dir / "dataset_info.json") or read_info(run_dir / "facts.json")
     figures = {
         "curves": lambda: curves_figure(rows, unit) if rows else None,
         "steps": lambda: steps_figure(snapshots),
@@ -49,7 +49,7 @@ def write_report(run_dir: Path) -> Path:
         commands=(read_overrides(run_dir), read_jsonl(run_dir / "resumed.jsonl")),
         findings=findings,
         plots={path.stem for path in (run_dir / "report").glob("*.png")},
-        environment=read_json(run_dir / "environment.json"),
+        environment=read_environment(run_dir / "environment.json"),
         tasks=info.get("tasks") or (),
         data=data_section(info, read_json(run_dir / "predictions.json") or {}, read_overrides(run_dir)),
     )
@@ -57,9 +57,3 @@ def write_report(run_dir: Path) -> Path:
     write_text(path, text)
     write_text(run_dir / "report.html", self_contained_html(text, run_dir))
     return path
-
-
-def read_overrides(run_dir: Path) -> list[str]:
-    """Return the overrides of the command that started the run."""
-    path = run_dir / "overrides.txt"
-    return [line for line in path.read_text(encoding="utf-8").split("\n") if line] if path.is_file() else []

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.errors import ConfigError, Problem
-from trainer.run_dir import check_available, read_json, read_result, write_json
+from trainer.records import read_json, read_result
+from trainer.run_dir import check_available, write_json
 
 State = Literal["pending", "interrupted", "failed", "diverged", "finished"]
 MANIFEST = "sweep.json"
@@ -84,11 +85,20 @@ class Sweep:
 
 def read_manifest(directory: Path) -> tuple[list[str], list[Job]] | None:
     """Return the command and the jobs of the sweep in a directory; None if it contains none."""
-    content = read_json(directory / MANIFEST)
-    if content is None:
+    if not (directory / MANIFEST).is_file():
         return None
-    jobs = [Job(row["number"], row["directory"], tuple(row["overrides"])) for row in content["jobs"]]
-    return content["command"], jobs
+    try:
+        content = read_json(directory / MANIFEST)
+        jobs = [Job(int(row["number"]), str(row["directory"]), tuple(row["overrides"])) for row in content["jobs"]]
+        command = [str(text) for text in content["command"]]
+    except (KeyError, TypeError, ValueError):
+        text = f"its {MANIFEST} is damaged"
+        raise ConfigError(Problem("output", str(directory), text, "another output=<directory>")) from None
+    for job in jobs:
+        if Path(job.directory).is_absolute() or ".." in Path(job.directory).parts:
+            text = f"its {MANIFEST} names the directory {job.directory!r} outside"
+            raise ConfigError(Problem("output", str(directory), text, "another output=<directory>"))
+    return command, jobs
 
 
 def _check_empty(directory: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from trainer.columns import shown, split_and_metric
 from trainer.formats import Result, number_at
-from trainer.run_dir import read_result, terminal
+from trainer.records import read_result
+from trainer.run_dir import terminal
 from trainer.sweep.manifest import Sweep
 
 

@@ -29,7 +29,8 @@ from trainer.jobs.fit import train_and_evaluate
 from trainer.jobs.restore import restore_run
 from trainer.lock import one_writer
 from trainer.observers import Observer
-from trainer.run_dir import create_run_dir, read_result
+from trainer.records import read_result
+from trainer.run_dir import create_run_dir
 from trainer.schedules import Product
 from trainer.tasks.restrict import main_only
 from trainer.tasks.task import Thresholds
