@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.formats import DatasetInfo, Environment, Result, Row, Snapshot
+from trainer.formats import DatasetInfo, Environment, Result, Resume, Row, Snapshot
 from trainer.literal import printable
 
 MAX_LINE = 16 * 2**20  # characters of a line of JSON
@@ -84,7 +84,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a history that have the columns of each row, without values that are not numbers."""
-    rows = [valid(row, Row, extra=float | str | None) for row in read_jsonl(path)]
+    found = read_jsonl(path)
+    rows = [valid(row, Row, extra=float | None) for row in found]
+    if dropped := dict.fromkeys(
+        key for row, all_of_it in zip(rows, found, strict=True) for key in all_of_it.keys() - row.keys()
+    ):
+        note(path, f"values that are not numbers are skipped: {', '.join(map(str, dropped))[:200]}")
     kept: list[Any] = [row for row in rows if all(column in row for column in REQUIRED_OF_ROW)]
     if len(kept) < len(rows):
         note(path, f"{len(rows) - len(kept)} rows without {', '.join(REQUIRED_OF_ROW)} are skipped")
@@ -93,8 +98,19 @@ def read_rows(path: Path) -> list[Row]:
 
 def read_snapshots(path: Path) -> list[Snapshot]:
     """Return the snapshots of layers that have the form of one."""
+    rows: Any = _of_form(path, Snapshot)
+    return rows
+
+
+def read_resumes(path: Path) -> list[Resume]:
+    """Return what each resume of a run changed, as far as it has the form."""
+    rows: Any = _of_form(path, Resume)
+    return rows
+
+
+def _of_form(path: Path, kind: Any) -> list[dict[str, Any]]:
     rows = read_jsonl(path)
-    kept: list[Any] = [row for row in rows if fits(row, Snapshot)]
+    kept = [row for row in rows if fits(row, kind)]
     if len(kept) < len(rows):
         note(path, f"{len(rows) - len(kept)} lines of another form are skipped")
     return kept
@@ -198,5 +214,5 @@ def note(path: Path, text: str) -> None:
 
 __all__ = [
     "parse_json", "read_environment", "read_info", "read_json", "read_jsonl", "read_overrides",
-    "read_result", "read_rows", "read_snapshots", "read_table",
+    "read_result", "read_resumes", "read_rows", "read_snapshots", "read_table",
 ]  # fmt: skip

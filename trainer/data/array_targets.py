@@ -9,6 +9,7 @@ import numpy as np
 from trainer.data.targets import MISSING_CLASS, NOUNS, Kind, Target
 from trainer.errors import ConfigError, Problem
 
+MAX_CLASSES = 1_000_000  # each has a name; a label beyond is no class
 EXPECTED = (
     "must be integers (N,) for classes, zeros and ones of integers or bool (N, K) for labels, or floating-point numbers (N,)"
     " or (N, T) for regression"
@@ -36,7 +37,11 @@ def array_target(name: str, arrays: Mapping[str, np.ndarray], names: np.ndarray 
             text = f"must be of the same kind as {key}: {_given(arrays[other])} after {_given(arrays[key])}"
             raise ConfigError(Problem("data.path", other, text))
     if kind == "classification":
-        count = int(max(values.max(initial=0) for values in arrays.values())) + 1
+        count = max(int(values.max(initial=0)) for values in arrays.values()) + 1
+        if count > MAX_CLASSES:
+            text = f"labels go up to {count - 1}; they must be classes, numbered from 0 on without gaps"
+            hint = "numbers to predict are saved as floating-point numbers"
+            raise ConfigError(Problem("data.path", key, text, hint))
     else:
         count = arrays[key][:1].size if arrays[key].ndim == 2 else 1
     if names is None:

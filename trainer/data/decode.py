@@ -21,7 +21,7 @@ import torch
 
 from trainer.data import pillow
 from trainer.data.pillow import MARKS_OF_ORIENTATION, Unreadable
-from trainer.data.sources import Source
+from trainer.data.sources import Member, Source
 from trainer.errors import ConfigError, Problem
 
 NICENESS = 10  # of decoding threads: about a tenth of a core while another thread wants all of it
@@ -33,6 +33,8 @@ JPEG_SCALES = {  # OpenCV's flags by the divisor of height and width
 }
 # Chunks of a PNG that are Pillow's: transparency of a color, animation, and text that may hold an orientation.
 CHUNKS_FOR_PILLOW = (b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt", *MARKS_OF_ORIENTATION)
+MAX_BYTES = 2**30
+ROWS_AT_ONCE = 2**26  # values that are blended at once: as floating-point numbers they take four times the memory
 NO_IMAGE = "is not an image that can be decoded"
 OTHER_CONTENT = {  # what files that are not images often hold, by their first bytes
     b"version https://git-lfs": "is a Git LFS pointer instead of the image (git lfs pull fetches it)",
@@ -63,6 +65,8 @@ def decode(path: Source, channels: int = 3, size: int | None = None) -> np.ndarr
         Undecodable: The file is missing or cannot be decoded.
     """
     try:
+        if (path.length if isinstance(path, Member) else path.stat().st_size) > MAX_BYTES:
+            raise Undecodable(path, f"{NO_IMAGE}: it is larger than {MAX_BYTES >> 30} GiB")
         data = path.read_bytes()
     except OSError as error:
         raise Undecodable(path, f"cannot be read: {error.strerror or type(error).__name__}") from None
@@ -71,6 +75,8 @@ def decode(path: Source, channels: int = 3, size: int | None = None) -> np.ndarr
     try:
         image = _decode_with_opencv(data, size)
         return with_channels(pillow.decode(data) if image is None else image, channels)
+    except MemoryError:
+        raise Undecodable(path, f"{NO_IMAGE}: there is not enough memory for it") from None
     except Unreadable as error:
         start = data[:64].lstrip().lower()
         other = next((text for first, text in OTHER_CONTENT.items() if start.startswith(first)), None)
@@ -82,6 +88,8 @@ def _decode_with_opencv(data: bytes, size: int | None) -> np.ndarray | None:
     encoded = np.frombuffer(data, np.uint8)
     if data[:2] == b"\xff\xd8":
         frame = jpeg_frame(data)
+        if frame is not None:
+            pillow.check_pixels(frame.width, frame.height)
         if frame is None or frame.bits != 8 or frame.components not in (1, 3):
             return None
         scale = JPEG_SCALES[jpeg_divisor((frame.height, frame.width), size)]
@@ -90,6 +98,7 @@ def _decode_with_opencv(data: bytes, size: int | None) -> np.ndarray | None:
         image = _imdecode(encoded, flags)
         return None if image is None else pillow.oriented(image[..., None] if gray else image[..., ::-1], data)
     if data[:8] == b"\x89PNG\r\n\x1a\n" and not any(chunk in data for chunk in CHUNKS_FOR_PILLOW):
+        pillow.check_pixels(*struct.unpack(">II", data[16:24].ljust(8, b"\0")))
         image = _imdecode(encoded, cv2.IMREAD_UNCHANGED)
         if image is None:
             return None
@@ -112,14 +121,19 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     [[[255, 255, 255]]]
     """
     if image.shape[2] == 4:
-        alpha = image[..., 3:].astype(np.float32) / 255
-        image = (image[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+        image = np.concatenate([_blended(rows) for rows in np.array_split(image, -(-image.size // ROWS_AT_ONCE) or 1)])
     if image.shape[2] == channels:
         return np.ascontiguousarray(image)
     image = np.ascontiguousarray(image)
     return (
         cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     )
+
+
+def _blended(image: np.ndarray) -> np.ndarray:
+    """RGBA (H, W, 4) on white, as RGB."""
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return (image[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
 
 
 def jpeg_divisor(shape: tuple[int, int] | None, size: int | None) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +24,7 @@ EXPECTED = (
     "must be an .npz file with x_train, y_train, x_test, y_test, or y_<name>_train, y_<name>_test for each target"
 )
 SPLITS = ("train", "test")
+BROKEN_ARCHIVE = (EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 LABELS = re.compile(r"y_(?:(?P<name>.+)_)?(?:train|test)")  # y_train, y_weight_train
 
 
@@ -122,7 +125,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             names = list(file)
             known = [name for name in names if re.fullmatch(r"x_(train|test)|y_.+", name)]
             arrays = {name: load_array(path, name, file) for name in known}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, OverflowError, NotImplementedError, MemoryError, *BROKEN_ARCHIVE) as error:
         reason = first_line(error)
         raise ConfigError(Problem("data.path", str(path), f"{EXPECTED}: {reason}")) from None
     if "x_train" not in arrays or not any(LABELS.fullmatch(name) and name.endswith("train") for name in arrays):
@@ -136,13 +139,19 @@ def check_lengths(path: Path, split: str, arrays: Mapping[str, np.ndarray], labe
     if x.dtype != np.uint8 or x.ndim not in (3, 4):
         text = f"x_{split} must be uint8 (N, H, W) or (N, H, W, C)"
         raise ConfigError(Problem("data.path", f"x_{split} {x.dtype} {x.shape}", text, conversion(x)))
+    if not x.size and len(x):
+        raise ConfigError(Problem("data.path", f"x_{split} {x.shape}", "contains images without pixels"))
+    for key in labels:
+        if arrays[key].ndim == 0:
+            text = f"must have one row for each of the {len(x)} images of x_{split}"
+            raise ConfigError(Problem("data.path", f"{key} {arrays[key].shape}", text))
     if transposition := to_channels_last(x.shape, len(arrays[labels[0]]) if labels else len(x)):
         text = f"x_{split} must be uint8 (N, H, W) or (N, H, W, C); its channels seem to be in another place"
         raise ConfigError(Problem("data.path", f"x_{split} {x.shape}", text, f"x_{split} = {transposition}"))
     if not len(x):
         raise ConfigError(Problem("data.path", str(path), f"x_{split} contains no images"))
     for key in labels:
-        if arrays[key].ndim == 0 or len(arrays[key]) != len(x):
+        if len(arrays[key]) != len(x):
             text = f"must have one row for each of the {len(x)} images of x_{split}"
             raise ConfigError(Problem("data.path", f"{key} {arrays[key].shape}", text))
 
@@ -204,14 +213,14 @@ def load_array(path: Path, name: str, file: Mapping[str, np.ndarray]) -> np.ndar
     """Return an array of an ``.npz`` file: images are memory-mapped if they are stored uncompressed, else read."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{name}.npy")
-        if member.compress_type != zipfile.ZIP_STORED or not name.startswith("x_"):
-            return file[name]
         with archive.open(member) as stream:
             major, _ = np.lib.format.read_magic(stream)
             read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             shape, fortran_order, dtype = read_header(stream)
             header = stream.tell()
-    if dtype.hasobject or 0 in shape:
+    if not dtype.hasobject and header + math.prod(shape) * dtype.itemsize != member.file_size:
+        raise ValueError(f"{name} is damaged: it does not hold the {dtype} {shape} that it promises")
+    if dtype.hasobject or 0 in shape or member.compress_type != zipfile.ZIP_STORED or not name.startswith("x_"):
         return file[name]
     with path.open(
         "rb"

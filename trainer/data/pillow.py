@@ -33,7 +33,7 @@ FORMATS = {
 READERS = tuple(name for name in FORMATS if name != "MPO")  # which Pillow recognizes among the JPEGs
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 NUMBERS = {"F": "floating-point numbers", "I": "32-bit integers"}  # by mode
-MAX_PIXELS = 2**30  # OpenCV's limit; Pillow's own is a warning for images of 90 million pixels
+MAX_PIXELS = 2**28  # 268 million, 800 MB as RGB; a few kilobytes may claim to be more
 MARKS_OF_ORIENTATION = (b"eXIf", b"Exif", b"exif", b"tiff:Orientation")
 ORIENTATIONS = {  # whether to transpose, then to mirror rows and columns, as ImageOps.exif_transpose does
     1: (False, 1, 1),
@@ -63,8 +63,7 @@ def decode(data: bytes) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data), formats=READERS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Unreadable(f"{image.width} x {image.height} pixels are too many")
+            check_pixels(image.width, image.height)
             image.load()
             if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # a PPM's are scaled to 16 bits
                 raise Unreadable(
@@ -75,6 +74,12 @@ def decode(data: bytes) -> np.ndarray:
         raise
     except Exception as error:  # each plugin has its own errors for damaged data
         raise Unreadable(_reason(error)) from None
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raise Unreadable if an image claims more pixels than are decoded, before any is."""
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} x {height} pixels are too many; at most {MAX_PIXELS:,} are decoded")
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,8 @@ from trainer.analysis.comparison import flatten, format_value
 from trainer.engine.run import Run
 from trainer.files import write_text
 from trainer.formats import JsonObject, Resume
-from trainer.run_dir import read_config, read_jsonl
+from trainer.records import read_resumes
+from trainer.run_dir import read_config
 
 NOT_COMPARED = ("resume", "checkpoint", "output", "experiment")  # where a run is or was taken from
 
@@ -21,7 +22,7 @@ def record_resume(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str
         run.notes.append("changed: " + ", ".join(f"{key} {then} -> {now}" for key, (then, now) in changes.items()))
     resume = Resume(epochs=len(run.history), steps=run.clock.step, overrides=overrides, changes=changes)
     file = run_dir / "resumed.jsonl"
-    write_text(file, "".join(f"{json.dumps(line)}\n" for line in [*read_jsonl(file), resume]))
+    write_text(file, "".join(f"{json.dumps(line)}\n" for line in [*read_resumes(file), resume]))
 
 
 def changed_settings(then: JsonObject, now: JsonObject) -> dict[str, list[str]]:
