@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         # The backend of a notebook, inherited by a command started there, may not be installed here.
         os.environ["MPLBACKEND"] = "agg"
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # worker processes import nothing from the working directory
         arguments = sys.argv[1:]
     _prepare_process()
     try:
@@ -55,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_process() -> None:
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # processes started here import nothing from the working directory
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
     if "OMP_WAIT_POLICY" not in os.environ:
         # OpenMP's threads wait for each other by spinning, by default for milliseconds, which takes time from other

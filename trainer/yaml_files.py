@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2**20
 MAX_NODES = 100_000  # aliases expanded; a config has some hundred
 MAX_DEPTH = 40  # tables and lists in each other; a config has five
 
@@ -26,7 +27,11 @@ def load_yaml(file: Path, bounded: bool = True) -> dict[str, Any]:
 
     try:
         if bounded:
-            check_size(read_text(file))
+            text = read_text(file)
+            try:
+                check_size(yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+            except yaml.YAMLError:  # the fast parser accepts less
+                check_size(yaml.parse(text, yaml.SafeLoader))
         content = OmegaConf.load(file)
         if not isinstance(content, DictConfig):
             raise ValueError("must hold keys and values")
@@ -45,11 +50,12 @@ def read_text(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def check_size(text: str) -> None:
-    """Raise ValueError if a YAML text is nested too deeply, or expands to too many nodes; nothing is expanded.
+def check_size(events: Iterable[Any]) -> None:
+    """Raise ValueError if the YAML of these events is nested too deeply, or expands to too many nodes; nothing is expanded.
 
-    >>> check_size("a: &x [1, 2]\\nb: [*x, *x]")
-    >>> check_size("a: &x [*x]")
+    >>> import yaml
+    >>> check_size(yaml.parse("a: &x [1, 2]\\nb: [*x, *x]"))
+    >>> check_size(yaml.parse("a: &x [*x]"))
     Traceback (most recent call last):
     ValueError: the alias *x stands within what it refers to
     """
@@ -57,8 +63,11 @@ def check_size(text: str) -> None:
 
     sizes: dict[str, int | None] = {}  # of what the anchors mark; None while it is read
     open_nodes: list[tuple[str | None, int]] = []  # of each table and list around: its anchor, and the nodes before it
-    count = 0
-    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    count, first = 0, True
+    for event in events:
+        if first and isinstance(event, yaml.ScalarEvent):
+            raise ValueError("must hold keys and values")
+        first = first and not isinstance(event, yaml.NodeEvent)
         if isinstance(event, yaml.AliasEvent):
             size = sizes.get(event.anchor, 0)
             if size is None:

@@ -36,6 +36,7 @@ CHUNKS_FOR_PILLOW = (b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt", *MARKS_OF_ORIE
 MAX_BYTES = 2**30
 ROWS_AT_ONCE = 2**26  # values that are blended at once: as floating-point numbers they take four times the memory
 NO_IMAGE = "is not an image that can be decoded"
+NO_MEMORY = f"{NO_IMAGE}: there is not enough memory for it"
 OTHER_CONTENT = {  # what files that are not images often hold, by their first bytes
     b"version https://git-lfs": "is a Git LFS pointer instead of the image (git lfs pull fetches it)",
     b"<!doctype html": "is a web page instead of an image",
@@ -68,6 +69,8 @@ def decode(path: Source, channels: int = 3, size: int | None = None) -> np.ndarr
         if (path.length if isinstance(path, Member) else path.stat().st_size) > MAX_BYTES:
             raise Undecodable(path, f"{NO_IMAGE}: it is larger than {MAX_BYTES >> 30} GiB")
         data = path.read_bytes()
+    except MemoryError:
+        raise Undecodable(path, NO_MEMORY) from None
     except OSError as error:
         raise Undecodable(path, f"cannot be read: {error.strerror or type(error).__name__}") from None
     if not data:
@@ -76,7 +79,7 @@ def decode(path: Source, channels: int = 3, size: int | None = None) -> np.ndarr
         image = _decode_with_opencv(data, size)
         return with_channels(pillow.decode(data) if image is None else image, channels)
     except MemoryError:
-        raise Undecodable(path, f"{NO_IMAGE}: there is not enough memory for it") from None
+        raise Undecodable(path, NO_MEMORY) from None
     except Unreadable as error:
         start = data[:64].lstrip().lower()
         other = next((text for first, text in OTHER_CONTENT.items() if start.startswith(first)), None)

@@ -22,7 +22,8 @@ from trainer.history import better_is
 from trainer.inference import metric_of_run
 from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
-from trainer.run_dir import check_available, create_run_dir, read_config, read_result, write_json
+from trainer.records import read_result
+from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
