@@ -74,7 +74,7 @@ def test_yaml_is_refused_before_it_is_expanded(text, tmp_path, train):
 
 
 def test_yaml_within_bounds_is_read_as_before(tmp_path):
-    (tmp_path / "a.yaml").write_text("base: &b {lr: 1e-3}\nown: {<<: *b, x: ${base.lr}}\nlist: [*b, *b]\n")
+    (tmp_path / "a.yaml").write_text("base: &b {lr: 1e-3}\nown: {<<: *b, x: '${base.lr}'}\nlist: [*b, *b]\n")
     assert load_yaml(tmp_path / "a.yaml") == {
         "base": {"lr": 1e-3},
         "own": {"lr": 1e-3, "x": "${base.lr}"},
