@@ -111,13 +111,15 @@ def _check_empty(directory: Path) -> None:
 
 
 def difference(there: Sequence[str], here: Sequence[str]) -> str:
-    """Return how two commands differ, in words.
+    """Return how two commands differ, in words: by what is given here or, where that is the same, by what is given there.
 
     >>> difference(["seed=0,1", "epochs=3"], ["seed=0,1,2", "optimizer=adam"])
-    'seed=0,1 there, seed=0,1,2 here; epochs=3 only there; optimizer=adam only here'
+    'seed=0,1 there, seed=0,1,2 here; optimizer=adam only here'
+    >>> difference(["seed=0,1", "epochs=3"], ["seed=0,1"])
+    'epochs=3 only there'
     """
     old, new = ({text.partition("=")[0]: text for text in command} for command in (there, here))
     parts = [f"{old[key]} there, {new[key]} here" for key in old if key in new and old[key] != new[key]]
-    parts += [f"{old[key]} only there" for key in old if key not in new]
     parts += [f"{new[key]} only here" for key in new if key not in old]
+    parts = parts or [f"{old[key]} only there" for key in old if key not in new]
     return "; ".join(parts) or "the same overrides gave other jobs there"
