@@ -181,6 +181,12 @@ def test_two_images_per_sample_are_two_columns(tree, tmp_path):
         load(folder, labels="cls")
 
 
+def test_two_members_of_one_sample_and_kind_are_refused(tree, tmp_path):
+    folder = write_shards(tree, tmp_path / "shards", lambda name: {"cls": name.encode(), "CLS": b"other"})
+    with pytest.raises(ConfigError, match="two of the same sample and kind"):
+        load(folder, labels="cls")
+
+
 WRONG = {
     "cut": (lambda data: data[: len(data) // 2], "ends within|empty header"),
     "damaged header": (lambda data: data[:512] + data[512:].replace(b"ustar", b"xxxxx"), "is damaged"),

@@ -107,6 +107,7 @@ NO_READING = {
     "images directly in train": (["train", "test"], "no class directories.*\n.*data=table"),
     "images only": (["."], "images lie directly in it"),
     "two directories of one split": (["train/ant", "train/bee", "Training/ant"], "both of which name the train split"),
+    "two validation splits": (["train/ant", "train/bee", "val/ant", "dev/ant"], r"\{train:train,validation:dev\}"),
     "a class of the test split alone": (["train/ant", "train/bee", "test/cat"], "does not contain: cat"),
     "a class in another case": (["train/ant", "train/bee", "test/Ant"], "'Ant' and 'ant' differ only in case"),
     "splits below the classes": (["ant/train", "ant/test", "bee/train", "bee/test"], "move the split above the class"),

@@ -85,6 +85,8 @@ def _kind(key: str, values: np.ndarray) -> Kind:
     if present - allowed or (MISSING_CLASS in present and 0 not in present):
         shown = ", ".join(map(str, sorted(present)[:5]))
         hint = "0 = the image does not have the label; numbers to predict are saved as floating-point numbers"
+        if values.shape[1] == 1:
+            hint = "classes are integers (N,): y.ravel(); numbers to predict are saved as floating-point numbers"
         text = f"integers (N, K) are labels: must be 0 or 1, {MISSING_CLASS} = missing; it contains {shown}"
         raise ConfigError(Problem("data.path", key, text, hint))
     return "multilabel"

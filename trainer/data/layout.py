@@ -86,17 +86,16 @@ def unwrapped(directory: Directory, same_name: bool = False) -> Directory:
 
 def _by_split(top: Directory) -> dict[SplitName | str, Directory]:
     """Return the directories named exactly like a split; ConfigError if two are named like the same one."""
-    found: dict[SplitName | str, Directory] = {}
-    for split in SPELLINGS:
-        named = [d for d in top.directories if split_name(d.name) == split]
-        if len(named) > 1:
-            names = " and ".join(d.path.name for d in named)
+    named: dict[SplitName | str, list[Directory]] = {
+        split: [d for d in top.directories if split_name(d.name) == split] for split in SPELLINGS
+    }
+    for split, directories in named.items():
+        if len(directories) > 1:
+            names = " and ".join(d.path.name for d in directories)
             text = f"contains {names}, both of which name the {split} split"
-            hint = _typed({split: named[0].name})
+            hint = _typed({each: choice[0].name for each, choice in named.items() if choice})
             raise ConfigError(Problem("data.root", str(top.path), text, hint))
-        if named:
-            found[split] = named[0]
-    return found
+    return {split: directories[0] for split, directories in named.items() if directories}
 
 
 def _refuse_similar(root: Directory, top: Directory) -> None:

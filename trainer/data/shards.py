@@ -13,6 +13,7 @@ from trainer.data.pillow import SUFFIXES
 from trainer.data.sources import Member, Members
 from trainer.data.table_columns import Part, TableColumns
 from trainer.data.tar import read_index
+from trainer.data.tree import is_hidden
 from trainer.errors import ConfigError, Problem
 
 KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)  # up to the first dot of the file's name, and the ending
@@ -49,11 +50,13 @@ class Samples:
         samples: dict[str, dict[str, Member]] = {}
         for name, member in index.files.items():
             matched = KEY.fullmatch(name)
-            if matched is None:
-                hidden = name.rpartition("/")[2].startswith(".")
-                self.skipped.append(Skipped(f"{shard.name}/{name}", "hidden" if hidden else "without ending"))
-            else:
-                samples.setdefault(matched[1], {})[matched[2].lower()] = member
+            if any(map(is_hidden, name.split("/"))):
+                self.skipped.append(Skipped(f"{shard.name}/{name}", "hidden"))
+            elif matched is None:
+                self.skipped.append(Skipped(f"{shard.name}/{name}", "without ending"))
+            elif samples.setdefault(matched[1], {}).setdefault(matched[2].lower(), member) is not member:
+                text = f"holds {name!r} and {samples[matched[1]][matched[2].lower()].name!r}, two of the same sample and kind"
+                raise ConfigError(Problem(self.key, str(shard), text, "rename or remove one of them"))
         for sample, by_ending in samples.items():
             name = f"{shard.name}/{sample}"
             images = {e: m for e, m in by_ending.items() if f".{e.rpartition('.')[2]}" in SUFFIXES}

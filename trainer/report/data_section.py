@@ -37,7 +37,11 @@ def _duplicates(info: DatasetInfo, compared: Mapping[str, int], doctor: str) -> 
     across, contradictory = sum((info.get("duplicates") or {}).values()), info.get("contradictory", 0)
     found = "none in two splits" if not across else f"{across:,} in two splits"
     found += ", none with two labels" if not contradictory else f", {contradictory:,} for training with two labels"
-    left = "" if exact == total else f"; the other {total - exact:,} were not compared"
+    left = (
+        ""
+        if exact == total
+        else f"; {total - exact:,} not compared (files over 2 MiB, and those beyond 20,000 in a split)"
+    )
     lines = [f"- Equal images, byte for byte, among {exact:,} of {total:,}: {found}{left}."]
     if "near_duplicates" not in info:
         text = (
