@@ -68,7 +68,7 @@ def test_joblib_shares_the_cores_among_runs_and_a_failure_shows_in_the_exit_code
     folder = next((tmp_path / "all").glob("0_*"))
     assert result_of(folder)["status"] == "finished"
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
-    assert json.loads((folder / "environment.json").read_text())["device"].startswith(f"cpu, {threads} threads")
+    assert json.loads((folder / "environment.json").read_text())["device"].startswith(f"cpu, {threads} thread")
 
 
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(train):
