@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def is_parquet(file: Path) -> bool:
     return file.suffix.lower() in (".parquet", ".pq")
 
 
-def holds_images(field: pa.Field, feature: dict[str, Any]) -> bool:
+def holds_images(field: pa.Field, feature: dict[str, object]) -> bool:
     """Return whether a column holds encoded images: bytes, or a struct of bytes and a path.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from trainer.data.targets import LABEL, Kind
 from trainer.errors import ConfigError, Problem, nearest
@@ -40,7 +40,7 @@ class LabelColumns:
     given_delimiter: bool = False
 
 
-def label_columns(labels: str | Sequence[str] | Mapping[str, Any]) -> tuple[LabelColumns, ...]:
+def label_columns(labels: str | Sequence[str] | Mapping[str, object]) -> tuple[LabelColumns, ...]:
     """Return the targets that ``data.labels`` describes.
 
     A name stands for a column of classes, a list for several of them; a table gives each target its kind, or its kind,
@@ -74,7 +74,7 @@ def label_columns(labels: str | Sequence[str] | Mapping[str, Any]) -> tuple[Labe
     return tuple(targets)
 
 
-def _target(name: str, value: Any, alone: bool) -> LabelColumns:
+def _target(name: str, value: object, alone: bool) -> LabelColumns:
     key = f"labels.{name}"
     table = value if isinstance(value, Mapping) else {"kind": value}
     if unknown := [k for k in table if k not in KEYS]:
@@ -103,7 +103,7 @@ def _target(name: str, value: Any, alone: bool) -> LabelColumns:
     return LabelColumns(name, kind, columns, mark, empty == "none", classes or None, alone, delimiter is not None)
 
 
-def _names(key: str, value: Any) -> tuple[str, ...]:
+def _names(key: str, value: object) -> tuple[str, ...]:
     """The different names that a key holds, a single one also without a list; () where it is not given."""
     if value is None:
         return ()

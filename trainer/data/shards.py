@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trainer.data.inventory import Skipped
 from trainer.data.pillow import SUFFIXES
@@ -84,7 +83,7 @@ class Samples:
                 self.not_text[ending] = None
         return cells
 
-    def _set(self, cells: dict[str, str], column: str, value: Any) -> None:
+    def _set(self, cells: dict[str, str], column: str, value: object) -> None:
         if isinstance(value, list | dict):
             self.not_text[column] = None
         else:

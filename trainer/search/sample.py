@@ -17,6 +17,9 @@ from trainer.search.space import Dimension, Point, Space
 from trainer.search.stages import Result
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    import optuna
     from optuna.distributions import BaseDistribution
 
 STARTUP = 8  # results before TPE has something to model
@@ -56,7 +59,7 @@ def from_optuna(distribution: Distribution, value: Any) -> Any:
     )
 
 
-def quiet_optuna() -> Any:
+def quiet_optuna() -> ModuleType:
     """Return Optuna without its log and its warnings of experimental arguments."""
     import optuna
 
@@ -76,10 +79,10 @@ def tpe(space: Space, results: Sequence[Result], running: Sequence[Point], seed:
     worst = min([r.score for r in results if r.score is not None], default=0.0)
     for result in results:
         if space.contains(result.point):
-            _add(optuna, study, space, result.point, worst if result.score is None else result.score)
+            _add(study, space, result.point, worst if result.score is None else result.score)
     for point in running:
         if space.contains(point):
-            _add(optuna, study, space, point, worst)
+            _add(study, space, point, worst)
     trial, point = study.ask(), {}
     for dimension in space:
         if space.exists(dimension, point):
@@ -87,7 +90,7 @@ def tpe(space: Space, results: Sequence[Result], running: Sequence[Point], seed:
     return point
 
 
-def _suggest(trial: Any, dimension: Dimension) -> Any:
+def _suggest(trial: optuna.Trial, dimension: Dimension) -> str | int | float:
     own = dimension.distribution
     if not own.numeric:
         return trial.suggest_categorical(dimension.name, [show(choice) for choice in own.choices])
@@ -98,11 +101,13 @@ def _suggest(trial: Any, dimension: Dimension) -> Any:
     return trial.suggest_float(dimension.name, *own.bounds)
 
 
-def _add(optuna: Any, study: Any, space: Space, point: Point, value: float) -> None:
+def _add(study: optuna.Study, space: Space, point: Point, value: float) -> None:
+    from optuna.trial import create_trial
+
     existing = [d for d in space if d.name in point]
     distributions = {d.name: optuna_distribution(d.distribution) for d in existing}
     params = {d.name: to_optuna(d.distribution, point[d.name]) for d in existing}
-    study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+    study.add_trial(create_trial(params=params, distributions=distributions, value=value))
 
 
 def cmaes(space: Space, results: Sequence[Result], running: Sequence[Point], seed: int) -> Point:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NOT_OF_A_TRIAL = ("job", "output", "sweep.")  # what the overrides of a search set that its trials do not have
 
 # Trains a run with observers, as job=fit does; returns its result.
-Train = Callable[[Run, Sequence[Any]], dict[str, Any]]
+Train = Callable[[Run, Sequence[object]], dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Outcome:
     test: dict[str, float] | None = None
     error: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return what the ledger records, as JSON values."""
         values = {"state": self.state, "curve": list(self.curve), "epochs": list(self.epochs), "seconds": self.seconds}
         optional = {"loss": self.loss, "test": self.test, "error": self.error or None}
@@ -77,9 +77,9 @@ class Configs:
         self.overrides = [o for o in overrides if not o.lstrip("+~").startswith(NOT_OF_A_TRIAL)]
         self.defaults = os.environ.get(DEFAULTS, "").split()
         self.groups = OptionFiles(self.dirs).groups
-        self.trees: dict[str, dict[str, Any]] = {}
+        self.trees: dict[str, dict[str, object]] = {}
 
-    def tree(self, settings: dict[str, Any], epochs: float, seed: int) -> dict[str, Any]:
+    def tree(self, settings: dict[str, object], epochs: float, seed: int) -> dict[str, object]:
         """Return the config of a trial as plain values.
 
         Args:
@@ -95,7 +95,7 @@ class Configs:
         job = {"_target_": "trainer.jobs.Fit"}
         return {**tree, "epochs": epochs, "seed": seed, "job": job, "output": None}
 
-    def composed(self, options: dict[str, Any]) -> dict[str, Any]:
+    def composed(self, options: dict[str, object]) -> dict[str, object]:
         """Return the composed config with the given options of groups."""
         if not options:
             return self.base.tree
@@ -140,7 +140,7 @@ class Trials:
 
     def run(
         self,
-        tree: dict[str, Any],
+        tree: dict[str, object],
         report: Callable[[int, float], bool],
         test: bool = False,
         run_dir: Path | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
@@ -31,7 +31,7 @@ class Details:
         notes: What is to be known of the data.
     """
 
-    content: dict[str, Any]
+    content: dict[str, object]
     table: Table
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
