@@ -86,7 +86,7 @@ def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
         tree = OmegaConf.to_container(compose(overrides=[f"+augmentation={chosen}"]).get("augmentation", {}))
     assert list(tree) == names
     for name, node in tree.items():
-        option, problems = instantiate(node, name)
+        option, problems = instantiate(node, f"augmentation.{name}")
         assert not problems
         assert transform_name(option) == name
         assert not (chosen in ("mnist", "heavy") and option.changes_classes)

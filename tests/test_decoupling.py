@@ -96,7 +96,7 @@ NAN = ("architecture=mlp", "architecture.widths=[64,64]", "architecture.norm=non
 def test_an_alert_is_printed_with_and_without_console(observers, train):
     small = [o for o in SMALL if not o.startswith(("architecture", "optimizer"))]
     code, _, err = train(*small, *NAN, f"observer=[{observers}]", "output=run")
-    assert code == 0
+    assert code == 1, "it diverged"
     (line,) = [line for line in err.splitlines() if "step 4 " in line]
     assert "1 (Linear, in its weights)" in line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,17 +85,23 @@ def test_a_metric_that_no_validation_image_defines_cannot_decide(learn):
         ),
         (["task.target=a", "task.loss={_target_: torch.sum}"], {"a": CLASSES, "b": NUMBERS}, "torch.sum"),
         (["task.target=a", "task.loss={_target_: torch.nn.NLLLoss}"], {"a": CLASSES, "b": NUMBERS}, "cannot be called"),
-        (
-            ["task.target=a", "task.loss={_target_: torch.equal}"],
-            {"a": CLASSES, "b": NUMBERS},
-            "must return a loss per image",
-        ),
     ],
 )
 def test_what_cannot_be_learned_is_refused(overrides, targets, message, learn):
     code, _, err = learn(*overrides, **targets)
     assert code == 2, err
     assert message in err
+
+
+def test_a_loss_of_the_users_that_returns_something_else_is_refused(learn):
+    Path("mine").mkdir()
+    Path("mine/own_losses.py").write_text(
+        "def distances(outputs, targets):\n    return (outputs[:, None] - targets).sum(2)[:, :, None]\n"
+    )
+    overrides = ["--config-dir", "mine", "task.target=a", "task.loss={_target_: own_losses.distances}"]
+    status, _, err = learn(*overrides, a=CLASSES, b=NUMBERS)
+    assert status == 2, err
+    assert "must return a loss per image" in err
 
 
 def test_the_frequency_of_a_label_is_that_among_the_images_of_which_it_is_known():
