@@ -47,7 +47,7 @@ def load(name: str) -> list[Any]:
     transforms = []
     for part in parts:
         node = yaml.safe_load((CONF / f"{part}.yaml").read_text())[part] | tree.get(part, {})
-        option, problems = instantiate(node, part)
+        option, problems = instantiate(node, f"augmentation.{part}")
         if problems:
             raise SystemExit("\n".join(map(str, problems)))
         transforms.append(option)

@@ -449,6 +449,20 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(same_as, train):
         assert torch.equal(value, weights[1]["model"][name]), name
 
 
+def test_columns_of_a_table_may_be_a_name_a_list_or_a_table():
+    from trainer.config.overrides import parse
+
+    texts = {
+        "a,b": "a,b",
+        "[a,b]": ["a", "b"],
+        "{a:regression,b:{kind:multilabel}}": {"a": "regression", "b": {"kind": "multilabel"}},
+    }
+    for text, value in texts.items():
+        (item,), problems = parse([f"data.labels={text}"])
+        assert item.value == value
+        assert problems == []
+
+
 def test_a_key_that_is_gone_is_ignored_with_the_reason_also_in_a_saved_config(train):
     observers = "observer=[histograms,checkpoint,history_file,console]"
     code, out, err = train(*SMALL, observers, "observer.histograms.budget=0.01", "output=run")

@@ -148,7 +148,9 @@ def _prepared(argument: str, multirun: bool) -> str:
     bare = key.lstrip("+")
     if not sign or value.strip() == "" or value[0] in "'\"":
         return argument
-    literal = bare in PATHS or (bare in PATHS_OR_LISTS and value[0] != "[") or (bare == "experiment" and "/" in value)
+    literal = (
+        bare in PATHS or (bare in PATHS_OR_LISTS and value[0] not in "[{") or (bare == "experiment" and "/" in value)
+    )
     if literal and value not in ("null", "???") and "${" not in value:
         if multirun and SWEEP_FUNCTIONS.match(value):
             return argument
