@@ -159,8 +159,7 @@ def test_three_processes_share_a_search_and_survive_kills(address, apart, tmp_pa
     assert trials_of(session) == trials_of(searched(tmp_path / "alone", bowl, *options))
     workers = Counter(t.user_attrs["claim"]["worker"] for t in trials_in(session, "stage-1"))
     assert len(workers) >= 3, "the trials were shared"
-    if not apart:
-        check_that_no_trial_is_lost_or_run_twice(session)
+    check_that_no_trial_is_lost_or_run_twice(session)
 
 
 @pytest.mark.slow

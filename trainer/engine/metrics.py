@@ -71,12 +71,13 @@ class RunningMetrics:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.totals = torch.zeros(task.sums[-1].stop, dtype=torch.float64, device=task.device)
+        self.values = self.totals.unbind()  # views: to index a tensor takes longer than to add to it
         self.count = 0
         self.left_out = torch.zeros((), dtype=torch.int64, device=task.device)  # images of skipped steps, see StepGuard
 
     def add(self, losses: Losses, outputs: Tensor, y: Tensor) -> None:
         """Add a batch: its losses, outputs (N, O), and targets (N, D)."""
-        self.task.add(self.totals, losses, outputs, y)
+        self.task.add(self.values, losses, outputs, y)
         self.count += y.shape[0]
 
     def means(self) -> dict[str, float]:

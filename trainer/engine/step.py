@@ -90,8 +90,9 @@ def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool)
         outputs = run.forward(x)
     losses = run.task.loss(outputs, y)
     total = losses.objective if weight == 1 else losses.objective * weight
-    for penalty in penalties(run, outputs) if first else ():
-        total = total + penalty
+    if first and (run.regularizer.acts_on_loss or run.task.sharing is not None):
+        for penalty in penalties(run, outputs):
+            total = total + penalty
     run.task.measure(losses, run.model)
     total.backward()
     return losses.detach(), outputs.detach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 import weakref
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
+import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.writer import FileWriter
 
@@ -28,6 +29,21 @@ def close_quietly(file: IO[bytes]) -> None:
         file.close()
 
 
+def record(data: bytes) -> bytes:
+    """Return a record of a TFRecord file: length, its checksum, data, their checksum.
+
+    TensorBoard computes the checksums in Python, which takes 0.1 microseconds per byte.
+    """
+    length = struct.pack("<Q", len(data))
+    return length + _checksum(length) + data + _checksum(data)
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-32C, rotated and shifted as TFRecord files have it."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
 class EventFile:
     """What torch's ``FileWriter`` writes to, without the thread of TensorBoard's own, which prints a traceback if it fails.
 
@@ -39,7 +55,7 @@ class EventFile:
     def __init__(self, directory: Path, failed: Callable[[Path, OSError], None]) -> None:
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self.path, self.failed = directory / name, failed
-        self.records: RecordWriter | None = None
+        self.records: IO[bytes] | None = None
         self.flushed = time.monotonic()
         self._attempt(self._open)
         self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -47,9 +63,8 @@ class EventFile:
 
     def _open(self) -> None:
         self.path.parent.mkdir(exist_ok=True)  # not its parents: a run directory that was removed stays so
-        file = self.path.open("wb")
-        self.records = RecordWriter(file)
-        weakref.finalize(self, close_quietly, file)  # where nobody closes it, as in a notebook
+        self.records = self.path.open("wb")
+        weakref.finalize(self, close_quietly, self.records)  # where nobody closes it, as in a notebook
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
@@ -66,7 +81,7 @@ class EventFile:
 
     def add_event(self, event: Event) -> None:
         if self.records is not None:
-            records, data = self.records, event.SerializeToString()
+            records, data = self.records, record(event.SerializeToString())
             self._attempt(lambda: records.write(data))
             if time.monotonic() - self.flushed > FLUSH:
                 self.flush()

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.lock import file_lock
 from trainer.search.presence import Presence
 from trainer.search.sample import optuna_distribution, to_optuna
 from trainer.search.space import Point, Space
 from trainer.search.stages import Entry, Plan, Result
+from trainer.search.storage import storage_lock
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -48,14 +48,14 @@ class Ledger:
 
     def __init__(self, storage: BaseStorage, name: str, run_dir: Path, maximize: bool) -> None:
         self.storage, self.name, self.maximize = storage, name, maximize
-        self.lock_file = run_dir / ".search.lock"
+        self.run_dir = run_dir
         self.studies: dict[str, int] = {}
         self.started = time.time()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the lock of the search among the processes that share its run directory."""
-        with file_lock(self.lock_file):
+        """Hold the lock of the search among the processes that share it."""
+        with storage_lock(getattr(self.storage, "engine", None), self.run_dir):
             yield
 
     def study(self, stage: str) -> int:

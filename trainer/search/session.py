@@ -97,7 +97,7 @@ class Session:
         self.stages: list[Stage] = []
         self.points: list[Point] = []
         self.repetitions: list[Result] = []
-        self.run_dir: Path = ledger.lock_file.parent
+        self.run_dir: Path = ledger.run_dir
 
     def run(self, presence: Presence) -> None:
         """Run the stages and the repetitions; KeyboardInterrupt if the search is interrupted."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,9 @@ from trainer.search.sample import quiet_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from sqlalchemy import Engine
 
+ADVISORY_LOCK = 0x747261696E  # "train", among the locks of other programs in the same database
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"}
 
 
@@ -30,17 +34,45 @@ def open_storage(address: str | None, run_dir: Path) -> BaseStorage:
     if address.startswith("sqlite"):
         _check_sqlite(address)
     from optuna.storages import RDBStorage
+    from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
     # Psycopg 3 is what the extra installs; a plain postgresql:// would ask for version 2.
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", address)
     options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        with file_lock(run_dir / ".search.lock"):  # two processes would create the same tables
-            return RDBStorage(url, engine_kwargs=options)
+        engine = create_engine(url)
+        try:
+            with storage_lock(engine, run_dir):  # two processes would create the same tables
+                return RDBStorage(url, engine_kwargs=options)
+        finally:
+            engine.dispose()
     except (SQLAlchemyError, OSError, ImportError, RuntimeError) as error:
         reason = re.sub(r"//[^/@]*@", "//...@", str(error.__cause__ or error).strip().splitlines()[0])
         raise ConfigError(Problem("job.storage", without_password(address), f"cannot be opened: {reason}")) from None
+
+
+@contextmanager
+def storage_lock(engine: Engine | None, run_dir: Path) -> Iterator[None]:
+    """Hold the lock of a search among all processes that share it, through its directory or through its server.
+
+    Args:
+        engine: Of a database; None for a journal.
+        run_dir: Run directory of the search.
+    """
+    with file_lock(run_dir / ".search.lock"):
+        if engine is None or engine.dialect.name != "postgresql":
+            yield
+            return
+        from sqlalchemy import text
+
+        # The server releases it when the connection ends, so that a killed process blocks nobody.
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -129,4 +161,4 @@ def remove_incomplete_line(path: Path) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
-__all__ = ["close_storage", "open_storage", "without_password"]
+__all__ = ["close_storage", "open_storage", "storage_lock", "without_password"]

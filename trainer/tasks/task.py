@@ -131,9 +131,10 @@ class Task:
 
     def loss(self, outputs: Tensor, y: Tensor) -> Losses:
         """Return the losses of outputs (N, O) and targets (N, D)."""
-        parts = tuple(part.loss(outputs, y) for part in self.parts)
         if self.weighting is None:
-            return Losses(parts[0], parts[0], parts)
+            loss = self.parts[0].loss(outputs, y)
+            return Losses(loss, loss, (loss,))
+        parts = tuple(part.loss(outputs, y) for part in self.parts)
         stacked = torch.stack(parts)
         return Losses(self.weighting.objective(stacked), self.weighting.reported(stacked), parts)
 
@@ -165,8 +166,8 @@ class Task:
 
     # Metrics, as sums on the device
 
-    def add(self, totals: Tensor, losses: Losses, outputs: Tensor, y: Tensor) -> None:
-        """Add a batch to the sums: its losses, outputs (N, O) and targets (N, D)."""
+    def add(self, totals: Sequence[Tensor], losses: Losses, outputs: Tensor, y: Tensor) -> None:
+        """Add a batch to the sums, each a tensor of its own: its losses, outputs (N, O) and targets (N, D)."""
         count = y.shape[0]
         for part, sums, loss in zip(self.parts, self.sums, losses.parts, strict=True):
             own, targets, mask = part.select(outputs, y)
