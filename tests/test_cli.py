@@ -36,7 +36,13 @@ ERRORS = {
     "out of range": (["optimizer.lr=-1"], ["optimizer.lr = -1", "> 0"]),
     "several at once": (["optimizer.lr=-1", "optimizer.momentum=3", "epochs=0"], ["3 errors", "lr", "momentum", "epochs"]),
     "no such choice": (["architecture.norm=bach"], ["architecture.norm = 'bach'", "batch, group, layer or none"]),
-    "lone word": (["resnet20"], ["'resnet20' is not an override", "did you mean architecture=resnet20"]),
+    "lone word": (["resnet20"], ["'resnet20' is not an override", "did you mean: train architecture=resnet20"]),
+    "a key and its value": (["epochs", "5", "data=digits"], ["'epochs 5' is not", "did you mean: train epochs=5 data=digits"]),
+    "a value after a key with a colon": (["lr:", "0.1"], ["did you mean: train optimizer.lr=0.1"]),
+    "a value after a space": (["epochs=", "5"], ["did you mean: train epochs=5"]),
+    "the name of the program": (["train", "seed=1"], ["'train' is not an override", "did you mean: train seed=1"]),
+    "a request for help": (["help", "lr"], ["did you mean: train --help lr"]),
+    "words that nobody knows": (["foo", "bar"], ["'foo', 'bar' are not overrides", "train --help lists"]),
     "unbalanced bracket": (["schedule=[cosine"], ["'schedule=[cosine' cannot be read", "quote"]),
     "sweep without -m": (["optimizer=sgd,adam"], ["'optimizer=sgd,adam' is a sweep; it needs -m", "train -m"]),
     "no option at all": (["schedule=null"], ["schedule", "schedule=[]"]),
@@ -86,8 +92,21 @@ ERRORS = {
     "an option twice": (["schedule=[cosine,cosine]"], ["schedule = ['cosine', 'cosine']", "twice"]),
     "a key of the top without its group": (["lr=0.1"], ["lr = 0.1: unknown key", "did you mean 'optimizer.lr'"]),
     "an option for a key": (["dropout=0.5"], ["did you mean 'regularizer=[early_stopping,dropout]'"]),
-    "spaces around the sign": (["optimizer", "=", "adam"], ["'=' has no key", "train --help optimizer"]),
-    "a key as a flag": (["--epochs=3"], ["without dashes: epochs=3"]),
+    "spaces around the sign": (["optimizer", "=", "adam"], ["'optimizer = adam' is not", "did you mean: train optimizer=adam"]),
+    "a key as a flag": (["--epochs=3"], ["did you mean: train epochs=3"]),
+    "a key below a group as a flag": (["--lr", "0.1", "schedule=[clr]"], ["train optimizer.lr=0.1 'schedule=[clr]'"]),
+    "a key as a short flag": (["-m", "-e", "5", "seed=1,2"], ["did you mean: train -m epochs=5 seed=1,2"]),
+    "a mistyped flag": (["--hepl"], ["did you mean: train --help"]),
+    "an empty directory": (["data=folder", "data.root="], ["data.root = '': is empty", "data.root=<path>"]),
+    "an empty run": (["resume="], ["resume = '': is empty", "not set"]),
+    "a directory that is not there": (["data=folder", "data.root=nope"], ["data.root = 'nope': no such directory"]),
+    "a file that is not there": (["data=arrays", "data.path=nope.npz"], ["data.path = 'nope.npz': no such file", "x_train"]),
+    "weights that are not there": (
+        ["architecture=torchvision", "architecture.name=resnet18", "architecture.weights=nope.pth"],
+        ["architecture.weights = 'nope.pth': no such file", "IMAGENET1K_V1"],
+    ),
+    "another run that is not there": (["initialization=pretrained", "initialization.path=nope"], ["no such file or directory"]),
+    "help on a key that is mistyped": (["--help", "momntum"], ["did you mean 'momentum'"]),
     "a value to remove that is not there": (["~seed=3"], ["seed = 3: is not the value to remove, 0"]),
     "a setting for another job": (["run=x"], ["run = 'x': is not read by this job", "job=report"]),
     "a sweep of none": (["-m", "optimizer=glob(zz*)"], ["names no option"]),
@@ -221,7 +240,6 @@ DATA_ERRORS = {
         ["data.count=60", "batch_size=10", "data.limit=41", "architecture=mlp", ],
         ["batch of one image", "single value per channel"],
     ),
-    "more images per batch than there are": (["batch_size=500"], ["batch_size = 500", "batch_size=full"]),
     "early stopping without validation": (["data.validation=0", "regularizer=early_stopping"], ["validation images"]),
     "in memory where that is impossible": (["data.way=resident", "augmentation=elastic"], ["data.loading", "elastic has no"]),
     "no GPU": (["device=cuda:7"], ["device = 'cuda:7'"]),
@@ -596,3 +614,30 @@ def test_a_range_test_of_a_billion_steps_is_refused(train):
     code, _, err = train("job=range_test", "job.steps=1000000000")
     assert code == 2
     assert "job.steps = 1000000000: must be an integer in [20, 5000]" in err
+
+
+def test_help_finds_keys_and_options_by_their_names_alone(train):
+    code, out, _ = train("--help", "lr")
+    assert (code, "optimizer.lr=0.05  # peak learning rate" in out, "recipe.lr=auto" in out) == (0, True, True)
+    assert train("--help", "epochs")[1].startswith("epochs: 15 ")
+    assert train("--help", "clr")[1].startswith("schedule=clr\n")
+
+
+def test_a_later_override_of_the_same_key_is_said_to_replace_the_earlier_one(train):
+    code, out, _ = train(*SMALL, "job=plan", "regularizer=dropout", "regularizer=mixup", "seed=1", "seed=2")
+    assert code == 0
+    assert "seed=1 has no effect: seed=2 follows it" in out
+    assert "regularizer=dropout has no effect: regularizer=mixup follows it; both: 'regularizer=[dropout,mixup]'" in out
+
+
+def test_a_batch_is_at_most_all_training_images(train):
+    code, out, _ = train(*SMALL, "job=plan", "batch_size=500", "output=plan")
+    assert (code, result_of("plan")["batch_size"]) == (0, 43)
+    assert "batch_size=500 is more than the 43 training images" in out
+
+
+def test_a_run_without_observers_still_prints_its_result_and_directory(train):
+    code, out, _ = train(*SMALL, "observer=[]", "output=quiet")
+    assert code == 0
+    assert out.startswith("finished, after ")
+    assert out.endswith("run directory: quiet\n")

@@ -27,6 +27,7 @@ REQUIRED = {
     ("data", "folder"): ["data.root=x"],
     ("data", "arrays"): ["data.path=x.npz"],
     ("data", "table"): ["data.path=x.csv"],
+    ("job", "predict"): ["job.images=-"],
     ("initialization", "pretrained"): ["initialization.path=x"],
     ("schedule", "one_cycle"): ["optimizer=momentum"],
     ("augmentation", "flip"): ["data=cifar10"],

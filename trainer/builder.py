@@ -29,6 +29,7 @@ from trainer.initialization import Initialization, Pretrained
 from trainer.loaders import build_loaders
 from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
+from trainer.progress import activity
 from trainer.regularizers import Chain
 from trainer.schedules import Product
 from trainer.tasks.missing import unlabelled_notes
@@ -98,6 +99,7 @@ def enable_fast_path(run: Run, config: Config) -> None:
         run.capture = CUDAGraphStep(gradients, update, run.notes.append)
 
 
+@activity("loading the data")
 def load_splits(config: Config) -> Splits:
     """The data, prepared as the pretrained weights need it if ``data.normalize=pretrained``."""
     data, weights = config.data, preprocessing(config)
@@ -139,6 +141,7 @@ def rounded(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
 
 
+@activity("building the network")
 def build_model(config: Config, splits: Splits, task: Task, train: Loader, notes: list[str]) -> nn.Module:
     """The model with initialized weights; with soft sharing, a network per task, each as it would be alone."""
     batch = next(iter(train.batches(0)))[0] if config.initialization.needs_batch else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer import trust
 from trainer.config.options import option_files
-from trainer.errors import ConfigError, Problem, nearest
+from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
+from trainer.progress import PROGRESS, activity
 from trainer.streams import discard, keep_running_unread
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("PYTHONSAFEPATH", "1")  # worker processes import nothing from the working directory
         arguments = sys.argv[1:]
     _prepare_process()
+    PROGRESS.enable()
     try:
         return _dispatch(arguments)
     except ConfigError as error:
@@ -83,18 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*")
 
     def error(message: str) -> NoReturn:
-        flag = re.search(r"unrecognized arguments: --?([\w.]{2,})(=\S*)?", message)
-        hint = nearest(f"--{flag[1]}", parser._option_string_actions) if flag else ""
-        if flag and not hint:
-            hint = f"overrides are written without dashes: {flag[1]}{flag[2] or '=...'};"
-        raise ConfigError(Problem("", None, message, f"{hint} train --help lists what there is".strip()))
+        raise ConfigError(Problem("", None, message, "train --help lists what there is"))
 
     parser.error = error  # type: ignore[method-assign]  # one format for all errors
     return parser
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    flags = _parser().parse_intermixed_args(list(arguments))
+    flags, unknown = _parser().parse_known_intermixed_args(list(arguments))
+    flags.overrides = [word for word in arguments if word in flags.overrides or word in unknown]
     if flags.version:
         from trainer import __version__
 
@@ -131,7 +129,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
         shown += ["--package", flags.package] if flags.package else []
         run_hydra(shown, flags.overrides, files)
         return FINISHED
-    return run(load_config(flags.overrides, flags.config_dir, defaults), flags.overrides)
+    with activity("reading the options"):
+        config = load_config(flags.overrides, flags.config_dir, defaults, here=True)
+    return run(config, flags.overrides)
 
 
 def _shown(tree: dict[str, Any], package: str | None, resolved: bool, notes: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from torch import nn
@@ -88,10 +87,7 @@ def check_batches_and_regularizers(
     """
     problems: list[Problem] = []
     count = len(splits.train)
-    size = count if config.batch_size == "full" else config.batch_size
-    if size > count:
-        hint = f"batch_size={max(1, 2 ** int(math.log2(max(1, count // 4))))} for several steps per epoch, or batch_size=full"
-        problems.append(Problem("batch_size", size, f"is more than the {count} training images", hint))
+    size = count if config.batch_size == "full" else min(config.batch_size, count)
     if size < processes:
         problems.append(Problem("batch_size", size, f"must be >= {processes}, the number of processes that share it"))
     part = config.micro_batch or size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TypedDict
@@ -40,7 +41,14 @@ def build_loaders(config: Config, splits: Splits, task: Task, precision: Precisi
     """The loaders of all splits."""
     transforms = [t for t in config.augmentation.values() if t is not None]
     in_memory = choose_loading(config, splits, transforms, notes)
-    size = len(splits.train) if config.batch_size == "full" else min(config.batch_size, len(splits.train))
+    count = len(splits.train)
+    size = count if config.batch_size == "full" else min(config.batch_size, count)
+    if config.batch_size != "full" and config.batch_size > count:
+        steps = max(1, 2 ** int(math.log2(max(1, count // 4))))
+        notes.append(
+            f"batch_size={config.batch_size} is more than the {count} training images: all of them are a batch, as with"
+            f" batch_size=full; batch_size={steps} takes several steps per epoch"
+        )
     loader = loader_constructor(config, splits, precision, in_memory)
     pipeline = (BatchedPipeline if in_memory else PerImagePipeline)(transforms, splits.shape) if transforms else None
     train = loader(

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 import types
 from collections.abc import Callable
+from types import ModuleType
 from typing import (
     Annotated,
     Any,
@@ -29,6 +31,8 @@ from typing import (
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+from trainer.progress import activity
 
 T = TypeVar("T")
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -68,11 +72,18 @@ def implemented_by(path: str) -> Any:
     module, _, name = path.partition(":")
 
     def method(self: object, *args: object, **kwargs: object) -> object:
-        return getattr(importlib.import_module(module), name)(self, *args, **kwargs)
+        return getattr(_loaded(module), name)(self, *args, **kwargs)
 
     method.__qualname__ = method.__name__ = name
     method.__doc__ = f"See ``{path}``."
     return method
+
+
+def _loaded(module: str) -> ModuleType:
+    if module in sys.modules:
+        return sys.modules[module]
+    with activity("loading the program" if "torch" in sys.modules else "loading torch"):
+        return importlib.import_module(module)
 
 
 @dataclasses.dataclass(frozen=True)

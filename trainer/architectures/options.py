@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from trainer.errors import check
+from trainer.existing import Existing
 from trainer.parameters import PositiveInt, SearchSpace, implemented_by, option
 
 if TYPE_CHECKING:
@@ -215,7 +216,9 @@ class Timm(PublishedArchitecture):
 
     name: Annotated[str, Field(description="name of the model, as listed by timm.list_models()")] = "resnet18"
     weights: Annotated[
-        str | None, Field(description="weights to start from: pretrained (downloaded by timm), or a local file")
+        str | None,
+        Field(description="weights to start from: pretrained (downloaded by timm), or a local file"),
+        Existing("file", or_name=True),
     ] = None
 
     build = implemented_by("trainer.architectures.pretrained:timm_model")
@@ -233,7 +236,9 @@ class Torchvision(PublishedArchitecture):
         "resnet18"
     )
     weights: Annotated[
-        str | None, Field(description="weights to start from: a published name such as IMAGENET1K_V1, or a local file")
+        str | None,
+        Field(description="weights to start from: a published name such as IMAGENET1K_V1, or a local file"),
+        Existing("file", or_name=True),
     ] = None
 
     build = implemented_by("trainer.architectures.pretrained:torchvision_model")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trainer.config.schema import Config, Settings
 from trainer.errors import Problem
+from trainer.existing import missing
+from trainer.gpus import why_no_gpu
 from trainer.optimizers import Optimizer, schedule_fits
 from trainer.parameters import parameters
 from trainer.schedules import Product
@@ -35,23 +37,24 @@ class ValidPart:
         return getattr(self._config, name)
 
 
-def check_config(config: Config, invalid: Collection[str] = ()) -> list[Problem]:
+def check_config(config: Config, invalid: Collection[str] = (), here: bool = False) -> list[Problem]:
     """Return what is wrong with the options together, as far as the config alone tells; torch is not imported.
 
     Args:
         config: The config.
         invalid: Settings and groups with an error of their own; constraints that involve them are left out.
+        here: Whether what the config names, files and a GPU, must exist here.
     """
     part = cast(Config, ValidPart(config, invalid))
     problems: list[Problem] = []
-    for constraint in CONSTRAINTS:
+    for constraint in (*CONSTRAINTS, *(OF_THE_MACHINE if here else ())):
         with suppress(InvalidValue):
             problems += constraint(part)
     return problems
 
 
 def _job(config: Config) -> Iterable[Problem]:
-    return config.job.problems(config)
+    return [*config.job.own_problems(), *config.job.problems(config)]
 
 
 def _checkpoint(config: Config) -> Iterator[Problem]:
@@ -67,6 +70,22 @@ def _unread(config: Config) -> Iterator[Problem]:
     for setting in parameters(Settings):
         if setting.name in given and setting.name not in read:
             yield Problem(setting.name, given[setting.name], "is not read by this job", setting.meaning)
+
+
+def _places(config: Config) -> Iterator[Problem]:
+    """Paths that do not exist, of what the job reads."""
+    for key, option in config.options():
+        if config.job.reads_data and (key == "data" or not config.job.needs_checkpoint):
+            yield from missing(option, key)
+
+
+def _device(config: Config) -> Iterator[Problem]:
+    """A GPU that is named and not there."""
+    kind, _, index = config.device.partition(":")
+    if kind == "cuda" and (reason := why_no_gpu(int(index or 0))):
+        yield Problem("device", config.device, reason, "device=cpu, or device=auto")
+    elif config.device == "auto" and config.engine.kind == "gpu" and (reason := why_no_gpu()):
+        yield Problem("engine.kind", "gpu", reason, "engine=auto takes the CPU")
 
 
 def _schedule(config: Config) -> Iterable[Problem]:
@@ -163,3 +182,4 @@ def _balance(config: Config) -> Iterator[Problem]:
 CONSTRAINTS = (
     _job, _unread, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch, _graph,
 )  # fmt: skip
+OF_THE_MACHINE = (_places, _device)

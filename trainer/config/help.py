@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from trainer.config.options import CONF, LISTS, OptionFiles, headline
+from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, headline
 from trainer.errors import ConfigError, Problem, nearest
 
 GRAMMAR = """train [group=option] [key=value] ...     train an image classifier; without arguments: a small CNN on MNIST
@@ -33,7 +33,7 @@ Flags: --multirun (-m), --config-dir (-cd), --allow MODULE, --cfg job|hydra|all,
 def help_text(files: OptionFiles, topics: list[str]) -> str:
     """Return the whole help, or, for groups (``schedule``) and options (``schedule=clr``), what can be set there."""
     if topics:
-        return "\n".join(_group(files, *topic.partition("=")[::2]) for topic in topics)
+        return "\n".join(_topic(files, topic) for topic in topics)
     width = shutil.get_terminal_size((120, 24)).columns
     lines = [GRAMMAR, "settings (conf/train.yaml)"]
     lines += [_clip(f"  {line}", width) for line in _settings()]
@@ -51,15 +51,41 @@ def _settings() -> list[str]:
     return [f"{left.strip():<30}{right.strip()}" for left, right in pairs]
 
 
-def _group(files: OptionFiles, group: str, option: str) -> str:
-    if group not in files.groups:
+def _topic(files: OptionFiles, topic: str) -> str:
+    """What can be set in a group, an option (``schedule=clr``, ``clr``), or under a key (``optimizer.lr``, ``lr``)."""
+    group, _, option = topic.partition("=")
+    if group in files.groups:
+        if option and option not in files.groups[group]:
+            raise ConfigError(files.unknown_option(group, option))
+        chosen = [option] if option else list(files.groups[group])
+        return "\n".join(f"{group}={name}\n{_indented(files.groups[group][name])}\n" for name in chosen)
+    found = [line for line in _settings() if line.split(":")[0] == topic]
+    found += [_topic(files, f"{group}={topic}") for group, options in files.groups.items() if topic in options]
+    keys = _keys(files)
+    found += [
+        f"{key}={value}  ({', '.join(options)})"
+        for key, value in keys
+        if key == topic or key.endswith(f".{topic}")
+        for options in [keys[key, value]]
+    ]
+    if not found:
+        names = [*files.groups, *files.settings, *(key.rpartition(".")[2] for key, _ in keys)]
         text = f"groups are {', '.join(files.groups)}"
-        raise ConfigError(Problem("--help", group, text, nearest(group, files.groups)))
-    options = files.groups[group]
-    if option and option not in options:
-        raise ConfigError(files.unknown_option(group, option))
-    chosen = [option] if option else list(options)
-    return "\n".join(f"{group}={name}\n{_indented(options[name])}\n" for name in chosen)
+        raise ConfigError(Problem("--help", topic, text, nearest(topic, names)))
+    return "\n".join(found)
+
+
+def _keys(files: OptionFiles) -> dict[tuple[str, str], list[str]]:
+    """Each key below a group, with its value and meaning as the option files state them, and the options that have it."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for group in (*SINGLE, *LISTS):
+        for option, file in files.groups.get(group, {}).items():
+            for line in file.read_text().splitlines():
+                name, _, value = line.strip().partition(": ")
+                if name.isidentifier() and name not in ("_target_", "defaults", option):
+                    key = f"{group}.{option}.{name}" if group in LISTS else f"{group}.{name}"
+                    keys.setdefault((key, value), []).append(f"{group}={option}")
+    return keys
 
 
 def _indented(file: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer import trust
 from trainer.config import renamed
+from trainer.config.arguments import empty, overrides_of, typed_twice
 from trainer.config.compose import DEFAULTS, Composition, choice_problems, resolve
 from trainer.config.constraints import check_config
 from trainer.config.experiments import add_experiment_files, load_experiment
@@ -18,7 +19,7 @@ from trainer.config.overrides import Override, parse, values
 from trainer.config.saved import load_saved
 from trainer.config.schema import Config, Settings
 from trainer.config.tree import is_table, value_at, with_value
-from trainer.errors import ConfigError, Problem, most_similar
+from trainer.errors import ConfigError, Problem
 
 # Keys that may be `auto`, with the values they have until an LR range test has found others.
 PATHS_IN_CONFIG = (
@@ -28,7 +29,10 @@ AUTO = {"optimizer.lr": 1e-3, "schedule.clr.floor": 0.1}
 
 
 def load_config(
-    overrides: Sequence[str] = (), config_dirs: Sequence[Path | str] = (), defaults: Sequence[str] = ()
+    overrides: Sequence[str] = (),
+    config_dirs: Sequence[Path | str] = (),
+    defaults: Sequence[str] = (),
+    here: bool = False,
 ) -> Config:
     """Return the config that ``train`` runs with these overrides; ConfigError with all the errors that can be found.
 
@@ -36,11 +40,12 @@ def load_config(
         overrides: As typed after ``train``, such as ``["optimizer=adam", "epochs=2"]``.
         config_dirs: Directories with options of the user, as for ``--config-dir``.
         defaults: Overrides that yield to the user's; those that do not apply are left out.
+        here: Whether it is an error if the files or the GPU that the config names do not exist here.
 
     >>> load_config(["optimizer=adam", "seed=3"]).seed
     3
     """
-    config, problems = prepare(overrides, option_files(config_dirs), defaults).config()
+    config, problems = prepare(overrides, option_files(config_dirs), defaults).config(here)
     if problems:
         raise ConfigError(*problems)
     return config
@@ -71,7 +76,7 @@ class Command(Composition):
             raise ConfigError(*self.config()[1])
         return self.tree
 
-    def config(self) -> tuple[Config, list[Problem]]:
+    def config(self, here: bool = False) -> tuple[Config, list[Problem]]:
         """Return the config and all errors; options with an error are None, settings with an error have their default."""
         tree, problems = resolve(self.tree)
         problems = self.problems + problems
@@ -85,20 +90,22 @@ class Command(Composition):
         directories = tuple(self.files.directories[1:])
         options: dict[str, Any] = dict.fromkeys(self.unknown) | found
         config = Config(**options, tree=absolute_paths(tree), notes=tuple(self.notes), config_dirs=directories)
-        return config, problems + check_config(config, wrong)
+        return config, problems + check_config(config, wrong, here)
 
 
 def prepare(
     arguments: Sequence[str], files: OptionFiles, defaults: Sequence[str] = (), multirun: bool = False
 ) -> Command:
     """Parse the overrides of a command, put those of an experiment in front, and compose its config."""
-    words = [word for word in arguments if "=" not in word and not word.startswith("~")]
-    parsed, problems = parse([word for word in arguments if word not in words], multirun, files.free_tables(arguments))
+    texts, wrong = overrides_of(arguments, files, multirun)
+    parsed, problems = parse(texts, multirun, files.free_tables(texts))
     add_experiment_files(parsed, files)
     # What the user types is trusted; the text also names the classes of sweeps and of search spaces.
     trust.allow_named(*({item.key: item.value} for item in parsed), *({item.key: item.text} for item in parsed))
     command = Command(files, *renamed.overrides(parsed))
-    command.problems += [*(_lone_word(word, files) for word in words), *problems]
+    command.notes += typed_twice(command.typed)
+    command.problems += [*wrong, *problems, *empty(command.typed)]
+    command.typed = [item for item in command.typed if not empty([item])]
     typed = command.first_job(multirun)
     saved = None
     try:
@@ -129,16 +136,6 @@ def _only_in_sweeps(item: Override, typed: list[Override]) -> list[Problem]:
     if any(other.key == "resume" for other in typed):
         hint = "resume=... takes one value at a time, without -m"
     return [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint)] if item.sweep else []
-
-
-def _lone_word(word: str, files: OptionFiles) -> Problem:
-    """The error in an argument without ``=``, with the option that may be meant."""
-    text = f"{word!r} is not an override: write key=value, such as optimizer=adam or optimizer.lr=0.1"
-    groups = {option: group for group, options in files.groups.items() for option in options}
-    match = most_similar(word, groups)
-    hint = f"did you mean {groups[match]}={match}?" if match else ""
-    hint = f"train --help {word}" if word in files.groups else "train --help" if word == "help" else hint
-    return Problem("", None, text, hint)
 
 
 def _layers_in_front(command: Command, defaults: Sequence[str], typed: list[Override]) -> list[list[Override]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import renamed
+from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override
 from trainer.config.tree import is_table
@@ -71,11 +72,25 @@ def load_saved(typed: list[Override], files: OptionFiles) -> Saved | None:
         return None  # instantiate.py reports it
     prefer = _last(typed, "job.prefer") or keys.get("prefer", "best")
     file = find_checkpoint(str(checkpoint), str(prefer))
+    if job_problems(typed, keys):
+        raise ConfigError  # without reading the checkpoint, which imports torch: they are reported with the job
     from trainer.engine.checkpoint import load  # imports torch, once there is something to read
 
     tree: dict[str, Any] = {k: v for k, v in load(file)["info"]["config"].items() if k != "job"}
     tree["engine"] = tree["engine"] | {k: v for k, v in ONE_PROCESS.items() if k in tree["engine"]}
     return _saved("checkpoint", str(Path(str(checkpoint)).expanduser()), tree)
+
+
+def job_problems(typed: list[Override], keys: dict[str, Any]) -> list[Problem]:
+    """Return the errors of a job on its own.
+
+    Args:
+        typed: The overrides of the command.
+        keys: The keys of the job's option file.
+    """
+    given = {o.key.removeprefix("job."): o.value for o in typed if o.key.startswith("job.")}
+    option, problems = instantiate(keys | given, "job")
+    return problems or option.own_problems()
 
 
 def _saved(key: str, path: str, tree: dict[str, Any]) -> Saved:

@@ -87,6 +87,7 @@ class Job:
         keeps_auto_keys: Whether the job does without the range test that replaces ``optimizer.lr=auto``.
         continues: Whether the job continues in a run directory that contains it already.
         exclusive: Whether the job is the only one that may write its run directory at a time.
+        reads_data: Whether the job reads the data of the config.
     """
 
     trains: ClassVar[bool] = False
@@ -95,10 +96,15 @@ class Job:
     keeps_auto_keys: ClassVar[bool] = False
     continues: ClassVar[bool] = False
     exclusive: ClassVar[bool] = True
+    reads_data: ClassVar[bool] = True
 
     def __call__(self, config: Config, run_dir: Path, overrides: list[str]) -> int:
         """Run the job and return the exit code."""
         raise NotImplementedError
+
+    def own_problems(self) -> list[Problem]:
+        """Return what is wrong with the job whatever the rest of the config is, beyond the range of each parameter."""
+        return []
 
     def problems(self, config: Config) -> list[Problem]:
         """Return what is wrong with the job in this config, as far as it shows without torch."""

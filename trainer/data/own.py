@@ -10,6 +10,7 @@ from trainer.data.label_columns import label_columns
 from trainer.data.options import Dataset, FileDataset, ResizedSize, WithoutTestSplit
 from trainer.data.splits import RawSplits
 from trainer.data.targets import Known
+from trainer.existing import Existing
 from trainer.parameters import implemented_by, option
 
 
@@ -46,6 +47,7 @@ class Arrays(OwnData):
             description=".npz file with x_train, y_train, x_test, y_test; x is uint8 (N, H, W) or (N, H, W, C); of several"
             " targets y_<name>_train, y_<name>_test"
         ),
+        Existing("file"),
     ]
     read = implemented_by("trainer.data.npz:read_npz")
     read_known = implemented_by("trainer.data.npz:read_npz")
@@ -76,6 +78,7 @@ class Folder(OwnImages):
             description="directory with one directory per class, or with such directories in train, val and test; or a .tar"
             " archive of it"
         ),
+        Existing("directory"),
     ]
     splits: Annotated[
         Literal["auto", "none"] | dict[Literal["train", "validation", "test"], str],
@@ -118,6 +121,7 @@ class Table(OwnImages):
             description="table with a header, .csv or .tsv, or one that may hold the images: .parquet, a directory of datasets"
             " (both need trainer[hf]), .tar shards"
         ),
+        Existing("file"),
     ]
     images: Annotated[
         str,
@@ -137,7 +141,9 @@ class Table(OwnImages):
         ),
     ] = "auto"
     root: Annotated[
-        str | None, Field(description="folder that image paths are relative to; null = that of the table")
+        str | None,
+        Field(description="folder that image paths are relative to; null = that of the table"),
+        Existing("directory"),
     ] = None
     read = implemented_by("trainer.data.table:read")
     read_known = implemented_by("trainer.data.table:read")

@@ -17,6 +17,7 @@ from trainer.engine.run import Loader, Run, snapshot
 from trainer.engine.state import Weights
 from trainer.formats import Scores
 from trainer.hardware import Precision
+from trainer.progress import steps
 from trainer.tasks.task import Task
 
 TTA = Literal["none", "mirror", "mirror_shift"]
@@ -67,7 +68,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     sums, batches, further = RunningMetrics(task), [], task.further_metrics
-    for x, y in loader.batches(0):
+    for x, y in steps("evaluating batches", loader.batches(0), len(loader)):
         outputs = logits(model, x, precision, tta)
         sums.add(task.loss(outputs, y), outputs, y)
         if further:

@@ -15,6 +15,7 @@ from trainer.engine.distributed import broadcast, world_size
 from trainer.engine.run import Run
 from trainer.engine.step import train_step
 from trainer.optimizers.param_groups import set_lr
+from trainer.progress import steps
 
 # The test ends when the loss exceeds this multiple of the first loss, or of chance level if that is higher.
 DIVERGED = 4.0
@@ -47,10 +48,10 @@ def endless_batches(run: Run) -> Generator[tuple[Tensor, Tensor], None, None]:
         epoch, batch = epoch + 1, 0
 
 
-def lr_range_curve(run: Run, lrs: list[float]) -> tuple[list[float], list[float]]:
+def lr_range_curve(run: Run, lrs: list[float], text: str = "LR range test") -> tuple[list[float], list[float]]:
     """Train one step at each learning rate until the loss is not finite or diverges (``DIVERGED``); restore the run.
 
-    The ratios between parameter groups are kept, and so is the momentum.
+    The ratios between parameter groups are kept, and so is the momentum. ``text`` says what the progress is of.
 
     Returns:
         The learning rates of the steps, and the loss of the batch of each step before its update.
@@ -60,7 +61,7 @@ def lr_range_curve(run: Run, lrs: list[float]) -> tuple[list[float], list[float]
     chance_loss = run.task.chance_loss()
     with restored(run), contextlib.closing(endless_batches(run)) as batches:
         run.train_mode()
-        for lr, (x, y) in zip(lrs, batches, strict=False):
+        for lr, (x, y) in steps(text, zip(lrs, batches, strict=False), len(lrs)):
             set_lr(run.optimizer, lr)
             train_step(run, x, y)
             assert run.loss is not None

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.existing import Existing
 from trainer.parameters import PositiveFloat, implemented_by, option
 
 
@@ -56,7 +57,7 @@ class Pretrained:
     ``data.normalize=pretrained`` normalizes the images as in that run.
     """
 
-    path: Annotated[str, Field(description="run directory or checkpoint file")]
+    path: Annotated[str, Field(description="run directory or checkpoint file"), Existing("file or directory")]
     prefer: Annotated[Literal["best", "last"], Field(description="checkpoint of a run directory to use")] = "best"
     head: Annotated[
         Literal["new", "same"], Field(description="last layer: new = initialized, for other classes, same = copied")

@@ -24,6 +24,8 @@ from trainer.files import require
 from trainer.formats import Result, Row, Scores, SplitScores, Summary, read_only
 from trainer.jobs.restore import restore_run
 from trainer.observers.context import Context, ObserverOption, build_observers
+from trainer.observers.options import Console
+from trainer.observers.summary import summary_lines
 from trainer.run_dir import check_available, create_run_dir, write_json
 from trainer.tasks.restrict import at_test
 
@@ -48,6 +50,8 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
     except OSError as error:
         error.add_note(f"once that is fixed, {quote(f'resume={run_dir}')} continues the run")
         raise
+    if rank() == 0 and not any(isinstance(option, Console) for option in config.observer.values()):
+        print("\n".join([*summary_lines(RunView(run), result), f"run directory: {run_dir}"]))
     codes = {"interrupted": exit_codes.INTERRUPTED, "diverged": exit_codes.FAILED}
     return codes.get(result.get("status", ""), exit_codes.FINISHED)
 

@@ -87,6 +87,7 @@ class Predict(Job):
     """
 
     needs_checkpoint: ClassVar[bool] = True
+    reads_data: ClassVar[bool] = False
     images: Annotated[
         tuple[str, ...] | str | None,
         Field(
@@ -99,6 +100,7 @@ class Predict(Job):
     weights: Weights = "auto"
     tta: TTA = "none"
 
+    own_problems = implemented_by("trainer.jobs.image_paths:problems")
     __call__ = implemented_by("trainer.jobs.predict:predict")
 
 
@@ -116,6 +118,7 @@ class Export(Job):
     """
 
     needs_checkpoint: ClassVar[bool] = True
+    reads_data: ClassVar[bool] = False
     format: Annotated[
         Literal["onnx", "torch", "both"],
         Field(description="onnx needs pip install 'trainer[export]'; torch = torch.export, model.pt2"),
@@ -175,6 +178,7 @@ class Compare(Job):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("runs",)
+    reads_data: ClassVar[bool] = False
     score: Annotated[
         str,
         Field(
@@ -192,6 +196,7 @@ class Report(Job):
     """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed."""
 
     reads: ClassVar[tuple[str, ...]] = ("run",)
+    reads_data: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False  # it writes into another directory
     __call__ = implemented_by("trainer.jobs.report:report")
 

@@ -105,6 +105,9 @@ def saved_bytes(run: Run, size: int) -> int:
     return sum(bytes_by_address.values()) * size // batch
 
 
+MEMORY = {"kept for the backward pass": "activations kept for the backward pass"}
+
+
 def show(run: Run, summary: PlanSummary, run_dir: Path) -> None:
     """Print the summary and the table of layers."""
     console = terminal(soft_wrap=True)
@@ -113,10 +116,12 @@ def show(run: Run, summary: PlanSummary, run_dir: Path) -> None:
     lines.append(f"{counts} images of {' x '.join(map(str, summary['shape']))}, {len(summary['classes'])} classes")
     for phase in summary["phases"]:
         steps = f"{phase['steps']:,} steps of {summary['batch_size']} images"
-        lines.append(f"phase {phase['name']}: {phase['epochs']:g} epochs, {steps}")
+        lines.append(f"phase {phase['name']}: {phase['epochs']:g} epoch{'s' * (phase['epochs'] != 1)}, {steps}")
     flops = f"{summary['multiply_adds_per_image'] / 1e6:,.2f} million multiply-adds per image"
     lines.append(f"{summary['parameters']:,} parameters, {flops}")
-    lines += [f"memory for {name}: {size / 2**20:,.1f} MiB" for name, size in summary["bytes"].items()]
+    lines += [
+        f"memory for {MEMORY.get(name, name)}: {size / 2**20:,.1f} MiB" for name, size in summary["bytes"].items()
+    ]
     console.print("\n".join(lines), markup=False)
     console.print(layer_table(run))
     console.print(f"schedule.png and batch.png are in {run_dir}", markup=False)

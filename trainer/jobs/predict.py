@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +15,12 @@ import numpy as np
 from trainer.checkpoint_data import data_option
 from trainer.data import FileDataset
 from trainer.data.decode import decode, resize, resize_and_center_crop, resize_target
-from trainer.data.pillow import SUFFIXES
 from trainer.engine.evaluation import TTA
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.inference import TrainedModel, predictions, trained
 from trainer.jobs.evaluate.scores import check_tta
+from trainer.jobs.image_paths import find_files
 from trainer.run_dir import check_available, create_run_dir, write_json
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.part import Part
@@ -38,9 +36,7 @@ CHUNK = 256  # images that are decoded and classified at a time
 def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.Predict``."""
     check_available(run_dir)
-    if option.images is None:
-        hint = "job.images=photo.jpg, a directory, '*.png', or - for paths from standard input"
-        raise ConfigError(Problem("job.images", None, "must be given", hint))
+    assert option.images is not None  # check_config has made sure
     checkpoint = trained(config, option.prefer, option.weights)
     check_tta(checkpoint.task, option.tta)
     paths = list(find_files(option.images))
@@ -73,27 +69,6 @@ def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]
     write_json(run_dir / "result.json", result)
     print(f"{count} image{'s' * (count != 1)}, {len(skipped)} skipped; {run_dir / name}", file=sys.stderr)
     return 0 if count else 1
-
-
-def find_files(places: tuple[str, ...] | str) -> Iterator[Path]:
-    """Yield the files that ``job.images`` names.
-
-    Raises:
-        ConfigError: A place is neither a file nor a directory, and no glob that matches a file.
-    """
-    for place in [places] if isinstance(places, str) else places:
-        if place == "-":
-            yield from (Path(line.strip()) for line in sys.stdin if line.strip())
-            continue
-        path = Path(place).expanduser()
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        elif path.is_file():
-            yield path
-        elif matches := sorted(glob.glob(str(path), recursive=True)):
-            yield from (Path(match) for match in matches if Path(match).is_file())
-        else:
-            raise ConfigError(Problem("job.images", place, "no such file or directory"))
 
 
 def read_images(

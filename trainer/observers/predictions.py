@@ -16,6 +16,7 @@ from trainer.observers.context import Context
 from trainer.observers.images import save_figure
 from trainer.observers.options import Predictions
 from trainer.observers.predicted import KINDS, Predicted
+from trainer.progress import steps
 from trainer.report.figures import drawing
 from trainer.run_dir import write_json
 from trainer.tasks.restrict import at_test
@@ -73,7 +74,7 @@ def predict(view: RunView, loader: Loader, count: int) -> dict[str, Predicted]:
     shown, model = at_test(view.task, view.model) if loader is view.test else (view.task, view.model)
     tasks = {p.name: KINDS[p.spec.kind](p, count, thresholds.get(p.name)) for p in shown.parts}
     with eval_mode(model), torch.inference_mode():
-        for x, y in loader.batches(0):
+        for x, y in steps("collecting predictions of batches", loader.batches(0), len(loader)):
             outputs = logits(model, x, view.precision).float()
             for task in tasks.values():
                 task.add(x, outputs, y, offset)

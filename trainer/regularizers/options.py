@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainer.errors import ConfigError, Problem
+from trainer.existing import Existing
 from trainer.history import History, better_is
 from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, SearchSpace, implemented_by, option
 from trainer.regularizers.base import Regularizer, Setup, TaskInfo
@@ -208,7 +209,9 @@ class SoftSharing(Regularizer):
         PositiveFloat, Field(description="coefficient of the sum of squared differences"), SearchSpace("log(1e-5,1e-1)")
     ] = 1e-3
     reference: Annotated[
-        str | None, Field(description="checkpoint file with the reference weights; null = the initial weights")
+        str | None,
+        Field(description="checkpoint file with the reference weights; null = the initial weights"),
+        Existing("file or directory"),
     ] = None
 
     def for_inference(self) -> SoftSharing:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
+from trainer.progress import activity
 from trainer.records import (
     read_environment,
     read_info,
@@ -30,6 +31,7 @@ from trainer.run_dir import read_config
 T = TypeVar("T")
 
 
+@activity("drawing the report")
 def write_report(run_dir: Path) -> Path:
     """Write ``report.md``, its plots and ``report.html``; return the path of ``report.md``.
 

@@ -56,6 +56,9 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
         command.problems.append(Problem("resume", None, "cannot be combined with -m: resume one run at a time"))
     if command.problems:
         command.compose()  # raises, with the errors of the values
+    for note in command.notes:
+        if not note.startswith("experiment="):  # which each job prints for its own options
+            print(note, flush=True)
     sweep = open_sweep(command.typed, files)
     if sweep.existed and settings.resume == "never":
         text = "contains this sweep already, and sweep.resume=never"
@@ -154,7 +157,7 @@ class JobRunner:
         known = state(run_dir)
         if known == "interrupted" and (run_dir / "checkpoints" / "last.pt").is_file():
             return load_config([f"resume={render(str(run_dir))}"], self.files.directories[1:])
-        config = load_config(job.overrides, self.files.directories[1:], self.defaults)
+        config = load_config(job.overrides, self.files.directories[1:], self.defaults, here=True)
         if config.job.continues:
             return config
         if known != "pending":

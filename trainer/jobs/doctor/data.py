@@ -11,6 +11,7 @@ from trainer.data.images import ImageArray, ImageFiles
 from trainer.data.targets import LABEL, Target, is_missing
 from trainer.jobs.doctor.table import Check
 from trainer.observers.duplicates import Fingerprints
+from trainer.progress import activity
 
 if TYPE_CHECKING:
     from trainer.data import Splits
@@ -19,6 +20,7 @@ Images = ImageArray | ImageFiles
 LEAKED = 0.01  # fraction of a split that has to be duplicated for the check to fail
 
 
+@activity("examining the data")
 def check_data(splits: Splits) -> list[Check]:
     """Check images and labels."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}

@@ -22,6 +22,7 @@ from trainer.engine.step import train_step
 from trainer.jobs.doctor.table import Check
 from trainer.jobs.plan import saved_bytes
 from trainer.observers.histograms import dead_fraction
+from trainer.progress import activity
 from trainer.tasks.losses import cross_entropy
 
 MAX_DEAD = 0.5  # fraction of a layer's units
@@ -62,6 +63,7 @@ def guessing_loss(run: Run) -> tuple[float, str]:
     return entropy, text
 
 
+@activity("examining activations and gradients")
 def signals(run: Run) -> list[Check]:
     """Check activations and gradients of each layer on the first batch."""
     outputs: dict[str, tuple[float, float]] = {}  # standard deviation, fraction of dead units
@@ -121,6 +123,7 @@ def evenly_spaced(values: list[float], count: int = 8) -> list[float]:
     return [values[round(i * (len(values) - 1) / (count - 1))] for i in range(count)]
 
 
+@activity("measuring speed")
 def speed(run: Run, count: int = 12) -> Check:
     """Compare the time to load a batch with the time to train on it."""
 

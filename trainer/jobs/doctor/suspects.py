@@ -24,6 +24,7 @@ from trainer.observers.duplicates import (
     near_suspects,
     place,
 )
+from trainer.progress import activity
 from trainer.report.suspects import Suspect
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def near_check(near: list[Suspect]) -> Check | None:
     return Check("near duplicates", "warning", text, "see suspects.csv and suspects.png") if text else None
 
 
+@activity("looking for wrong labels")
 def linear_predictions(images: Examined) -> np.ndarray | None:
     """Return out-of-fold probabilities (n, K) of a linear classifier on the thumbnails; None if a class is too small."""
     from sklearn.linear_model import LogisticRegression

@@ -16,6 +16,7 @@ from trainer.formats import Scores
 from trainer.jobs.doctor.table import Check
 from trainer.observers.duplicates import Fingerprints
 from trainer.optimizers.param_groups import set_lr
+from trainer.progress import steps
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -77,7 +78,7 @@ def overfit_batches(option: Doctor, config: Config, splits: Splits) -> Check:
 def train_until_memorized(run: Run, lr: float, passes: int) -> tuple[int, Scores]:
     """Train at a constant learning rate until all training labels are predicted; return passes and the training metrics."""
     metrics: Scores = {}
-    for epoch in range(passes):
+    for epoch in steps(f"overfitting a few batches at learning rate {lr:g}: epochs", range(passes), passes):
         run.train_mode()
         set_lr(run.optimizer, lr)
         for x, y in run.train.batches(epoch):
@@ -103,10 +104,10 @@ def learning_rates(option: Doctor, config: Config, splits: Splits, configured: f
     return Check("learning rates", "warning", text, f"optimizer.lr={best:g}")
 
 
-def loss_factor(run: Run, lr: float, steps: int) -> float:
-    """Return the last over the first loss (means of a tenth of the steps); infinity if training diverges."""
-    losses = lr_range_curve(run, [lr] * steps)[1]
-    if len(losses) < steps:
+def loss_factor(run: Run, lr: float, count: int) -> float:
+    """Return the last over the first loss (means of a tenth of ``count`` steps); infinity if training diverges."""
+    losses = lr_range_curve(run, [lr] * count, f"training at learning rate {lr:g}: steps")[1]
+    if len(losses) < count:
         return math.inf
     tenth = max(len(losses) // 10, 3)
     first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth

@@ -18,6 +18,7 @@ from trainer.errors import ConfigError
 from trainer.formats import Scores
 from trainer.inference import TrainedModel
 from trainer.loaders import look
+from trainer.progress import steps
 from trainer.tasks import losses
 from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.metrics import compute
@@ -61,7 +62,8 @@ def collect_outputs(
     task = for_images(checkpoint.task, splits.targets, images, precision.device)
     outputs, targets = [], []
     for name in names:
-        for x, y in look(config, checkpoint.info, splits, name, model, precision, task).batches(0):
+        loader = look(config, checkpoint.info, splits, name, model, precision, task)
+        for x, y in steps(f"evaluating batches of {name} images", loader.batches(0), len(loader)):
             outputs.append(logits(model, x, precision, tta).float().cpu())
             targets.append(y.cpu())
     return for_images(checkpoint.task, splits.targets, images), torch.cat(outputs), torch.cat(targets)

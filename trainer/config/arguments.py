@@ -1,0 +1,128 @@
+"""Arguments as typed: those that are not overrides, are empty, or are typed twice, and the command that was probably meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from shlex import join, quote
+
+from trainer.config.options import LISTS, SINGLE, OptionFiles
+from trainer.config.overrides import PATHS, PATHS_OR_LISTS, Override
+from trainer.errors import Problem, most_similar
+
+FLAGS = ("--help", "-h", "--version", "--multirun", "-m", "--config-dir", "-cd", "--allow", "--cfg", "-c", "--resolve",
+         "--package", "-p", "--info", "-i")  # fmt: skip
+WORDS = {"train": "", "help": "--help", "version": "--version"}  # words that other programs take
+EXAMPLE = "write key=value, such as optimizer=adam or optimizer.lr=0.1"
+
+
+def overrides_of(
+    arguments: Sequence[str], files: OptionFiles, multirun: bool = False
+) -> tuple[list[str], list[Problem]]:
+    """Return the arguments that are overrides, and the error in the others, with the whole command that was meant.
+
+    Args:
+        arguments: As typed, without flags.
+        files: The option files.
+        multirun: Whether the command has the flag ``-m``.
+    """
+    wrong: list[tuple[str, str | None]] = []  # as typed, and as meant
+    overrides: list[str] = []
+    command: list[str] = ["-m"] * multirun + [quote(f"--config-dir={directory}") for directory in files.directories[1:]]
+    rest = list(arguments)
+    while rest:
+        if re.match(r"[^-=][^=]*=|~", rest[0]) and not (rest[0].endswith("=") and len(rest) > 1 and _bare(rest[1])):
+            overrides.append(rest.pop(0))
+            command.append(quote(overrides[-1]))
+            continue
+        count, meant = _meant(rest, files)
+        wrong.append((" ".join(rest[:count]), meant))
+        command += [meant] if meant else []
+        del rest[:count]
+    if not wrong:
+        return overrides, []
+    names = ", ".join(repr(typed) for typed, _ in wrong)
+    text = f"{names} {'is not an override' if len(wrong) == 1 else 'are not overrides'}: {EXAMPLE}"
+    if all(meant is not None for _, meant in wrong):
+        return overrides, [Problem("", None, text, f"did you mean: {' '.join(['train', *command])}")]
+    guesses = [meant for _, meant in wrong if meant]
+    group = next((typed for typed, _ in wrong if typed in files.groups), "")
+    hint = (
+        f"did you mean {' '.join(guesses)}?" if guesses else f"train --help {group}".rstrip() + " lists what there is"
+    )
+    return overrides, [Problem("", None, text, hint)]
+
+
+def _meant(words: Sequence[str], files: OptionFiles) -> tuple[int, str | None]:
+    """How many words belong together, and the argument that they stand for; None where nobody knows."""
+    word = words[0]
+    name, sign, value = re.sub("^-+", "", word).partition("=")
+    count = 1
+    if not sign and (match := re.fullmatch(r"([\w.]+):(.*)", name)):  # as YAML writes it
+        name, sign, value = match[1], ":", match[2].strip()
+    following = list(words[1:3])
+    if not value and following[:1] == ["="] and len(following) > 1:
+        count, value = 3, following[1]
+    elif not value and following and following[0].startswith("=") and len(following[0]) > 1:
+        count, value = 2, following[0][1:]
+    elif not value and following and _bare(following[0]) and (sign or find_key(name, files)):
+        count, value = 2, following[0]
+    if value and (key := find_key(name, files)):
+        return count, quote(f"{key}={value}")
+    if word in WORDS:  # `help` with all that follows
+        return (len(words), join([WORDS[word], *words[1:]])) if word == "help" else (1, WORDS[word])
+    if word.startswith("-"):
+        return 1, most_similar(word, FLAGS)
+    options = {option: group for group, names in files.groups.items() for option in names}
+    match = most_similar(word, options)
+    return 1, f"{options[match]}={match}" if match and word not in files.groups else None
+
+
+def _bare(word: str) -> bool:
+    """Whether a word may be the value of the one before it."""
+    return "=" not in word and not re.match(r"-\D|~", word)
+
+
+def find_key(name: str, files: OptionFiles) -> str | None:
+    """Return the dotted key or group that a name stands for, such as ``optimizer.lr`` for ``lr`` and ``epochs`` for ``e``.
+
+    >>> from trainer.config.options import option_files
+    >>> [find_key(name, option_files([])) for name in ("lr", "e", "batch-size", "optimizer", "xyzzy")]
+    ['optimizer.lr', 'epochs', 'batch_size', 'optimizer', None]
+    """
+    name = name.replace("-", "_")
+    if name in files.settings or name.partition(".")[0] in files.groups:
+        return name
+    starts = [key for key in files.settings if key.startswith(name)]
+    if len(starts) == 1:
+        return starts[0]
+    places = {key: f"{group}.{key}" for group in reversed(SINGLE) for key in files.keys(group, files.defaults[group])}
+    match = name if name in places else most_similar(name, places) if len(name) > 2 else None
+    close = most_similar(name, files.settings) if len(name) > 2 else None
+    return close or (places[match] if match else None)
+
+
+def empty(typed: Sequence[Override]) -> list[Problem]:
+    """Return the errors of keys that name a path but are empty, which would be the current directory or be taken as unset."""
+    keys = (*PATHS, *PATHS_OR_LISTS, "runs")
+    text = "is empty, as from a shell variable that is not set"
+    return [Problem(o.key, "", text, f"{o.key}=<path>") for o in typed if o.key in keys and o.value == ""]
+
+
+def typed_twice(typed: Sequence[Override]) -> list[str]:
+    """Return a notice for each override that a later one replaces.
+
+    >>> from trainer.config.overrides import override
+    >>> typed_twice([override("seed", 1), override("seed", 2)])
+    ['seed=1 has no effect: seed=2 follows it']
+    """
+    notices: list[str] = []
+    last = {item.key: item for item in typed}
+    for item in typed:
+        final = last[item.key]
+        if item is final or isinstance(item.value, dict) or (item.kind, final.kind) != ("", ""):
+            continue
+        both = [o.value for o in (item, final) if isinstance(o.value, str)]
+        hint = f"; both: '{item.key}=[{','.join(both)}]'" if item.key in LISTS and len({*both}) == 2 else ""
+        notices.append(f"{item.text} has no effect: {final.text} follows it{hint}")
+    return notices

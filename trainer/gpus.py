@@ -1,0 +1,38 @@
+"""Whether there is a GPU, as far as that shows without torch, which takes seconds to import."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def why_no_gpu(index: int = 0) -> str:
+    """Return why CUDA cannot use GPU number ``index`` here; empty if it can, or if only torch can tell.
+
+    torch states in ``torch/version.py`` for which platform it was built; the driver is asked for the number of GPUs, in which
+    it follows CUDA_VISIBLE_DEVICES.
+    """
+    spec = find_spec("torch")
+    version = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
+    if version is None or not version.is_file():
+        return ""
+    built_for = dict(re.findall(r"^(cuda|hip|xpu)\b[^=]*= *(.+)$", version.read_text(), re.MULTILINE))
+    if built_for.get("hip", "None") != "None" or "cuda" not in built_for or not sys.platform.startswith("linux"):
+        return ""
+    if built_for["cuda"] == "None":
+        return "the installed torch is built without CUDA"
+    gpus = driver_gpus()
+    return "" if index < gpus else f"there are {gpus} GPUs" if gpus else "the driver sees no GPU here"
+
+
+def driver_gpus() -> int:
+    """Return how many GPUs the CUDA driver offers; 0 without a driver."""
+    try:
+        driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(0)
+        failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else count.value
