@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -59,12 +61,12 @@ def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_pat
 
 def test_joblib_shares_the_cores_among_runs_and_a_failure_shows_in_the_exit_code(tmp_path):
     overrides = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data=digits", "epochs=1", "output=all"]
-    command = [sys.executable, "-m", "trainer", *overrides, "batch_size=16,100000"]
+    command = [sys.executable, "-m", "trainer", *overrides, "data.test=200,100000"]
     free = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run(command, cwd=tmp_path, env=free, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr
     assert "1 of 2 jobs failed" in done.stderr
-    assert "is more than the" in done.stdout  # the closing table says why
+    assert "failed: data.test = 100000" in done.stdout  # the closing table says why
     folder = next((tmp_path / "all").glob("0_*"))
     assert result_of(folder)["status"] == "finished"
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
@@ -81,7 +83,7 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(train):
 
 def content(directory: Path) -> dict[str, bytes]:
     """Every file below a directory, except for what every sweep writes again."""
-    own = ("sweep.json", ".lock")
+    own = ("sweep.json", "sweep.md", "sweep.csv", ".lock")
     return {str(p): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file() and p.name not in own}
 
 
@@ -90,7 +92,7 @@ def states(directory: Path | str) -> list[str]:
 
 
 def test_the_same_sweep_again_runs_what_failed_and_leaves_what_finished_untouched(train, tmp_path):
-    overrides = ["-m", *SMALL, "batch_size=8,500", "output=s"]
+    overrides = ["-m", *SMALL, "data.test=10,500", "output=s"]
     assert train(*overrides)[0] == 1
     assert states("s") == ["finished", "failed"]
     before = {name: data for name, data in content(tmp_path / "s").items() if "/0_" in name}
@@ -99,7 +101,7 @@ def test_the_same_sweep_again_runs_what_failed_and_leaves_what_finished_untouche
     assert code == 1
     assert "1 of 2 jobs have finished; 1 to run" in out
     assert "#0" not in out
-    assert "#1 failed: batch_size = 500" in err
+    assert "#1 failed: data.test = 500" in err
     assert {k: v for k, v in content(tmp_path / "s").items() if k in before} == before
     code, out, _ = train(*overrides, "sweep.resume=missing")
     assert "0 to run" in out
@@ -207,3 +209,23 @@ def test_a_sweep_that_is_killed_and_continued_equals_one_that_was_not(train, tmp
     for number in (0, 1):
         (killed,), (uninterrupted,) = (list(tmp_path.glob(f"{d}/{number}_*")) for d in ("killed", "uninterrupted"))
         assert same_run(killed, uninterrupted)
+
+
+def test_a_sweep_with_a_wrong_value_is_refused_before_its_first_job(train, tmp_path):
+    code, out, err = train("-m", *SMALL, "seed=0,x", "optimizer.lr=0.1,-1", "output=s")
+    assert (code, out) == (2, "")
+    assert "2 errors" in err
+    assert "seed = 'x'" in err
+    assert "optimizer.lr = -1" in err
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_table_of_a_sweep_is_written_and_names_the_best_job_with_its_command(train):
+    code, out, _ = train("-m", *SMALL, "optimizer.lr=0.05,1e-6", "output=s")
+    assert code == 0
+    best = next(line for line in out.splitlines() if line.startswith("best: job 0, validation_accuracy "))
+    assert best.endswith("made by: train " + " ".join([*map(shlex.quote, SMALL), "optimizer.lr=0.05"]))
+    assert "in s/0_optimizer.lr=0.05, made by" in best
+    assert Path("s/sweep.md").read_text().startswith("# Sweep of 2 jobs\n\n| job | overrides |")
+    rows = list(csv.DictReader(Path("s/sweep.csv").read_text().splitlines()))
+    assert [row["overrides"] for row in rows] == ["optimizer.lr=0.05", "optimizer.lr=1e-06"]

@@ -42,7 +42,7 @@ def test_a_task_that_does_better_alone_is_negative_transfer_with_welchs_interval
     assert found.verdict == "better alone"
     (finding,) = transfer_findings([found])
     assert finding.startswith("negative transfer: digit does better alone than with task=multitask")
-    assert "0.9600 and 0.9100, a difference of -0.0500 ± " in finding
+    assert "96.00 % and 91.00 %, a difference of -5.00 % ± " in finding
 
 
 def test_a_lower_error_with_others_is_better_with_others():

@@ -19,6 +19,8 @@ from trainer.progress import steps
 
 # The test ends when the loss exceeds this multiple of the first loss, or of chance level if that is higher.
 DIVERGED = 4.0
+EPOCHS = 3  # length of the test within a run, at most: with little data more steps would take longer than the training
+FEWEST_STEPS = 40  # of which the smoothed curve still has a minimum
 GENTLE = 0.1  # fraction of the maximum learning rate that does not destroy what the layers have learned
 
 
@@ -85,6 +87,8 @@ def maybe_run_lr_range_test(run: Run, steps: int = 100) -> None:
     phase = run.phase
     if phase.lr != "auto" or phase.name in run.suggested_lrs:
         return
+    steps = max(FEWEST_STEPS, min(steps, EPOCHS * run.steps_in_epoch))
+    run.alert(f"phase {phase.name}: LR range test of {steps} steps, before the learning rate is chosen")
     lrs, losses = lr_range_curve(run, lr_sequence(1e-6, 10.0, steps))
     try:
         suggestion = suggest_lr(lrs, losses)

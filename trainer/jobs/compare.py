@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,9 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.formats import JsonObject
 from trainer.history import better_is
-from trainer.jobs.compare_tables import Comparison, csv_text, label
+from trainer.jobs.compare_tables import Comparison, csv_text, label, number
 from trainer.parameters import limits
-from trainer.records import read_result, read_rows
+from trainer.records import read_overrides, read_result, read_rows
 from trainer.report.figures import comparison_figure, drawing, save_figure
 from trainer.run_dir import check_available, read_config
 
@@ -36,7 +37,8 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     metric, runs = read_outcomes(option, trees, OptionFiles(config.config_dirs))
     groups = group_runs(runs)
     level = option.confidence
-    comparison = Comparison(metric, groups, effects(groups, level), transfers(groups, level), level)
+    best = best_run(runs, metric, paths)
+    comparison = Comparison(metric, groups, effects(groups, level), transfers(groups, level), level, best)
     warnings = edge_warnings(groups, metric, next(iter(trees.values())))
     if option.score == "auto" and any(run.score is None and any("." in name for name in run.scores) for run in runs):
         warnings.append(f"some of the runs learn other tasks, and have no {metric}: job.score names another score")
@@ -120,6 +122,18 @@ def _sort_key(path: Path) -> tuple[str, int, str]:
     """Sort the jobs of a sweep by their number."""
     number = path.name.partition("_")[0]
     return str(path.parent), int(number) if number.isdigit() else -1, path.name
+
+
+def best_run(runs: list[Outcome], metric: str, paths: list[Path]) -> str:
+    """Return the run with the best score, and the command that repeats it, as text; empty if no run has a score."""
+    scored = [run for run in runs if run.score is not None]
+    if not scored:
+        return ""
+    sign = 1 if better_is(metric) == "max" else -1
+    best = max(scored, key=lambda run: sign * (run.score or 0.0))
+    path = next(path for path in paths if path.name == best.name)
+    command = shlex.join(["train", *read_overrides(path)])
+    return f"best run: {path} ({metric} {number(metric, best.score or 0.0)}), made by: {command}"
 
 
 def edge_warnings(groups: list[Group], metric: str, tree: JsonObject) -> list[str]:

@@ -13,16 +13,17 @@ from pathlib import Path
 from rich.table import Table
 
 from trainer.analysis.comparison import Effect, Group, Outcome, differences_to_best, format_value, significant
-from trainer.analysis.intervals import interval
+from trainer.analysis.intervals import Interval, interval
 from trainer.analysis.transfer import Transfer
-from trainer.columns import IN_UNITS
+from trainer.columns import IN_UNITS, is_percentage
 from trainer.history import better_is, key_word
 from trainer.literal import markdown_literal
 from trainer.report.html import markdown_table
 from trainer.run_dir import terminal
 
-VERDICTS = {True: "yes", False: "no", None: "unknown: single run"}
-EFFECT_COLUMNS = ["key", "from -> to", "pairs", "effect", "significant"]
+VERDICTS = {True: "worse", False: "no clear difference", None: "unknown: single run"}
+EFFECTS = {True: "yes", False: "no: it may be chance", None: "unknown: single run"}
+EFFECT_COLUMNS = ["key", "from -> to", "pairs", "effect", "has an effect"]
 TRANSFER_COLUMNS = ["task", "metric", "alone", "with others", "settings of the others", "difference", "verdict"]
 USUAL = ("accuracy", "loss")
 
@@ -36,6 +37,7 @@ class Comparison:
     effects: list[Effect]
     transfers: list[Transfer]
     confidence: float
+    best: str = ""  # the best run, and the command that repeats it
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """The tables: title, columns, rows; those without rows are left out."""
@@ -56,6 +58,7 @@ class Comparison:
         )
         lines += ["", f"{intervals}; differences with Welch's interval.", "", "![curves of all groups](compare.png)"]
         lines += ["", *(f"* Warning: {markdown_literal(warning)}." for warning in warnings)] if warnings else []
+        lines += ["", f"{markdown_literal(self.best)}."] if self.best else []
         findings = transfer_findings(self.transfers)
         lines += (
             ["", *(f"* {markdown_literal(finding, within_line=True)}." for finding in findings)] if findings else []
@@ -78,6 +81,8 @@ class Comparison:
             console.print(table)
         for finding in transfer_findings(self.transfers):
             print(finding)
+        if self.best:
+            print(self.best)
         print(f"compare.md, compare.png and compare.csv are in {run_dir}")
 
 
@@ -91,7 +96,7 @@ def label(group: Group) -> str:
 
 
 def group_columns(metric: str, groups: list[Group]) -> list[str]:
-    return [*groups[0].settings, "runs", metric, "difference to best", "significant"]
+    return [*groups[0].settings, "runs", metric, "difference to best", "compared with the best"]
 
 
 def group_rows(metric: str, groups: list[Group], confidence: float) -> list[list[str]]:
@@ -106,7 +111,7 @@ def group_rows(metric: str, groups: list[Group], confidence: float) -> list[list
         if mean is None or gap is None:
             rows.append((math.inf, [*settings, count, "", "", ""]))
             continue
-        cells = [number(metric, mean.mean) + plus_minus(mean.half, metric)]
+        cells = [mean_and_interval(metric, mean)]
         if gap.mean == 0:
             cells += ["", "best"]
         else:
@@ -123,7 +128,7 @@ def effect_rows(effects_of_keys: list[Effect], metric: str = "") -> list[list[st
             f"{row['from']} -> {row['to']}",
             str(row["pairs"]),
             number(metric, row["effect"], "+") + plus_minus(row["half"], metric),
-            VERDICTS[row["significant"]],
+            EFFECTS[row["significant"]],
         ]
         for row in effects_of_keys
     ]
@@ -156,7 +161,7 @@ def metric_rows(names: Sequence[str], groups: Sequence[Group], confidence: float
         for name in names:
             values = [run.scores[name] for run in group.runs if name in run.scores]
             mean = interval(values, confidence) if values else None
-            cells.append("" if mean is None else number(name, mean.mean) + plus_minus(mean.half, name))
+            cells.append("" if mean is None else mean_and_interval(name, mean))
         rows.append(cells)
     return rows
 
@@ -167,7 +172,7 @@ def transfer_rows(transfers: Sequence[Transfer]) -> list[list[str]]:
         [
             t.target,
             t.metric,
-            *(number(t.metric, mean.mean) + plus_minus(mean.half, t.metric) for mean in (t.alone, t.together)),
+            *(mean_and_interval(t.metric, mean) for mean in (t.alone, t.together)),
             t.setting,
             number(t.metric, t.difference.mean, "+") + plus_minus(t.difference.half, t.metric),
             t.verdict,
@@ -187,12 +192,26 @@ def transfer_findings(transfers: Sequence[Transfer]) -> list[str]:
     ]
 
 
-def number(metric: str, value: float, sign: str = "") -> str:
-    """Return the value of a score: with four decimals, or four digits if it is in the units of the target.
+def mean_and_interval(metric: str, mean: Interval) -> str:
+    """Return a mean and its interval; that of a fraction ends at 0 and 100 %.
 
-    >>> number("test.accuracy", 0.5), number("test.mae", 0.012345), number("test.accuracy", 0.5, "+")
-    ('0.5000', '0.01235', '+0.5000')
+    >>> mean_and_interval("test.accuracy", Interval(0.9, 0.05, 3)), mean_and_interval("test.accuracy", Interval(0.9, 0.2, 2))
+    ('90.00 % ± 5.00 %', '90.00 % (70.00 % to 100 %)')
     """
+    if is_percentage(metric) and math.isfinite(mean.half) and not (mean.low >= 0 and mean.high <= 1):
+        low = number(metric, mean.low) if mean.low > 0 else "0 %"
+        return f"{number(metric, mean.mean)} ({low} to {number(metric, mean.high) if mean.high < 1 else '100 %'})"
+    return number(metric, mean.mean) + plus_minus(mean.half, metric)
+
+
+def number(metric: str, value: float, sign: str = "") -> str:
+    """Return the value of a score: a fraction in percent, four digits in the units of the target, else four decimals.
+
+    >>> number("test.accuracy", 0.5), number("test.mae", 0.012345), number("test.accuracy", 0.5, "+"), number("loss", 0.5)
+    ('50.00 %', '0.01235', '+50.00 %', '0.5000')
+    """
+    if is_percentage(metric):
+        return f"{100 * value:{sign}.2f} %"
     return f"{value:{sign}#.4g}" if key_word(metric) in IN_UNITS else f"{value:{sign}.4f}"
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from trainer.architectures.layers import count_parameters
 from trainer.engine.observer import Observer
@@ -43,7 +44,7 @@ class ConsoleObserver(Observer):
         self.next_update = time.monotonic() + self.interval
         self.started, self.steps_before = time.monotonic(), view.step
         sizes = ", ".join(f"{n:,} {name}" for name, n in image_counts(view).items())
-        self._print(f"{count_parameters(view.model):,} parameters · {sizes} · {outputs_text(view.task)}")
+        self._print(f"{parameters_text(view.model)} · {sizes} · {outputs_text(view.task)}")
         for note in view.notes:
             self._print(note)
         if view.folder is not None:
@@ -132,6 +133,16 @@ class ConsoleObserver(Observer):
         for text in summary_lines(view, result):
             self._print(text)
         sys.stdout.flush()
+
+
+def parameters_text(model: nn.Module) -> str:
+    """The number of parameters, and of those that are trained now if some are frozen.
+
+    >>> parameters_text(nn.Linear(4, 3)), parameters_text(nn.Linear(4, 3).requires_grad_(False))
+    ('15 parameters', '15 parameters (0 trained now)')
+    """
+    trained, total = count_parameters(model), sum(p.numel() for p in model.parameters())
+    return f"{total:,} parameters" + ("" if trained == total else f" ({trained:,} trained now)")
 
 
 def image_counts(view: RunView) -> dict[str, int]:

@@ -59,7 +59,9 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
     if result.get("seconds", 0.0) >= ENOUGH_SECONDS:  # in a short run, their first steps are most of it
         cost += f", {100 * fraction:.1f} %"
     lines = [f"{result.get('stop_reason')}, after {result.get('seconds', 0.0):.1f} s of training{cost}", *trends(view)]
-    lines += score_lines(result, tasks_of(view.task.history_columns(averaged=False)), view.metric)
+    lines += score_lines(
+        result, tasks_of(view.task.history_columns(averaged=False)), view.metric, view.validation is not None
+    )
     values = view.history.column(view.metric)
     if values and all(map(math.isnan, values)):
         lines.append(f"{view.metric} was NaN in every epoch: the last weights count as the best")
@@ -78,9 +80,16 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
     return lines
 
 
-def score_lines(result: Result, tasks: list[TaskColumns], metric: str) -> list[str]:
-    """The scores of the best weights on validation and test images: loss, main metrics, and the metric that decides."""
-    epoch = f"best epoch {rounded(result['best_epoch'])}" if "best_epoch" in result else "now"
+def score_lines(result: Result, tasks: list[TaskColumns], metric: str, chosen: bool = True) -> list[str]:
+    """The scores of the best weights on validation and test images: loss, main metrics, and the metric that decides.
+
+    Args:
+        result: The result of the run.
+        tasks: Its tasks.
+        metric: The metric that decides.
+        chosen: Whether validation images have chosen the best epoch; otherwise it is the last one.
+    """
+    epoch = f"{'best' if chosen else 'last'} epoch {rounded(result['best_epoch'])}" if "best_epoch" in result else "now"
     decisive, lines = split_and_metric(metric)[1], []
     for split in ("validation", "test"):
         scores, averaged = value_at(result, split), value_at(result, "averaged", split)

@@ -53,12 +53,12 @@ def texts(item: Override, files: OptionFiles) -> list[str]:
 def name(number: int, overrides: Sequence[str], varied: tuple[str, ...]) -> str:
     """Return the name of a job's directory.
 
-    What varies comes first, so that a long name that is cut still tells the jobs apart.
+    It holds what varies; the rest is in ``overrides.txt``.
 
-    >>> name(3, ["epochs=1", "seed=2"], ("seed=",))
-    '3_seed=2,epochs=1'
+    >>> name(3, ["epochs=1", "seed=2"], ("seed=",)), name(0, ["epochs=1"], ())
+    ('3_seed=2', '0_epochs=1')
     """
-    return "_".join(filter(None, [str(number), slug(sorted(overrides, key=lambda o: not o.startswith(varied)))]))
+    return "_".join(filter(None, [str(number), slug([o for o in overrides if o.startswith(varied or "")])]))
 
 
 def subdir_name(text: str, number: int, overrides: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from trainer.errors import ConfigError, Problem, WriteError
 from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.files import make_new_directory
 from trainer.lock import one_writer
+from trainer.progress import activity
 from trainer.run_dir import check_available, read_config, write_json
 from trainer.sweep.jobs import jobs, resolve
 from trainer.sweep.manifest import Job, Sweep, state
@@ -60,6 +61,9 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
         if not note.startswith("experiment="):  # which each job prints for its own options
             print(note, flush=True)
     sweep = open_sweep(command.typed, files)
+    runner = JobRunner(run, files, defaults)
+    with activity("checking the options of all jobs"):
+        check_values(sweep, runner)
     if sweep.existed and settings.resume == "never":
         text = "contains this sweep already, and sweep.resume=never"
         raise ConfigError(Problem("output", str(sweep.directory), text, "another output=<directory>"))
@@ -67,7 +71,7 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
     remaining = [job for job in sweep.jobs if sweep.states[job.number] in left]
     with one_writer(sweep.directory):
         sweep.update()
-        codes = run_jobs(sweep, remaining, command.typed, JobRunner(run, files, defaults))
+        codes = run_jobs(sweep, remaining, command.typed, runner)
         sweep.update()
     return max([*codes, min(print_table(sweep), FAILED)])
 
@@ -101,6 +105,22 @@ def open_sweep(typed: Sequence[Override], files: OptionFiles) -> Sweep:
     return Sweep(directory, [o.text for o in of_jobs], enumerated)
 
 
+def check_values(sweep: Sweep, runner: JobRunner) -> None:
+    """Raise ConfigError with the errors in the values of a sweep, before its first job; each value is looked at once."""
+    seen: set[str] = set()
+    problems: dict[str, Problem] = {}
+    for job in sweep.jobs:
+        if seen.issuperset(job.overrides) or sweep.states[job.number] == "finished":
+            continue
+        seen.update(job.overrides)
+        try:
+            load_config(job.overrides, runner.files.directories[1:], runner.defaults)
+        except ConfigError as error:
+            problems |= {f"{p.key}={p.value} {p.text}": p for p in error.problems}
+    if problems:
+        raise ConfigError(*problems.values())
+
+
 def run_jobs(sweep: Sweep, remaining: Sequence[Job], typed: Sequence[Override], runner: JobRunner) -> list[int]:
     """Run jobs one after the other, or with the launcher of Hydra that the command names; return their exit codes."""
     if sweep.existed:
@@ -121,6 +141,7 @@ def run_jobs(sweep: Sweep, remaining: Sequence[Job], typed: Sequence[Override], 
                     raise KeyboardInterrupt  # the remaining jobs do not start
     except KeyboardInterrupt:
         sweep.update()
+        print_table(sweep)
         done = f"{sweep.count('finished')} of {len(sweep.jobs)} jobs have finished"
         print(f"{done}; the same command with {quote(f'output={sweep.directory}')} continues", file=sys.stderr)
         raise

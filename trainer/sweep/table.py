@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
 from trainer.columns import shown, split_and_metric
+from trainer.files import write_text
 from trainer.formats import Result, number_at
+from trainer.history import better_is
+from trainer.literal import markdown_literal
 from trainer.records import read_result
+from trainer.report.html import markdown_table
 from trainer.run_dir import terminal
 from trainer.sweep.manifest import Sweep
 
@@ -23,10 +30,11 @@ def varied_only(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def print_table(sweep: Sweep) -> int:
-    """Print the results of a sweep; return how many jobs failed or diverged."""
+    """Print the results of a sweep, and write ``sweep.md`` and ``sweep.csv``; return how many jobs failed or diverged."""
     from rich.table import Table
 
     results = [read_result(sweep.run_dir(job)) for job in sweep.jobs]
+    lines: list[list[str]] = []
     rows = [{column: show(result) for column, show in COLUMNS.items()} for result in results]
     columns = [column for column in COLUMNS if any(row[column] for row in rows)]  # which ones depends on the job
     table = Table("job", "overrides", *columns, "ended", title=str(sweep.directory))
@@ -36,13 +44,56 @@ def print_table(sweep: Sweep) -> int:
         reason = str(result.get("stop_reason", sweep.states[job.number])).splitlines()[0]
         cells = [row[column] for column in columns]
         ended = f"failed: {reason}" if failed else reason
-        table.add_row(str(job.number), overrides, *cells, ended, style="red" if failed or diverged else None)
+        lines.append([str(job.number), overrides, *cells, ended])
+        table.add_row(*lines[-1], style="red" if failed or diverged else None)
     terminal(width=None if sys.stdout.isatty() else 160).print(table)
+    heads = ["job", "overrides", *columns, "ended"]
+    best = best_job(sweep, results)
+    write_text(sweep.directory / "sweep.md", markdown(sweep, heads, lines, best))
+    write_text(sweep.directory / "sweep.csv", csv_text(heads, lines))
+    if best:
+        print(best)
     failures = {status: sum(result.get("status") == status for result in results) for status in ("failed", "diverged")}
     for status, count in failures.items():
         if count:
             print(f"{count} of {len(results)} jobs {status}", file=sys.stderr)
     return sum(failures.values())
+
+
+def best_job(sweep: Sweep, results: Sequence[Result]) -> str:
+    """Return the best of several jobs by their own metric, with its command, as text; empty where they have none in common."""
+    metrics = {str(result.get("metric")) for result in results if result.get("status") == "finished"}
+    if len(results) < 2 or len(metrics) != 1 or metrics == {"None"}:
+        return ""
+    metric = metrics.pop()
+    split, name = split_and_metric(metric)
+    path = ("averaged", "validation") if split == "averaged" else (split,)
+    values = {
+        job.number: value
+        for job, result in zip(sweep.jobs, results, strict=True)
+        if result.get("status") == "finished" and (value := number_at(result, *path, name)) is not None
+    }
+    if not values:
+        return ""
+    best = (max if better_is(metric) == "max" else min)(values, key=lambda number: values[number])
+    job = next(job for job in sweep.jobs if job.number == best)
+    command = shlex.join(["train", *job.overrides])
+    return f"best: job {best}, {metric} {shown(name, values[best])}, in {sweep.run_dir(job)}, made by: {command}"
+
+
+def markdown(sweep: Sweep, heads: list[str], rows: list[list[str]], best: str) -> str:
+    """Return the table as Markdown, with the command of the sweep."""
+    command = shlex.join(["train", "-m", *sweep.command])
+    lines = [f"# Sweep of {len(rows)} jobs", "", *markdown_table(heads, rows), ""]
+    lines += [f"{markdown_literal(best)}.", ""] if best else []
+    return "\n".join([*lines, f"Command: {markdown_literal(command)}", ""])
+
+
+def csv_text(heads: list[str], rows: list[list[str]]) -> str:
+    """Return the table as CSV."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([heads, *rows])
+    return file.getvalue()
 
 
 def _number(*path: str, form: str = "{:g}", scale: float = 1) -> Callable[[Result], str]:
