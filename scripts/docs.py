@@ -28,6 +28,7 @@ PRETRAINED = f"initialization=pretrained initialization.path={RUN}"
 REQUIRED = {  # overrides without which the command of an option is not valid
     "augmentation=cifar": "data=cifar10",
     "augmentation=flip": "data=cifar10",
+    "augmentation=hue_saturation": "data=cifar10",
     "augmentation=imagenet": "data=folder data.root=flowers",
     "augmentation=vertical_flip": "data=cifar10",
     "data=arrays": "data.path=flowers.npz",

@@ -24,9 +24,11 @@ CONF = Path(__file__).parent.parent / "conf" / "augmentation"
 PRESETS = {"none", "cifar", "imagenet", "mnist", "heavy"}
 BATCHED = [
     aug.Flip(), aug.VerticalFlip(), aug.Crop(), aug.Rotation(), aug.Scale(), aug.Translation(), aug.Shear(),
-    aug.GaussianNoise(), aug.BrightnessContrast(),
+    aug.GaussianNoise(), aug.BrightnessContrast(), aug.HueSaturation(), aug.RandomErasing(),
 ]  # fmt: skip
-PER_IMAGE = [aug.Perspective(), aug.Elastic(), aug.Blur(), aug.RandomResizedCrop(), aug.TrivialAugment()]
+PER_IMAGE = [
+    aug.Perspective(), aug.Elastic(), aug.Blur(), aug.RandomResizedCrop(), aug.TrivialAugment(), aug.RandAugment(), aug.AugMix(),
+]  # fmt: skip
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 7, 12), (1, 9, 5), (3, 1, 4)]
 
 
@@ -110,6 +112,14 @@ def test_presets_and_lists_compose_in_their_order_into_options(chosen, names):
         ("Blur", "sigma", (0.0, 1.0)),
         ("RandomResizedCrop", "scale", (0.5, 1.5)),
         ("RandomResizedCrop", "p", 0.5),
+        ("HueSaturation", "hue", 0.6),
+        ("HueSaturation", "saturation", 1.5),
+        ("RandomErasing", "area", (0.5, 0.2)),
+        ("RandomErasing", "ratio", (0.0, 1.0)),
+        ("RandAugment", "magnitude", 31),
+        ("RandAugment", "operations", 0),
+        ("AugMix", "severity", 0),
+        ("AugMix", "width", 0),
     ],
 )
 def test_a_value_out_of_range_is_an_error_that_names_the_parameter(name, key, value):
@@ -129,7 +139,7 @@ def test_only_flips_change_classes_and_they_can_be_forced():
 
 def test_transforms_without_a_batched_form_are_named():
     assert unsupported(BATCHED) == []
-    assert unsupported(PER_IMAGE) == ["perspective", "elastic", "blur", "random_resized_crop", "trivial_augment"]
+    assert unsupported(PER_IMAGE) == [transform_name(option) for option in PER_IMAGE]
     with pytest.raises(ValueError, match="elastic, blur"):
         BatchedPipeline([aug.Flip(), aug.Elastic(), aug.Blur()], (1, 8, 8))
 

@@ -69,7 +69,8 @@ def test_both_forms_have_the_same_distribution_with_every_fill(option, size, fil
 @pytest.mark.parametrize(
     "option",
     [aug.Flip(), aug.VerticalFlip(), aug.Crop(), aug.Rotation(degrees=180), aug.Scale(factor=(0.5, 1.5)),
-     aug.Translation(fraction=0.2), aug.Shear(degrees=30), aug.GaussianNoise(std=0.1), aug.BrightnessContrast()],
+     aug.Translation(fraction=0.2), aug.Shear(degrees=30), aug.GaussianNoise(std=0.1), aug.BrightnessContrast(),
+     aug.HueSaturation(hue=0.5, saturation=0.9), aug.RandomErasing(area=(0.1, 0.3)), aug.RandomErasing(value="gray")],
     ids=transform_name,
 )  # fmt: skip
 def test_both_forms_have_the_same_distribution_with_every_probability(option, p):

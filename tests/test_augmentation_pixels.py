@@ -134,9 +134,91 @@ def test_brightness_and_contrast_have_the_pixels_of_albumentations():
 def test_sharpness_has_the_pixels_of_pil():
     from PIL import Image, ImageEnhance
 
-    from trainer.augmentation.albumentations import Sharpness
+    from trainer.augmentation.policies import Sharpness
 
     image = hwc(batch((3, 17, 12)))
     for factor in (0.01, 0.5, 1.0, 1.9):
         expected = np.asarray(ImageEnhance.Sharpness(Image.fromarray(image)).enhance(factor), float)
-        assert np.abs(Sharpness(0.5).apply(image, factor) - expected).max() <= 1
+        assert np.abs(Sharpness((-0.5, 0.5)).apply(image, factor) - expected).max() <= 1
+
+
+def test_saturation_has_the_pixels_of_pil_and_any_hue_keeps_luma_and_the_grays():
+    from PIL import Image, ImageEnhance
+
+    from trainer.augmentation.draws import LUMA, color_matrices
+    from trainer.augmentation.functional import color_batch
+
+    x = batch((3, 17, 12))
+    for seed in range(5):
+        matrix = color_matrices(np.random.default_rng(seed), 1, 0.0, 0.9)
+        factor = 1 + np.random.default_rng(seed).uniform(-0.9, 0.9, 2)[1]  # the first draw is the hue's
+        expected = np.asarray(ImageEnhance.Color(Image.fromarray(hwc(x))).enhance(factor), float)
+        difference = np.abs(hwc(color_batch(x, on_device(x, matrix))) - expected)
+        assert difference.max() <= 1.01  # PIL rounds luma first, and then truncates
+    turned = color_matrices(np.random.default_rng(0), 50, 0.5, 0.5)
+    np.testing.assert_allclose(LUMA @ turned, np.tile(LUMA, (50, 1)), atol=1e-3)
+    np.testing.assert_allclose(turned.sum(2), np.ones((50, 3)), atol=1e-3)  # gray stays gray
+
+
+def test_the_hue_is_turned_by_its_angle_and_a_whole_circle_changes_nothing():
+    from trainer.augmentation.draws import YIQ, color_matrices
+
+    for matrix in color_matrices(np.random.default_rng(1), 20, 0.25, 0.0):
+        before, after = (YIQ @ color for color in (np.array([200.0, 80.0, 30.0]), matrix @ [200.0, 80.0, 30.0]))
+        angles = [np.arctan2(color[2], color[1]) for color in (before, after)]
+        assert np.hypot(*after[1:]) == pytest.approx(np.hypot(*before[1:]), rel=1e-6)
+        assert abs((angles[1] - angles[0] + np.pi) % (2 * np.pi) - np.pi) <= np.pi / 2 + 1e-9
+
+
+def test_erased_boxes_have_the_areas_ratios_and_places_that_torchvision_draws():
+    from scipy import stats
+    from torchvision.transforms.v2 import RandomErasing
+
+    from trainer.augmentation.draws import boxes
+
+    size, n = (40, 60), 3000
+    top, bottom, left, right = boxes(np.random.default_rng(0), n, size, (0.02, 0.33), (0.3, 3.3333)).T
+    torch.manual_seed(0)
+    transform, image = RandomErasing(p=1.0), torch.zeros(1, *size)
+    theirs = np.array([[p["i"], p["h"], p["j"], p["w"]] for p in (transform.make_params([image]) for _ in range(n))])
+    for own, other in zip((top, bottom - top, left, right - left), theirs.T, strict=True):
+        assert stats.ks_2samp(own, other, method="asymp").pvalue > 1e-4
+    assert (bottom <= size[0]).all()
+    assert (right <= size[1]).all()
+
+
+def test_a_box_that_never_fits_erases_nothing():
+    from trainer.augmentation.draws import boxes
+
+    drawn = boxes(np.random.default_rng(0), 9, (1, 4), (0.5, 0.9), (1.0, 1.0))
+    assert ((drawn[:, 1] - drawn[:, 0]) * (drawn[:, 3] - drawn[:, 2]) == 0).all()
+
+
+def test_rand_augment_applies_the_given_number_of_operations_at_one_strength():
+    from trainer.augmentation import RandAugment
+    from trainer.augmentation.per_image import PerImagePipeline
+
+    image = hwc(batch((3, 24, 24)))
+
+    def changed(option):
+        results = PerImagePipeline([option], (3, 24, 24))([image] * 300, np.random.default_rng(0))
+        return np.mean([np.abs(r.astype(float) - image).mean() for r in results])
+
+    weak, strong = changed(RandAugment(magnitude=3)), changed(RandAugment(magnitude=27))
+    assert changed(RandAugment(operations=1, magnitude=27)) < strong
+    assert weak < 0.7 * strong
+
+
+def test_augmix_stays_near_the_image_and_is_more_varied_with_more_severity():
+    from trainer.augmentation import AugMix
+    from trainer.augmentation.per_image import PerImagePipeline
+
+    image = hwc(batch((3, 24, 24)))
+
+    def distance(option):
+        results = PerImagePipeline([option], (3, 24, 24))([image] * 200, np.random.default_rng(0))
+        return np.mean([np.abs(r.astype(float) - image).mean() for r in results])
+
+    mild, severe = distance(AugMix(severity=1)), distance(AugMix(severity=10))
+    assert 0 < mild < severe
+    assert distance(AugMix(alpha=1e-3, p=0.0)) == 0

@@ -25,6 +25,7 @@ from trainer.regularizers import (
     EarlyStopping,
     LabelSmoothing,
     Mixup,
+    MixupOrCutmix,
     Regularizer,
     SoftSharing,
 )  # fmt: skip
@@ -34,6 +35,7 @@ from trainer.regularizers.functional import (
     draw_beta,
     draw_box,
     draw_centers,
+    draw_permutation,
     mixup_batch,
     smooth_labels,
 )  # fmt: skip
@@ -71,7 +73,7 @@ def test_mixup_mixes_images_and_targets_with_one_weight():
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
-@pytest.mark.parametrize("kind", [Mixup, Cutmix])
+@pytest.mark.parametrize("kind", [Mixup, Cutmix, MixupOrCutmix])
 def test_mixed_targets_are_probabilities_for_any_batch_size(kind, n):
     x, y = batch(n)
     for seed in range(20):
@@ -101,6 +103,33 @@ def test_cutmix_replaces_a_box_and_mixes_targets_by_its_area():
         assert torch.equal(mixed[i][:, inside], x[order[i]][:, inside])
         assert torch.equal(mixed[i][:, ~inside], x[i][:, ~inside])
         assert torch.allclose(targets[i], y[i] * (52 / 64) + y[order[i]] * (12 / 64))
+
+
+@pytest.mark.parametrize("kind", [Mixup, Cutmix, MixupOrCutmix])
+def test_a_batch_is_mixed_with_the_given_probability(kind):
+    x, y = batch(4)
+    torch.manual_seed(0)
+    untouched = sum(kind(p=0.25).batch(x, y)[0] is x for _ in range(1000))
+    assert untouched == pytest.approx(750, abs=4 * (1000 * 0.25 * 0.75) ** 0.5)
+    assert kind(p=0.0).batch(x, y)[0] is x
+
+
+def test_without_a_probability_the_draws_are_those_of_mixing_alone():
+    x, y = batch(4)
+    torch.manual_seed(0)
+    mixed = Mixup().batch(x, y)[0]
+    torch.manual_seed(0)
+    assert torch.equal(mixed, mixup_batch(x, y, draw_beta(0.2), draw_permutation(x))[0])
+
+
+def test_one_of_mixup_and_cutmix_is_drawn_for_each_batch():
+    x, y = batch(4, side=8)
+    torch.manual_seed(0)
+    boxes = 0
+    for _ in range(400):
+        mixed = MixupOrCutmix(cutmix_fraction=0.3, cutmix_alpha=50.0, mixup_alpha=50.0).batch(x, y)[0]
+        boxes += bool(torch.isin(mixed.flatten(), x.flatten()).all())  # CutMix moves pixels, mixup computes new ones
+    assert boxes == pytest.approx(120, abs=4 * (400 * 0.3 * 0.7) ** 0.5)
 
 
 @given(st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))

@@ -31,7 +31,7 @@ def check_with_data(
     problems += optimizer_and_schedule(config, optimizer)
     problems += check_metrics(config, task.history_columns(config.averaging.enabled), task.possible_columns())
     problems += undecidable(task, splits, task.main_metric if config.metric == "auto" else config.metric)
-    problems += check_geometry(config, task)
+    problems += check_geometry(config, task) + check_colors(config, splits.shape[0])
     if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
         text = "needs a layer before the head, whose gradients it compares"
         problems.append(Problem("task.weighting", "gradnorm", text, "task.weighting=uncertainty"))
@@ -47,6 +47,15 @@ def check_geometry(config: Config, task: Task) -> list[Problem]:
     problems = moved_numbers(task, ", ".join(moving), "augmentation=none") if moving else []
     tta = getattr(config.job, "tta", "none")
     return problems + (moved_numbers(task, f"job.tta={tta}", "job.tta=none") if tta != "none" else [])
+
+
+def check_colors(config: Config, channels: int) -> list[Problem]:
+    """Augmentations that change colors only, of images without colors."""
+    return [
+        Problem(f"augmentation.{name}", "on", "has no effect: the images are grayscale", "leave it out")
+        for name, option in config.augmentation.items()
+        if option and getattr(option, "changes_colors_only", False) and channels != 3
+    ]
 
 
 def moved_numbers(task: Task, what: str, without: str) -> list[Problem]:

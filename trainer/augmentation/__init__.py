@@ -1,13 +1,17 @@
 """Augmentation: random changes of the training images, per batch or per image."""
 
 from trainer.augmentation.options import (
+    AugMix,
     Blur,
     BrightnessContrast,
     Crop,
     Elastic,
     Flip,
     GaussianNoise,
+    HueSaturation,
     Perspective,
+    RandAugment,
+    RandomErasing,
     RandomResizedCrop,
     Rotation,
     Scale,
@@ -18,13 +22,17 @@ from trainer.augmentation.options import (
 )
 
 __all__ = [
+    "AugMix",
     "Blur",
     "BrightnessContrast",
     "Crop",
     "Elastic",
     "Flip",
     "GaussianNoise",
+    "HueSaturation",
     "Perspective",
+    "RandAugment",
+    "RandomErasing",
     "RandomResizedCrop",
     "Rotation",
     "Scale",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack, cast
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks PyPI for the latest version
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from trainer.augmentation.affine import chain_matrices
+from trainer.augmentation.draws import boxes, color_matrices
 from trainer.augmentation.options import (
     Blur,
     BrightnessContrast,
@@ -21,13 +21,14 @@ from trainer.augmentation.options import (
     Elastic,
     Flip,
     GaussianNoise,
+    HueSaturation,
     Perspective,
+    RandomErasing,
     RandomResizedCrop,
     Rotation,
     Scale,
     Shear,
     Translation,
-    TrivialAugment,
     VerticalFlip,
 )
 from trainer.augmentation.transforms import Affine, AnyTransform, Shape, Transform, chains
@@ -122,12 +123,12 @@ class AffineParameters(TypedDict, total=False):
     rotate: tuple[float, float]
     scale: tuple[float, float]
     keep_ratio: bool
-    translate_px: dict[str, int | tuple[int, int]]
-    shear: dict[str, float | tuple[float, float]]
+    translate_px: Mapping[str, tuple[int, int]]
+    shear: Mapping[str, tuple[float, float]]
 
 
 def affine(fill: str, p: float, **parameters: Unpack[AffineParameters]) -> A.Affine:
-    return A.Affine(**parameters, interpolation=cv2.INTER_LINEAR, border_mode=BORDERS[fill], p=p)
+    return A.Affine(**cast(Any, parameters), interpolation=cv2.INTER_LINEAR, border_mode=BORDERS[fill], p=p)
 
 
 def gaussian_noise(option: GaussianNoise, shape: Shape) -> A.BasicTransform:
@@ -159,49 +160,45 @@ def random_resized_crop(option: RandomResizedCrop, shape: Shape) -> A.BasicTrans
     )  # fmt: skip
 
 
-def trivial_augment(option: TrivialAugment, shape: Shape) -> A.OneOf:
-    """The fourteen operations of the wide search space, one of which is drawn."""
-    angle = math.degrees(math.atan(0.99))
-    x, y = min(32, shape[2] - 1), min(32, shape[1] - 1)
-    factor, identity = (0.01, 1.99), (1.0, 1.0)
+class Color(A.ImageOnlyTransform):
+    """Multiplies colors by a random matrix, see ``HueSaturation``."""
 
-    def jitter(**changed: tuple[float, float]) -> A.BasicTransform:
-        limits = {"brightness": identity, "contrast": identity, "saturation": identity} | changed
-        return A.ColorJitter(**limits, hue=(0, 0), p=1.0)
-
-    operations = [
-        A.NoOp(p=1.0),
-        affine(option.fill, 1.0, shear={"x": (-angle, angle), "y": (0, 0)}),
-        affine(option.fill, 1.0, shear={"x": (0, 0), "y": (-angle, angle)}),
-        affine(option.fill, 1.0, translate_px={"x": (-x, x), "y": (0, 0)}),
-        affine(option.fill, 1.0, translate_px={"x": (0, 0), "y": (-y, y)}),
-        affine(option.fill, 1.0, rotate=(-135, 135)),
-        jitter(brightness=factor),
-        jitter(contrast=factor),
-        jitter(saturation=factor),
-        Sharpness(0.99),
-        A.Posterize(num_bits=(2, 8), p=1.0),
-        A.Solarize(threshold_range=(0.0, 1.0), p=1.0),
-        A.AutoContrast(p=1.0),
-        A.Equalize(p=1.0),
-    ]
-    return A.OneOf(operations, p=option.p)
-
-
-class Sharpness(A.ImageOnlyTransform):
-    """f v + (1 - f) smooth(v), with f uniform in 1 ± ``limit``: below 1 it blurs, above it sharpens (PIL's ``Sharpness``)."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__(p=1.0)
-        self.limit = limit
+    def __init__(self, option: HueSaturation) -> None:
+        super().__init__(p=option.p)
+        self.option = option
 
     def get_params(self) -> Parameters:
-        return {"factor": 1.0 + self.py_random.uniform(-self.limit, self.limit)}
+        return {"matrix": color_matrices(self.random_generator, 1, self.option.hue, self.option.saturation)[0]}
 
-    def apply(self, img: np.ndarray, factor: float, **params: object) -> np.ndarray:
-        smooth = cv2.filter2D(img, -1, np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13).reshape(img.shape)
-        result = img.copy()  # PIL leaves the outermost pixels as they are
-        if min(img.shape[:2]) > 2:
-            inside = np.s_[1:-1, 1:-1]
-            result[inside] = cv2.addWeighted(img, factor, smooth, 1 - factor, 0).reshape(img.shape)[inside]
+    def apply(self, img: np.ndarray, matrix: np.ndarray, **params: object) -> np.ndarray:
+        if img.ndim != 3 or img.shape[2] != 3:
+            return img
+        return np.clip(np.rint(cv2.transform(img.astype(np.float32), matrix)), 0, 255).astype(np.uint8)
+
+
+def hue_saturation(option: HueSaturation, shape: Shape) -> A.BasicTransform:
+    return Color(option)
+
+
+class Erase(A.ImageOnlyTransform):
+    """Erases a random box, see ``RandomErasing``."""
+
+    def __init__(self, option: RandomErasing) -> None:
+        super().__init__(p=option.p)
+        self.option = option
+
+    def get_params_dependent_on_data(self, params: Parameters, data: Parameters) -> Parameters:
+        rng, option = self.random_generator, self.option
+        top, bottom, left, right = boxes(rng, 1, params["shape"][:2], option.area, option.ratio)[0]
+        noise = rng.integers(0, 256, (bottom - top, right - left, *params["shape"][2:]), dtype=np.uint8)
+        value = {"black": 0, "gray": 128}.get(option.value, noise)
+        return {"box": np.s_[top:bottom, left:right], "value": value}
+
+    def apply(self, img: np.ndarray, box: tuple[slice, slice], value: np.ndarray | int, **params: object) -> np.ndarray:
+        result = img.copy()
+        result[box] = value
         return result
+
+
+def random_erasing(option: RandomErasing, shape: Shape) -> A.BasicTransform:
+    return Erase(option)

@@ -8,8 +8,27 @@ import numpy as np
 from torch import Tensor
 
 from trainer.augmentation.affine import chain_matrices
-from trainer.augmentation.functional import adjust_batch, crop_batch, flip_batch, noise_batch, on_device, warp_batch
-from trainer.augmentation.options import BrightnessContrast, Crop, Flip, GaussianNoise, VerticalFlip
+from trainer.augmentation.draws import boxes, color_matrices
+from trainer.augmentation.functional import (
+    adjust_batch,
+    color_batch,
+    crop_batch,
+    erase_batch,
+    flip_batch,
+    noise_batch,
+    on_device,
+    random_pixels,
+    warp_batch,
+)
+from trainer.augmentation.options import (
+    BrightnessContrast,
+    Crop,
+    Flip,
+    GaussianNoise,
+    HueSaturation,
+    RandomErasing,
+    VerticalFlip,
+)
 from trainer.augmentation.transforms import Affine, AnyTransform, Shape, Transform, chains, unsupported
 
 
@@ -72,3 +91,21 @@ def brightness_contrast(option: BrightnessContrast, x: Tensor, rng: np.random.Ge
     α = 1.0 + rng.uniform(-option.contrast, option.contrast, len(x)) * chosen
     β = rng.uniform(-option.brightness, option.brightness, len(x)) * chosen
     return adjust_batch(x, on_device(x, α), on_device(x, 255.0 * β))
+
+
+def hue_saturation(option: HueSaturation, x: Tensor, rng: np.random.Generator) -> Tensor:
+    matrices = color_matrices(rng, len(x), option.hue, option.saturation)
+    chosen = rng.random(len(x)) < option.p
+    return color_batch(x, on_device(x, np.where(chosen[:, None, None], matrices, np.eye(3))))
+
+
+CONSTANTS = {"black": 0, "gray": 128}
+
+
+def random_erasing(option: RandomErasing, x: Tensor, rng: np.random.Generator) -> Tensor:
+    seed = int(rng.integers(2**63))
+    drawn = boxes(rng, len(x), (x.shape[2], x.shape[3]), option.area, option.ratio)
+    drawn *= (rng.random(len(x)) < option.p)[:, None]  # an empty box where the image stays as it is
+    return erase_batch(
+        x, on_device(x, drawn), CONSTANTS[option.value] if option.value in CONSTANTS else random_pixels(x, seed)
+    )

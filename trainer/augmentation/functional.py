@@ -163,3 +163,42 @@ def adjust_batch(x: Tensor, α: Tensor, β: Tensor) -> Tensor:
     tensor([ 32., 255.])
     """
     return (x * α[:, None, None, None]).add_(β[:, None, None, None]).clamp_(0, 255).floor_()
+
+
+def color_batch(x: Tensor, matrices: Tensor) -> Tensor:
+    """Multiply the colors of image n by matrices[n], float32 (N, 3, 3); rounded and clipped. Grayscale images stay as they are.
+
+    >>> swap = torch.tensor([[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]])
+    >>> color_batch(torch.tensor([1, 2, 3], dtype=torch.uint8).reshape(1, 3, 1, 1), swap).flatten()
+    tensor([3., 2., 1.])
+    """
+    if x.shape[1] != 3:
+        return x
+    values, result = x.float(), torch.empty_like(x, dtype=torch.float32)
+    weights = matrices[:, :, :, None, None]
+    for k in range(3):
+        terms = [values[:, c] * weights[:, k, c] for c in range(3)]
+        result[:, k] = terms[0].add_(terms[1]).add_(terms[2])
+    return result.round_().clamp_(0, 255)
+
+
+def erase_batch(x: Tensor, box: Tensor, value: Tensor | int) -> Tensor:
+    """Replace the pixels of image n inside box[n] = (top, bottom, left, right), int64 (N, 4), by ``value``, of the form of x.
+
+    >>> x = torch.ones(1, 1, 2, 3, dtype=torch.uint8)
+    >>> erase_batch(x, torch.tensor([[0, 1, 1, 3]]), 0)[0, 0]
+    tensor([[1, 0, 0],
+            [1, 1, 1]], dtype=torch.uint8)
+    """
+    rows, columns = torch.arange(x.shape[2], device=x.device), torch.arange(x.shape[3], device=x.device)
+    top, bottom, left, right = box[:, :, None].unbind(1)
+    inside_rows, inside_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    return torch.where(inside, value, x) if isinstance(value, Tensor) else x.masked_fill(inside, value)
+
+
+def random_pixels(x: Tensor, seed: int) -> Tensor:
+    """Return uniform random values from 0 to 255 in the shape, the type and the memory format of x."""
+    generator = torch.Generator(x.device).manual_seed(seed)
+    values = torch.randint(0, 256, x.shape, generator=generator, device=x.device, dtype=torch.uint8).to(x.dtype)
+    return values.contiguous(memory_format=torch.channels_last) if channels_last(x) else values

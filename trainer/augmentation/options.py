@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trainer.augmentation.transforms import Affine, Geometric, P, Transform
 from trainer.errors import check
-from trainer.parameters import NonNegativeFloat, NonNegativeInt, PositiveFloat, Probability, implemented_by, option
+from trainer.parameters import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    implemented_by,
+    option,
+)
 
 Force = Annotated[bool, Field(description="apply it also to data whose classes a flip changes, such as digits")]
 Range = tuple[PositiveFloat, PositiveFloat]
@@ -122,6 +130,51 @@ class BrightnessContrast(Transform):
 
 
 @option
+class HueSaturation(Transform):
+    """Rotates the hue of an image by an angle, and multiplies its saturation by a factor, drawn uniformly; luma stays.
+
+    With v = (R, G, B), luma Y = .299 R + .587 G + .114 B and the chrominance (I, Q) of YIQ, v becomes Y + s·rot(θ) (I, Q) in RGB:
+    θ from ±2π · ``hue``, s from 1 ± ``saturation``. Without ``hue`` it is PIL's ``Color``. An error for grayscale images.
+    """
+
+    hue: Annotated[
+        float,
+        Field(ge=0, le=0.5, description="maximum rotation of the hue, as a fraction of the circle; 0.5 = any hue"),
+    ] = 0.05
+    saturation: Annotated[
+        Probability, Field(description="the saturation factor is drawn from [1 - saturation, 1 + saturation]")
+    ] = 0.3
+    changes_colors_only: ClassVar[bool] = True
+    albumentations = implemented_by("trainer.augmentation.albumentations:hue_saturation")
+    batch = implemented_by("trainer.augmentation.batched:hue_saturation")
+
+
+@option
+class RandomErasing(Transform):
+    """Erases a box of random area, aspect ratio and place (Zhong 2017, arXiv:1708.04896).
+
+    The area is drawn uniformly from ``area``, the ratio of height to width log-uniformly from ``ratio``. A box that does not
+    fit is drawn again, up to ten times. The regularizer ``cutout`` erases a square of fixed size from every image instead.
+    """
+
+    p: P = 0.25
+    area: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0, lt=1)]],
+        Field(description="minimum and maximum area of the box, as a fraction of the image"),
+    ] = (0.02, 0.33)
+    ratio: Annotated[Range, Field(description="minimum and maximum ratio of height to width")] = (0.3, 3.3333)
+    value: Annotated[
+        Literal["noise", "black", "gray"],
+        Field(description="what replaces the pixels; noise = a uniform random value for each value of each pixel"),
+    ] = "noise"
+    albumentations = implemented_by("trainer.augmentation.albumentations:random_erasing")
+    batch = implemented_by("trainer.augmentation.batched:random_erasing")
+
+    def __post_init__(self) -> None:
+        check(self, area=ascending(self.area), ratio=ascending(self.ratio))
+
+
+@option
 class Perspective(Geometric):
     """Changes the perspective: each corner moves inward by |N(0, s)| of a side, s uniform from 0 to ``strength``.
 
@@ -204,4 +257,36 @@ class TrivialAugment(Geometric):
     Color changes nothing in grayscale images. No batched form.
     """
 
-    albumentations = implemented_by("trainer.augmentation.albumentations:trivial_augment")
+    albumentations = implemented_by("trainer.augmentation.policies:trivial_augment")
+
+
+@option
+class RandAugment(Geometric):
+    """``operations`` operations in turn, each drawn uniformly from fourteen, of one strength (Cubuk 2019, arXiv:1909.13719).
+
+    The operations are those of ``trivial_augment``, of strength m = ``magnitude``/30: shear ±0.3 m, translate ±0.45 m of the
+    side, rotate ±30° m, brightness, contrast, color and sharpness by a factor 1 ± 0.9 m, posterize to 8 − 4 m bits, solarize
+    above (1 − m) · 255. No batched form.
+    """
+
+    operations: Annotated[PositiveInt, Field(description="number of operations per image")] = 2
+    magnitude: Annotated[float, Field(ge=0, le=30, description="strength of the operations; 30 = strongest")] = 9.0
+    albumentations = implemented_by("trainer.augmentation.policies:rand_augment")
+
+
+@option
+class AugMix(Geometric):
+    """A random mixture of the image and of ``width`` chains of one to ``depth`` operations (Hendrycks 2020, arXiv:1912.02781).
+
+    The result is (1 − m) x + m Σ wᵢ chainᵢ(x), with m ~ Beta(``alpha``, ``alpha``) and w ~ Dirichlet(``alpha``). The operations
+    are shear, translate, rotate, posterize, solarize, autocontrast and equalize, each of a strength up to ``severity``/10. The
+    loss is that of the task: the consistency loss of the paper is not added. No batched form.
+    """
+
+    severity: Annotated[float, Field(gt=0, le=10, description="maximum strength of the operations")] = 3.0
+    width: Annotated[PositiveInt, Field(description="number of chains that are mixed")] = 3
+    depth: Annotated[PositiveInt, Field(description="maximum number of operations in a chain")] = 3
+    alpha: Annotated[PositiveFloat, Field(description="parameter of the distributions of the weights; 1 = uniform")] = (
+        1.0
+    )
+    albumentations = implemented_by("trainer.augmentation.policies:augmix")

@@ -34,6 +34,7 @@ class Transform:
     p: P = 1.0
     changes_classes: ClassVar[bool] = False  # whether it may turn an image into one of another class
     moves_pixels: ClassVar[bool] = False  # whether positions in the image change
+    changes_colors_only: ClassVar[bool] = False  # whether grayscale images stay as they are
     resizes: ClassVar[bool] = False  # whether it takes images of any size
 
     def albumentations(self, shape: Shape) -> BasicTransform:

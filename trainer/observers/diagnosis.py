@@ -113,7 +113,7 @@ def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetIn
     regularizers = config.get("regularizer")
     mixing = [
         name
-        for name in ("mixup", "cutmix", "label_smoothing")
+        for name in ("mixup", "cutmix", "mixup_or_cutmix", "label_smoothing")
         if isinstance(regularizers, dict) and name in regularizers
     ]
     tasks = [task_info(view, part) for part in view.task.parts]

@@ -10,6 +10,7 @@ from trainer.regularizers.options import (
     EarlyStopping,
     LabelSmoothing,
     Mixup,
+    MixupOrCutmix,
     SoftSharing,
     StochasticDepth,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "EarlyStopping",
     "LabelSmoothing",
     "Mixup",
+    "MixupOrCutmix",
     "Regularizer",
     "SoftSharing",
     "StochasticDepth",

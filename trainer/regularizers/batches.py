@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from trainer.errors import ConfigError, Problem
@@ -14,6 +16,7 @@ from trainer.regularizers.functional import (
     draw_box,
     draw_centers,
     draw_permutation,
+    draw_uniform,
     mixup_batch,
     smooth_labels,
 )
@@ -39,11 +42,32 @@ class TaskLabelSmoothing(Regularizer):
 
 
 def mixup(option: options.Mixup, x: Tensor, y: Tensor) -> Batch:
-    return mixup_batch(x, y, draw_beta(option.alpha), draw_permutation(x))
+    return with_probability(option.p, mix, x, y, option.alpha)
 
 
 def cutmix(option: options.Cutmix, x: Tensor, y: Tensor) -> Batch:
-    return cutmix_batch(x, y, draw_box(draw_beta(option.alpha), x.shape[2], x.shape[3]), draw_permutation(x))
+    return with_probability(option.p, cut_and_mix, x, y, option.alpha)
+
+
+def mixup_or_cutmix(option: options.MixupOrCutmix, x: Tensor, y: Tensor) -> Batch:
+    if draw_uniform() < option.cutmix_fraction:
+        return with_probability(option.p, cut_and_mix, x, y, option.cutmix_alpha)
+    return with_probability(option.p, mix, x, y, option.mixup_alpha)
+
+
+def with_probability(
+    p: float, change: Callable[[Tensor, Tensor, float], Batch], x: Tensor, y: Tensor, alpha: float
+) -> Batch:
+    """Change a batch with probability ``p``; without a draw if it is 1."""
+    return change(x, y, alpha) if p == 1 or draw_uniform() < p else (x, y)
+
+
+def mix(x: Tensor, y: Tensor, alpha: float) -> Batch:
+    return mixup_batch(x, y, draw_beta(alpha), draw_permutation(x))
+
+
+def cut_and_mix(x: Tensor, y: Tensor, alpha: float) -> Batch:
+    return cutmix_batch(x, y, draw_box(draw_beta(alpha), x.shape[2], x.shape[3]), draw_permutation(x))
 
 
 def cutout(option: options.Cutout, x: Tensor, y: Tensor) -> Batch:

@@ -76,6 +76,11 @@ def draw_beta(alpha: float) -> float:
     return float(gammas[0]) / total if total > 0 else 1.0  # both underflow if alpha is tiny: then nothing is mixed
 
 
+def draw_uniform() -> float:
+    """Draw a number from [0, 1) with torch's default CPU generator."""
+    return float(torch.rand(()))
+
+
 def draw_permutation(x: Tensor) -> Tensor:
     """Draw a random order of the batch, on its device."""
     return torch.randperm(len(x), device=x.device)

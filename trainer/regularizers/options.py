@@ -11,7 +11,15 @@ from pydantic import Field
 from trainer.errors import ConfigError, Problem
 from trainer.existing import Existing
 from trainer.history import History, better_is
-from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, SearchSpace, implemented_by, option
+from trainer.parameters import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    SearchSpace,
+    implemented_by,
+    option,
+)
 from trainer.regularizers.base import Regularizer, Setup, TaskInfo
 
 
@@ -129,6 +137,7 @@ class Mixup(Regularizer):
         Field(description="parameter of Beta(alpha, alpha), the distribution of the mixing coefficient; 1 = uniform"),
         SearchSpace("log(0.05,1)"),
     ] = 0.2
+    p: Annotated[Probability, Field(description="probability of mixing a batch")] = 1.0
 
     batch = implemented_by("trainer.regularizers.batches:mixup")
 
@@ -150,6 +159,28 @@ class Cutmix(Mixup):
     ] = 1.0
 
     batch = implemented_by("trainer.regularizers.batches:cutmix")
+
+
+@option
+class MixupOrCutmix(Regularizer):
+    """Mixup or CutMix, one of the two drawn for each batch (Touvron 2021, arXiv:2012.12877).
+
+    ``regularizer=[mixup,cutmix]`` applies both to every batch instead.
+    """
+
+    mixup_alpha: Annotated[
+        PositiveFloat,
+        Field(description="parameter of Beta(alpha, alpha), the distribution of the mixing coefficient of mixup"),
+        SearchSpace("log(0.05,1)"),
+    ] = 0.8
+    cutmix_alpha: Annotated[
+        PositiveFloat, Field(description="parameter of Beta(alpha, alpha), the distribution of the area of CutMix")
+    ] = 1.0
+    cutmix_fraction: Annotated[Probability, Field(description="probability of CutMix; otherwise mixup")] = 0.5
+    p: Annotated[Probability, Field(description="probability of mixing a batch")] = 1.0
+
+    batch = implemented_by("trainer.regularizers.batches:mixup_or_cutmix")
+    needs = Mixup.needs
 
 
 @option
