@@ -42,6 +42,7 @@ REQUIRED = {  # overrides without which the command of an option is not valid
     "job=export": f"checkpoint={RUN}",
     "job=predict": f"checkpoint={RUN} job.images=flowers",
     "job=report": f"run={RUN}",
+    "job=soup": "runs=outputs/2026-11-24/03-12-07_sweep job.kind=uniform",
     "recipe=finetune": PRETRAINED,
     "recipe=gradual": PRETRAINED,
     "recipe=transfer": PRETRAINED,

@@ -111,7 +111,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_birds(path: Path, images: list[str]) -> None:
     """Write the table of docs/data.md with more rows and columns; every column of labels has missing cells."""
-    shown = re.search(r"```csv\n(.*?)\n", (ROOT / "docs/data.md").read_text())
+    shown = re.search(r"```text\n(path,.*?)\n", (ROOT / "docs/data.md").read_text())
     assert shown
     lines = [f"{shown[1]},beak_x,beak_y"]
     for i, image in enumerate(images):

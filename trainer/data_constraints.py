@@ -13,6 +13,7 @@ from trainer.data import Splits
 from trainer.engine import distributed
 from trainer.engine.run import Loader
 from trainer.errors import ConfigError, Problem
+from trainer.observers.options import Checkpoint
 from trainer.optimizers import Optimizer
 from trainer.regularizers.base import Setup
 from trainer.tasks.missing import undecidable
@@ -32,6 +33,7 @@ def check_with_data(
     problems += check_metrics(config, task.history_columns(config.averaging.enabled), task.possible_columns())
     problems += undecidable(task, splits, task.main_metric if config.metric == "auto" else config.metric)
     problems += check_geometry(config, task) + check_colors(config, splits.shape[0])
+    problems += check_kept(config, splits, task)
     if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
         text = "needs a layer before the head, whose gradients it compares"
         problems.append(Problem("task.weighting", "gradnorm", text, "task.weighting=uncertainty"))
@@ -47,6 +49,18 @@ def check_geometry(config: Config, task: Task) -> list[Problem]:
     problems = moved_numbers(task, ", ".join(moving), "augmentation=none") if moving else []
     tta = getattr(config.job, "tta", "none")
     return problems + (moved_numbers(task, f"job.tta={tta}", "job.tta=none") if tta != "none" else [])
+
+
+def check_kept(config: Config, splits: Splits, task: Task) -> list[Problem]:
+    """Checkpoints of the best epochs, where no epoch can be told to be better than another."""
+    option = config.observer.get("checkpoint")
+    metric = task.main_metric if config.metric == "auto" else config.metric
+    if not isinstance(option, Checkpoint) or not option.keep_best or splits.validation is not None:
+        return []
+    if not metric.startswith("validation_"):
+        return []
+    text = f"has no effect: {metric} needs validation images"
+    return [Problem("observer.checkpoint.keep_best", option.keep_best, text, "data.validation=0.1, or keep_every")]
 
 
 def check_colors(config: Config, channels: int) -> list[Problem]:

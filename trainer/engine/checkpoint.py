@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -12,8 +13,8 @@ import torch
 
 from trainer.architectures.ensemble import Average
 from trainer.data.identity import DataIdentity
-from trainer.engine.run import Info
-from trainer.engine.state import State, StateDict, Weights
+from trainer.engine.run import Info, snapshot
+from trainer.engine.state import Best, State, StateDict, Weights
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, WriteError
 from trainer.files import atomic_path
@@ -76,16 +77,32 @@ def best_contents(run: RunView) -> Content:
     """The content of ``best.pt``: the weights of the best epoch and its row in the history, no optimizer."""
     best = run.best
     assert best is not None
+    return _weights_contents(run, best)
+
+
+def epoch_contents(run: RunView) -> Content:
+    """The content of ``epoch_<number>.pt``: the weights after the last epoch and its row in the history."""
+    weights: Best = {
+        "row": len(run.history) - 1,
+        "model": snapshot(run.model),
+        "averaged": snapshot(run.averaged),
+    }
+    if run.task.thresholds:
+        weights["thresholds"] = copy.deepcopy(run.task.thresholds)
+    return _weights_contents(run, weights)
+
+
+def _weights_contents(run: RunView, weights: Best) -> Content:
     content: Content = {
         "format": FORMAT,
         "info": saved_info(run.info),
         "run": run.id,
-        "row": run.history[best["row"]],
-        "model": best["model"],
-        "averaged": best["averaged"],
+        "row": run.history[weights["row"]],
+        "model": weights["model"],
+        "averaged": weights["averaged"],
     }
-    if "thresholds" in best:
-        content["thresholds"] = best["thresholds"]
+    if "thresholds" in weights:
+        content["thresholds"] = weights["thresholds"]
     return content
 
 

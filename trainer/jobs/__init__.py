@@ -1,9 +1,9 @@
 """Jobs: what a command does with a config, from a training run to the comparison of many."""
 
+from trainer.jobs.combined_options import Ensemble, Soup
 from trainer.jobs.options import (
     Compare,
     Doctor,
-    Ensemble,
     Evaluate,
     Export,
     Fit,
@@ -28,4 +28,5 @@ __all__ = [
     "RangeTest",
     "Report",
     "Search",
+    "Soup",
 ]

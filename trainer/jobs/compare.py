@@ -86,16 +86,16 @@ def read_outcomes(option: Compare, trees: dict[Path, JsonObject], files: OptionF
     return metric, runs
 
 
-def find_runs(runs: tuple[str, ...] | str | None) -> list[Path]:
+def find_runs(runs: tuple[str, ...] | str | None, at_least: int = 2) -> list[Path]:
     """Return the run directories that ``runs`` names directly, by globs, or by directories that contain them.
 
     Raises:
-        ConfigError: Fewer than two run directories.
+        ConfigError: Fewer run directories than ``at_least``.
     """
     if not runs:
         raise ConfigError(Problem("runs", None, "must be given: runs=[a,b,...] or runs=<directory of runs>"))
     paths = {path for value in ([runs] if isinstance(runs, str) else runs) for path in _runs_in(value)}
-    if len(paths) < 2:
+    if len(paths) < at_least:
         value = runs if isinstance(runs, str) else ",".join(runs)
         raise ConfigError(Problem("runs", value, "names only one run", "at least two are needed"))
     return sorted(paths, key=_sort_key)

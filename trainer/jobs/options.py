@@ -138,40 +138,6 @@ class Export(Job):
 
 
 @option
-class Ensemble(Job):
-    """Average the predictions of several networks, save them as one checkpoint, and print gain and cost.
-
-    Args:
-        kind: ``seeds`` trains ``models`` networks that differ in the seed; ``folds`` one per fold of the training and
-            validation images, each validated on its fold; ``snapshots`` one network under a cyclic schedule, a member at
-            the end of each of the last ``models`` cycles (Huang et al. 2017, arXiv:1704.00109); ``runs`` takes the run
-            directories ``runs=[a,b,...]``.
-        average: ``probabilities`` is the arithmetic mean, ``logits`` the normalized geometric mean; numbers are averaged in
-            original units. The threshold of a label is the mean of the members' thresholds.
-    """
-
-    reads: ClassVar[tuple[str, ...]] = ("runs",)
-    continues: ClassVar[bool] = True
-    kind: Annotated[
-        Literal["seeds", "folds", "snapshots", "runs"],
-        Field(
-            description="how the members differ; folds = cross-validation, snapshots = one per cycle of the "
-            "schedule, runs = runs=[a,b,...]"
-        ),
-    ] = "seeds"
-    models: Annotated[int, Field(ge=2, description="number of networks to train, of folds, or of snapshots")] = 5
-    top: Annotated[
-        Annotated[int, Field(ge=2)] | None,
-        Field(description="number of members to keep, by the metric of the run on the validation images; null = all"),
-    ] = None
-    average: Annotated[
-        Literal["probabilities", "logits"], Field(description="outputs that are averaged over the members")
-    ] = "probabilities"
-
-    __call__ = implemented_by("trainer.jobs.ensemble.run:ensemble")
-
-
-@option
 class Compare(Job):
     """Group the runs ``runs`` by config, ignoring the seed; write each group's mean ``score`` with its t-based confidence
     interval and the effect of each varied key to ``compare.md``, ``compare.png`` and ``compare.csv``.

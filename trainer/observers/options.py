@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from trainer.parameters import Field, PositiveFloat, PositiveInt, implemented_by, option
+from trainer.parameters import Field, NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
 
 
 @option
 class Checkpoint:
-    """Checkpoints ``last.pt``, to resume from, and ``best.pt``, to use; see ``trainer.observers.checkpoint``."""
+    """Checkpoints ``last.pt``, to resume from, ``best.pt``, to use, and the weights of further epochs.
+
+    See ``trainer.observers.checkpoint``.
+    """
 
     every_epochs: Annotated[PositiveInt, Field(description="number of epochs between two writes of last.pt")] = 1
     every_steps: Annotated[
         PositiveInt | None,
         Field(description="number of steps between additional writes of last.pt; null = only at the end of epochs"),
+    ] = None
+    keep_best: Annotated[
+        NonNegativeInt,
+        Field(description="number of the best epochs, by the metric of the run, whose weights are kept in epoch_*.pt"),
+    ] = 0
+    keep_every: Annotated[
+        PositiveInt | None,
+        Field(description="number of epochs between two whose weights are kept in epoch_*.pt; null = none"),
     ] = None
     build = implemented_by("trainer.observers.checkpoint:CheckpointObserver")
 

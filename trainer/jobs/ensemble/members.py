@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ from trainer.weight_files import read_weight_file
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
-    from trainer.jobs.options import Ensemble
+    from trainer.jobs.combined_options import Ensemble
 
 
 def train_seeds(option: Ensemble, config: Config, splits: Splits, run_dir: Path) -> list[Member] | None:
@@ -160,10 +160,10 @@ def member_content(
     }
 
 
-def read_members(config: Config, splits: Splits) -> list[Member]:
-    """Return the best weights of the runs ``runs=[a,b,...]``."""
+def read_members(config: Config, splits: Splits, paths: Sequence[Path] | None = None) -> list[Member]:
+    """Return the weights in checkpoints; by default the best ones of the runs ``runs=[a,b,...]``."""
     members = []
-    for path in find_runs(config.runs):
+    for path in find_runs(config.runs) if paths is None else paths:
         content = checkpoint.load_network(str(path), "best", "runs")
         own = checkpoint.info_of(content)
         averaged = use_averaged(content, restored_task(config_from_tree(own.config), own), "auto")
@@ -175,7 +175,7 @@ def read_members(config: Config, splits: Splits) -> list[Member]:
             {
                 "info": content["info"],
                 "model": plain_weights(content, averaged),
-                "name": path.name,
+                "name": path.name if path.is_dir() else f"{path.parents[1].name}/{path.stem}",
                 "seconds": read_result(path).get("seconds", 0.0),
                 "row": row,
                 "thresholds": checkpoint.thresholds_of(content).get("averaged" if averaged else "model", {}),

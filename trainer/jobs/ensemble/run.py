@@ -27,7 +27,7 @@ from trainer.run_dir import check_available, create_run_dir, read_config, write_
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
-    from trainer.jobs.options import Ensemble
+    from trainer.jobs.combined_options import Ensemble
 
 
 def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[str]) -> int:
@@ -127,13 +127,18 @@ def joined(members: list[Member], average: Average, one_run: bool) -> Content:
         "row": {},
         "one_run": one_run,
     }
-    # Each member has chosen its thresholds on images that it was not trained on; the ensemble may have none of that kind.
-    thresholds = [member.get("thresholds", {}) for member in members]
-    if thresholds[0]:
-        content["thresholds"] = {
-            "model": {
-                name: [fmean(values) for values in zip(*(each[name] for each in thresholds), strict=True)]
-                for name in thresholds[0]
-            }
-        }
+    if thresholds := mean_thresholds(members):
+        content["thresholds"] = {"model": thresholds}
     return content
+
+
+def mean_thresholds(members: list[Member]) -> dict[str, list[float]]:
+    """Return the mean threshold of each label of each task.
+
+    Each member has chosen its thresholds on images that it was not trained on; what is made of them may have none of that kind.
+    """
+    thresholds = [member.get("thresholds", {}) for member in members]
+    return {
+        name: [fmean(values) for values in zip(*(each[name] for each in thresholds), strict=True)]
+        for name in thresholds[0]
+    }
