@@ -124,6 +124,10 @@ def test_every_architecture_is_tested():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [15, 16])
 def test_every_augmentation_works_in_memory_and_streaming_on_grayscale_and_color(augmentation, channels, size):
+    if augmentation == "hue_saturation" and channels == 1:
+        with pytest.raises(ConfigError, match="the images are grayscale"):
+            build(load_config([*SMALL, "data.channels=1", "augmentation=[hue_saturation]"]))
+        return
     overrides = [
         *SMALL,
         f"data.channels={channels}",

@@ -50,7 +50,7 @@ class Soup(Job):
     arXiv:2203.05482), save it as a checkpoint, and compare it with its ingredients.
 
     Batch-norm statistics are estimated again from the training images. The networks must have been fine-tuned from the same
-    weights, or be of one run: the mean of networks with different initial weights is no better than chance.
+    weights, or be of one run: the mean of networks with different initial weights is as good as chance.
 
     Args:
         ingredients: ``runs`` are the best weights of the runs ``runs=[a,b,...]``; ``epochs`` are the epochs of one or several
