@@ -21,6 +21,9 @@ from conftest import QUIET, result_of
 from faces import accept, write_faces
 from torchvision.models import squeezenet1_0
 
+from trainer.files import write_text
+from trainer.skeletons import SKELETONS, skeleton
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RUN = "outputs/2026-11-24/02-58-41"
@@ -38,23 +41,6 @@ UNAVAILABLE = {
     "experiment=cifar10_resnet20": "data",
     **{f"data={name}": "data" for name in DOWNLOADED},
 }
-
-LION = """
-import torch
-
-
-class Lion(torch.optim.Optimizer):
-    def __init__(self, params, lr=1e-4, beta=0.9, weight_decay=0.0):
-        super().__init__(params, {"lr": lr, "beta": beta, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for p in group["params"]:
-                m = self.state[p].setdefault("m", torch.zeros_like(p))
-                p -= group["lr"] * (m * group["beta"] + p.grad * (1 - group["beta"])).sign()
-                m.lerp_(p.grad, 1 - group["beta"])
-"""
 
 
 def commands(page: Path) -> list[str]:
@@ -90,10 +76,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_birds(root / "birds.csv", [str(file.relative_to(root)) for file in files])
     write_faces(root / "data", 80)
     torch.save(squeezenet1_0().state_dict(), root / "squeezenet1_0.pth")
-    (root / "mine/optimizer").mkdir(parents=True)
-    (root / "mine/experiment").mkdir()
-    (root / "mine/lion.py").write_text(LION)
-    (root / "mine/optimizer/lion.yaml").write_text("# By signs (Chen et al. 2023).\n_target_: lion.Lion\nlr: 0.001\n")
+    (root / "mine/experiment").mkdir(parents=True)
+    for group, (name, *_) in SKELETONS.items():
+        code, option = skeleton(group, name)
+        write_text(root / f"mine/{name}.py", code)
+        write_text(root / f"mine/{group}/{name}.yaml", option)
     experiment = re.search(
         r"```yaml\n(# @package _global_\n.*?)```", (ROOT / "docs/experiment.md").read_text(), re.DOTALL
     )

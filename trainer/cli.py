@@ -91,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["new-option"]:
+        from trainer.skeletons import new_option
+
+        new_option(arguments[1:])
+        return FINISHED
     flags, unknown = _parser().parse_known_intermixed_args(list(arguments))
     flags.overrides = [word for word in arguments if word in flags.overrides or word in unknown]
     if flags.version:

@@ -19,12 +19,17 @@ class Interface:
         modules: Modules of published packages that hold such classes.
         functions: Modules whose functions return such objects; those of the user's own modules may as well, if there are any.
         method: A method that makes any class an option.
+        adapter: The function ``module:name`` that turns a plain class or function of the user into an option; empty if the group
+            takes none.
+        plain: What it takes, in words.
     """
 
     bases: tuple[str, ...]
     modules: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     method: str = ""
+    adapter: str = ""
+    plain: str = ""
 
     @property
     def text(self) -> str:
@@ -32,6 +37,7 @@ class Interface:
         names = dict.fromkeys(_short(base) for base in self.bases)
         text = f"a subclass of {' or '.join(names)}"
         text += f", a class with {self.method}()" if self.method else ""
+        text += f", {self.plain}" if self.plain else ""
         return f"{text}, or a function of {' or '.join(self.functions)}" if self.functions else text
 
 
@@ -39,12 +45,16 @@ def _short(base: str) -> str:
     """The name of a class as users import it.
 
     >>> _short("torch.optim.optimizer.Optimizer"), _short("trainer.optimizers.options.Optimizer")
-    ('torch.Optimizer', 'trainer.Optimizer')
+    ('torch.optim.Optimizer', 'trainer.optimizers.Optimizer')
     """
-    return f"{base.partition('.')[0]}.{base.rpartition('.')[2]}"
+    package, name = ".".join(base.split(".")[:2]), base.rpartition(".")[2]
+    exceptions = {MODULE: "torch.nn.Module", "trainer.config.schema.Job": "trainer.jobs.Job"}
+    return exceptions.get(base, base if package == "trainer.engine" else f"{package}.{name}")
 
 
 MODULE = "torch.nn.modules.module.Module"
+V2 = "torchvision.transforms.v2._transform.Transform"
+PAGE = "docs/own_components.md has an example for each group"
 INTERFACES = {
     "job": Interface(("trainer.config.schema.Job",)),
     "task": Interface(("trainer.tasks.options.SingleTask", "trainer.tasks.multitask_options.Multitask")),
@@ -53,7 +63,11 @@ INTERFACES = {
         ("torch.nn.modules", "torchvision.models", "timm"),
         ("torchvision.models", "timm.models"),
     ),
-    "activation": Interface(("trainer.activations.options.Activation",)),
+    "activation": Interface(
+        ("trainer.activations.options.Activation", MODULE),
+        ("torch.nn.modules.activation",),
+        adapter="trainer.activations.plain:adapted",
+    ),
     "initialization": Interface(
         ("trainer.initialization.options.Initialization", "trainer.initialization.options.Pretrained")
     ),
@@ -62,20 +76,38 @@ INTERFACES = {
         ("torch.optim", "timm.optim"),
     ),
     "averaging": Interface(("trainer.averaging.options.Averaging",)),
-    "data": Interface(("trainer.data.options.Dataset",)),
+    "data": Interface(
+        ("trainer.data.options.Dataset",),
+        adapter="trainer.data.plain_options:adapted",
+        plain="a class with __len__ and __getitem__",
+    ),
     "engine": Interface(("trainer.engine.options.Engine",)),
     "recipe": Interface(("trainer.engine.recipes.Recipe",)),
-    "schedule": Interface(("trainer.schedules.base.Schedule",)),
-    "regularizer": Interface(("trainer.regularizers.base.Regularizer",)),
+    "schedule": Interface(
+        ("trainer.schedules.base.Schedule",), adapter="trainer.schedules.plain:adapted", plain="a function t -> multiplier"
+    ),
+    "regularizer": Interface(
+        ("trainer.regularizers.base.Regularizer",),
+        adapter="trainer.regularizers.plain:adapted",
+        plain="a function (x, y) -> (x, y)",
+    ),
     "augmentation": Interface(
         (
             "trainer.augmentation.transforms.Transform",
             "albumentations.core.transforms_interface.BasicTransform",
             "albumentations.core.composition.BaseCompose",
+            V2,
         ),
-        ("albumentations",),
+        ("albumentations", "torchvision.transforms.v2"),
+        adapter="trainer.augmentation.plain:adapted",
+        plain="a function image -> image",
     ),
-    "observer": Interface(("trainer.engine.observer.Observer",), method="build"),
+    "observer": Interface(
+        ("trainer.engine.observer.Observer",),
+        method="build",
+        adapter="trainer.observers.plain:adapted",
+        plain="a class with methods such as on_epoch_end",
+    ),
     "": Interface(("trainer.config.schema.Settings",)),  # of the top level
     "sweep": Interface(("trainer.sweep.options.SweepSettings",)),
     "loss": Interface(
@@ -110,17 +142,26 @@ def check_interface(value: Any, group: str, package: str) -> None:
     module = str(getattr(value, "__module__", ""))
     if isinstance(value, type):
         has_method = bool(interface.method) and hasattr(value, interface.method)
-        fits = not _bases(value).isdisjoint(interface.bases) or (
-            has_method and (named or _within(module, (OBSERVERS,)))
+        plain = bool(interface.adapter) and is_named(module.partition(".")[0])
+        fits = (
+            not _bases(value).isdisjoint(interface.bases)
+            or (has_method and (named or _within(module, (OBSERVERS,))))
+            or (named and plain)
         )
         in_place = named or _within(module, (OWN, *interface.modules))
     else:
         fits = callable(value) and isinstance(getattr(value, "__qualname__", None), str)
-        own = named and external and is_named(module.partition(".")[0])
+        own = named and (external or bool(interface.adapter)) and is_named(module.partition(".")[0])
         published = inspect.isfunction(value) and _within(module, interface.functions)
         in_place = own or (published and (group == "loss" or _returns(value, interface)))
     if not (fits and in_place):
-        raise NotTrusted(f"is not {interface.text}, which {group or 'the top level'} takes")
+        raise NotTrusted(f"is not {interface.text}, which {group or 'the top level'} takes", PAGE if named else "")
+
+
+def has_base(cls: type, group: str) -> bool:
+    """Return whether a class is what the group takes without an adapter."""
+    interface = INTERFACES[group]
+    return not _bases(cls).isdisjoint(interface.bases) or bool(interface.method and hasattr(cls, interface.method))
 
 
 def _returns(function: Any, interface: Interface) -> bool:

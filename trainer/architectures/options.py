@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -256,9 +255,4 @@ class ExternalArchitecture(Architecture):
     target: Callable[..., Any]  # pyright: ignore[reportGeneralTypeIssues]
     arguments: dict[str, Any]  # pyright: ignore[reportGeneralTypeIssues]
 
-    def build(self, shape: Shape, num_classes: int, activation: Activation) -> nn.Module:
-        available = {"num_classes": num_classes, "in_channels": shape[0], "shape": shape}
-        parameters = inspect.signature(self.target).parameters.values()
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        accepted = available.keys() if takes_any else {p.name for p in parameters}
-        return self.target(**{k: v for k, v in available.items() if k in accepted} | self.arguments)
+    build = implemented_by("trainer.architectures.external:external_model")

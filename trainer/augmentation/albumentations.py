@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, cast
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks PyPI for the latest version
@@ -11,6 +11,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks P
 import albumentations as A
 import cv2
 import numpy as np
+import torch
 
 from trainer.augmentation.affine import chain_matrices
 from trainer.augmentation.draws import boxes, color_matrices
@@ -70,6 +71,21 @@ class Warp(A.ImageOnlyTransform):
     def apply(self, img: np.ndarray, matrix: np.ndarray, **params: object) -> np.ndarray:
         warped = cv2.warpAffine(img, matrix, img.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=self.border)
         return warped.reshape(img.shape)
+
+
+class Changed(A.ImageOnlyTransform):
+    """A function of an image, uint8 (C, H, W), and a seed."""
+
+    def __init__(self, function: Callable[[torch.Tensor, int], torch.Tensor], p: float) -> None:
+        super().__init__(p=p)
+        self.function = function
+
+    def get_params(self) -> Parameters:
+        return {"seed": int(self.random_generator.integers(2**63))}
+
+    def apply(self, img: np.ndarray, seed: int, **params: object) -> np.ndarray:
+        image = torch.from_numpy(np.ascontiguousarray(img.reshape(*img.shape[:2], -1).transpose(2, 0, 1)))
+        return self.function(image, seed).permute(1, 2, 0).numpy().reshape(img.shape)
 
 
 class Noise(A.ImageOnlyTransform):

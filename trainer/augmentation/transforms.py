@@ -122,4 +122,6 @@ def transform_name(transform: AnyTransform) -> str:
     """
     if not isinstance(transform, Transform):
         return transform.target.__name__
+    if own := getattr(transform, "__name__", ""):  # a transform of the user
+        return own
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(transform).__name__).lower()

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Iterable
 from typing import Any
 
+from trainer.augmentation.transforms import Transform
 from trainer.config.tree import is_table
 from trainer.construct import construct, locate, unusable
-from trainer.errors import Problem
+from trainer.data.options import WithoutTestSplit
+from trainer.errors import ConfigError, Problem
+from trainer.interfaces import INTERFACES, has_base
+from trainer.parameters import parameters
+from trainer.plain import Plain, is_open
 from trainer.trust import INSTANTIATE_KEYS, NotTrusted
+
+# Keys of a config node of the user's class that are not its arguments, by group: the parameters of what adapts it.
+SETTINGS: dict[str, type] = {"data": WithoutTestSplit, "augmentation": Transform}
 
 
 class External:
@@ -48,16 +57,38 @@ def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
         return None, [Problem("_target_", node["_target_"], f"cannot be imported: {error}")]
     except (TypeError, ValueError):
         return None, [Problem("_target_", node["_target_"], "is not a class or function with a known signature")]
-    if is_option(target):
+    if is_option(target) and has_base(target, group):
         return construct(target, arguments)
+    adapter, partial = INTERFACES[group].adapter, arguments.get("_partial_")
+    if adapter and isinstance(partial, bool):
+        del arguments["_partial_"]
     wrong = [key for key in INSTANTIATE_KEYS if key in arguments]
     if wrong:
         return None, [
             Problem(key, arguments[key], "is a key of Hydra's instantiate, which is not used here") for key in wrong
         ]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
-    problems = unusable(arguments, arguments if takes_any else signature)
-    return (None, problems.values()) if problems else (External(target, arguments), [])
+    own = {p.name for p in parameters(SETTINGS[group])} - signature.keys() if group in SETTINGS else set[str]()
+    settings = {key: value for key, value in arguments.items() if key in own}
+    arguments = {key: value for key, value in arguments.items() if key not in own}
+    problems = unusable(arguments, arguments if takes_any else signature, own)
+    if problems or not adapter or is_albumentations(target):
+        return (None, problems.values()) if problems else (External(target, arguments), [])
+    option, errors = construct(SETTINGS[group], settings) if settings else (None, [])
+    if errors:
+        return None, errors
+    settings = {key: getattr(option, key) for key in settings}
+    partial = partial if partial is not None else not isinstance(target, type) and is_open(target, arguments)
+    module, _, name = adapter.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)(Plain(target, arguments, settings, partial)), []
+    except ConfigError as error:
+        return None, error.problems
+
+
+def is_albumentations(target: Any) -> bool:
+    """Return whether a class is a transform of albumentations, which the pipeline of single images takes as it is."""
+    return any(cls.__module__.startswith("albumentations.") for cls in getattr(target, "__mro__", ()))
 
 
 def is_option(target: Any) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +130,21 @@ def option_files(config_dirs: Sequence[Path | str]) -> OptionFiles:
             sys.path.insert(0, str(directory.resolve()))
         if directory.resolve() not in trust.directories:
             trust.directories.append(directory.resolve())
-    return OptionFiles(directories)
+    return OptionFiles([*installed_options(), *directories])
+
+
+def installed_options() -> list[Path]:
+    """Return the directories of options that installed packages offer under the entry point ``trainer.options``.
+
+    An entry point ``my_package.conf`` is the directory ``conf`` of the package. Nothing is imported.
+    """
+    directories: list[Path] = []
+    for point in entry_points(group="trainer.options"):
+        package, *parts = point.value.replace(":", ".").split(".")
+        spec = find_spec(package)
+        places = [Path(place).joinpath(*parts) for place in (spec.submodule_search_locations if spec else None) or ()]
+        directories += [place for place in places if place.is_dir()]
+    return directories
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
