@@ -18,7 +18,7 @@ from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.observer import Observer
-from trainer.engine.run import snapshot
+from trainer.engine.state import snapshot
 
 SMALL = (
     "data=fake", "data.size=12", "data.count=150", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16",

@@ -21,6 +21,7 @@ from trainer.data.targets import LABEL
 from trainer.data_constraints import check_with_data
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
+from trainer.engine.guard import StepStart
 from trainer.engine.run import Info, Loader, Run
 from trainer.engine.step import gradients, update
 from trainer.errors import ConfigError, Problem
@@ -77,6 +78,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         folder=folder,
         notes=notes,
         on_nan=config.engine.on_nan,
+        step_start=StepStart(device) if config.engine.on_oom == "shrink" else None,
         wrapped=distributed.wrap(model, device) if distributed.world_size() > 1 else None,
     )
     enable_fast_path(run, config)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer import trust
 from trainer.config.options import option_files
-from trainer.errors import ConfigError, Problem
+from trainer.errors import ConfigError, Problem, is_out_of_memory, memory_text
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
 from trainer.progress import PROGRESS, activity
 from trainer.streams import discard, keep_running_unread
@@ -49,11 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         discard(sys.stdout)  # the reader has gone, as in `train --help | head`
         return FINISHED
-    except OSError as error:
-        if error.filename is None and error.errno not in SYSTEM:
+    except Exception as error:
+        text = memory_text(error) if is_out_of_memory(error) else str(error)
+        if not is_out_of_memory(error) and not is_of_the_system(error):
             raise
-        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n  ", file=sys.stderr)
+        print(f"error: {text}", *getattr(error, "__notes__", ()), sep="\n  ", file=sys.stderr)
         return FAILED
+
+
+def is_of_the_system(error: Exception) -> bool:
+    """Whether an error is one of a file or a disk, not a bug."""
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in SYSTEM)
 
 
 def _prepare_process() -> None:

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+# In errors of torch (its allocators, CUDA, cuBLAS, cuDNN, oneDNN), of C++ and of OpenCV.
+NO_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "bad_alloc", "Insufficient memory",
+    "Cannot allocate memory",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -58,6 +64,61 @@ class WriteError(OSError):
 
     def __str__(self) -> str:
         return f"{self.path} cannot be written: {self.reason}"
+
+
+class OutOfMemory(RuntimeError):
+    """Memory that could not be allocated; printed without a traceback, exit code 1.
+
+    Args:
+        what: What did not fit.
+        reason: The first line of the error of the library that asked for the memory.
+        hint: What to do.
+        override: What to type with it, if that is known; empty if not.
+    """
+
+    def __init__(self, what: str, reason: str, hint: str, override: str = "") -> None:
+        self.hint, self.override = hint, override
+        super().__init__(f"{what} did not fit ({reason})")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated, on a CPU or a GPU, by whatever library.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    (True, True)
+    >>> is_out_of_memory(RuntimeError("size mismatch")), is_out_of_memory(KeyError("out of memory"))
+    (False, False)
+    """
+    if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":  # that of torch
+        return True
+    named = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return named and any(text in str(error) for text in NO_MEMORY)
+
+
+def memory_text(error: BaseException) -> str:
+    """Return the error of memory that could not be allocated, with what to do.
+
+    >>> print(memory_text(MemoryError("Unable to allocate 7 GiB")))
+    out of memory: Unable to allocate 7 GiB
+      a smaller batch_size, data.size, data.limit or network needs less, and so does data.loading=streaming
+    """
+    hint = "a smaller batch_size, data.size, data.limit or network needs less, and so does data.loading=streaming"
+    hint = error.hint if isinstance(error, OutOfMemory) else hint
+    return f"out of memory: {memory_reason(error)}\n  {quoted(hint)}"
+
+
+def memory_reason(error: BaseException) -> str:
+    """Return the first line of an error of memory, without the place in torch's source.
+
+    >>> memory_reason(RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"))
+    "DefaultCPUAllocator: can't allocate memory"
+    """
+    return re.sub(r"^\[enforce fail at [^]]*\] (err == 0\. )?", "", first_line(error))
+
+
+def shrunk_text(micro_batch: int) -> str:
+    """Return the statement that a run has used smaller micro-batches than configured."""
+    return f"a step did not fit into memory: from then on micro_batch={micro_batch} (engine.on_oom=shrink)"
 
 
 def check(option: object, **rules: tuple[bool, str]) -> None:

@@ -186,6 +186,7 @@ class Summary(TypedDict, total=False, extra_items=Json):
     steps: int
     parameters: int
     tta: str
+    micro_batch: int  # if it is smaller than configured, for lack of memory
     epoch: float  # of an interrupted run, which has no best epoch
     best_epoch: float
     last_epoch: float

@@ -13,8 +13,9 @@ from torch.optim.swa_utils import update_bn
 
 from trainer.engine.distributed import gathered, means, sync_buffers
 from trainer.engine.metrics import RunningMetrics
-from trainer.engine.run import Loader, Run, snapshot
-from trainer.engine.state import Weights
+from trainer.engine.run import Loader, Run
+from trainer.engine.state import Weights, snapshot
+from trainer.errors import is_out_of_memory
 from trainer.formats import Scores
 from trainer.hardware import Precision
 from trainer.progress import steps
@@ -43,12 +44,20 @@ def views(x: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
 
 
 def logits(model: nn.Module, x: Tensor, precision: Precision, tta: TTA = "none") -> Tensor:
-    """Outputs (N, O) of images (N, C, H, W), averaged over the views of test-time augmentation ``tta``."""
-    with precision.autocast():
-        if tta == "none":
-            return model(x)
-        outputs = [weight * model(view).float() for weight, view in views(x, tta)]
-    return torch.stack(outputs).sum(0)
+    """Outputs (N, O) of images (N, C, H, W), averaged over the views of test-time augmentation ``tta``.
+
+    A batch that does not fit into memory is split into halves, whose outputs are the same up to rounding.
+    """
+    try:
+        with precision.autocast():
+            if tta == "none":
+                return model(x)
+            outputs = [weight * model(view).float() for weight, view in views(x, tta)]
+        return torch.stack(outputs).sum(0)
+    except Exception as error:
+        if not is_out_of_memory(error) or len(x) == 1:
+            raise
+    return torch.cat([logits(model, half, precision, tta) for half in x.chunk(2)])
 
 
 @torch.inference_mode()

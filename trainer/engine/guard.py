@@ -1,4 +1,4 @@
-"""Steps whose gradient is NaN or Inf, which leave the weights as they are: ``engine.on_nan=skip``."""
+"""Steps that are taken back: whose gradient is NaN or Inf (``engine.on_nan=skip``), or that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -21,6 +21,46 @@ def all_finite(tensors: Iterable[Tensor]) -> Tensor:
     return torch.stack(flags).all() if flags else torch.tensor(True)
 
 
+class Copies:
+    """Copies of tensors that a step changes in place, in memory that is allocated once."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.before: list[Tensor] = []
+
+    def save(self, tensors: list[Tensor]) -> None:
+        """Copy the tensors as they are now."""
+        if [id(t) for t in tensors] != [id(t) for t in self.tensors]:
+            self.tensors, self.before = tensors, [torch.empty_like(t) for t in tensors]
+        for before, tensor in zip(self.before, tensors, strict=True):
+            before.copy_(tensor)
+
+
+class StepStart:
+    """What the forward passes of a step change, as it was before them: ``engine.on_oom=shrink`` repeats the step from there."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.copies = device, Copies()
+
+    @torch.no_grad()
+    def save(self, model: nn.Module, task: Task, sums: RunningMetrics) -> None:
+        """Copy it, before a step begins."""
+        self.copies.save([*model.buffers(), *task.tensors(), sums.totals])
+        self.count = sums.count
+        self.random = torch.get_rng_state()
+        self.device_random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+
+    @torch.no_grad()
+    def restore(self, sums: RunningMetrics) -> None:
+        """Take back what the forward passes have changed since then."""
+        for before, tensor in zip(self.copies.before, self.copies.tensors, strict=True):
+            tensor.copy_(before)
+        sums.count = self.count
+        torch.set_rng_state(self.random)
+        if self.device_random is not None:
+            torch.cuda.set_rng_state(self.device_random, self.device)
+
+
 class StepGuard:
     """Leaves the weights as they are where the gradient of a step is NaN or Inf: ``engine.on_nan=skip``.
 
@@ -31,8 +71,7 @@ class StepGuard:
     def __init__(self, device: torch.device) -> None:
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps of the epoch
-        self.tensors: list[Tensor] = []
-        self.before: list[Tensor] = []
+        self.copies = Copies()
 
     def reset(self) -> None:
         """Start an epoch."""
@@ -45,11 +84,7 @@ class StepGuard:
     @torch.no_grad()
     def save(self, model: nn.Module, task: Task, sums: RunningMetrics) -> None:
         """Copy what a step changes, before it begins."""
-        tensors = [*model.parameters(), *model.buffers(), *task.tensors(), sums.totals]
-        if [id(t) for t in tensors] != [id(t) for t in self.tensors]:
-            self.tensors, self.before = tensors, [torch.empty_like(t) for t in tensors]
-        for before, tensor in zip(self.before, tensors, strict=True):
-            before.copy_(tensor)
+        self.copies.save([*model.parameters(), *model.buffers(), *task.tensors(), sums.totals])
 
     @torch.no_grad()
     def screen(self, model: nn.Module, sums: RunningMetrics, images: int) -> None:
@@ -65,5 +100,5 @@ class StepGuard:
     @torch.no_grad()
     def restore(self) -> None:
         """Take back what a step with a gradient that was not finite has changed."""
-        for tensor, before in zip(self.tensors, self.before, strict=True):
+        for tensor, before in zip(self.copies.tensors, self.copies.before, strict=True):
             tensor.copy_(torch.where(self.finite, tensor, before))

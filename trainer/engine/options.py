@@ -22,6 +22,12 @@ class Engine:
     waiting for it; the weights are checked at the end of an epoch and before a checkpoint. ``skip`` decides on the device for
     each step, which costs a copy of the weights; the optimizer gets a gradient of 0. A run that skips all steps of an epoch, or
     has been rewound 8 times, is diverged.
+
+    With ``on_oom=shrink``, a step that does not fit is repeated from its beginning with half the ``micro_batch``, which holds for
+    the rest of the run, also when it is resumed; the console, ``result.json`` and the report state it. Each micro-batch is
+    normalized by its own statistics and draws its own dropout, as if ``micro_batch`` had been set. No captured CUDA graph is used
+    from then on. An evaluation, of which no result depends on the size of its batches beyond rounding, splits those that do not
+    fit in either case. Memory that the operating system refuses only by killing the process cannot be caught.
     """
 
     kind: Annotated[
@@ -59,6 +65,13 @@ class Engine:
             "beginning of the epoch with half the learning rate"
         ),
     ] = "stop"
+    on_oom: Annotated[
+        Literal["fail", "shrink"],
+        Field(
+            description="if a training step does not fit into memory: fail, with the micro_batch that fits; or shrink "
+            "micro_batch until it fits, with the gradient of the same batch"
+        ),
+    ] = "fail"
     distributed: Annotated[
         Literal["none", "ddp"],
         Field(description="ddp = DistributedDataParallel over the processes started by torchrun"),
@@ -75,6 +88,10 @@ class Engine:
             graph=(
                 self.graph != "on" or capturable,
                 "needs a GPU, one process, and compile=off or default: engine.graph=auto",
+            ),
+            on_oom=(
+                self.on_oom == "fail" or one_process,
+                "needs one process, because all ranks must split a batch alike: engine.on_oom=fail, with a micro_batch that fits",
             ),
             sync_batch_norm=(not self.sync_batch_norm or not one_process, "has no effect on one process: engine=ddp"),
         )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,10 @@ from trainer.architectures.layers import trainable_names, weight_layers
 from trainer.data.identity import DataIdentity
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
-from trainer.engine.guard import StepGuard
+from trainer.engine.guard import StepGuard, StepStart
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
-from trainer.engine.state import Best, State, StateDict
+from trainer.engine.state import Best, State, snapshot
 from trainer.formats import JsonObject
 from trainer.hardware import Precision
 from trainer.history import History, has_finite_losses
@@ -127,6 +127,8 @@ class Run:
     diverged: str | None = None  # what has become NaN or Inf
     rewinds: int = 0  # how often the run has returned to the beginning of an epoch; each time halves the learning rate
     sane: State | None = None  # at the beginning of the epoch, to which the run can return
+    step_start: StepStart | None = None  # where a step that does not fit into memory is repeated from
+    shrunk: bool = False  # whether micro_batch is smaller than configured, for lack of memory
 
     def __post_init__(self) -> None:
         self.guard = StepGuard(self.precision.device) if self.on_nan == "skip" else None
@@ -261,6 +263,8 @@ class Run:
         }
         if self.guard is not None:
             state["skipped"] = int(self.guard.skipped)
+        if self.shrunk and self.micro_batch:
+            state["micro_batch"] = self.micro_batch
         if self.on_nan == "rewind":
             state["rewinds"], state["sane"] = self.rewinds, self.sane if self.clock.batch else None
         return state
@@ -284,17 +288,10 @@ class Run:
         self.task.load_state_dict(state.get("task", {}))
         self.best = state["best"]
         self.rewinds, self.sane = state.get("rewinds", 0), state.get("sane")
+        if "micro_batch" in state:
+            self.micro_batch, self.shrunk, self.capture = state["micro_batch"], True, None
         if self.guard is not None:
             self.guard.skipped.fill_(state.get("skipped", 0))
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if self.precision.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
-
-
-@overload
-def snapshot(model: nn.Module) -> StateDict: ...
-@overload
-def snapshot(model: nn.Module | None) -> StateDict | None: ...
-def snapshot(model: nn.Module | None) -> StateDict | None:
-    """A copy of a model's weights and buffers that training does not change."""
-    return None if model is None else {k: copy.deepcopy(v.detach()) for k, v in model.state_dict().items()}

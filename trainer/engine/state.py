@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict
+import copy
+from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict, overload
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.engine.metrics import Sums
 from trainer.formats import Row
@@ -52,4 +53,14 @@ class State(Weights):
     skipped: NotRequired[int]  # steps of the epoch, see StepGuard
     rewinds: NotRequired[int]
     sane: NotRequired[State | None]  # at the beginning of the epoch
+    micro_batch: NotRequired[int]  # if it is smaller than configured, for lack of memory
     random: RandomState
+
+
+@overload
+def snapshot(model: nn.Module) -> StateDict: ...
+@overload
+def snapshot(model: nn.Module | None) -> StateDict | None: ...
+def snapshot(model: nn.Module | None) -> StateDict | None:
+    """A copy of a model's weights and buffers that training does not change."""
+    return None if model is None else {k: copy.deepcopy(v.detach()) for k, v in model.state_dict().items()}

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer.architectures.layers import networks_of
+from trainer.engine.out_of_memory import within_memory
 from trainer.engine.run import Run
 from trainer.optimizers.param_groups import set_lr
 from trainer.tasks.task import Losses
@@ -47,6 +48,11 @@ def train_step(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
 
 
 def gradients(run: Run, x: Tensor, y: Tensor, weight: float = 1.0) -> None:
+    """Compute the gradients, loss and logits of a batch; ``engine.on_oom`` says what happens if they do not fit into memory."""
+    within_memory(run, x, y, weight, accumulate)
+
+
+def accumulate(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
     """Compute the gradients, loss and logits of a batch, in micro-batches if ``micro_batch`` is set.
 
     In distributed training, gradients are averaged over the ranks at the last micro-batch.

@@ -20,6 +20,7 @@ from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
 from trainer.engine.view import RunView
+from trainer.errors import is_out_of_memory
 from trainer.files import require
 from trainer.formats import Result, Row, Scores, SplitScores, Summary, read_only
 from trainer.jobs.restore import restore_run
@@ -47,8 +48,12 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
         run.id = create_run_dir(run_dir, config.tree, overrides, run.notes[0])
     try:
         result = train_and_evaluate(run, config.observer.values(), job.tta)
-    except OSError as error:
-        error.add_note(f"once that is fixed, {quote(f'resume={run_dir}')} continues the run")
+    except Exception as error:
+        resume = quote(f"resume={run_dir}")
+        if isinstance(error, OSError):
+            error.add_note(f"once that is fixed, {resume} continues the run")
+        elif is_out_of_memory(error):
+            error.add_note(f"{resume} {getattr(error, 'override', '')}".rstrip() + " continues the run")
         raise
     if rank() == 0 and not any(isinstance(option, Console) for option in config.observer.values()):
         print("\n".join([*summary_lines(RunView(run), result), f"run directory: {run_dir}"]))
@@ -132,6 +137,8 @@ def summary(run: Run, tta: TTA = "none") -> Summary:
     result = Summary(metric=run.metric, steps=run.clock.step, parameters=count_parameters(run.model))
     if tta != "none":
         result["tta"] = tta
+    if run.shrunk and run.micro_batch:
+        result["micro_batch"] = run.micro_batch
     if run.interrupted:  # within an epoch: no row of the history describes the weights
         result["epoch"], own = run.time, scores(run.model, evaluate_run(run))
         result["validation"], result["test"] = own["validation"], own["test"]

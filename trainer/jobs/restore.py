@@ -13,6 +13,7 @@ from trainer.data.identity import changes, check_same_classes
 from trainer.engine import checkpoint
 from trainer.engine.distributed import barrier, rank, world_size
 from trainer.engine.run import Info, Run
+from trainer.engine.state import State
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, first_line
 from trainer.files import write_text
@@ -88,11 +89,25 @@ def load_state(run: Run, run_dir: Path, content: checkpoint.Content) -> None:
             f"started by {processes} processes, resumed by {world_size()}: the batches and their order are the same, "
             "the last bits and the random numbers of each process are not"
         )
+    keep_shrunk(run, state, content["info"]["config"])
     try:
         run.load(state)
     except UNUSABLE as error:
         text = f"the checkpoint does not fit the config: {first_line(error)}"
         raise ConfigError(Problem("resume", str(run_dir), text)) from None
+
+
+def keep_shrunk(run: Run, state: State, saved: JsonObject) -> None:
+    """Note the smaller micro-batches of a run whose steps did not fit into memory, unless the command sets others."""
+    if "micro_batch" not in state:
+        return
+    if run.micro_batch == saved.get("micro_batch"):
+        text = f"micro_batch={state['micro_batch']}, as before: a step did not fit into memory (engine.on_oom=shrink)"
+        run.notes.append(text)
+        return
+    for each in (state, state.get("sane")):
+        if each is not None:
+            each.pop("micro_batch", None)
 
 
 def restore_best(run: Run, run_dir: Path) -> None:

@@ -10,7 +10,7 @@ from shlex import quote
 
 from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
-from trainer.errors import quoted
+from trainer.errors import quoted, shrunk_text
 from trainer.formats import Result, number_at, value_at
 from trainer.observers.epoch_table import rounded
 
@@ -65,6 +65,8 @@ def summary_lines(view: RunView, result: Result) -> list[str]:
     values = view.history.column(view.metric)
     if values and all(map(math.isnan, values)):
         lines.append(f"{view.metric} was NaN in every epoch: the last weights count as the best")
+    if "micro_batch" in result:
+        lines.append(shrunk_text(result["micro_batch"]))
     for finding in result.get("findings") or []:
         lines.append(f"{finding['name']}: {finding['evidence']}")
         lines.append(f"  {finding['meaning']}")

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence, Set
 
 from trainer.columns import tasks_of
-from trainer.errors import quoted
+from trainer.errors import quoted, shrunk_text
 from trainer.formats import Environment, FindingContent, Result, Resume, Row, TaskInfo
 from trainer.literal import code_span, markdown_literal, printable
 
@@ -51,6 +51,8 @@ def page(
     lines = [f"# {title or 'the default run'}", "", f"{reason}.", *score_table(result)]
     if "best_epoch" in result and "last_epoch" in result:
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
+    if "micro_batch" in result:
+        lines += ["", f"{shrunk_text(result['micro_batch'])}."]
     lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
     lines += [*data, *class_table(tasks)]
     several = len(tasks_of(rows[-1])) > 1 if rows else False

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from trainer.engine.interrupt import Interrupt
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, is_out_of_memory, memory_text
 from trainer.files import write_text
 from trainer.search.budget import Clock, affordable
 from trainer.search.ledger import Claimed, Ledger
@@ -213,26 +211,32 @@ class Session:
             seed = (self.config.seed + entry.seed) % 2**32
             tree = self.trials.configs.tree(self.space.settings(claimed.point), epochs, seed)
             outcome = self.trials.run(tree, report, test, run_dir)
-        except (ConfigError, torch.OutOfMemoryError) as error:
-            if entry.origin == "default":  # the config as typed is wrong
-                self.ledger.release(claimed.trial_id)
-                raise
-            outcome = Outcome("failed", error=str(error))
         except KeyboardInterrupt:
             self.ledger.release(claimed.trial_id)
             raise
-        except Exception as error:  # a bug, of ours or in a class of the user
-            if entry.origin == "default":
+        except Exception as error:
+            if entry.origin == "default":  # the config as typed is wrong
                 self.ledger.release(claimed.trial_id)
                 raise
-            write_text(self.run_dir / "errors" / f"{name}-{entry.index:03d}.txt", traceback.format_exc())
-            outcome = Outcome("failed", error=f"{type(error).__name__}: {error}")
+            outcome = self.failed(error, f"{name}-{entry.index:03d}")
         if outcome.state == "interrupted":
             self.ledger.release(claimed.trial_id)
             raise KeyboardInterrupt
         self.ledger.finish(claimed.trial_id, outcome.value, outcome.as_dict())
         if outcome.state == "failed":
             self.progress.line(f"{name}: trial {entry.index} failed: {outcome.error.splitlines()[0]}")
+
+    def failed(self, error: Exception, trial: str) -> Outcome:
+        """Return the outcome of a trial that has failed; of what must be a bug, ours or in a class of the user, the traceback is
+        written to a file.
+        """
+        if isinstance(error, ConfigError):
+            return Outcome("failed", error=str(error))
+        if is_out_of_memory(error):
+            return Outcome("failed", error=memory_text(error))
+        text = "".join(traceback.format_exception(error))
+        write_text(self.run_dir / "errors" / f"{trial}.txt", text)
+        return Outcome("failed", error=f"{type(error).__name__}: {error}")
 
     def show(self, name: str, number: int, indices: Sequence[int]) -> None:
         """Print the state of the stage."""

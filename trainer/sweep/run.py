@@ -20,7 +20,7 @@ from trainer.config.instantiate import instantiate
 from trainer.config.load import load_config, prepare
 from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import Override, parse, render
-from trainer.errors import ConfigError, Problem, WriteError
+from trainer.errors import ConfigError, Problem, WriteError, is_out_of_memory, memory_text
 from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.files import make_new_directory
 from trainer.lock import one_writer
@@ -162,9 +162,12 @@ class JobRunner:
             return self.run(self.config(job, run_dir), job.overrides, run_dir)
         except (ConfigError, WriteError) as error:
             reason = str(error)
-        except Exception as error:  # a bug, of ours or in a class of the user: the traceback is needed
-            reason = f"{type(error).__name__}: {error}"
-            traceback.print_exc()
+        except Exception as error:
+            if is_out_of_memory(error):
+                reason = memory_text(error)
+            else:  # a bug, of ours or in a class of the user: the traceback is needed
+                reason = f"{type(error).__name__}: {error}"
+                traceback.print_exc()
         print(f"#{job.number} failed: {reason}", file=sys.stderr, flush=True)
         if state(run_dir) != "finished":
             write_json(run_dir / "result.json", {"status": "failed", "stop_reason": reason})

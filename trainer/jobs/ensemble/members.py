@@ -17,8 +17,8 @@ from trainer.data import Splits
 from trainer.data.folds import fold
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Member, saved_info
-from trainer.engine.run import Run, snapshot
-from trainer.engine.state import StateDict
+from trainer.engine.run import Run
+from trainer.engine.state import StateDict, snapshot
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
