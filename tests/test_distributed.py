@@ -137,7 +137,8 @@ def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_pat
     overrides = ("epochs=3", f"resume={tmp_path / 'run'}", "engine=auto")
     done = subprocess.run(command(1, *overrides), capture_output=True, text=True, timeout=120, env=ALONE)
     assert done.returncode == 0, done.stderr
-    assert "started by 2 processes, resumed by 1" in re.sub(r"\s+", " ", done.stdout)
+    assert "processes 2 -> 1" in re.sub(r"\s+", " ", done.stdout)
+    assert "the batches and their order are the same" in re.sub(r"\s+", " ", done.stdout)
     assert len(history(tmp_path / "run")) == 3
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import QUIET, STATEFUL, history_of, load, result_of, same_run, start
 
+from trainer.engine import checkpoint
 from trainer.engine.interrupt import Interrupt
 
 WAYS = {
@@ -333,7 +334,7 @@ def test_a_resume_says_what_it_changes_and_the_report_lists_all_of_them(tmp_path
     assert train(*constant, "observer=[checkpoint,history_file,console,report]", "epochs=1", f"output={run}")[0] == 0
     _, out, _ = train(f"resume={run}", "epochs=2", "optimizer.lr=0.01")
     assert "resuming after 1 epoch," in out
-    (changed,) = re.findall(r"^changed: (.*)$", out, re.MULTILINE)
+    (changed,) = re.findall(r"^changed: (.*); the run continues with the new settings$", out, re.MULTILINE)
     assert sorted(re.sub(r"\S+ ->", "->", part) for part in changed.split(", ")) == [
         "epochs -> 2",
         "optimizer.lr -> 0.01",
@@ -350,6 +351,62 @@ def test_a_resume_says_what_it_changes_and_the_report_lists_all_of_them(tmp_path
     assert commands[0].endswith(f"epochs=1 output={run}")
     assert commands[1:] == [f"train resume={run} epochs=2 optimizer.lr=0.01", f"train resume={run} epochs=3"]
     assert "epochs 1 → 2" in report
+
+
+ON_ANOTHER_MACHINE = {"threads": "64", "torch": "1.0", "CPU": "Pentium"}
+
+
+@pytest.mark.parametrize(
+    ("then", "overrides", "said"),
+    [
+        ({}, [], ""),
+        ({}, ["observer.checkpoint.every_epochs=2"], "every_epochs 1 -> 2; the results are bit-identical to"),
+        (ON_ANOTHER_MACHINE, [], "the results differ in their last bits from those without a change"),
+        ({"code": "0"}, ["data.num_workers=1"], "code 0 -> "),
+        ({"processes": "2"}, [], "the batches and their order are the same, the last bits of the results and"),
+        ({}, ["precision=bf16"], "precision float32 -> bf16; the run continues with the new settings"),
+        ({"later": "1"}, [], ""),
+        (None, [], ""),
+    ],
+    ids=["nothing", "observer", "machine", "code", "ranks", "precision", "unknown", "earlier release"],
+)
+def test_a_resume_under_other_conditions_says_so_once_and_what_that_means(then, overrides, said, train):
+    run = [*STATEFUL, "precision=float32", "observer=[console,checkpoint,history_file,report]"]
+    with pytest.MonkeyPatch.context() as patch:
+        kill_in_epoch(1, patch)
+        with pytest.raises(RuntimeError):
+            train(*run, "output=run")
+    file = Path("run/checkpoints/last.pt")
+    content: Any = torch.load(file, weights_only=True)
+    conditions = content.pop("numerics")
+    assert {"threads", "precision", "device", "processes", "torch", "code"} <= conditions.keys()
+    if then is not None:
+        content["numerics"] = {**conditions, **then}
+    checkpoint.save(content, file)
+    code, out, _ = train("resume=run", *overrides)
+    assert code == 0
+    changed = [line for line in out.splitlines() if line.startswith("changed: ")]
+    assert len(changed) == bool(said)
+    assert all(said in line for line in changed)
+    (line,) = [json.loads(line) for line in Path("run/resumed.jsonl").read_text().splitlines()]
+    named = {} if then is None else {k: v for k, v in then.items() if k != "later"}
+    expected = {**named, **({"precision": "float32"} if "precision=bf16" in overrides else {})}
+    assert {key: before for key, (before, _) in line.get("numerics", {}).items()} == expected
+    assert all(f"{key} {value} →" in Path("run/report.md").read_text() for key, value in named.items())
+
+
+def kill_in_epoch(epoch: int, patch: pytest.MonkeyPatch) -> None:
+    """Make training raise at the first step of an epoch."""
+    import trainer.engine.loop as loop
+
+    real = loop.train_step
+
+    def step(run: Any, *batch: Any) -> None:
+        if run.clock.epoch == epoch:
+            raise RuntimeError("killed")
+        real(run, *batch)
+
+    patch.setattr(loop, "train_step", step)
 
 
 def wait_for(file: Path, seconds: float = 60) -> None:

@@ -134,6 +134,7 @@ class Resume(TypedDict):
     steps: int
     overrides: list[str]
     changes: dict[str, list[str]]  # settings that differ from those of before: each then and now
+    numerics: NotRequired[dict[str, list[str]]]  # hardware, threads, libraries, code: each then and now
 
 
 class Environment(TypedDict):

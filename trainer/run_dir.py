@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -151,22 +152,27 @@ def environment(device: str) -> Environment:
     """Return versions, machine, device and git commit, so that a result can be traced."""
     from trainer import __version__
 
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "trainer": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
-        "versions": versions,
+        "versions": versions(LIBRARIES),
         "git": git_commit(),
         "command": sys.argv,
         "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the installed versions of libraries; those that are not installed are left out."""
+    found: dict[str, str] = {}
+    for library in libraries:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def git_commit() -> GitCommit | None:

@@ -13,8 +13,9 @@ import torch
 
 from trainer.architectures.ensemble import Average
 from trainer.data.identity import DataIdentity
-from trainer.engine.run import Info, snapshot
-from trainer.engine.state import Best, State, StateDict, Weights
+from trainer.engine.numerics import numerics
+from trainer.engine.run import Info
+from trainer.engine.state import Best, State, StateDict, Weights, snapshot
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, WriteError
 from trainer.files import atomic_path
@@ -57,6 +58,9 @@ class Content(TypedDict, total=False):
 
     format: Required[int]
     info: Required[SavedInfo]
+    numerics: dict[
+        str, str
+    ]  # what its last bits depend on, see trainer.engine.numerics; not in those of earlier releases
     run: str  # the id of the run that wrote it; checkpoints of earlier releases have none
     state: State
     row: Row | dict[str, float]
@@ -70,7 +74,13 @@ class Content(TypedDict, total=False):
 
 def contents(run: RunView) -> Content:
     """The content of ``last.pt``: the whole state, and what is needed to use the model without the run directory."""
-    return {"format": FORMAT, "info": saved_info(run.info), "run": run.id, "state": run.state()}
+    return {
+        "format": FORMAT,
+        "info": saved_info(run.info),
+        "run": run.id,
+        "state": run.state(),
+        "numerics": numerics(run.precision),
+    }
 
 
 def best_contents(run: RunView) -> Content:

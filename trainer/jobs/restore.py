@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from trainer.data.identity import changes, check_same_classes
 from trainer.engine import checkpoint
-from trainer.engine.distributed import barrier, rank, world_size
+from trainer.engine.distributed import barrier, rank
 from trainer.engine.run import Info, Run
 from trainer.engine.state import State
 from trainer.engine.view import RunView
@@ -44,7 +44,7 @@ def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str])
         hint = longer if run.finished else "regularizer.early_stopping.patience=... waits longer"
         return f"there is nothing to resume: the run is complete, {over}; {hint}"
     if rank() == 0:
-        record_resume(run, run_dir, tree, overrides)
+        record_resume(run, run_dir, tree, overrides, numerics_of(content))
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({**tree, "resume": None})))
     return None
 
@@ -83,18 +83,20 @@ def load_state(run: Run, run_dir: Path, content: checkpoint.Content) -> None:
         raise ConfigError(Problem("resume", str(run_dir), text, "put back the checkpoint of this run"))
     run.id = content.get("run", "")
     check_same_data(run, checkpoint.info_of(content), run_dir)
-    processes = state.get("processes", 1)
-    if processes != world_size():
-        run.notes.append(
-            f"started by {processes} processes, resumed by {world_size()}: the batches and their order are the same, "
-            "the last bits and the random numbers of each process are not"
-        )
     keep_shrunk(run, state, content["info"]["config"])
     try:
         run.load(state)
     except UNUSABLE as error:
         text = f"the checkpoint does not fit the config: {first_line(error)}"
         raise ConfigError(Problem("resume", str(run_dir), text)) from None
+
+
+def numerics_of(content: checkpoint.Content | None) -> dict[str, object]:
+    """What the last bits of a checkpoint depend on, as far as it says so."""
+    if content is None:
+        return {}
+    found = content.get("numerics")
+    return {"processes": content["state"].get("processes", 1)} | (found if isinstance(found, dict) else {})
 
 
 def keep_shrunk(run: Run, state: State, saved: JsonObject) -> None:

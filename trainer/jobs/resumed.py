@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.analysis.comparison import flatten, format_value
+from trainer.engine.numerics import consequence, numeric_changes, numerics
 from trainer.engine.run import Run
 from trainer.files import write_text
 from trainer.formats import JsonObject, Resume
@@ -15,12 +17,26 @@ from trainer.run_dir import read_config
 NOT_COMPARED = ("resume", "checkpoint", "output", "experiment")  # where a run is or was taken from
 
 
-def record_resume(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str]) -> None:
-    """Add a line to ``resumed.jsonl``, and a note of the settings that are not those of the saved config."""
+def record_resume(
+    run: Run, run_dir: Path, tree: JsonObject, overrides: list[str], before: Mapping[str, object]
+) -> None:
+    """Add a line to ``resumed.jsonl``, and a note of what has changed and what that means for the results.
+
+    Args:
+        run: The run.
+        run_dir: Its directory, with the config of before.
+        tree: The config of now.
+        overrides: As typed.
+        before: The numerics of the checkpoint, empty if it does not say.
+    """
     changes = changed_settings(read_config(run_dir, "resume"), tree)
-    if changes:
-        run.notes.append("changed: " + ", ".join(f"{key} {then} -> {now}" for key, (then, now) in changes.items()))
+    numeric = numeric_changes(before, numerics(run.precision))
+    if all_changes := {**changes, **numeric}:
+        texts = ", ".join(f"{key} {then} -> {now}" for key, (then, now) in all_changes.items())
+        run.notes.append(f"changed: {texts}; {consequence(changes, numeric)}")
     resume = Resume(epochs=len(run.history), steps=run.clock.step, overrides=overrides, changes=changes)
+    if numeric:
+        resume["numerics"] = numeric
     file = run_dir / "resumed.jsonl"
     write_text(file, "".join(f"{json.dumps(line)}\n" for line in [*read_resumes(file), resume]))
 

@@ -67,7 +67,8 @@ def page(
         lines += [f"| {' | '.join(number(row.get(c)) for c in columns)} |" for row in rows]
     lines += ["", "## Reproduce", "", command(overrides), ""]
     for resume in resumes:
-        changes = "; ".join(f"{key} {then} → {now}" for key, (then, now) in resume["changes"].items()) or "no changes"
+        changed = {**resume["changes"], **resume.get("numerics", {})}
+        changes = "; ".join(f"{key} {then} → {now}" for key, (then, now) in changed.items()) or "no changes"
         text = f"Resumed after {resume['epochs']} epochs, {resume['steps']} steps, with {changes}:"
         lines += [markdown_literal(text), "", command(resume["overrides"]), ""]
     if environment is not None and environment["versions"]:
