@@ -64,7 +64,7 @@ RENAMED_KEYS: dict[str, str] = {}
 IGNORED = (
     "*.pt/format", "*.pt/version", "*.pt/checksum*", "*.pt/run", "result.json/complete", "*.pt/info/config", "*.pt/info/config/*",
     "*.pt/info/data", "*.pt/info/data/*",
-    "*/seconds", "*/images_per_second", "result.json/watching_seconds", "result.json/watching_share",
+    "last.pt/numerics/*", "*/seconds", "*/images_per_second", "result.json/watching_seconds", "result.json/watching_share",
     "result.json/observer_seconds", "result.json/observer_fraction",
     "result.json/findings", "result.json/findings/*", "result.json/paths", "result.json/paths/*",
 )  # fmt: skip

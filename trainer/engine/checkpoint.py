@@ -58,9 +58,7 @@ class Content(TypedDict, total=False):
 
     format: Required[int]
     info: Required[SavedInfo]
-    numerics: dict[
-        str, str
-    ]  # what its last bits depend on, see trainer.engine.numerics; not in those of earlier releases
+    numerics: dict[str, str]  # what its last bits depend on, see there; checkpoints of earlier releases do not say
     run: str  # the id of the run that wrote it; checkpoints of earlier releases have none
     state: State
     row: Row | dict[str, float]
@@ -176,7 +174,12 @@ def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint"
 
 def _is_content(value: object) -> TypeGuard[Content]:
     """Whether a value is a checkpoint of any format, which this version may be able to read or not."""
-    return isinstance(value, dict) and isinstance(value.get("format"), int) and isinstance(value.get("info"), dict)
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("format"), int)
+        and isinstance(value.get("info"), dict)
+        and isinstance(value.get("numerics", {}), dict)
+    )
 
 
 def load_network(path: str, prefer: str, key: str) -> Content:

@@ -289,7 +289,7 @@ class Run:
         self.best = state["best"]
         self.rewinds, self.sane = state.get("rewinds", 0), state.get("sane")
         if "micro_batch" in state:
-            self.micro_batch, self.shrunk, self.capture = state["micro_batch"], True, None
+            self.micro_batch, self.shrunk, self.capture = max(1, int(state["micro_batch"])), True, None
         if self.guard is not None:
             self.guard.skipped.fill_(state.get("skipped", 0))
         torch.set_rng_state(state["random"]["cpu"].cpu())

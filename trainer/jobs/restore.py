@@ -93,10 +93,9 @@ def load_state(run: Run, run_dir: Path, content: checkpoint.Content) -> None:
 
 def numerics_of(content: checkpoint.Content | None) -> dict[str, object]:
     """What the last bits of a checkpoint depend on, as far as it says so."""
-    if content is None:
+    if content is None or "state" not in content:
         return {}
-    found = content.get("numerics")
-    return {"processes": content["state"].get("processes", 1)} | (found if isinstance(found, dict) else {})
+    return {"processes": content["state"].get("processes", 1), **content.get("numerics", {})}
 
 
 def keep_shrunk(run: Run, state: State, saved: JsonObject) -> None:
