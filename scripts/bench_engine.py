@@ -38,7 +38,7 @@ CASES = {
     "jpeg": ["architecture=cnn", "architecture.widths=[8]", "architecture.norm=none", "data=folder", "data.size=224"],
 }  # fmt: skip
 STEPS = 24
-ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}  # what ``train`` sets before torch is imported (trainer/cli.py)
+ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}  # what ``train`` sets before torch is imported (trainer/environment.py)
 EXTRA: list[str] = []  # overrides added by the other benchmarks
 JPEG_FOLDER: Path | None = None  # shared by several processes; None = in the directory of the run
 JPEGS, JPEG_SIDE = 1536, 375  # of 500 x 375 pixels

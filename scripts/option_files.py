@@ -20,9 +20,9 @@ from typing import Any
 import yaml
 
 from trainer.config.options import CONF
-from trainer.config.schema import Settings
 from trainer.construct import locate
 from trainer.parameters import Parameter, parameters
+from trainer.settings import Settings
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: +(?P<value>(?!#)\S.*?))?(?: +# (?P<comment>.*))?$")
 

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from trainer.config.instantiate import External
 from trainer.config.load import load_config, prepare
 from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, headline
-from trainer.config.schema import Settings
 from trainer.construct import locate
 from trainer.errors import ConfigError
 from trainer.parameters import parameters
+from trainer.settings import Settings
 
 FILES = OptionFiles()
 OPTIONS = [(group, name) for group, files in FILES.groups.items() for name in files if group != "experiment"]

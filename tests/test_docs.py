@@ -16,7 +16,11 @@ from trainer.parameters import Annotated, Field, PositiveFloat, PositiveInt, opt
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md"))]
+TEXTS = [
+    *PAGES,
+    ROOT / "trainer/config/help.txt",
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md")),
+]
 
 
 @pytest.mark.parametrize("script", ["docs.py", "option_files.py"])

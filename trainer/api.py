@@ -17,7 +17,6 @@ from trainer.engine.evaluation import evaluate
 from trainer.engine.run import Run
 from trainer.formats import JsonObject, Result
 from trainer.inference import TrainedModel, Weights, predictions, trained
-from trainer.jobs import Fit
 from trainer.jobs.fit import train_and_evaluate
 from trainer.lock import one_writer
 from trainer.records import read_jsonl, read_table
@@ -59,9 +58,7 @@ def fit(run: Run) -> Result:
     config = config_from_tree(run.info.config)
     with one_writer(run.folder):
         run.id = create_run_dir(run.folder, run.info.config, [], run.notes[0])
-        return train_and_evaluate(
-            run, config.observer.values(), config.job.tta if isinstance(config.job, Fit) else "none"
-        )
+        return train_and_evaluate(run, config.observer.values(), config.job.tta)
 
 
 @dataclasses.dataclass(frozen=True)

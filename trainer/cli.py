@@ -9,39 +9,32 @@ import argparse
 import errno
 import os
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from trainer import trust
 from trainer.config.options import option_files
-from trainer.errors import ConfigError, Problem, is_out_of_memory, memory_text
+from trainer.environment import configure_libraries, configure_own_process
+from trainer.errors import ConfigError, Problem, is_out_of_memory, memory_text, print_errors
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
 from trainer.progress import PROGRESS, activity
-from trainer.streams import discard, keep_running_unread
-
-if TYPE_CHECKING:
-    from trainer.config.schema import Config
+from trainer.streams import accept_all_characters, discard, keep_running_unread
 
 SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ESTALE}
-GRACE = 2.0  # seconds for rank 0 to print an error: torchrun ends all processes as soon as one has exited
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``train [overrides]``; return the exit code."""
     if arguments is None:
-        # The backend of a notebook, inherited by a command started there, may not be installed here.
-        os.environ["MPLBACKEND"] = "agg"
-        os.environ.setdefault("PYTHONSAFEPATH", "1")  # worker processes import nothing from the working directory
+        configure_own_process()
         arguments = sys.argv[1:]
-    _prepare_process()
+    configure_libraries()
+    accept_all_characters()
     PROGRESS.enable()
     try:
         return _dispatch(arguments)
     except ConfigError as error:
-        report_errors(error)
+        print_errors(error)
         return WRONG_COMMAND
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -60,19 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def is_of_the_system(error: Exception) -> bool:
     """Whether an error is one of a file or a disk, not a bug."""
     return isinstance(error, OSError) and (error.filename is not None or error.errno in SYSTEM)
-
-
-def _prepare_process() -> None:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # OpenMP's threads wait for each other by spinning, by default for milliseconds, which takes time from other
-        # programs: an epoch of two simultaneous runs took 12.2 s each, with this 3.5 s; alone, 0.53 s both ways.
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if int(os.environ.get("WORLD_SIZE", "0")) > 1:
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of what distributed.wrap does on purpose
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's cannot
-            stream.reconfigure(errors="replace")  # pyright: ignore  # an ASCII pipe must not end a run
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +107,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         keep_running_unread()
         from trainer.sweep import run_sweep
 
-        return run_sweep(flags.overrides, files, defaults, run)
+        return run_sweep(flags.overrides, files, defaults)
     if flags.cfg == "job":
         command = prepare(flags.overrides, files, defaults)
         print(_shown(command.compose(), flags.package, flags.resolve, command.notes))
@@ -142,7 +122,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return FINISHED
     with activity("reading the options"):
         config = load_config(flags.overrides, flags.config_dir, defaults, here=True)
-    return run(config, flags.overrides)
+    from trainer.jobs.start import start
+
+    return start(config, flags.overrides)
 
 
 def _shown(tree: dict[str, Any], package: str | None, resolved: bool, notes: list[str]) -> str:
@@ -151,69 +133,11 @@ def _shown(tree: dict[str, Any], package: str | None, resolved: bool, notes: lis
 
     from trainer.config.compose import resolve
     from trainer.config.overrides import render
-    from trainer.config.tree import value_at
+    from trainer.tree import value_at
 
     tree, problems = resolve(tree) if resolved else (tree, [])
-    part = value_at(tree, package) if package else tree
+    part = value_at(tree, *package.split(".")) if package else tree
     if problems or part is None:
         raise ConfigError(*(problems or [Problem("--package", package, "is not a key of the config, or null")]))
     text = OmegaConf.to_yaml(OmegaConf.create(part)) if isinstance(part, dict | list) else render(part)
     return "\n".join([*(f"# {note}" for note in notes), text.rstrip()])
-
-
-def run(config: Config, overrides: Sequence[str], directory: Path | None = None) -> int:
-    """Run the job of a config; return the exit code. The job makes the run directory once everything is known to fit.
-
-    Args:
-        config: The config.
-        overrides: As typed, for the name of the run directory and ``overrides.txt``.
-        directory: The run directory, of a job of a sweep; by default ``config.output`` or a new one.
-    """
-    from trainer.run_dir import check_available, new_run_dir
-
-    given = config.resume or config.output
-    if directory is None and given:
-        directory = Path(given).expanduser()
-    if directory is not None and not config.resume and not config.job.continues:
-        check_available(directory)
-    if directory is None:
-        directory = new_run_dir(list(overrides)) if os.environ.get("RANK", "0") == "0" else Path()
-    if config.job.trains or config.job.continues:
-        keep_running_unread()
-    key = "resume" if config.resume else "output"
-    if config.engine.distributed == "none":
-        from trainer.files import remove_empty
-        from trainer.lock import one_writer
-
-        try:
-            with one_writer(directory, key) if config.job.exclusive else nullcontext():
-                return config.job(_with_range_test(config), directory, list(overrides))
-        finally:
-            remove_empty(directory)
-    from trainer.engine import distributed
-
-    distributed.start()
-    common: Path = distributed.broadcast(directory)  # that of rank 0: it has created it
-    with distributed.one_writer(common, key):
-        code = config.job(_with_range_test(config), common, list(overrides))
-    distributed.end()
-    return code
-
-
-def _with_range_test(config: Config) -> Config:
-    """The config with values for what it leaves to an LR range test (``optimizer.lr=auto``)."""
-    if not config.auto_keys or config.job.keeps_auto_keys:
-        return config
-    from trainer.jobs.range_test import resolve_auto_keys
-
-    return resolve_auto_keys(config)
-
-
-def report_errors(error: ConfigError) -> None:
-    """Print all errors to stderr; of several processes that find the same ones, rank 0 does."""
-    if os.environ.get("RANK", "0") != "0" and not error.of_one_process:
-        time.sleep(GRACE)
-        return
-    if len(error.problems) > 1:
-        print(f"{len(error.problems)} errors in the command:", file=sys.stderr)
-    print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)

@@ -1,7 +1,8 @@
-"""Options from plain values: the class behind a dotted path, and an option of it with every error in its arguments."""
+"""Options from plain values: the class behind a ``_target_``, and an option of it with every error in its arguments."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from trainer import trust
 from trainer.errors import ConfigError, Problem, nearest
 from trainer.interfaces import check_interface, check_place
 from trainer.parameters import Parameter, describe, parameters
+from trainer.settings import Settings
+from trainer.tree import value_at
 
 
 def locate(target: Any, group: str) -> Any:
@@ -96,3 +99,26 @@ def unusable(arguments: dict[str, Any], names: Collection[str], others: Collecti
         elif value == "???":
             problems[name] = Problem(name, None, "must be given")
     return problems
+
+
+def is_option(target: Any) -> bool:
+    """Return whether a class declares its parameters, as ours do."""
+    return isinstance(target, type) and dataclasses.is_dataclass(target)
+
+
+def declaration(tree: dict[str, Any], key: str) -> Parameter | None:
+    """Return the declaration of a key; None where the config has no such key, or its option is not one of ours.
+
+    Args:
+        tree: The config as plain values.
+        key: Dotted, such as ``optimizer.lr``.
+
+    >>> declaration({"optimizer": {"_target_": "trainer.optimizers.Adam", "lr": 0.1}}, "optimizer.lr").default
+    0.001
+    """
+    place, _, name = key.rpartition(".")
+    try:
+        cls: Any = locate(value_at(tree, *place.split("."), "_target_"), place.partition(".")[0]) if place else Settings
+    except ImportError:
+        return None
+    return next((p for p in parameters(cls) if p.name == name), None) if is_option(cls) else None

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from torch import nn
 
 from trainer.architectures.layers import norm_of_single_values
-from trainer.config.constraints import check_metrics, optimizer_and_schedule
+from trainer.augmentation.transforms import Transform
+from trainer.config.constraints import named_metrics
 from trainer.config.schema import Config
 from trainer.data import Splits
 from trainer.engine import distributed
 from trainer.engine.run import Loader
 from trainer.errors import ConfigError, Problem
 from trainer.observers.options import Checkpoint
-from trainer.optimizers import Optimizer
+from trainer.optimizers import Optimizer, schedule_problems
 from trainer.regularizers.base import Setup
+from trainer.tasks.history_columns import metric_problems
 from trainer.tasks.missing import undecidable
 from trainer.tasks.sharing import last_shared_weight
 from trainer.tasks.task import Task
@@ -29,8 +31,9 @@ def check_with_data(
     problems = check_batches_and_regularizers(
         config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
     )
-    problems += optimizer_and_schedule(config, optimizer)
-    problems += check_metrics(config, task.history_columns(config.averaging.enabled), task.possible_columns())
+    problems += schedule_problems(config.schedule, config.epochs, optimizer)
+    columns = task.history_columns(config.averaging.enabled)
+    problems += metric_problems(named_metrics(config), columns, task.possible_columns())
     problems += undecidable(task, splits, task.main_metric if config.metric == "auto" else config.metric)
     problems += check_geometry(config, task) + check_colors(config, splits.shape[0])
     problems += check_kept(config, splits, task)
@@ -44,10 +47,12 @@ def check_with_data(
 def check_geometry(config: Config, task: Task) -> list[Problem]:
     """Augmentations, also at test time, that move pixels, with numbers of which it is not known what that does to them."""
     moving = [
-        name for name, option in config.augmentation.items() if option and getattr(option, "moves_pixels", True)
-    ]  # of a third-party one it is not known
+        name
+        for name, option in config.augmentation.items()
+        if option and (not isinstance(option, Transform) or option.moves_pixels)  # of a third-party one it is not known
+    ]
     problems = moved_numbers(task, ", ".join(moving), "augmentation=none") if moving else []
-    tta = getattr(config.job, "tta", "none")
+    tta = config.job.tta
     return problems + (moved_numbers(task, f"job.tta={tta}", "job.tta=none") if tta != "none" else [])
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from trainer.environment import launched_rank
+
+GRACE = 2.0  # seconds for rank 0 to print an error: torchrun ends all processes as soon as one has exited
 # In errors of torch (its allocators, CUDA, cuBLAS, cuDNN, oneDNN), of C++ and of OpenCV.
 NO_MEMORY = (
     "out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "bad_alloc", "Insufficient memory",
@@ -52,6 +57,16 @@ class ConfigError(ValueError):
     def __init__(self, *problems: Problem | str) -> None:
         self.problems = [p if isinstance(p, Problem) else Problem("", None, p) for p in problems]
         super().__init__("\n".join(map(str, self.problems)))
+
+
+def print_errors(error: ConfigError) -> None:
+    """Print all errors to stderr; of several processes that find the same ones, rank 0 does."""
+    if launched_rank() != 0 and not error.of_one_process:
+        time.sleep(GRACE)
+        return
+    if len(error.problems) > 1:
+        print(f"{len(error.problems)} errors in the command:", file=sys.stderr)
+    print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
 
 
 class WriteError(OSError):

@@ -215,29 +215,6 @@ class Result(Summary, Contribution, total=False):
     observer_fraction: float
 
 
-def value_at(tree: Mapping[str, object], *path: str) -> object:
-    """Return the value under nested keys; None if one of them is missing.
-
-    >>> tree = {"test": {"accuracy": 0.9}}
-    >>> value_at(tree, "test", "accuracy"), value_at(tree, "test", "loss"), value_at(tree, "seed", "accuracy")
-    (0.9, None, None)
-    """
-    value: object = tree
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def number_at(tree: Mapping[str, object], *path: str) -> float | None:
-    """Return the number under nested keys; None if one of them is missing, or the value is not a number.
-
-    >>> number_at({"test": {"accuracy": 0.9}}, "test", "accuracy"), number_at({"test": None}, "test", "accuracy")
-    (0.9, None)
-    """
-    value = value_at(tree, *path)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 M = TypeVar("M", bound=Mapping[str, object])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from trainer.environment import local_processes
 from trainer.errors import ConfigError, Problem
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -44,11 +45,6 @@ def usable_cores() -> int:
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(quota(), bound)) // local_processes())
-
-
-def local_processes() -> int:
-    """Number of processes that torchrun started on this machine; 1 without torchrun."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def quota(root: Path = Path("/")) -> float:

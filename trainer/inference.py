@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainer.architectures.ensemble import Ensemble, Renormalized, Rescaled
 from trainer.architectures.fusion import fuse
+from trainer.augmentation.transforms import TTA
 from trainer.builder import compute, network, restored_task, to_device
 from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
@@ -20,7 +21,7 @@ from trainer.data.images import ImageArray
 from trainer.data.in_memory import InMemoryLoader
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
-from trainer.engine.evaluation import TTA, logits
+from trainer.engine.evaluation import logits
 from trainer.engine.run import Info
 from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem

@@ -108,7 +108,7 @@ INTERFACES = {
         adapter="trainer.observers.plain:adapted",
         plain="a class with methods such as on_epoch_end",
     ),
-    "": Interface(("trainer.config.schema.Settings",)),  # of the top level
+    "": Interface(("trainer.settings.Settings",)),  # of the top level
     "sweep": Interface(("trainer.sweep.options.SweepSettings",)),
     "loss": Interface(
         (MODULE,),

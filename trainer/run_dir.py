@@ -21,6 +21,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import make_new_directory, write_text
 from trainer.formats import Environment, GitCommit, JsonObject
 from trainer.records import read_table
+from trainer.tree import value_at, with_value
 from trainer.yaml_files import load_yaml
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # Keys that only say where or how fast a run is made would clutter its name.
 NOT_IN_NAME = ("output", "resume", "checkpoint", "device", "hydra", "observer", "engine", "run=", "runs=")
+PATHS_OF_OPTIONS = (
+    "data.root", "data.path", "initialization.path", "architecture.weights", "regularizer.soft_sharing.reference",
+)  # fmt: skip
 LIBRARIES = ("torch", "torchvision", "numpy", "albumentations", "hydra-core", "omegaconf", "tensorboard", "timm")
 
 
@@ -146,6 +150,18 @@ def read_config(run_dir: Path, key: str) -> JsonObject:
         return load_yaml(run_dir / "config.yaml")
     except ValueError as error:
         raise ConfigError(Problem(key, str(run_dir), f"its config.yaml cannot be read: {error}")) from None
+
+
+def absolute_paths(tree: JsonObject) -> JsonObject:
+    """Return the config with absolute paths, as a run directory and its checkpoints hold it: they may be read elsewhere."""
+    for key in PATHS_OF_OPTIONS:
+        value = value_at(tree, *key.split("."))
+        if not isinstance(value, str) or not value or value == "???":
+            continue
+        path = Path(value).expanduser().absolute()
+        if key != "architecture.weights" or path.is_file():  # otherwise the name of published weights
+            tree = with_value(tree, key, str(path))
+    return tree
 
 
 def environment(device: str) -> Environment:

@@ -1,9 +1,10 @@
-"""The standard output of a program that continues although nobody reads it any more, as in ``train ... | head -3``."""
+"""The standard streams of a program that continues although nobody reads it any more, as in ``train ... | head -3``."""
 
 from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 
@@ -60,3 +61,10 @@ def keep_running_unread() -> None:
         sys.stdout = UnreadStream(sys.stdout, note)  # pyright: ignore[reportAttributeAccessIssue]
     if not isinstance(sys.stderr, UnreadStream):
         sys.stderr = UnreadStream(sys.stderr)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def accept_all_characters() -> None:
+    """Print a question mark for what the standard streams cannot encode: an ASCII pipe must not end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a notebook's is not
+            stream.reconfigure(errors="replace")

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import Problem
+
 ALLOW = "TRAINER_ALLOW"  # the environment variable with the modules that the user trusts, which processes started here inherit
 OWN = "trainer"
 PUBLISHED = ("torch", "torchvision", "timm", "albumentations")
@@ -125,6 +127,17 @@ def check(target: Any) -> str:
     known = ", ".join((OWN, *PUBLISHED))
     text = f"is refused: {package} is not one of {known}, nor a module that you named"
     raise NotTrusted(text, f"if you trust {package}, whose code would run: add --allow {package} to the command")
+
+
+def problems(tree: dict[str, Any]) -> list[Problem]:
+    """Return the errors in all ``_target_`` of a config that may not be imported, however deep they stand."""
+    found: list[Problem] = []
+    for key, target in targets(tree):
+        try:
+            check(target)
+        except NotTrusted as error:
+            found.append(Problem(key, target, str(error), error.hint))
+    return found
 
 
 def in_directories(package: str) -> bool:

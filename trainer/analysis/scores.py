@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from trainer.columns import TaskColumns, split_and_metric, tasks_of
-from trainer.formats import value_at
+from trainer.tree import value_at
 
 SPLITS = ("test", "validation", "train")
 Scores = dict[str, float]

@@ -33,10 +33,13 @@ class Flip(Transform):
 
     p: P = 0.5
     force: Force = False
-    changes_classes: ClassVar[bool] = True
     moves_pixels: ClassVar[bool] = True
     albumentations = implemented_by("trainer.augmentation.albumentations:flip")
     batch = implemented_by("trainer.augmentation.batched:flip")
+
+    @property
+    def changes_classes(self) -> bool:
+        return not self.force
 
 
 @option

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from albumentations import BasicTransform
     from torch import Tensor
 
+TTA = Literal["none", "mirror", "mirror_shift"]  # test-time augmentation
 Shape = tuple[int, int, int]  # channels, height, width
 Fill = Annotated[
     Literal["constant", "edge", "reflect", "symmetric", "wrap"],
@@ -32,10 +33,14 @@ class Transform:
     """
 
     p: P = 1.0
-    changes_classes: ClassVar[bool] = False  # whether it may turn an image into one of another class
     moves_pixels: ClassVar[bool] = False  # whether positions in the image change
     changes_colors_only: ClassVar[bool] = False  # whether grayscale images stay as they are
     resizes: ClassVar[bool] = False  # whether it takes images of any size
+
+    @property
+    def changes_classes(self) -> bool:
+        """Whether it may turn an image into one of another class, and nobody has said that this is meant (``force``)."""
+        return False
 
     def albumentations(self, shape: Shape) -> BasicTransform:
         """Return the albumentations transform for images of this shape."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shlex import join, quote
 
 from trainer.config.options import LISTS, SINGLE, OptionFiles
-from trainer.config.overrides import PATHS, PATHS_OR_LISTS, Override
+from trainer.config.overrides import LITERAL, LITERAL_OR_LISTS, Override
 from trainer.errors import Problem, most_similar
 
 FLAGS = ("--help", "-h", "--version", "--multirun", "-m", "--config-dir", "-cd", "--allow", "--cfg", "-c", "--resolve",
@@ -104,7 +104,7 @@ def find_key(name: str, files: OptionFiles) -> str | None:
 
 def empty(typed: Sequence[Override]) -> list[Problem]:
     """Return the errors of keys that name a path but are empty, which would be the current directory or be taken as unset."""
-    keys = (*PATHS, *PATHS_OR_LISTS, "runs")
+    keys = (*LITERAL, *LITERAL_OR_LISTS, "runs")
     text = "is empty, as from a shell variable that is not set"
     return [Problem(o.key, "", text, f"{o.key}=<path>") for o in typed if o.key in keys and o.value == ""]
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, cast
 
 from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override, render, split
-from trainer.config.tree import is_list, is_table, merged, without
 from trainer.errors import ConfigError, Problem, most_similar, nearest
+from trainer.tree import is_list, is_table, merged, without
 
 DEFAULTS = "TRAINER_OVERRIDES"  # the environment variable, and the layer of its overrides
 SHARED = ("job", "data", "engine")  # their keys mean the same whatever the option, so another option keeps those it has
 Options = dict[str, list[str]]  # the options of each group
-
-# Launchers of Hydra, and the extra that installs each.
-LAUNCHERS = {"joblib": "parallel", "submitit": "slurm"}
 
 
 class Composition:
@@ -36,13 +32,12 @@ class Composition:
     """
 
     def __init__(self, files: OptionFiles, typed: list[Override], notes: list[str]) -> None:
-        self.files, self.typed = files, typed
+        self.files, self.typed, self.notes = files, typed, notes
         self.options: Options = {group: list(chosen) for group, chosen in files.defaults.items()}
         self.unknown: set[str] = set()
         self.saved: dict[str, Any] = {}
         self.tree: dict[str, Any] = {}
         self.problems: list[Problem] = []
-        self.notes = notes
 
     def apply(self, layers: list[list[Override]], saved: dict[str, Any] | None = None) -> None:
         """Choose the options, compose them, and set the keys.
@@ -77,8 +72,7 @@ class Composition:
         """Read the chosen options of the user's directories within bounds, before Hydra does without; trust what they name."""
         for group, chosen in self.options.items():
             known = self.files.groups[group]
-            if any(name in known and not known[name].is_relative_to(CONF) for name in chosen):
-                self.files.keys(group, [name for name in chosen if name in known])
+            self.files.keys(group, [n for n in chosen if n in known and not known[n].is_relative_to(CONF)])
 
     def place(self, key: str) -> str:
         """Return the file that defines a key, as error messages name it; empty where there is none."""
@@ -245,11 +239,9 @@ def search_path(files: OptionFiles) -> list[str]:
 
 
 def hydra_problem(error: Exception) -> Problem:
-    """Return Hydra's error without its pointers to itself; of a launcher that is missing, with the extra to install."""
+    """Return Hydra's error without its pointers to itself."""
     lines = f"{error} {error.__cause__ or ''}".splitlines()
-    text = " ".join(" ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line).split())
-    extra = next((e for name, e in LAUNCHERS.items() if re.search(rf"hydra/launcher/{name}(_\w+)?'", text)), None)
-    return Problem("", None, text, f"pip install 'trainer[{extra}]' installs it" if extra else "")
+    return Problem("", None, " ".join(" ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line).split()))
 
 
 def resolve(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:

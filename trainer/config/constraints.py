@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from shlex import quote
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from trainer.config.schema import Config, Settings
+from trainer.augmentation.transforms import Transform
+from trainer.config.schema import Config
+from trainer.data import FileDataset
+from trainer.environment import launched_processes
 from trainer.errors import Problem
 from trainer.existing import missing
 from trainer.gpus import why_no_gpu
-from trainer.optimizers import Optimizer, schedule_fits
+from trainer.optimizers import Optimizer, schedule_problems
 from trainer.parameters import parameters
-from trainer.schedules import Product
-from trainer.tasks.history_columns import unknown_column
-
-if TYPE_CHECKING:
-    pass
+from trainer.regularizers.base import Regularizer
+from trainer.schedules import Schedule
+from trainer.settings import Settings
+from trainer.tasks.history_columns import metric_problems
 
 
 class InvalidValue(Exception):
@@ -53,23 +53,17 @@ def check_config(config: Config, invalid: Collection[str] = (), here: bool = Fal
     return problems
 
 
-def _job(config: Config) -> Iterable[Problem]:
-    return [*config.job.own_problems(), *config.job.problems(config)]
-
-
-def _checkpoint(config: Config) -> Iterator[Problem]:
-    if config.job.needs_checkpoint and config.checkpoint is None:
+def _job(config: Config) -> Iterator[Problem]:
+    """Settings that the job needs or does not read, and what it cannot do with the options."""
+    job, meanings = config.job, {setting.name: setting.meaning for setting in parameters(Settings)}
+    if job.needs_checkpoint and config.checkpoint is None:
         text = "must be given: checkpoint=<run directory or file>"
         yield Problem("checkpoint", None, text, "this job loads a trained model")
-
-
-def _unread(config: Config) -> Iterator[Problem]:
-    """Settings for other jobs."""
-    read = (*config.job.reads, *(["checkpoint"] if config.job.needs_checkpoint else []))
-    given = {name: value for name in ("checkpoint", "run", "runs") if (value := getattr(config, name)) is not None}
-    for setting in parameters(Settings):
-        if setting.name in given and setting.name not in read:
-            yield Problem(setting.name, given[setting.name], "is not read by this job", setting.meaning)
+    reads = (*job.reads, "checkpoint") if job.needs_checkpoint else job.reads
+    for name, value in (("checkpoint", config.checkpoint), ("run", config.run), ("runs", config.runs)):
+        if value is not None and name not in reads:
+            yield Problem(name, value, "is not read by this job", meanings[name])
+    yield from (*job.own_problems(), *job.problems(config))
 
 
 def _places(config: Config) -> Iterator[Problem]:
@@ -89,13 +83,9 @@ def _device(config: Config) -> Iterator[Problem]:
 
 
 def _schedule(config: Config) -> Iterable[Problem]:
-    return optimizer_and_schedule(config, config.optimizer) if isinstance(config.optimizer, Optimizer) else []
-
-
-def optimizer_and_schedule(config: Config, optimizer: Optimizer) -> list[Problem]:
-    """Return why the schedules cannot be combined with the optimizer."""
-    reason = schedule_fits(Product(tuple(config.schedule.values())).over(config.epochs), optimizer)
-    return [Problem("schedule", list(config.schedule), reason)] if reason else []
+    if not isinstance(config.optimizer, Optimizer):
+        return []  # of a third-party one it shows once it is built
+    return schedule_problems(config.schedule, config.epochs, config.optimizer)
 
 
 def _micro_batch(config: Config) -> Iterator[Problem]:
@@ -110,32 +100,22 @@ def _graph(config: Config) -> Iterator[Problem]:
         yield Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto")
 
 
-def launched_processes() -> int:
-    """Return how many processes torchrun, or a launcher that sets its variables, has started; 0 without one."""
-    return int(os.environ["WORLD_SIZE"]) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else 0
-
-
-def _processes(config: Config) -> Iterator[Problem]:
+def _processes(config: Config) -> Iterable[Problem]:
     """Why ``engine.distributed`` and the job do not go together with the processes started."""
-    count, mode = launched_processes(), config.engine.distributed
-    if not config.job.trains and (count > 1 or mode == "ddp"):
-        yield Problem("job", config.name("job"), "runs in one process: start it without torchrun and engine=ddp")
-    elif mode == "ddp" and not count:
-        given = f"resume={quote(config.resume)}" if config.resume else "engine=ddp ..."
-        text = f"needs several processes: torchrun --nproc-per-node 2 -m trainer {given}"
-        yield Problem("engine.distributed", mode, text, "engine=auto takes one process")
-    elif mode == "none" and count > 1:
-        text = f"torchrun started {count} processes, each of which would do the same"
-        yield Problem("engine.distributed", mode, text, "engine=ddp makes them train together")
+    if not config.job.trains and (launched_processes() > 1 or config.engine.distributed == "ddp"):
+        text = "runs in one process: start it without torchrun and engine=ddp"
+        return [Problem("job", config.name("job"), text)]
+    return config.engine.process_problems(launched_processes(), config.resume)
 
 
 def _cache(config: Config) -> Iterator[Problem]:
     """A cache of resized images under an augmentation that crops the original ones."""
     first = next((name for name, option in config.augmentation.items() if option is not None), None)
-    if config.data.cache != "none" and first and getattr(config.augmentation[first], "resizes", False):
-        size = getattr(config.data, "size", None)
-        text = f"stores images resized to {size}, but augmentation.{first} crops the original images"
-        yield Problem("data.cache", config.data.cache, text, "data.cache=none, or augmentation=[crop,flip]")
+    transform = config.augmentation[first] if first else None
+    data, resizes = config.data, isinstance(transform, Transform) and transform.resizes
+    if isinstance(data, FileDataset) and data.cache != "none" and resizes:
+        text = f"stores images resized to {data.size}, but augmentation.{first} crops the original images"
+        yield Problem("data.cache", data.cache, text, "data.cache=none, or augmentation=[crop,flip]")
 
 
 def _flips(config: Config) -> Iterator[Problem]:
@@ -143,11 +123,10 @@ def _flips(config: Config) -> Iterator[Problem]:
     if not config.data.flips_change_classes:
         return
     text = f"a flip changes the class of these images (data: {config.name('data')})"
-    tta = getattr(config.job, "tta", "none")
-    if tta != "none":
-        yield Problem("job.tta", tta, text, "job.tta=none")
+    if config.job.tta != "none":
+        yield Problem("job.tta", config.job.tta, text, "job.tta=none")
     for name, option in config.augmentation.items() if config.checkpoint is None else ():  # else training is over
-        if getattr(option, "changes_classes", False) and not option.force:
+        if isinstance(option, Transform) and option.changes_classes:
             hint = f"leave it out, or set augmentation.{name}.force=true"
             yield Problem(f"augmentation.{name}", "on", text, hint)
 
@@ -155,31 +134,20 @@ def _flips(config: Config) -> Iterator[Problem]:
 def _metrics(config: Config) -> Iterable[Problem]:
     """Metrics that no column of the history will have, as far as the config alone tells."""
     columns = config.task.columns(config.averaging.enabled, named_metrics(config).values())
-    return [] if columns is None else check_metrics(config, columns, config.task.possible_columns())
+    possible = config.task.possible_columns()
+    return [] if columns is None else metric_problems(named_metrics(config), columns, possible)
 
 
 def named_metrics(config: Config) -> dict[str, str]:
     """Return the columns of the history that the config names, by key; ``auto`` is left out."""
-    metrics = {f"{key}.metric": option.metric for key, option in config.options() if hasattr(option, "metric")}
-    return {key: value for key, value in ({"metric": config.metric} | metrics).items() if value != "auto"}
+    watching = [(key, option) for key, option in config.options() if isinstance(option, Schedule | Regularizer)]
+    metrics = {f"{key}.metric": option.watched_metric for key, option in watching}
+    return {key: name for key, name in ({"metric": config.metric} | metrics).items() if name not in (None, "auto")}
 
 
-def check_metrics(config: Config, columns: Sequence[str], possible: Sequence[str]) -> Iterator[Problem]:
-    """Yield the keys that name a metric which is not among the columns of the history, nor would be if it were named."""
-    for key, value in named_metrics(config).items():
-        if value not in columns and (key == "metric" or value != config.metric):  # by default, others are the same
-            yield Problem(key, value, *unknown_column(value, columns, possible))
+def _sampling(config: Config) -> Iterable[Problem]:
+    return config.task.sampling_problems(config.data.sampling)
 
 
-def _balance(config: Config) -> Iterator[Problem]:
-    """Class weights and sampling that both raise rare classes."""
-    weights, sampling = getattr(config.task, "class_weights", "none"), config.data.sampling
-    if sampling != "natural" and weights in ("balanced", "effective_number"):
-        text = f"raises rare classes, which data.sampling={sampling} does already"
-        yield Problem("task.class_weights", weights, text, "task.class_weights=none, or data.sampling=natural")
-
-
-CONSTRAINTS = (
-    _job, _unread, _flips, _cache, _metrics, _balance, _processes, _checkpoint, _schedule, _micro_batch, _graph,
-)  # fmt: skip
+CONSTRAINTS = (_job, _flips, _cache, _metrics, _sampling, _processes, _schedule, _micro_batch, _graph)
 OF_THE_MACHINE = (_places, _device)

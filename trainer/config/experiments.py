@@ -8,8 +8,8 @@ from typing import Any
 
 from trainer.config.options import OptionFiles
 from trainer.config.overrides import Override, override
-from trainer.config.tree import is_table
 from trainer.errors import ConfigError, Problem
+from trainer.tree import is_table
 
 
 def add_experiment_files(typed: list[Override], files: OptionFiles) -> None:
@@ -35,7 +35,7 @@ def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -
         text = f"inherits from itself: {' -> '.join([*path, name])}"
         raise ConfigError(Problem("experiment", name, text, where=str(file)))
     content = dict(files.load(file))
-    if problems := [Problem(k, text, "would be looked up on this computer") for k, text in files.foreign_lookups(file)]:
+    if problems := [Problem(k, text, "would be looked up on this computer") for k, text in files.lookups(file)]:
         raise ConfigError(*problems)
     if not re.match(r"(#.*\n)*# @package _global_\s*\n", file.read_text()):
         text = "the file must begin with the line '# @package _global_'"

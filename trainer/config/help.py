@@ -5,29 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, headline
+from trainer.config.options import LISTS, SINGLE, OptionFiles, headline
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.parameters import parameters
+from trainer.settings import Settings
 
-GRAMMAR = """train [group=option] [key=value] ...     train an image classifier; without arguments: a small CNN on MNIST
-
-  train optimizer=adam schedule=clr seed=3           one argument per technique
-  train 'schedule=[warmup,cosine]' optimizer.lr=0.2  lists take several options; every parameter is a key
-  train -m optimizer=sgd,momentum,adam seed=0,1      a sweep: every combination, a table at the end
-  train resume=outputs/<date>/<run> epochs=20        continue a run
-  train job=range_test                               learning rates to train with; or optimizer.lr=auto
-  train recipe=finetune initialization=pretrained initialization.path=outputs/<date>/<run>   fine-tune another run
-  train job=evaluate checkpoint=outputs/<date>/<run> the test set, a table per class
-  train job=report run=outputs/<date>/<run>          write report.md and report.html again
-  train job=compare runs=outputs/<date>/<sweep>      confidence intervals over seeds, effect of each key
-  train --help schedule                              the options of a group with all their parameters
-  train --cfg job                                    print the config instead of running it
-  train --config-dir mine optimizer=my_own           your own options, in mine/<group>/<option>.yaml
-  tensorboard --logdir outputs                       curves of all runs
-
-Overrides in the environment variable TRAINER_OVERRIDES are applied first; those on the command line take precedence.
-Flags: --multirun (-m), --config-dir (-cd), --allow MODULE, --cfg job|hydra|all, --resolve, --package,
-       --info, --version, --help (-h).
-"""
+GRAMMAR = Path(__file__).with_suffix(".txt")
 
 
 def help_text(files: OptionFiles, topics: list[str]) -> str:
@@ -35,8 +18,8 @@ def help_text(files: OptionFiles, topics: list[str]) -> str:
     if topics:
         return "\n".join(_topic(files, topic) for topic in topics)
     width = shutil.get_terminal_size((120, 24)).columns
-    lines = [GRAMMAR, "settings (conf/train.yaml)"]
-    lines += [_clip(f"  {line}", width) for line in _settings()]
+    lines = [GRAMMAR.read_text(), "settings (conf/train.yaml)"]
+    lines += [_clip(f"  {line}", width) for line in _settings(files).values()]
     for group, options in files.groups.items():
         kind = f"list: {group}=[a,b]" if group in LISTS else f"one of: {group}=..."
         lines += ["", f"{group} ({kind})"]
@@ -44,11 +27,10 @@ def help_text(files: OptionFiles, topics: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _settings() -> list[str]:
-    """The scalars with their comments, from the middle of ``train.yaml``."""
-    text = (CONF / "train.yaml").read_text().split("\n\n")[1]
-    pairs = [line.partition("#")[::2] for line in text.splitlines()]
-    return [f"{left.strip():<30}{right.strip()}" for left, right in pairs]
+def _settings(files: OptionFiles) -> dict[str, str]:
+    """The settings, each with its line: value and meaning."""
+    values = {key: "null" if value is None else value for key, value in files.settings.items()}
+    return {p.name: f"{f'{p.name}: {values[p.name]}':<30}{p.comment}" for p in parameters(Settings)}
 
 
 def _topic(files: OptionFiles, topic: str) -> str:
@@ -59,7 +41,7 @@ def _topic(files: OptionFiles, topic: str) -> str:
             raise ConfigError(files.unknown_option(group, option))
         chosen = [option] if option else list(files.groups[group])
         return "\n".join(f"{group}={name}\n{_indented(files.groups[group][name])}\n" for name in chosen)
-    found = [line for line in _settings() if line.split(":")[0] == topic]
+    found = [line for name, line in _settings(files).items() if name == topic]
     found += [_topic(files, f"{group}={topic}") for group, options in files.groups.items() if topic in options]
     keys = _keys(files)
     found += [

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainer.augmentation.transforms import Transform
-from trainer.config.tree import is_table
-from trainer.construct import construct, locate, unusable
+from trainer.construct import construct, is_option, locate, unusable
 from trainer.data.options import WithoutTestSplit
 from trainer.errors import ConfigError, Problem
 from trainer.interfaces import INTERFACES, has_base
 from trainer.parameters import parameters
 from trainer.plain import Plain, is_open
+from trainer.tree import is_table
 from trainer.trust import INSTANTIATE_KEYS, NotTrusted
 
 # Keys of a config node of the user's class that are not its arguments, by group: the parameters of what adapts it.
@@ -89,8 +89,3 @@ def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
 def is_albumentations(target: Any) -> bool:
     """Return whether a class is a transform of albumentations, which the pipeline of single images takes as it is."""
     return any(cls.__module__.startswith("albumentations.") for cls in getattr(target, "__mro__", ()))
-
-
-def is_option(target: Any) -> bool:
-    """Return whether a class declares its parameters, as ours do."""
-    return isinstance(target, type) and dataclasses.is_dataclass(target)

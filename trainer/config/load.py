@@ -17,14 +17,13 @@ from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, option_files
 from trainer.config.overrides import Override, parse, values
 from trainer.config.saved import load_saved
-from trainer.config.schema import Config, Settings
-from trainer.config.tree import is_table, value_at, with_value
+from trainer.config.schema import Config
 from trainer.errors import ConfigError, Problem
+from trainer.run_dir import absolute_paths
+from trainer.settings import Settings
+from trainer.tree import is_table, value_at, with_value
 
 # Keys that may be `auto`, with the values they have until an LR range test has found others.
-PATHS_IN_CONFIG = (
-    "data.root", "data.path", "initialization.path", "architecture.weights", "regularizer.soft_sharing.reference",
-)  # fmt: skip
 AUTO = {"optimizer.lr": 1e-3, "schedule.clr.floor": 0.1}
 
 
@@ -97,15 +96,14 @@ def prepare(
     arguments: Sequence[str], files: OptionFiles, defaults: Sequence[str] = (), multirun: bool = False
 ) -> Command:
     """Parse the overrides of a command, put those of an experiment in front, and compose its config."""
+    arguments, notices = renamed.arguments(arguments)
     texts, wrong = overrides_of(arguments, files, multirun)
     parsed, problems = parse(texts, multirun, files.free_tables(texts))
     add_experiment_files(parsed, files)
     # What the user types is trusted; the text also names the classes of sweeps and of search spaces.
     trust.allow_named(*({item.key: item.value} for item in parsed), *({item.key: item.text} for item in parsed))
-    command = Command(files, *renamed.overrides(parsed))
-    command.notes += typed_twice(command.typed)
-    command.problems += [*wrong, *problems, *empty(command.typed)]
-    command.typed = [item for item in command.typed if not empty([item])]
+    command = Command(files, [item for item in parsed if not empty([item])], [*notices, *typed_twice(parsed)])
+    command.problems += [*wrong, *problems, *empty(parsed)]
     typed = command.first_job(multirun)
     saved = None
     try:
@@ -121,10 +119,6 @@ def prepare(
         if any(item.key in ("resume", "checkpoint") and item.value is not None for item in typed):
             command.unknown |= {*SINGLE, *LISTS} - {"job"}  # those of a saved config that cannot be had
         command.apply([*_layers_in_front(command, defaults, typed), typed])
-    if multirun:  # values that are the same in all jobs
-        same = {item.key for item in command.typed if not item.sweep}
-        errors = instantiate_all(resolve(command.tree)[0], command.unknown)[1]
-        command.problems += [replace(p, where=command.place(p.key)) for p in errors if p.key in same]
     return command
 
 
@@ -179,19 +173,8 @@ def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tupl
     valid = {key: value for key, value in scalars.items() if key not in {problem.key for problem in wrong}}
     settings: Settings = instantiate(target | valid, "")[0]
     problems += wrong
-    problems += [p for p in untrusted(tree) if p.group not in unknown and p.key not in {q.key for q in problems}]
+    problems += [p for p in trust.problems(tree) if p.group not in unknown and p.key not in {q.key for q in problems}]
     return values | vars(settings), problems
-
-
-def untrusted(tree: dict[str, Any]) -> list[Problem]:
-    """Return the errors in all ``_target_`` of a config that may not be imported, however deep they stand."""
-    problems: list[Problem] = []
-    for key, target in trust.targets(tree):
-        try:
-            trust.check(target)
-        except trust.NotTrusted as error:
-            problems.append(Problem(key, target, str(error), error.hint))
-    return problems
 
 
 def config_from_tree(tree: dict[str, Any]) -> Config:
@@ -209,19 +192,7 @@ def resolve_auto(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     >>> resolve_auto({"optimizer": {"lr": "auto"}, "seed": 0})
     ({'optimizer': {'lr': 0.001}, 'seed': 0}, ('optimizer.lr',))
     """
-    keys = tuple(key for key in AUTO if value_at(tree, key) == "auto")
+    keys = tuple(key for key in AUTO if value_at(tree, *key.split(".")) == "auto")
     for key in keys:
         tree = with_value(tree, key, AUTO[key])
     return tree, keys
-
-
-def absolute_paths(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the config with absolute paths, as a run directory and its checkpoints hold it: they may be read elsewhere."""
-    for key in PATHS_IN_CONFIG:
-        value = value_at(tree, key)
-        if not isinstance(value, str) or not value or value == "???":
-            continue
-        path = Path(value).expanduser().absolute()
-        if key != "architecture.weights" or path.is_file():  # otherwise the name of published weights
-            tree = with_value(tree, key, str(path))
-    return tree

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer import trust
-from trainer.config.tree import is_list, is_table
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.tree import is_list, is_table
 from trainer.yaml_files import load_yaml
 
 SINGLE = (
@@ -72,18 +72,18 @@ class OptionFiles:
         The files in the user's directories are the user's own words: the modules that they name are trusted.
         """
         if file not in self._loaded:
-            self._loaded[file] = read_yaml(file)
+            try:
+                self._loaded[file] = load_yaml(file, bounded=not file.is_relative_to(CONF))
+            except ValueError as error:
+                raise ConfigError(Problem(str(file), None, f"cannot be read: {error}")) from None
             if any(file.is_relative_to(directory) for directory in self.directories[1:]):
                 trust.allow_named(self._loaded[file])
         return self._loaded[file]
 
-    def is_own(self, file: Path) -> bool:
-        """Return whether a file is one of ours or in a directory of the user, and not from somewhere else."""
-        return any(file.is_relative_to(directory) for directory in self.directories)
-
-    def foreign_lookups(self, file: Path) -> list[tuple[str, str]]:
+    def lookups(self, file: Path) -> list[tuple[str, str]]:
         """Return the keys of a file from somewhere else whose values call a resolver, such as ``${oc.env:HOME}``."""
-        return [] if self.is_own(file) else list(trust.resolvers(self.load(file)))
+        own = any(file.is_relative_to(directory) for directory in self.directories)
+        return [] if own else list(trust.resolvers(self.load(file)))
 
     def keys(self, group: str, options: list[str]) -> dict[str, Any]:
         """Return the keys below a group with these options: those of the option, or one table for each in a list group."""
@@ -145,14 +145,6 @@ def installed_options() -> list[Path]:
         places = [Path(place).joinpath(*parts) for place in (spec.submodule_search_locations if spec else None) or ()]
         directories += [place for place in places if place.is_dir()]
     return directories
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Return the content of a YAML file as plain values, as Hydra reads it (``1e-4`` is a number)."""
-    try:
-        return load_yaml(file, bounded=not file.is_relative_to(CONF))
-    except ValueError as error:
-        raise ConfigError(Problem(str(file), None, f"cannot be read: {error}")) from None
 
 
 def names(value: Any) -> list[str]:

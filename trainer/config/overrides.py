@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from trainer.config.options import LISTS, SINGLE, OptionFiles
-from trainer.config.tree import is_list, is_table
 from trainer.errors import Problem
+from trainer.run_dir import PATHS_OF_OPTIONS
+from trainer.tree import is_list, is_table
 
 # Keys whose value is one path or the name of a column, taken literally: directories of runs may be called
 # `optimizer=adam,seed=1`. Lists are written in brackets where the key takes one.
-PATHS = (
-    "output", "resume", "run", "checkpoint", "data.root", "data.path", "data.split", "architecture.weights",
-    "initialization.path", "regularizer.soft_sharing.reference",
-)  # fmt: skip
-PATHS_OR_LISTS = ("job.images", "data.images", "data.labels")
+LITERAL = ("output", "resume", "run", "checkpoint", "data.split", *PATHS_OF_OPTIONS)
+LITERAL_OR_LISTS = ("job.images", "data.images", "data.labels")
 SWEEP_FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str)\(.*\)$")
 
 
@@ -149,7 +147,9 @@ def _prepared(argument: str, multirun: bool) -> str:
     if not sign or value.strip() == "" or value[0] in "'\"":
         return argument
     literal = (
-        bare in PATHS or (bare in PATHS_OR_LISTS and value[0] not in "[{") or (bare == "experiment" and "/" in value)
+        bare in LITERAL
+        or (bare in LITERAL_OR_LISTS and value[0] not in "[{")
+        or (bare == "experiment" and "/" in value)
     )
     if literal and value not in ("null", "???") and "${" not in value:
         if multirun and SWEEP_FUNCTIONS.match(value):

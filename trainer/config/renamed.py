@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
-from trainer.config.overrides import Override, override, render
-from trainer.config.tree import is_list, is_table
+from trainer.tree import is_list, is_table
 
 # Keys, options, and values, each under its dotted path: the option `jsonl` is also the key `observer.jsonl`.
 NAMES = {
@@ -34,27 +33,25 @@ CLASSES = {
 FROM_MODULE = re.compile(r"trainer\.(observers|augmentation|jobs)\.\w+\.(\w+)")
 
 
-def overrides(typed: list[Override]) -> tuple[list[Override], list[str]]:
-    """Return the overrides with today's names and without keys that are gone, and a notice for each of these."""
-    kept = [item for item in typed if item.key not in REMOVED]
-    result = [_override(item) for item in kept]
-    changed = [(old, new) for old, new in zip(kept, result, strict=True) if old is not new]
-    notices = [f"{item.text} is ignored: {REMOVED[item.key]}" for item in typed if item.key in REMOVED]
-    renames = [f"{old.text} is now {new.text}; the old name is accepted for one release" for old, new in changed]
-    return result, notices + renames
+def arguments(typed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides with today's names and without keys that are gone, and a notice for each of these.
 
-
-def _override(item: Override) -> Override:
-    key = _key(item.key)
-    value = _value(key, item.value)
-    if (key, value) == (item.key, item.value):
-        return item
-    if item.kind == "~":
-        return replace(item, key=key, text=f"~{key}")
-    if item.sweep:
-        text = item.text.partition("=")[2] if value == item.value else ",".join(map(render, value))
-        return replace(item, key=key, value=value, text=f"{item.kind}{key}={text}")
-    return override(key, value, item.kind, item.source)
+    >>> arguments(["recipe.span=3", "observer=[jsonl,console]", "seed=1"])[0]
+    ['recipe.lr_ratio=3', 'observer=[history_file,console]', 'seed=1']
+    """
+    result: list[str] = []
+    notices: list[str] = []
+    for argument in typed:
+        prefix, key, rest = re.fullmatch(r"([+~]*)([^=]*)(.*)", argument, re.DOTALL).groups()  # pyright: ignore
+        if key in REMOVED:
+            notices.append(f"{argument} is ignored: {REMOVED[key]}")
+            continue
+        key = _key(key)
+        new = prefix + key + re.sub(r"\w+", lambda word, key=key: NAMES.get(f"{key}.{word[0]}", word[0]), rest)
+        result.append(new)
+        if new != argument:
+            notices.append(f"{argument} is now {new}; the old name is accepted for one release")
+    return result, notices
 
 
 def tree(config: dict[str, Any]) -> dict[str, Any]:

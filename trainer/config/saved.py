@@ -10,10 +10,10 @@ from trainer.config import renamed
 from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override
-from trainer.config.tree import is_table
 from trainer.construct import locate
 from trainer.errors import ConfigError, Problem
 from trainer.run_dir import find_checkpoint, find_run_dir, read_config
+from trainer.tree import is_table
 from trainer.trust import resolvers
 
 RESOLVED = "would be looked up on this computer; a saved config holds values"

@@ -70,7 +70,9 @@ class Dataset:
             " sqrt = by the square root of their numbers"
         ),
     ] = "natural"
+    # Of data sets without such a parameter:
     cache: ClassVar[str] = "none"
+    channels: ClassVar[int] = 3
 
     @property
     def flips_change_classes(self) -> bool:

@@ -21,7 +21,7 @@ class OwnData(Dataset):
     @property
     def place(self) -> dict[str, str | None]:
         """Where the data is, by key."""
-        return {key: getattr(self, key, None) for key in ("path", "root")}
+        return {key: vars(self).get(key) for key in ("path", "root")}
 
     def read_known(self, known: Known) -> RawSplits:
         """Read data for a network that knows some classes: see ``trainer.data.load.load_known``."""

@@ -23,8 +23,7 @@ def image_files(
     option: FileDataset, paths: Sequence[Source], labels: np.ndarray, columns: Columns | None = None
 ) -> ImageFiles:
     """Return files that are read as an option of the config says."""
-    channels = getattr(option, "channels", 3)
-    return ImageFiles(paths, labels, channels, option.on_error, option.crop, columns, option.resizing)
+    return ImageFiles(paths, labels, option.channels, option.on_error, option.crop, columns, option.resizing)
 
 
 def check_readable(files: ImageFiles, base: Path) -> tuple[np.ndarray, list[Skipped]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
+from trainer.augmentation.transforms import TTA
 from trainer.engine.distributed import gathered, means, sync_buffers
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Loader, Run
@@ -20,8 +20,6 @@ from trainer.formats import Scores
 from trainer.hardware import Precision
 from trainer.progress import steps
 from trainer.tasks.task import Task
-
-TTA = Literal["none", "mirror", "mirror_shift"]
 
 
 def views(x: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Literal
 
-from trainer.errors import check
+from trainer.errors import Problem, check
 from trainer.parameters import Field, PositiveInt, implemented_by, option
 
 
@@ -95,5 +96,16 @@ class Engine:
             ),
             sync_batch_norm=(not self.sync_batch_norm or not one_process, "has no effect on one process: engine=ddp"),
         )
+
+    def process_problems(self, processes: int, resume: str | None) -> list[Problem]:
+        """Return why ``distributed`` does not go together with the number of processes started, 0 without torchrun."""
+        if self.distributed == "ddp" and not processes:
+            given = f"resume={quote(resume)}" if resume else "engine=ddp ..."
+            text = f"needs several processes: torchrun --nproc-per-node 2 -m trainer {given}"
+            return [Problem("engine.distributed", "ddp", text, "engine=auto takes one process")]
+        if self.distributed == "none" and processes > 1:
+            text = f"torchrun started {processes} processes, each of which would do the same"
+            return [Problem("engine.distributed", "none", text, "engine=ddp makes them train together")]
+        return []
 
     apply = implemented_by("trainer.engine.process:apply_engine")

@@ -12,8 +12,8 @@ from trainer.analysis.comparison import Group, Outcome, at_edge, effects, flat_s
 from trainer.analysis.scores import own_score, scores_of
 from trainer.analysis.transfer import transfers
 from trainer.config import renamed
-from trainer.config.declarations import declaration
 from trainer.config.options import OptionFiles
+from trainer.construct import declaration
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.formats import JsonObject

@@ -12,9 +12,10 @@ from torch import nn
 
 from trainer import exit_codes
 from trainer.architectures.layers import count_parameters
+from trainer.augmentation.transforms import TTA
 from trainer.builder import build
 from trainer.engine.distributed import rank
-from trainer.engine.evaluation import TTA, best_weights, evaluate, evaluate_run
+from trainer.engine.evaluation import best_weights, evaluate, evaluate_run
 from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.augmentation.transforms import TTA
 from trainer.config.schema import Job
 from trainer.errors import check
 from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
@@ -21,8 +22,8 @@ Weights = Annotated[
     Literal["auto", "model", "averaged"],
     Field(description="weights of the checkpoint to use; auto = averaged if at least as good by the metric of the run"),
 ]
-TTA = Annotated[
-    Literal["none", "mirror", "mirror_shift"],
+MirrorTTA = Annotated[
+    TTA,
     Field(
         description="test-time augmentation: average the logits over the image and its mirror image (mirror), also over "
         "both shifted by a pixel (mirror_shift)"
@@ -37,7 +38,7 @@ class Fit(Job):
     """
 
     trains: ClassVar[bool] = True
-    tta: TTA = "none"
+    tta: MirrorTTA = "none"
 
     __call__ = implemented_by("trainer.jobs.fit:fit")
 
@@ -64,7 +65,7 @@ class Evaluate(Job):
     fuse: Annotated[
         bool, Field(description="fold batch norm into the preceding layers: faster, equal up to rounding")
     ] = False
-    tta: TTA = "none"
+    tta: MirrorTTA = "none"
     top: Annotated[PositiveInt, Field(description="k of the top-k accuracy, of tasks with more than k classes")] = 5
     worst: Annotated[
         NonNegativeInt, Field(description="number of errors with the highest loss to draw and list, per task; 0 = none")
@@ -98,7 +99,7 @@ class Predict(Job):
     top: Annotated[PositiveInt, Field(description="number of most probable classes per image")] = 1
     prefer: Prefer = "best"
     weights: Weights = "auto"
-    tta: TTA = "none"
+    tta: MirrorTTA = "none"
 
     own_problems = implemented_by("trainer.jobs.image_paths:problems")
     __call__ = implemented_by("trainer.jobs.predict:predict")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.augmentation.transforms import TTA
 from trainer.checkpoint_data import data_option
 from trainer.data import FileDataset
 from trainer.data.decode import decode, resize, resize_and_center_crop, resize_target
-from trainer.engine.evaluation import TTA
 from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 from trainer.inference import TrainedModel, predictions, trained

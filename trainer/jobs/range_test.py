@@ -11,7 +11,6 @@ from trainer.analysis.lr_range import NoDescent, Suggestion, lr_sequence, rounde
 from trainer.builder import build
 from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
-from trainer.config.tree import with_value
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.run import Run
 from trainer.errors import ConfigError, Problem
@@ -21,6 +20,7 @@ from trainer.report.figures import save_figure
 from trainer.report.lr_range import lr_range_figure
 from trainer.run_dir import check_available, create_run_dir, write_json
 from trainer.schedules import Product
+from trainer.tree import with_value
 
 MIN_STEPS = 10  # of a test that has not diverged
 

@@ -8,7 +8,7 @@ from trainer.analysis.diagnosis import diagnose, urgent
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.errors import quoted
-from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot, value_at
+from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot
 from trainer.literal import code_span, markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
@@ -17,6 +17,7 @@ from trainer.observers.options import Diagnosis
 from trainer.observers.task_info import task_info
 from trainer.report.suspects import write_suspects
 from trainer.run_dir import write_json
+from trainer.tree import value_at
 
 MAX_NEAR = 2_000  # images in all, up to which near duplicates are looked for; the doctor compares more of them
 # What the overrides that a finding suggests do not concern.

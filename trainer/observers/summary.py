@@ -11,8 +11,9 @@ from shlex import quote
 from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
 from trainer.errors import quoted, shrunk_text
-from trainer.formats import Result, number_at, value_at
+from trainer.formats import Result
 from trainer.observers.epoch_table import rounded
+from trainer.tree import number_at, value_at
 
 ENOUGH_SECONDS = 10.0  # of training, for the fraction of the time that observers take
 

@@ -9,8 +9,9 @@ import numpy as np
 from trainer.data.sampling import class_quotas
 from trainer.data.targets import Target, is_missing
 from trainer.engine.view import RunView
-from trainer.formats import TaskInfo, value_at
+from trainer.formats import TaskInfo
 from trainer.tasks.part import Part
+from trainer.tree import value_at
 
 
 def task_info(view: RunView, part: Part) -> TaskInfo:

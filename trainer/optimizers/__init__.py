@@ -13,7 +13,7 @@ from trainer.optimizers.options import (
     Nesterov,
     Optimizer,
     RMSprop,
-    schedule_fits,
+    schedule_problems,
 )
 
 __all__ = [
@@ -29,5 +29,5 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "RMSprop",
-    "schedule_fits",
+    "schedule_problems",
 ]

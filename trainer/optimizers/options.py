@@ -6,18 +6,18 @@ Notation: w weights, g gradient, v velocity, m and G running means of g and g².
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from trainer.errors import ConfigError, Problem
 from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, SearchSpace, implemented_by, option
+from trainer.schedules import Product, Schedule
 
 if TYPE_CHECKING:
     import torch
 
-    from trainer.schedules import Schedule
 
 LearningRate = Annotated[
     PositiveFloat,
@@ -277,17 +277,19 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def schedule_fits(schedule: Schedule, option: Optimizer) -> str | None:
-    """Return why a schedule cannot be combined with an optimizer, or None if it can.
+def schedule_problems(schedules: Mapping[str, Schedule], epochs: float, option: Optimizer) -> list[Problem]:
+    """Return why the schedules of a config cannot be combined with its optimizer.
 
     >>> from trainer.schedules import Constant, OneCycle
-    >>> schedule_fits(Constant(), SGD()), schedule_fits(OneCycle(total=1), Momentum())
-    (None, None)
-    >>> schedule_fits(OneCycle(total=1), SGD())
-    'OneCycle moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine'
+    >>> schedule_problems({"constant": Constant()}, 1, SGD()), schedule_problems({"one_cycle": OneCycle()}, 1, Momentum())
+    ([], [])
+    >>> print(*schedule_problems({"one_cycle": OneCycle()}, 1, SGD()))
+    schedule = ['one_cycle']: OneCycle moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine
     """
-    moving = next((factor for factor in schedule.factors() if factor.moves_momentum), None)
+    factors = Product(tuple(schedules.values())).over(epochs).factors()
+    moving = next((factor for factor in factors if factor.moves_momentum), None)
     if moving is None or option.momentum_key is not None:
-        return None
+        return []
     name = type(moving).__name__
-    return f"{name} moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine"
+    text = f"{name} moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine"
+    return [Problem("schedule", list(schedules), text)]

@@ -47,6 +47,11 @@ class TaskInfo(Protocol):
 class Regularizer:
     """The four places in which a regularizer may act; a place that it does not override does nothing."""
 
+    @property
+    def watched_metric(self) -> str | None:
+        """The column of the history that the regularizer depends on; ``auto`` = of the task."""
+        return None
+
     def model(self, model: nn.Module) -> nn.Module:
         """Return the model to be trained, before training."""
         return model

@@ -38,6 +38,10 @@ class EarlyStopping(Regularizer):
         NonNegativeFloat, Field(description="the metric must improve by more than this to count as improved")
     ] = 0.0
 
+    @property
+    def watched_metric(self) -> str | None:
+        return self.metric
+
     def for_task(self, task: TaskInfo) -> EarlyStopping:
         return dataclasses.replace(self, metric=task.main_metric) if self.metric == "auto" else self
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.columns import SPLITS, is_percentage, tasks_of
-from trainer.formats import JsonObject, Row, value_at
+from trainer.formats import JsonObject, Row
 from trainer.report.figures import canvas, plot_label, total_epochs
+from trainer.tree import value_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,6 +23,11 @@ class Schedule:
 
     moves_momentum: ClassVar[bool] = False  # whether ``momentum_at`` returns a number
 
+    @property
+    def watched_metric(self) -> str | None:
+        """The column of the history that the schedule depends on."""
+        return None
+
     def __call__(self, t: float, history: History | None = None) -> float:
         """Return the multiplier at time ``t`` (epochs since the start of the phase)."""
         raise NotImplementedError

@@ -83,6 +83,10 @@ class Plateau(Schedule):
     ] = 0.0
     floor: Floor = 0.0
 
+    @property
+    def watched_metric(self) -> str | None:
+        return self.metric
+
     def __call__(self, t: float, history: History | None = None) -> float:
         drops, waited, best = 0, 0, math.inf
         sign = 1.0 if better_is(self.metric) == "min" else -1.0

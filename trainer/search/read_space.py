@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trainer.config.declarations import declaration
 from trainer.config.instantiate import instantiate
-from trainer.config.load import with_value
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
+from trainer.construct import declaration
 from trainer.errors import Problem, nearest
 from trainer.parameters import Parameter, limits, search_space
 from trainer.search.distribution import Distribution, Limits, distribution
 from trainer.search.space import Dimension, Space
+from trainer.tree import with_value
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -212,7 +212,7 @@ class Reader:
             if path:
                 errors = instantiate(node, ".".join(path))[1]
             else:
-                errors = instantiate({"_target_": "trainer.config.schema.Settings", name: value}, "")[1]
+                errors = instantiate({"_target_": "trainer.settings.Settings", name: value}, "")[1]
             wrong = [p for p in errors if p.key == key]
             if wrong:
                 self.add(typed, text, f"{key} = {value!r}: {wrong[0].text}", wrong[0].hint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trainer.analysis.comparison import flatten
-from trainer.config.load import config_from_tree, with_value
+from trainer.config.load import config_from_tree
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import default_threads
 from trainer.search.budget import Clock, fractions
@@ -26,6 +26,7 @@ from trainer.search.session import FINAL, SearchInterrupt, Session, base_configs
 from trainer.search.space import Space
 from trainer.search.storage import open_storage
 from trainer.search.trial import Configs, Train, Trials
+from trainer.tree import with_value
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config

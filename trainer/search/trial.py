@@ -15,7 +15,7 @@ import torch
 
 from trainer.builder import build, load_splits
 from trainer.config.constraints import check_config
-from trainer.config.load import DEFAULTS, config_from_tree, load_config, with_value
+from trainer.config.load import DEFAULTS, config_from_tree, load_config
 from trainer.config.options import LISTS, OptionFiles
 from trainer.config.overrides import render
 from trainer.engine.evaluation import best_weights, evaluate
@@ -26,6 +26,7 @@ from trainer.errors import ConfigError
 from trainer.hardware import resolve_device
 from trainer.history import History, better_is
 from trainer.regularizers import Regularizer
+from trainer.tree import with_value
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config

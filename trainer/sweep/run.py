@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from trainer.config import compose
 from trainer.config.compose import hydra_problem, search_path
-from trainer.config.constraints import launched_processes
 from trainer.config.instantiate import instantiate
-from trainer.config.load import load_config, prepare
+from trainer.config.load import instantiate_all, load_config, prepare
 from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import Override, parse, render
+from trainer.environment import launched_processes
 from trainer.errors import ConfigError, Problem, WriteError, is_out_of_memory, memory_text
 from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.files import make_new_directory
+from trainer.jobs.start import start
 from trainer.lock import one_writer
 from trainer.progress import activity
 from trainer.run_dir import check_available, read_config, write_json
@@ -34,12 +37,13 @@ from trainer.sweep.table import print_table
 if TYPE_CHECKING:
     from trainer.config.schema import Config
 
+LAUNCHERS = {"joblib": "parallel", "submitit": "slurm"}  # of Hydra, and the extra that installs each
 Run = Callable[["Config", Sequence[str], Path], int]
 SUBDIR = "hydra.sweep.subdir"
 PLACES = ("output", "hydra.sweep.dir", SUBDIR)  # where a sweep is, not what it runs
 
 
-def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[str], run: Run) -> int:
+def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[str], run: Run = start) -> int:
     """Run every combination of the values that has not finished; return the worst exit code.
 
     Args:
@@ -55,6 +59,9 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
     command = prepare([text for text in overrides if text not in own], files, defaults, multirun=True)
     if any(o.key == "resume" and o.value is not None for o in command.typed):
         command.problems.append(Problem("resume", None, "cannot be combined with -m: resume one run at a time"))
+    same = {item.key for item in command.typed if not item.sweep}  # in all jobs
+    errors = instantiate_all(compose.resolve(command.tree)[0], command.unknown)[1]
+    command.problems += [replace(p, where=command.place(p.key)) for p in errors if p.key in same]
     if command.problems:
         command.compose()  # raises, with the errors of the values
     for note in command.notes:
@@ -254,4 +261,8 @@ def run_hydra(
     try:
         _run_hydra(arguments, parser, task, config_path=str(CONF), config_name="train")
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(hydra_problem(error)) from None
+        problem = hydra_problem(error)
+        missing = re.search(r"hydra/launcher/([a-z]+)(_\w+)?'", problem.text)
+        extra = LAUNCHERS.get(missing[1], "") if missing else ""
+        hint = f"pip install 'trainer[{extra}]' installs it" if extra else ""
+        raise ConfigError(replace(problem, hint=hint)) from None

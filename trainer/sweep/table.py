@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 
 from trainer.columns import shown, split_and_metric
 from trainer.files import write_text
-from trainer.formats import Result, number_at
+from trainer.formats import Result
 from trainer.history import better_is
 from trainer.literal import markdown_literal
 from trainer.records import read_result
 from trainer.report.html import markdown_table
 from trainer.run_dir import terminal
 from trainer.sweep.manifest import Sweep
+from trainer.tree import number_at
 
 
 def varied_only(jobs: Sequence[Sequence[str]]) -> list[str]:

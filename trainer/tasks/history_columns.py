@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainer.data.targets import Kind
-from trainer.errors import nearest
+from trainer.errors import Problem, nearest
 from trainer.tasks.metrics import METRICS, PER_CLASS, TOP_K
 
 MANY = 25  # columns that a message does not name
@@ -30,6 +30,23 @@ def possible_columns(kind: Kind, name: str = "") -> tuple[str, ...]:
     """
     names = [m for m in METRICS[kind] if not m.endswith(PER_CLASS) and m != TOP_K]
     return tuple(f"validation_{name}_{metric}" if name else f"validation_{metric}" for metric in names)
+
+
+def metric_problems(named: Mapping[str, str], columns: Sequence[str], possible: Sequence[str]) -> list[Problem]:
+    """Return the errors of keys that name a metric which is not among the columns of the history.
+
+    Args:
+        named: The columns that a config names, by key; ``metric`` is the one that others have by default.
+        columns: Those that the history has.
+        possible: Those that it would have if they were named.
+
+    >>> [problem.key for problem in metric_problems({"metric": "validation_los"}, ["validation_loss"], [])]
+    ['metric']
+    """
+    wrong = {key: name for key, name in named.items() if name not in columns}
+    by_default = wrong.get("metric")
+    reported = [key for key, name in wrong.items() if key == "metric" or name != by_default]
+    return [Problem(key, wrong[key], *unknown_column(wrong[key], columns, possible)) for key in reported]
 
 
 def unknown_column(value: str, columns: Sequence[str], possible: Sequence[str]) -> tuple[str, str]:

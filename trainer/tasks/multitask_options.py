@@ -106,6 +106,10 @@ class Multitask:
             weighting=(self.weighting != "gradnorm" or not soft, "needs a shared layer: task.sharing=hard"),
         )  # fmt: skip
 
+    def sampling_problems(self, sampling: str) -> list[Problem]:
+        """Return why the classes cannot be drawn in these proportions: nothing, for the loss of each task has its weight."""
+        return []
+
     def parts(self, targets: tuple[Target, ...]) -> dict[str, tuple[SingleTask, float]]:
         """Return the tasks by name, each with the weight of its loss; ConfigError where one does not fit the data."""
         tables = self.tasks if self.tasks is not None else dict.fromkeys((target.name for target in targets), NO_KEYS)

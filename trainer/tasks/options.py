@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field
 
 from trainer.data.targets import Kind
-from trainer.errors import check
+from trainer.errors import Problem, check
 from trainer.parameters import NonNegativeFloat, PositiveFloat, implemented_by, option
 from trainer.tasks import metrics
 from trainer.tasks.history_columns import history_columns, possible_columns
@@ -46,6 +46,10 @@ class SingleTask:
         if any(name.endswith(("_per_class", "_per_target")) for name in further):
             return None
         return history_columns(("loss", self.running_metric), further, averaged)
+
+    def sampling_problems(self, sampling: str) -> list[Problem]:
+        """Return why the classes cannot be drawn in these proportions (``data.sampling``)."""
+        return []
 
     def possible_columns(self) -> tuple[str, ...]:
         """Return the columns that the history has if the config names them."""
@@ -128,6 +132,9 @@ class Classification(SingleTask):
             **_common_rules(self),
         )
 
+    def sampling_problems(self, sampling: str) -> list[Problem]:
+        return _both_raise_rare_classes(self.class_weights, sampling)
+
 
 @option
 class Multilabel(SingleTask):
@@ -181,6 +188,16 @@ class Multilabel(SingleTask):
             ),
             **_common_rules(self),
         )  # fmt: skip
+
+    def sampling_problems(self, sampling: str) -> list[Problem]:
+        return _both_raise_rare_classes(self.class_weights, sampling)
+
+
+def _both_raise_rare_classes(weights: str | Weights, sampling: str) -> list[Problem]:
+    if sampling == "natural" or weights not in ("balanced", "effective_number"):
+        return []
+    text = f"raises rare classes, which data.sampling={sampling} does already"
+    return [Problem("task.class_weights", weights, text, "task.class_weights=none, or data.sampling=natural")]
 
 
 @option

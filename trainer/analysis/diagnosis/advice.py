@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from trainer.formats import value_at
+from trainer.tree import value_at
 
 ADDED = ("augmentation", "regularizer")  # to the options that are enabled, which a list of its own would replace
 

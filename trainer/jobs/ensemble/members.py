@@ -12,7 +12,6 @@ import torch
 from trainer.builder import build, restored_task
 from trainer.checkpoint_data import check_targets
 from trainer.config.load import config_from_tree
-from trainer.config.tree import with_value
 from trainer.data import Splits
 from trainer.data.folds import fold
 from trainer.engine import checkpoint
@@ -34,6 +33,7 @@ from trainer.run_dir import create_run_dir
 from trainer.schedules import Product
 from trainer.tasks.restrict import main_only
 from trainer.tasks.task import Thresholds
+from trainer.tree import with_value
 from trainer.weight_files import read_weight_file
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.augmentation.transforms import TTA
 from trainer.columns import shown
 from trainer.data_constraints import moved_numbers
-from trainer.engine.evaluation import TTA, logits
+from trainer.engine.evaluation import logits
 from trainer.engine.metrics import RunningMetrics, calibration, top_accuracy
 from trainer.errors import ConfigError
 from trainer.formats import Scores

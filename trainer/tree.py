@@ -1,7 +1,8 @@
-"""A config as plain values: tables in tables, whose values are named by dotted keys."""
+"""Plain values as YAML and JSON files hold them: tables in tables, whose values are found by their keys."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 
@@ -13,15 +14,27 @@ def is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def value_at(tree: Any, key: str) -> Any:
-    """Return the value of a dotted key; None without it.
+def value_at(tree: Mapping[str, object], *path: str) -> object:
+    """Return the value under nested keys; None if one of them is missing.
 
-    >>> value_at({"optimizer": {"lr": 1.0}}, "optimizer.lr"), value_at({}, "optimizer.lr")
-    (1.0, None)
+    >>> tree = {"test": {"accuracy": 0.9}}
+    >>> value_at(tree, "test", "accuracy"), value_at(tree, "test", "loss"), value_at(tree, "seed", "accuracy")
+    (0.9, None, None)
     """
-    for part in key.split("."):
-        tree = tree.get(part) if is_table(tree) else None
-    return tree
+    value: object = tree
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def number_at(tree: Mapping[str, object], *path: str) -> float | None:
+    """Return the number under nested keys; None if one of them is missing, or the value is not a number.
+
+    >>> number_at({"test": {"accuracy": 0.9}}, "test", "accuracy"), number_at({"test": None}, "test", "accuracy")
+    (0.9, None)
+    """
+    value = value_at(tree, *path)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def with_value(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
