@@ -68,6 +68,29 @@ def test_the_config_is_a_text_and_the_run_is_a_line_of_the_hparams_tab(run):
     assert found["test/accuracy"][-1][1] == pytest.approx(result["test"]["accuracy"], rel=1e-6)
 
 
+def hyperparameters(folder):
+    """The columns of the HPARAMS tab with the values of a run, in order."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    contents = {tag: data.plugin_data.content for tag, data in events.summary_metadata.items()}
+    columns = HParamsPluginData.FromString(contents["_hparams_/experiment"]).experiment.hparam_infos
+    values = HParamsPluginData.FromString(contents["_hparams_/session_start_info"]).session_start_info.hparams
+    return {c.name: getattr(values[c.name], values[c.name].WhichOneof("kind")) for c in columns}
+
+
+def test_hparams_has_what_was_set_first_and_options_by_their_names(train, tmp_path):
+    overrides = ["seed=3", "activation=elu", "schedule=[warmup,cosine]", "optimizer.momentum=0.8", "output=run"]
+    small = ["data=digits", "data.limit=200", "architecture.widths=[4]", "epochs=1", "observer=[tensorboard]"]
+    assert train(*overrides, *small)[0] == 0
+    assert list(hyperparameters(tmp_path / "run" / "train").items()) == [
+        ("seed", 3), ("activation", "elu"), ("schedule", "warmup, cosine"), ("optimizer.momentum", 0.8), ("data", "digits"),
+        ("data.limit", 200), ("architecture.widths", "[4]"), ("epochs", 1),
+        ("architecture", "cnn"), ("optimizer", "momentum"), ("optimizer.lr", pytest.approx(0.05)), ("batch_size", 64),
+    ]  # fmt: skip
+
+
 def test_events_after_a_checkpoint_are_not_duplicated_on_resume(run, train, tmp_path):
     folder = tmp_path / "run"
     small = [*STATEFUL, f"output={folder}", "epochs=2", "observer=[tensorboard,checkpoint,history_file]"]

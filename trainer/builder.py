@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from trainer.analysis.hyperparameters import hyperparameters
 from trainer.architectures import Architecture, ExternalArchitecture
 from trainer.architectures.layers import find_head, map_networks, side_by_side, weight_layers
 from trainer.architectures.preprocessing import Preprocessing
 from trainer.config.constraints import named_metrics
 from trainer.config.instantiate import External
+from trainer.config.options import OptionFiles
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
 from trainer.data.decode import resize_target
@@ -74,6 +77,9 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         task=task,
         info=Info(task.classes, splits.shape, splits.mean, splits.std, config.tree, task.as_tuple(), identity(splits)),
         metric=metric,
+        hyperparameters=partial(
+            hyperparameters, config.tree, config.set_keys, OptionFiles(config.config_dirs).option_name
+        ),
         micro_batch=config.micro_batch,
         folder=folder,
         notes=notes,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from trainer import trust
-from trainer.config.options import option_files
+from trainer.config.options import DEFAULTS, option_files
 from trainer.environment import configure_libraries, configure_own_process
 from trainer.errors import ConfigError, Problem, is_out_of_memory, memory_text, print_errors
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
@@ -99,7 +99,6 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         print(help_text(files, flags.overrides))
         return FINISHED
-    from trainer.config.compose import DEFAULTS
     from trainer.config.load import load_config, prepare
 
     defaults = os.environ.get(DEFAULTS, "").split()

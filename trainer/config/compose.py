@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, names
+from trainer.config.options import CONF, DEFAULTS, LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override, render, split
 from trainer.errors import ConfigError, Problem, most_similar, nearest
 from trainer.tree import is_list, is_table, merged, without
 
-DEFAULTS = "TRAINER_OVERRIDES"  # the environment variable, and the layer of its overrides
 SHARED = ("job", "data", "engine")  # their keys mean the same whatever the option, so another option keeps those it has
 Options = dict[str, list[str]]  # the options of each group
 
@@ -26,6 +25,7 @@ class Composition:
         options: The options of each group.
         unknown: Groups whose option is not known, so that any key may be right.
         saved: What of the config comes from a run or checkpoint.
+        set_keys: The keys and groups that the command and its experiment set.
         tree: The config.
         problems: The errors.
         notes: What was left out of an experiment.
@@ -36,6 +36,7 @@ class Composition:
         self.options: Options = {group: list(chosen) for group, chosen in files.defaults.items()}
         self.unknown: set[str] = set()
         self.saved: dict[str, Any] = {}
+        self.set_keys: tuple[str, ...] = ()
         self.tree: dict[str, Any] = {}
         self.problems: list[Problem] = []
 
@@ -50,6 +51,7 @@ class Composition:
         choices: set[str] = set()
         for layer in layers:
             parts = [part for item in layer for part in split(item)]
+            self.set_keys += tuple(item.key for item in parts if item.source != DEFAULTS)
             choices |= {item.key for item in parts if item.key in self.files.groups}
             for item in parts:
                 if item.key in self.files.groups:

@@ -133,9 +133,9 @@ def _flips(config: Config) -> Iterator[Problem]:
 
 def _metrics(config: Config) -> Iterable[Problem]:
     """Metrics that no column of the history will have, as far as the config alone tells."""
-    columns = config.task.columns(config.averaging.enabled, named_metrics(config).values())
-    possible = config.task.possible_columns()
-    return [] if columns is None else metric_problems(named_metrics(config), columns, possible)
+    named = named_metrics(config)
+    columns = config.task.columns(config.averaging.enabled, named.values())
+    return [] if columns is None else metric_problems(named, columns, config.task.possible_columns())
 
 
 def named_metrics(config: Config) -> dict[str, str]:

@@ -10,11 +10,11 @@ from typing import Any
 from trainer import trust
 from trainer.config import renamed
 from trainer.config.arguments import empty, overrides_of, typed_twice
-from trainer.config.compose import DEFAULTS, Composition, choice_problems, resolve
+from trainer.config.compose import Composition, choice_problems, resolve
 from trainer.config.constraints import check_config
 from trainer.config.experiments import add_experiment_files, load_experiment
 from trainer.config.instantiate import instantiate
-from trainer.config.options import LISTS, SINGLE, OptionFiles, option_files
+from trainer.config.options import DEFAULTS, LISTS, SINGLE, OptionFiles, option_files
 from trainer.config.overrides import Override, parse, values
 from trainer.config.saved import load_saved
 from trainer.config.schema import Config
@@ -86,9 +86,9 @@ class Command(Composition):
         problems += [p for p in errors if p.group in wrong and p.key in typed]
         problems += [replace(p, where=self.place(p.key)) for p in errors if p.group not in wrong]
         wrong |= {problem.group for problem in problems}
-        directories = tuple(self.files.directories[1:])
-        options: dict[str, Any] = dict.fromkeys(self.unknown) | found
-        config = Config(**options, tree=absolute_paths(tree), notes=tuple(self.notes), config_dirs=directories)
+        own = {"notes": tuple(self.notes), "config_dirs": tuple(self.files.directories[1:]), "set_keys": self.set_keys}
+        options: dict[str, Any] = {**dict.fromkeys(self.unknown), **found, **own}
+        config = Config(**options, tree=absolute_paths(tree))
         return config, problems + check_config(config, wrong, here)
 
 

@@ -19,6 +19,7 @@ SINGLE = (
     "job", "task", "architecture", "activation", "initialization", "optimizer", "averaging", "data", "engine", "recipe",
 )  # fmt: skip
 LISTS = ("schedule", "regularizer", "augmentation", "observer")  # groups that take several options
+DEFAULTS = "TRAINER_OVERRIDES"  # the environment variable with overrides that yield to those typed
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "train.yaml").is_file())  # wheel, checkout
 

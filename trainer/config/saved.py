@@ -96,10 +96,8 @@ def job_problems(typed: list[Override], keys: dict[str, Any]) -> list[Problem]:
 def _saved(key: str, path: str, tree: dict[str, Any]) -> Saved:
     if problems := [Problem(k, text, RESOLVED, f"{k}=... with a value") for k, text in resolvers(tree)]:
         raise ConfigError(*problems)
-    places = {"resume": None, "checkpoint": None, "output": None, key: path, "experiment": None}
-    tree = renamed.tree(tree) | places
-    del tree["experiment"]
-    return Saved(key, path, {k: {} if v is None and k in LISTS else v for k, v in tree.items()})
+    tree = renamed.tree(tree) | {"resume": None, "checkpoint": None, "output": None, key: path}
+    return Saved(key, path, {k: {} if v is None and k in LISTS else v for k, v in tree.items() if k != "experiment"})
 
 
 def _last(typed: list[Override], key: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.augmentation.transforms import TTA
-from trainer.config.options import LISTS, SINGLE
+from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ class Config(Settings):
     observer: dict[str, Any]  # options with `build`, or observers
     tree: dict[str, Any]  # the config as plain values, as written to the run directory
     config_dirs: tuple[Path, ...] = ()
+    set_keys: tuple[str, ...] = ()  # the keys and groups that the command and its experiment set
     auto_keys: tuple[str, ...] = ()  # keys whose value an LR range test finds
     range_test: dict[str, float] = field(default_factory=dict[str, float])  # the values found by it
     notes: tuple[str, ...] = ()  # what was decided for the user
 
     def name(self, group: str) -> str:
-        """Return what to call the option of a single-choice group: its ``name``, else its class."""
-        node = self.tree[group]
-        return str(node.get("name") or node["_target_"].rpartition(".")[2])
+        """Return the name of the option of a single-choice group; of one that has no option file, the name of its class."""
+        return OptionFiles(self.config_dirs).option_name(group, self.tree[group])
 
     def options(self) -> Iterator[tuple[str, Any]]:
         """Yield each option with its dotted place in the config."""

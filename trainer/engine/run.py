@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -26,8 +26,6 @@ from trainer.history import History, has_finite_losses
 from trainer.optimizers.param_groups import parameter_groups, portable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     import numpy as np
 
     from trainer.averaging import Averaging
@@ -106,6 +104,9 @@ class Run:
     task: Task
     info: Info
     metric: str = "validation_accuracy"
+    hyperparameters: Callable[[], Mapping[str, object]] = (
+        dict  # what tells the run apart from others, for tables of runs
+    )
     micro_batch: int | None = None
     folder: Path | None = None
     id: str = ""  # of the run in its directory; empty if it writes no files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class RunView:
     def info(self) -> Info:
         """Classes, image shape, normalization, and config."""
         return self._run.info
+
+    @property
+    def hyperparameters(self) -> Mapping[str, object]:
+        """The settings by which the run is told apart from others, by dotted key: first those that its command sets."""
+        return self._run.hyperparameters()
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -163,4 +163,5 @@ def resolve_auto_keys(config: Config) -> Config:
     tree = config.tree
     for key, value in chosen.items():
         tree = with_value(tree, key, value)
-    return dataclasses.replace(config_from_tree(tree), notes=config.notes, range_test=chosen)
+    found = dataclasses.replace(config_from_tree(tree), notes=config.notes, range_test=chosen)
+    return dataclasses.replace(found, config_dirs=config.config_dirs, set_keys=config.set_keys)

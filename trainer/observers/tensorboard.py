@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from trainer.analysis.comparison import flat_settings
 from trainer.columns import TaskColumns, split_and_metric, tasks_of
 from trainer.engine.evaluation import eval_mode
 from trainer.engine.observer import Observer
@@ -49,7 +48,7 @@ class TensorBoardObserver(Observer):
         writer.add_custom_scalars(layout(self.tasks))
         split = "validation" if view.validation is not None else "train"
         tags = hparams_tags(hparams_metrics(self.tasks, view.metric), split)
-        start_hparams(writer, plain(flat_settings(view.info.config)), tags)
+        start_hparams(writer, plain(view.hyperparameters), tags)
         if self.graph:
             self._write_graph(view)
 

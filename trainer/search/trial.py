@@ -15,8 +15,8 @@ import torch
 
 from trainer.builder import build, load_splits
 from trainer.config.constraints import check_config
-from trainer.config.load import DEFAULTS, config_from_tree, load_config
-from trainer.config.options import LISTS, OptionFiles
+from trainer.config.load import config_from_tree, load_config
+from trainer.config.options import DEFAULTS, LISTS, OptionFiles
 from trainer.config.overrides import render
 from trainer.engine.evaluation import best_weights, evaluate
 from trainer.engine.interrupt import Interrupt
