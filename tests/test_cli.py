@@ -55,7 +55,7 @@ ERRORS = {
     "unknown device": (["device=tpu"], ["device = 'tpu'", "auto, cpu, cuda"]),
     "unknown precision": (["precision=fp16"], ["precision = 'fp16'", "auto, bf16 or float32"]),
     "unknown metric": (["metric=accuracy"], ["metric = 'accuracy'", "validation_accuracy"]),
-    "momentum schedule without momentum": (["optimizer=sgd", "schedule=one_cycle"], ["OneCycle moves the momentum"]),
+    "momentum schedule without momentum": (["optimizer=sgd", "schedule=one_cycle"], ["one_cycle moves the momentum"]),
     "flip on digits": (["augmentation=flip"], ["flip changes the class", "augmentation.flip.force=true"]),
     "bad depth": (["architecture=resnet20", "architecture.depth=21"], ["6n + 2"]),
     "bad fill": (["augmentation=crop", "augmentation.crop.fill=mirror"], ["augmentation.crop.fill", "must be constant, edge"]),
@@ -150,11 +150,11 @@ ALL_AT_ONCE = {
     ),
     "options that do not go together, beside others": (
         ["optimizer=sgd", "schedule=one_cycle", "micro_batch=65", "seed=-1", "checkpoint=x"],
-        ["4 errors", "seed = -1", "OneCycle", "micro_batch = 65", "checkpoint = 'x'"], [],
+        ["4 errors", "seed = -1", "one_cycle moves", "micro_batch = 65", "checkpoint = 'x'"], [],
     ),
     "a constraint on a value that is invalid by itself": (
         ["optimizer=sgd", "schedule=one_cycle", "optimizer.lr=-1", "batch_size=0", "micro_batch=65"],
-        ["2 errors", "lr = -1", "batch_size = 0"], ["OneCycle", "micro_batch ="],
+        ["2 errors", "lr = -1", "batch_size = 0"], ["one_cycle moves", "micro_batch ="],
     ),
     "a wrong key that is swept": (["-m", "job.weigts=a,b"], ["job.weigts = 'a'", "unknown key"], []),
     "several values without -m": (["seed=1,2", "optimizer=adm"], ["'seed=1,2' is a sweep", "'adam'?"], []),

@@ -76,7 +76,7 @@ def resumes_exactly(*overrides: str) -> None:
 def test_every_optimizer_works_with_every_schedule(optimizer, schedule):
     overrides = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
     if schedule == "one_cycle" and load_config([f"optimizer={optimizer}"]).optimizer.momentum_key is None:
-        with pytest.raises(ConfigError, match="OneCycle moves the momentum"):
+        with pytest.raises(ConfigError, match="one_cycle moves the momentum"):
             resumes_exactly(*overrides)
     else:
         resumes_exactly(*overrides)

@@ -91,7 +91,7 @@ def assert_trains(seed: int) -> None:
     except (
         ConfigError
     ) as error:  # the only invalid combination: a schedule of the momentum and an optimizer without one
-        if all("OneCycle moves the momentum" in str(p) for p in error.problems):
+        if all("one_cycle moves the momentum" in str(p) for p in error.problems):
             return
         raise
     try:

@@ -31,7 +31,7 @@ def check_with_data(
     problems = check_batches_and_regularizers(
         config, splits, last, lambda: norm_of_single_values(model, splits.shape), distributed.world_size()
     )
-    problems += schedule_problems(config.schedule, config.epochs, optimizer)
+    problems += schedule_problems(config.schedule, optimizer)
     columns = task.history_columns(config.averaging.enabled)
     problems += metric_problems(named_metrics(config), columns, task.possible_columns())
     problems += undecidable(task, splits, task.main_metric if config.metric == "auto" else config.metric)

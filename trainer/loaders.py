@@ -118,7 +118,7 @@ def look(
             (h, w), (own_h, own_w) = splits.shape[1:], info.shape[1:]
             text = f"has images of {h} x {w} pixels; this model accepts only {own_h} x {own_w}"
             raise ConfigError(Problem("data", config.name("data"), text)) from None
-    images = getattr(splits, split)
+    images = splits.by_name[split]
     loader = loader_constructor(config, splits, precision, isinstance(images, ImageArray))
     return loader(images, batch_size=256, shuffle=False, targets=task.encode(images, train=False))
 

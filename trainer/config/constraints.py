@@ -85,7 +85,7 @@ def _device(config: Config) -> Iterator[Problem]:
 def _schedule(config: Config) -> Iterable[Problem]:
     if not isinstance(config.optimizer, Optimizer):
         return []  # of a third-party one it shows once it is built
-    return schedule_problems(config.schedule, config.epochs, config.optimizer)
+    return schedule_problems(config.schedule, config.optimizer)
 
 
 def _micro_batch(config: Config) -> Iterator[Problem]:

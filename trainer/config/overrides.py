@@ -8,6 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from hydra.core.override_parser import types as hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.errors import Problem
 from trainer.run_dir import PATHS_OF_OPTIONS
@@ -106,9 +110,6 @@ def parse(
         multirun: Whether commas separate the values of a sweep even in keys that hold a path.
         tables: Keys of free tables (``OptionFiles.free_tables``).
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     parser = OverridesParser.create()
     overrides: list[Override] = []
     problems: list[Problem] = []
@@ -161,22 +162,21 @@ def _prepared(argument: str, multirun: bool) -> str:
     return f"{key}={_quote(value)}"
 
 
-def _plain(parsed: Any) -> Override:
+def _plain(parsed: hydra.Override) -> Override:
     """Hydra's parsed override with plain values."""
     kind = "~" if parsed.is_delete() else "++" if parsed.is_force_add() else "+" if parsed.is_add() else ""
     key = f"{parsed.key_or_group}@{parsed.package}" if parsed.package else parsed.key_or_group
-    return Override(key, _value(parsed.value()), parsed.input_line, kind, parsed.is_sweep_override())
+    return Override(key, _value(parsed.value()), parsed.input_line or "", kind, parsed.is_sweep_override())
 
 
 def _value(value: Any) -> Any:
     """Hydra's value as plain Python; the enumerated values of a sweep as a list, others (a range, a glob) as they are."""
     if is_table(value):
-        return {str(getattr(k, "text", k)): _value(v) for k, v in value.items()}
-    if is_list(value):
-        return [_value(item) for item in value]
-    if hasattr(value, "list"):  # choice(a,b), or a,b
-        return [_value(item) for item in value.list]
-    return value.text if hasattr(value, "text") else value
+        return {str(_value(key)): _value(item) for key, item in value.items()}
+    items = value.list if isinstance(value, hydra.ChoiceSweep) else value  # choice(a,b), or a,b
+    if is_list(items):
+        return [_value(item) for item in items]
+    return value.text if isinstance(value, hydra.QuotedString) else value
 
 
 def values(item: Override, files: OptionFiles) -> list[Override]:
@@ -184,6 +184,6 @@ def values(item: Override, files: OptionFiles) -> list[Override]:
     if not item.sweep:
         return [item]
     several = item.value
-    if hasattr(several, "filter"):  # Hydra's glob
+    if isinstance(several, hydra.Glob):
         several = several.filter(list(files.groups.get(item.key, ())))
     return [override(item.key, value, item.kind) for value in several] if is_list(several) else []

@@ -72,6 +72,7 @@ class Dataset:
     ] = "natural"
     # Of data sets without such a parameter:
     cache: ClassVar[str] = "none"
+    may_have_validation: ClassVar[bool] = False  # whether it may come with a validation split
     channels: ClassVar[int] = 3
 
     @property
@@ -177,6 +178,7 @@ class FileDataset(Dataset):
     and crops to 224, as in the evaluation of many networks pretrained on ImageNet.
     """
 
+    may_have_validation: ClassVar[bool] = True
     size: ResizedSize = 224
     crop_pct: Annotated[
         Annotated[float, Field(gt=0, le=1)] | Literal["auto"],

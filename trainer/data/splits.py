@@ -46,5 +46,11 @@ class Splits:
     interpolation: str | None = None
     undivided: bool = False  # whether all images are in `train`, because the data set is to be evaluated as a whole
 
+    @property
+    def by_name(self) -> dict[str, Images]:
+        """The splits that exist: ``train``, ``validation``, ``test``."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: images for name, images in splits.items() if images is not None}
+
     def __post_init__(self) -> None:
         self.targets = self.targets or (Target(LABEL, "classification", self.classes),)

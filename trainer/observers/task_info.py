@@ -10,6 +10,7 @@ from trainer.data.sampling import class_quotas
 from trainer.data.targets import Target, is_missing
 from trainer.engine.view import RunView
 from trainer.formats import TaskInfo
+from trainer.tasks import Classification
 from trainer.tasks.part import Part
 from trainer.tree import value_at
 
@@ -44,7 +45,9 @@ def task_info(view: RunView, part: Part) -> TaskInfo:
 
 def is_unweighted_cross_entropy(part: Part) -> bool:
     """Whether the loss of guessing is the entropy of the frequencies."""
-    return getattr(part.option, "loss", None) == "cross_entropy" and part.class_weights() is None
+    return (
+        isinstance(part.option, Classification) and part.option.loss == "cross_entropy" and part.class_weights() is None
+    )
 
 
 def imbalance_remedies(view: RunView, part: Part, sampled: bool) -> list[str]:

@@ -13,10 +13,11 @@ from pydantic import Field
 
 from trainer.errors import ConfigError, Problem
 from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, SearchSpace, implemented_by, option
-from trainer.schedules import Product, Schedule
 
 if TYPE_CHECKING:
     import torch
+
+    from trainer.schedules import Schedule
 
 
 LearningRate = Annotated[
@@ -277,19 +278,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def schedule_problems(schedules: Mapping[str, Schedule], epochs: float, option: Optimizer) -> list[Problem]:
-    """Return why the schedules of a config cannot be combined with its optimizer.
+def schedule_problems(schedules: Mapping[str, Schedule], option: Optimizer) -> list[Problem]:
+    """Return why the schedules of a config, by their names, cannot be combined with its optimizer.
 
     >>> from trainer.schedules import Constant, OneCycle
-    >>> schedule_problems({"constant": Constant()}, 1, SGD()), schedule_problems({"one_cycle": OneCycle()}, 1, Momentum())
+    >>> schedule_problems({"constant": Constant()}, SGD()), schedule_problems({"one_cycle": OneCycle()}, Momentum())
     ([], [])
-    >>> print(*schedule_problems({"one_cycle": OneCycle()}, 1, SGD()))
-    schedule = ['one_cycle']: OneCycle moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine
+    >>> schedule_problems({"one_cycle": OneCycle()}, SGD())[0].text
+    'one_cycle moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine'
     """
-    factors = Product(tuple(schedules.values())).over(epochs).factors()
-    moving = next((factor for factor in factors if factor.moves_momentum), None)
-    if moving is None or option.momentum_key is not None:
+    moving = [name for name, schedule in schedules.items() if any(f.moves_momentum for f in schedule.factors())]
+    if not moving or option.momentum_key is not None:
         return []
-    name = type(moving).__name__
-    text = f"{name} moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine"
+    text = f"{moving[0]} moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine"
     return [Problem("schedule", list(schedules), text)]

@@ -28,7 +28,7 @@ def problems(option: SearchSettings, config: Config) -> list[Problem]:
     if config.metric != "auto" and not config.metric.startswith(("validation", "averaged")):
         text = "is no metric of the validation images, on which trials are compared"
         found.append(Problem("metric", config.metric, text, "metric=validation_accuracy"))
-    if config.data.validation == 0 and not hasattr(config.data, "root"):
+    if config.data.validation == 0 and not config.data.may_have_validation:
         found.append(Problem("data.validation", 0, "leaves no images to compare trials on", "data.validation=0.1"))
     return [*found, *_installation(option)]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+
 from trainer.config.options import OptionFiles
 from trainer.config.overrides import Override, values
 from trainer.errors import ConfigError, Problem, first_line
@@ -38,10 +41,8 @@ def texts(item: Override, files: OptionFiles) -> list[str]:
     """Return an override once for each value that it stands for."""
     if not item.sweep:
         return [item.text]
-    if hasattr(item.value, "filter"):  # a glob over the options of a group
+    if isinstance(item.value, Glob):  # over the options of a group
         return [f"{item.kind}{item.key}={option.value}" for option in values(item, files)]
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     parsed = OverridesParser.create().parse_overrides([item.text])[0]
     if not parsed.is_discrete_sweep():
         text = "has no list of values to try"

@@ -70,7 +70,7 @@ def without_other_outputs(model: nn.Module, columns: slice, count: int, shape: S
     narrowed = copy.deepcopy(model)
     head = find_head(narrowed)[1]
     plain = isinstance(head.weight, nn.Parameter) and not torch.nn.utils.parametrize.is_parametrized(head)
-    if plain and len(head.weight) == count and getattr(head, "groups", 1) == 1:
+    if plain and len(head.weight) == count and (isinstance(head, nn.Linear) or head.groups == 1):
         head.weight = nn.Parameter(head.weight[columns].detach().clone(), head.weight.requires_grad)
         if head.bias is not None:
             head.bias = nn.Parameter(head.bias[columns].detach().clone(), head.bias.requires_grad)

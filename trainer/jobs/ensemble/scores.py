@@ -35,7 +35,7 @@ class MemberScores(TypedDict, extra_items=float):
 
 def score_rows(config: Config, splits: Splits, task: Task, content: Content) -> tuple[str, list[MemberScores]]:
     """Return the split evaluated on, and scores and cost of each member and, last, of the ensemble."""
-    split = next(name for name in SPLITS if getattr(splits, name) is not None)
+    split = next(name for name in SPLITS if name in splits.by_name)
     assert "members" in content
     assert "average" in content
     info, precision = checkpoint.info_of(content), compute(config)
@@ -54,7 +54,7 @@ def score_rows(config: Config, splits: Splits, task: Task, content: Content) -> 
         rows.append(MemberScores(name=member["name"], **scores(own, predictions, y, 1), seconds=member["seconds"]))
     task.thresholds = checkpoint.thresholds_of(content)
     task.use_thresholds("model")
-    own = for_images(main_only(task), splits.targets, [getattr(splits, split)])
+    own = for_images(main_only(task), splits.targets, [splits.by_name[split]])
     whole = scores(own, average_outputs(outputs, links(own), content["average"]), targets[0], 1)
     seconds = [row["seconds"] for row in rows]
     cost = max(seconds) if content.get("one_run") else sum(seconds)

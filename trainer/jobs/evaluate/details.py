@@ -42,7 +42,7 @@ class SplitImages:
     """The images of several splits, one after the other."""
 
     def __init__(self, splits: Splits, names: Sequence[str]) -> None:
-        self.splits = [getattr(splits, name) for name in names]
+        self.splits = [splits.by_name[name] for name in names]
         self.height = splits.shape[1]
 
     def locate(self, index: int) -> tuple[Images, int]:

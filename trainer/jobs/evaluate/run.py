@@ -80,7 +80,7 @@ def draw(details: dict[str, Details], run_dir: Path) -> None:
 
 def select_splits(option: Evaluate, splits: Splits) -> list[str]:
     """Return the names of the splits to evaluate on."""
-    available = [name for name in SPLITS if getattr(splits, name)]
+    available = [name for name in SPLITS if len(splits.by_name.get(name, ()))]
     if option.split == "all":
         return available
     split = available[0] if option.split == "auto" else option.split

@@ -58,7 +58,7 @@ def collect_outputs(
     config: Config, checkpoint: TrainedModel, splits: Splits, names: Sequence[str], tta: TTA = "none"
 ) -> tuple[Task, Tensor, Tensor]:
     """Return the task for all images of the named splits on the CPU, their outputs (N, O) and targets (N, D), in their order."""
-    images = [getattr(splits, name) for name in names]
+    images = [splits.by_name[name] for name in names]
     model, precision = checkpoint.model, checkpoint.precision
     task = for_images(checkpoint.task, splits.targets, images, precision.device)
     outputs, targets = [], []
