@@ -199,8 +199,7 @@ class Run:
     @property
     def steps_in_epoch(self) -> int:
         """Steps of the current epoch, fewer than a whole one if the phase ends within it."""
-        left = self.steps_in(self.phase) - self.clock.epoch * len(self.train)
-        return min(left, len(self.train))
+        return min(len(self.train), self.steps_in(self.phase) - self.clock.epoch * len(self.train))
 
     @property
     def time(self) -> float:
