@@ -73,7 +73,7 @@ def check_colors(config: Config, channels: int) -> list[Problem]:
     return [
         Problem(f"augmentation.{name}", "on", "has no effect: the images are grayscale", "leave it out")
         for name, option in config.augmentation.items()
-        if option and getattr(option, "changes_colors_only", False) and channels != 3
+        if isinstance(option, Transform) and option.changes_colors_only and channels != 3
     ]
 
 

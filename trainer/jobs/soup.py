@@ -157,7 +157,7 @@ class Kitchen:
 
     def split_to_show(self) -> str:
         """Return the split of the table: the test images if there are any."""
-        return next(name for name in SPLITS if getattr(self.splits, name) is not None)
+        return next(name for name in SPLITS if name in self.splits.by_name)
 
     def mean(self, members: Sequence[Member]) -> StateDict:
         """Return the mean of the weights of members, with batch-norm statistics of the training images."""
