@@ -72,6 +72,9 @@ class Snapshot(TypedDict):
     first_nonfinite: NotRequired[str | None]  # the first layer whose output is not finite
     weights: list[WeightStatistics]
     activations: list[ActivationStatistics]
+    input_mean: NotRequired[float | None]  # of the pixels of the batch, as the network gets them
+    input_std: NotRequired[float | None]
+    frozen: NotRequired[int]  # number of weights with more than one dimension that are not trained
 
 
 class TaskInfo(TypedDict, total=False):
@@ -89,6 +92,36 @@ class TaskInfo(TypedDict, total=False):
     guessing_loss: float  # of the best constant prediction
     validation: int  # number of validation images with a label
     remedies: list[str]  # overrides against class imbalance that the run does not have yet
+
+
+class ProbeScores(TypedDict):
+    """Scores on training images without augmentation, and on validation images, in evaluation mode."""
+
+    loss: float
+    accuracy: float | None
+    validation_loss: NotRequired[float]
+    validation_accuracy: NotRequired[float | None]
+
+
+class Branch(ProbeScores):
+    """The scores after a short training at another learning rate; the loss is infinite, or None in a file, if it diverged."""
+
+    factor: float  # of the peak learning rate of the run
+    lr: float
+
+
+class Probe(TypedDict):
+    """What was measured after training, to tell the causes of a symptom apart; see ``trainer.engine.probes``."""
+
+    steps: int  # of each branch
+    used: ProbeScores  # of the weights that are used: those of the best epoch, averaged where these are as good
+    ranks: list[int]  # number of validation images by the rank of their label among the predictions; [] without classes
+    loss_of_batch_statistics: NotRequired[float]  # of the training images, with batch norms as in training
+    from_start: NotRequired[list[Branch]]  # from the initial weights
+    from_used: NotRequired[list[Branch]]  # from the weights that are used
+    unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout
+    unregularized_start: NotRequired[list[Branch]]  # likewise from the initial weights
+    one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
 
 
 class DatasetInfo(TaskInfo, total=False):
@@ -114,6 +147,7 @@ class DatasetInfo(TaskInfo, total=False):
     mixed: bool  # whether a regularizer mixes the targets
     metric: str
     status: str
+    probe: Probe
     config: Mapping[str, object]  # what the overrides that a finding suggests are compared with
 
 

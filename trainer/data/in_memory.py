@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Unpack
 
@@ -48,3 +49,8 @@ class InMemoryLoader(Loader):
             if self.pipeline is not None:
                 x = self.pipeline(x, self.rng(epoch, batch))
             yield x if self.is_normalized else self.normalize(x), self.targets_of(index)
+
+    def without_augmentation(self, batch_size: int) -> InMemoryLoader:
+        loader = copy.copy(self)
+        loader.pipeline, loader.batch_size = None, batch_size
+        return loader

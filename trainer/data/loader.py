@@ -98,6 +98,10 @@ class Loader(ABC):
         Each is x, float32 (N, C, H, W), normalized, and y, float32 (N, D), its targets.
         """
 
+    @abstractmethod
+    def without_augmentation(self, batch_size: int) -> Loader:
+        """Return a loader of the same images and targets, in the same order, without augmentation."""
+
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         full_batches, rest = divmod(len(self.dataset), self.batch_size)

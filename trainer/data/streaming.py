@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import signal
 from collections import deque
 from collections.abc import Generator
@@ -110,6 +111,12 @@ class StreamingLoader(Loader):
                     raise error
                 targets = self.targets_of(torch.tensor(indices, device=self.device))
                 yield self.normalize(x.to(self.device, non_blocking=True)), targets
+
+    def without_augmentation(self, batch_size: int) -> StreamingLoader:
+        loader = copy.copy(self)
+        loader.batch_maker = BatchMaker(self.dataset, self.batch_maker.size, None)
+        loader.batch_size, loader.threads = batch_size, self.num_workers > 0
+        return loader
 
     def _in_processes(self, requests: list[BatchRequest]) -> Generator[Tensor | Broken, None, None]:
         yield from DataLoader(

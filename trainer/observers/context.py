@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from trainer.engine.observer import Observer
+from trainer.engine.probes import probe
 from trainer.engine.run import Run
-from trainer.formats import Snapshot
+from trainer.engine.state import StateDict
+from trainer.formats import Probe, Snapshot
 from trainer.observers.event_writers import EventWriters
 
 
@@ -21,14 +24,16 @@ class LayerStatistics:
 class Context:
     """What the observers of a run share. It is created once per run and given to each observer when it is built.
 
-    ``alert(text)`` prints an urgent message, ``event_writers(split)`` is TensorBoard's writer for a sub-run, and
-    ``layer_statistics`` holds the snapshots of the layers.
+    ``alert(text)`` prints an urgent message, ``event_writers(split)`` is TensorBoard's writer for a sub-run,
+    ``layer_statistics`` holds the snapshots of the layers, and ``probe(initial, steps)`` measures what tells causes apart
+    after training, which leaves the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
         self.alert = run.alert
         self.event_writers = EventWriters(run.folder, run.clock.step, run.alert)
         self.layer_statistics = LayerStatistics()
+        self.probe: Callable[[StateDict | None, int], Probe] = partial(probe, run)
 
 
 class ObserverOption(Protocol):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from trainer.analysis.diagnosis import diagnose, urgent
+from trainer.analysis.diagnosis import diagnose, needs_probe, urgent
+from trainer.engine.distributed import world_size
 from trainer.engine.observer import Observer
+from trainer.engine.probes import branch_steps
+from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
 from trainer.errors import quoted
 from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot
@@ -31,10 +34,14 @@ class DiagnosisObserver(Observer):
     ``dataset_info.json`` holds what the diagnosis knows about data and config. Images in two splits or under two labels are
     listed in ``suspects.csv`` and drawn in ``report/suspects.png``: equal ones and, of at most ``MAX_NEAR`` images, nearly equal
     ones.
+
+    If the curves of a finished run do not show a good fit, short trainings at other learning rates and without regularization
+    tell the causes apart (``trainer.engine.probes``); they do not change the run.
     """
 
     def __init__(self, option: Diagnosis, context: Context) -> None:
-        self.every = option.every
+        self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
+        self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
         self.statistics, self.writers, self.alert = context.layer_statistics, context.event_writers, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
         self.alerted: set[str] = set()
@@ -44,6 +51,8 @@ class DiagnosisObserver(Observer):
     def on_fit_start(self, view: RunView) -> None:
         self.prints = fingerprints_of(view)
         self.dataset_info = dataset_info(view, self.prints)
+        if self.probe_steps and view.step == 0 and len(view.phases) == 1:
+            self.initial = {name: value.detach().cpu().clone() for name, value in view.model.state_dict().items()}
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", self.dataset_info)
 
@@ -84,9 +93,17 @@ class DiagnosisObserver(Observer):
             write_suspects(view.folder, [*exact, *near], self.prints.parts, view.info.classes, sheet)
         return info
 
+    def _probe(self, view: RunView, info: DatasetInfo) -> DatasetInfo:
+        """Measure what tells causes apart, unless the curves show a good fit or the run was ended before its time."""
+        unclear = info.get("status") == "finished" and needs_probe(view.history.rows, info)
+        if not self.probe_steps or not unclear or len(view.task.parts) > 1 or world_size() > 1:
+            return DatasetInfo()
+        return DatasetInfo(probe=self.probe(self.initial, branch_steps(view.step, self.probe_steps)))
+
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
         info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
+        self.dataset_info = info = {**info, **self._probe(view, info)}
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", info)

@@ -22,13 +22,8 @@ from trainer.observers.tensor_stats import Distribution, distributions, sample
 from trainer.records import read_snapshots
 from trainer.run_dir import json_safe
 
-DYING = (
-    "ReLU",
-    "ReLU6",
-    "GELU",
-    "SiLU",
-    "Hardswish",
-)  # units that are never above zero get no gradient, or almost none
+# Units that are never above zero get no gradient, or almost none.
+DYING = ("ReLU", "ReLU6", "GELU", "SiLU", "Hardswish")
 RANGES = {"Tanh": (-0.99, 0.99), "Sigmoid": (0.01, 0.99)}  # outside, a unit is saturated: its slope is below 0.02
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
@@ -190,10 +185,14 @@ def layer_snapshot(
         all_distributions = distributions([*weights, *gradients, *(a for _, _, a in outputs)], limits)
         batch_losses = torch.stack(losses or [view.loss])  # pyright: ignore
         ratios = update_ratios(layers, before)
+        x = view.batch[0].float()
         scalars = [
             gradient_norm(view), batch_losses.mean(), batch_losses.std(correction=0), batch_losses.float().isfinite().all(),
+            x.mean(), x.std(correction=0),
         ]  # fmt: skip
-        grad_norm, loss, loss_std, finite = torch.stack([value.float() for value in scalars]).tolist()
+        grad_norm, loss, loss_std, finite, input_mean, input_std = torch.stack(
+            [value.float() for value in scalars]
+        ).tolist()
         dead = [dead_fraction(a) if kind in DYING else None for _, kind, a in outputs]
     count = len(layers)
     by_kind = {
@@ -205,7 +204,8 @@ def layer_snapshot(
         "step": view.step, "epoch": view.time, "phase": view.phase.name, "lr": view.lr, "grad_norm": grad_norm,
         "batch_loss": loss, "batch_loss_std": loss_std, "batches": len(batch_losses), "finite": bool(finite),
         "weights": weight_rows(layers, by_kind, ratios),
-        "activations": activation_rows(outputs, by_kind["activations"], dead),
+        "activations": activation_rows(outputs, by_kind["activations"], dead), "input_mean": input_mean, "input_std": input_std,
+        "frozen": sum(p.ndim > 1 and not p.requires_grad for p in view.model.parameters()),
     }  # fmt: skip
     return snapshot, by_kind
 

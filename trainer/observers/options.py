@@ -46,6 +46,13 @@ class Diagnosis:
     """Findings about training curves, layers and data; see ``trainer.observers.diagnosis``."""
 
     every: Annotated[PositiveInt, Field(description="number of steps between two checks for a NaN or Inf loss")] = 50
+    probe_steps: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="maximum number of steps of the short trainings that tell causes apart without a good fit; 0 = none",
+        ),
+    ] = 100
     build = implemented_by("trainer.observers.diagnosis:DiagnosisObserver")
 
 

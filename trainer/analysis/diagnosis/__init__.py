@@ -10,21 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 from trainer.analysis.diagnosis.advice import applicable
-from trainer.analysis.diagnosis.curves import (
-    exploding_loss,
-    good_fit,
-    lr_too_high,
-    lr_too_low,
-    noisy,
-    nonfinite_loss,
-    not_learning,
-    overfitting,
-    still_improving,
-    underfitting,
-    within_noise,
-)
 from trainer.analysis.diagnosis.data import (
     class_imbalance,
     contradictory_labels,
@@ -32,43 +20,76 @@ from trainer.analysis.diagnosis.data import (
     leakage,
     near_duplicates,
 )
+from trainer.analysis.diagnosis.fit import (
+    good_fit,
+    not_learning,
+    overfitting,
+    still_improving,
+    too_strongly_regularized,
+    underfitting,
+    within_noise,
+)
+from trainer.analysis.diagnosis.labels import inputs_not_normalized, label_noise, labels_unrelated
 from trainer.analysis.diagnosis.layers import (
     dead_units,
     gradients_by_depth,
     high_initial_loss,
+    identical_units,
     saturated_units,
     signal_by_depth,
 )
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
+from trainer.analysis.diagnosis.update import (
+    ends_at_high_lr,
+    exploding_loss,
+    frozen_layers,
+    lagging_average,
+    lr_too_high,
+    lr_too_low,
+    noisy,
+    nonfinite_loss,
+    tiny_batch_norm,
+)
 from trainer.formats import DatasetInfo
 
 Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
 CHECKS_OF_IMAGES: tuple[Check, ...] = (leakage, contradictory_labels, near_duplicates)
-CHECKS: tuple[Check, ...] = (
-    *URGENT_CHECKS,
+# From cause to effect. Each of these explains those after it: the first one that is found is the cause.
+CAUSES: tuple[Check, ...] = (
+    inputs_not_normalized,
+    identical_units,
     signal_by_depth,
-    not_learning,
+    saturated_units,
+    gradients_by_depth,
+    frozen_layers,
+    too_strongly_regularized,
+    high_initial_loss,
+    labels_unrelated,
+    nonfinite_loss,
+    exploding_loss,
     lr_too_high,
     lr_too_low,
-    still_improving,
-    overfitting,
-    underfitting,
-    good_fit,
-    noisy,
-    gradients_by_depth,
     dead_units,
-    saturated_units,
-    high_initial_loss,
-    *CHECKS_OF_IMAGES,
-    class_imbalance,
-    within_noise,
+    tiny_batch_norm,
+    label_noise,
+    ends_at_high_lr,
+    noisy,
+    lagging_average,
+    underfitting,
+    not_learning,
+    overfitting,
+    still_improving,
 )
+CHECKS: tuple[Check, ...] = (*CAUSES, good_fit, *CHECKS_OF_IMAGES, class_imbalance, within_noise)
 # With several tasks, these are about the network and the images, or about the sum of the losses and the size of the steps.
 CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
     nonfinite_loss,
+    inputs_not_normalized,
+    identical_units,
     signal_by_depth,
     gradients_by_depth,
+    frozen_layers,
     dead_units,
     saturated_units,
     *CHECKS_OF_IMAGES,
@@ -76,44 +97,13 @@ CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
 CHECKS_OF_THE_SUM: tuple[Check, ...] = (noisy, high_initial_loss)
 CHECKS_OF_THE_LR: tuple[Check, ...] = (lr_too_high, lr_too_low)
 KINDS = ("urgent", "warning", "hint", "good")
-# Findings that follow from another one, and so are left out next to it.
-EXPLAINS = {
-    "NaN or Inf loss": (
-        "exploding loss",
-        "not learning",
-        "learning rate too high",
-        "high initial loss",
-        "noisy",
-        "still improving",
-        "dead units",
-        "saturated units",
-        "vanishing gradients",
-        "exploding gradients",
-    ),
-    "vanishing activations": (
-        "not learning",
-        "learning rate too low",
-        "learning rate too high",
-        "underfitting",
-        "still improving",
-        "dead units",
-        "noisy",
-    ),
-    "exploding activations": (
-        "not learning",
-        "learning rate too high",
-        "exploding gradients",
-        "high initial loss",
-        "noisy",
-    ),
-    "exploding loss": ("not learning", "still improving", "underfitting", "noisy"),
-    "not learning": ("underfitting", "still improving", "noisy", "overfitting", "differences within noise"),
-    "learning rate too high": ("not learning", "noisy", "still improving", "underfitting"),
-    "learning rate too low": ("not learning", "still improving", "underfitting"),
-    "overfitting": ("good fit", "still improving"),
-    "still improving": ("underfitting", "good fit"),
-    "noisy": ("differences within noise",),
+# Findings of which the data may be the cause, next to which they are left out.
+EXPLAINED_BY_DATA = {
+    "class imbalance": ("overfitting", "underfitting", "not learning", "still improving"),
+    "contradictory labels": ("overfitting", "underfitting", "label noise"),
 }
+RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
+INDEPENDENT = (*RESTS, "train/test leakage", "near duplicates", *EXPLAINED_BY_DATA)
 
 
 def diagnose(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[Finding]:
@@ -127,16 +117,38 @@ def urgent(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[
 
 
 def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
+    if good_fit(replace(record, dataset_info=without_probe(record.dataset_info))) is not None:
+        record = replace(record, dataset_info=without_probe(record.dataset_info))
     findings = _of_tasks(checks, record) if record.tasks else _unexplained(checks, record)
     config = record.dataset_info.get("config", {})
     findings = [replace(f, attempt=applicable(f.attempt, config)) for f in findings]
     return sorted(findings, key=lambda f: KINDS.index(f.kind))
 
 
+def without_probe(info: DatasetInfo) -> DatasetInfo:
+    """What is known without the measurements after training, which are not needed where the curves show a good fit."""
+    return cast(DatasetInfo, {key: value for key, value in info.items() if key != "probe"})
+
+
+def needs_probe(rows: Rows, info: DatasetInfo) -> bool:
+    """Return whether the curves of a run that has ended do not show a good fit, so that measurements would tell why."""
+    return bool(rows) and good_fit(Record(rows, [], info)) is None
+
+
 def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Finding] = ()) -> list[Finding]:
-    findings = [finding for check in checks if (finding := check(record)) is not None]
-    explained = {name for finding in [*others, *findings] for name in EXPLAINS.get(finding.name, ())}
-    return [finding for finding in findings if finding.name not in explained]
+    """The findings without those that are consequences of one before them, which are named in it."""
+    found = [finding for check in checks if (finding := check(record)) is not None]
+    explained = {name for finding in [*others, *found] for name in EXPLAINED_BY_DATA.get(finding.name, ())}
+    chain = [f for f in found if f.name not in INDEPENDENT and f.name not in explained]
+    upstream = [*(f for f in others if f.name not in INDEPENDENT), *chain]
+    kept = [f for f in found if f.name in INDEPENDENT and not (f.name in RESTS and upstream)]
+    if not chain or len(upstream) > len(chain):
+        return kept
+    cause, *consequences = chain
+    if consequences:
+        names = " and ".join(dict.fromkeys(f.name for f in consequences))
+        cause = replace(cause, meaning=f"{cause.meaning} Its consequences: {names}.")
+    return [cause, *kept]
 
 
 def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:
@@ -156,4 +168,4 @@ def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:
     return whole
 
 
-__all__ = ["CHECKS", "Finding", "Record", "diagnose", "imbalanced_classes", "urgent"]
+__all__ = ["CHECKS", "Finding", "Record", "diagnose", "imbalanced_classes", "needs_probe", "urgent"]

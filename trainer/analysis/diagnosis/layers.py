@@ -1,4 +1,4 @@
-"""Checks of the layer statistics: gradients by depth, dead and saturated units, initial loss."""
+"""Checks of the initialization and of the layer statistics: activations and gradients by depth, dead and saturated units."""
 
 from __future__ import annotations
 
@@ -7,14 +7,42 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Literal
 
-from trainer.analysis.diagnosis.record import Finding, Record
+from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.formats import Snapshot
+
+MOVED = 0.3  # update-to-weight ratio from which the activations after the first step are no longer those of the initialization
+
+
+def initial(r: Record) -> Snapshot | None:
+    """The snapshot of the first step, if that has not changed the weights much."""
+    if r.first is None:
+        return None
+    ratios = [number(layer["update_ratio"], 0.0) for layer in r.first["weights"]]
+    return r.first if not ratios or median(ratios) < MOVED or _zero_layers(r.first) else None
+
+
+def identical_units(r: Record) -> Finding | None:
+    """All weights of a hidden layer are equal at initialization, and the network does not learn."""
+    layers = 0 if r.first is None or not r.struggles else _zero_layers(r.first)
+    if not layers:
+        return None
+    return Finding(
+        "identical units",
+        f"at step 1 the weights of {layers} hidden layers are zero",
+        "Units with equal weights get equal gradients and remain equal: the symmetry must be broken by random weights.",
+        ("initialization=auto",),
+    )
+
+
+def _zero_layers(snapshot: Snapshot) -> int:
+    return sum(number(layer["rms"]) < 1e-8 for layer in snapshot["weights"][:-1])
 
 
 def gradients_by_depth(r: Record) -> Finding | None:
-    """The gradient vanishes or explodes on its way to the first layers."""
+    """The gradient vanishes or explodes on its way to the first layers, and the network struggles."""
     # The first snapshot, because training hides bad gradients.
     snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 4), None)
-    if snapshot is None:
+    if snapshot is None or not r.struggles:
         return None
     return gradient_ratio([layer["grad_rms"] for layer in snapshot["weights"]], snapshot["step"])
 
@@ -41,12 +69,12 @@ def gradient_ratio(sizes: Sequence[float | None], step: int) -> Finding | None:
 
 def signal_by_depth(r: Record) -> Finding | None:
     """The activations vanish or explode from layer to layer at initialization, and the network learns little or nothing."""
-    first = r.snapshots[0] if r.snapshots and r.snapshots[0]["step"] == 1 else None
-    if first is None or len(first["activations"]) < 3 or not (r.stuck or not r.learned):
+    first = initial(r)
+    if first is None or len(first["activations"]) < 3 or not r.struggles:
         return None
-    sizes = [(layer["std"], layer["tag"]) for layer in first["activations"]]
+    sizes = [(number(layer["std"]), layer["tag"]) for layer in first["activations"]]
     (begin, begin_tag), (end, end_tag) = sizes[0], sizes[-1]
-    if not all(math.isfinite(size) for size, _ in sizes) or begin == 0 or 0.02 < end / begin < 300:
+    if begin == 0 or not math.isfinite(begin) or 0.02 < end / begin < 300:
         return None
     evidence = f"at step 1 the standard deviation of the activations is {begin:.2g} after {begin_tag}, {end:.2g} after {end_tag}"
     attempt = ("initialization=auto", "architecture.norm=batch", "initialization=lsuv", "architecture=resnet20")
@@ -58,22 +86,41 @@ def signal_by_depth(r: Record) -> Finding | None:
 
 
 def dead_units(r: Record) -> Finding | None:
-    """Many units of a layer are never above zero."""
-    worst = _worst_layer(r, "dead")
-    if worst is None or worst[0] < 0.3:
+    """Many units of a layer are never above zero: from the beginning, or in the end."""
+    first = initial(r)
+    early = None if first is None or not r.struggles else _worst_layer(first, "dead")
+    late = _worst_layer(r.snapshots[-1], "dead") if r.snapshots and r.struggles else None
+    worst = early if early is not None and early[0] >= 0.5 else late
+    if min(r.widths, default=4) < 4:
+        return None  # a fraction of hardly any units
+    if worst is None or worst[0] < (0.3 if r.probe is None else 0.5):
         return None
     fraction, layer, step = worst
+    from_start = worst is early
+    attempts = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch", r.lower_lr)
     return Finding(
         "dead units",
         f"{100 * fraction:.0f} % of the units after {layer} are never above zero (step {step})",
-        "A unit that is zero for every image has no gradient and does not recover.",
-        (r.lower_lr, "activation=leaky_relu", "initialization=auto", "architecture.norm=batch"),
+        "A unit that is zero for every image has no gradient and does not recover."
+        + (" They are so from the beginning: biases or weights are initialized badly." if from_start else ""),
+        attempts if from_start else (r.lower_lr, *attempts[1:3], attempts[0]),
     )
 
 
 def saturated_units(r: Record) -> Finding | None:
     """Many outputs of a sigmoid or tanh are where its slope is near zero."""
-    worst = _worst_layer(r, "saturated")
+    first = initial(r)
+    attempt = ("initialization=xavier_uniform", "activation=relu", "architecture.norm=batch", r.lower_lr)
+    if first is not None and r.weak:
+        fractions = [layer["saturated"] for layer in first["activations"] if layer["saturated"] is not None]
+        if len(fractions) >= 2 and median(fractions) >= 0.3:
+            return Finding(
+                "saturated units",
+                f"at step 1, {100 * median(fractions):.0f} % of the outputs of the median layer are at the ends of their range",
+                "Where a sigmoid or tanh is flat, hardly any gradient passes. The initial weights are too large.",
+                attempt,
+            )
+    worst = _worst_layer(r.snapshots[-1], "saturated") if r.snapshots and r.struggles else None
     if worst is None or worst[0] < 0.5:
         return None
     fraction, layer, step = worst
@@ -81,17 +128,22 @@ def saturated_units(r: Record) -> Finding | None:
         "saturated units",
         f"{100 * fraction:.0f} % of the outputs of {layer} are at the ends of its range (step {step})",
         "Where a sigmoid or tanh is flat, hardly any gradient passes.",
-        ("initialization=xavier_uniform", "activation=relu", "architecture.norm=batch", r.lower_lr),
+        attempt,
     )
 
 
 def high_initial_loss(r: Record) -> Finding | None:
     """The loss of the first batch is far above that of guessing."""
-    first = r.snapshots[0] if r.snapshots and r.snapshots[0]["step"] == 1 else None
-    if first is None or r.chance_loss is None or r.dataset_info.get("pretrained"):
+    if r.first is None or r.chance_loss is None or r.dataset_info.get("pretrained"):
         return None
-    loss = first["batch_loss"]
-    if loss is None or not math.isfinite(loss) or loss < 2.5 * r.chance_loss:
+    loss = r.first["batch_loss"]
+    if (
+        loss is None
+        or not math.isfinite(loss)
+        or loss < 4 * r.chance_loss
+        or not r.struggles
+        or r.setting("regularizer", "dropout")
+    ):
         return None
     return Finding(
         "high initial loss",
@@ -101,11 +153,8 @@ def high_initial_loss(r: Record) -> Finding | None:
     )
 
 
-def _worst_layer(r: Record, statistic: Literal["dead", "saturated"]) -> tuple[float, str, int] | None:
-    """Return the largest fraction of units in the last snapshot, its layer and the step."""
-    if not r.snapshots:
-        return None
-    last = r.snapshots[-1]
-    values = [(layer.get(statistic), layer["tag"]) for layer in last["activations"]]
+def _worst_layer(snapshot: Snapshot, statistic: Literal["dead", "saturated"]) -> tuple[float, str, int] | None:
+    """Return the largest fraction of units in a snapshot, its layer and the step."""
+    values = [(layer.get(statistic), layer["tag"]) for layer in snapshot["activations"]]
     fractions = [(fraction, tag) for fraction, tag in values if fraction is not None]
-    return (*max(fractions), last["step"]) if fractions else None
+    return (*max(fractions), snapshot["step"]) if fractions else None

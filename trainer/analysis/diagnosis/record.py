@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from trainer.analysis.intervals import proportion_half_width
 from trainer.columns import SPLITS
-from trainer.formats import DatasetInfo, FindingContent, Row, Snapshot, TaskInfo
+from trainer.formats import Branch, DatasetInfo, FindingContent, Probe, Row, Snapshot, TaskInfo
+from trainer.tree import value_at
 
 Rows = Sequence[Row]
 Snapshots = Sequence[Snapshot]
@@ -125,6 +126,75 @@ class Record:
         """Whether the training loss is still above half of that of guessing."""
         losses = self.column("train_loss")
         return bool(losses) and self.chance_loss is not None and losses[-1] > 0.5 * self.chance_loss
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training ended because of a NaN or Inf."""
+        return self.dataset_info.get("status") == "diverged"
+
+    @property
+    def probe(self) -> Probe | None:
+        """What was measured after training; None if it was not."""
+        return self.dataset_info.get("probe")
+
+    @property
+    def struggles(self) -> bool:
+        """Whether the training images are not fitted: by the weights that are used, without augmentation, if they were probed."""
+        if self.diverged or self.probe is None or self.chance_loss is None:
+            return self.diverged or self.stuck or not self.learned
+        used = self.probe["used"]
+        accuracy = used["accuracy"]
+        return number(used["loss"]) > 0.2 * self.chance_loss and (accuracy is None or accuracy < 0.95)
+
+    @property
+    def weak(self) -> bool:
+        """Whether the network struggles, or its validation loss is not low."""
+        validation = math.nan if self.probe is None else number(self.probe["used"].get("validation_loss"), math.nan)
+        return self.struggles or validation > 0.15 * (self.chance_loss or math.inf)
+
+    def branches(
+        self, kind: Literal["from_start", "from_used", "unregularized", "unregularized_start", "one_batch"]
+    ) -> dict[float, Branch]:
+        """The branches of the probe by their factor of the learning rate."""
+        return {} if self.probe is None else {b["factor"]: b for b in self.probe.get(kind) or ()}
+
+    @property
+    def first(self) -> Snapshot | None:
+        """The snapshot of the first step, if there is one."""
+        return self.snapshots[0] if self.snapshots and self.snapshots[0]["step"] == 1 else None
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate of the history and the snapshots."""
+        return max([row.get("lr") or 0.0 for row in self.rows] + [s.get("lr", 0.0) for s in self.snapshots] + [0.0])
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+        return self.rows[-1]["step"] if self.rows and "step" in self.rows[-1] else 0
+
+    @property
+    def widths(self) -> list[int]:
+        """The widths of the network, if its config has any."""
+        widths = self.setting("architecture", "widths")
+        return (
+            [w for w in cast(Sequence[object], widths) if isinstance(w, int)]
+            if isinstance(widths, list | tuple)
+            else []
+        )
+
+    def setting(self, *path: str) -> object:
+        """The value of a key of the config; None if it is unknown."""
+        return value_at(self.dataset_info.get("config") or {}, *path)
+
+
+def number(value: float | None, missing: float = math.inf) -> float:
+    """Return a number that was not finite, and so is missing in a file, as ``missing``.
+
+    >>> number(0.5), number(None)
+    (0.5, inf)
+    """
+    return missing if value is None or not math.isfinite(value) else value
 
 
 def _renamed(row: Row, prefixes: Mapping[str, str]) -> Row:

@@ -1,0 +1,1 @@
+"""The parts of ``scripts/diagnosis_benchmark.py``."""

@@ -1,0 +1,124 @@
+"""Train what is to be diagnosed, and keep its records."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diagnosis.conditions import CONDITIONS, HEALTHY, Condition
+from diagnosis.settings import SETTINGS, Setting, shape_splits
+from trainer.builder import build, load_splits
+from trainer.config.load import load_config
+from trainer.engine.loop import fit
+from trainer.engine.probes import branch_steps, probe
+from trainer.engine.run import snapshot
+from trainer.engine.view import RunView
+from trainer.jobs.fit import summary
+from trainer.observers import Diagnosis, Histograms
+from trainer.observers.context import Context, build_observers
+from trainer.run_dir import json_safe
+
+PROBE_STEPS = 100  # as observer.diagnosis.probe_steps
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run of the benchmark: a setting, with a condition or a healthy variation, and a seed."""
+
+    setting: Setting
+    name: str
+    seed: int
+    overrides: tuple[str, ...]
+    condition: Condition | None = None
+    extra: tuple[str, ...] = field(default=())  # a suggestion that is followed
+    judged: bool = True  # whether it is diagnosed; otherwise it is only compared with
+
+    @property
+    def key(self) -> str:
+        """The name of its file."""
+        text = "__".join((self.setting.name, self.name, *self.extra, str(self.seed)))
+        return re.sub(r"[^\w.=\[\]-]+", "-", text)
+
+
+def cases(seeds: int) -> list[Case]:
+    """All runs: conditions and their controls with several seeds, healthy variations with one."""
+    found: dict[str, Case] = {}
+    for seed in range(seeds):
+        for setting in SETTINGS:
+            for condition in CONDITIONS:
+                if any(part in setting.name for part in condition.skip):
+                    continue
+                case = Case(setting, condition.name, seed, condition.change(setting), condition)
+                for added in (case, control(case)):
+                    found.setdefault(added.key, added)
+            for name, variation in HEALTHY.items():
+                if seed == 0:
+                    case = Case(setting, name, seed, variation(setting))
+                    found.setdefault(case.key, case)
+    return list(found.values())
+
+
+def control(case: Case) -> Case:
+    """The healthy config that a condition is compared with."""
+    assert case.condition is not None
+    overrides = case.condition.control(case.setting)
+    name = "control " + " ".join(overrides) if overrides else "plain"
+    return Case(case.setting, name, case.seed, overrides, judged=not overrides)
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Train a case; return history, snapshots, dataset info and scores."""
+    started = time.perf_counter()
+    config = load_config([*case.setting.overrides, *case.overrides, *case.extra, f"seed={case.seed}"])
+    splits = shape_splits() if case.setting.data == ("shapes",) else load_splits(config)
+    if case.condition and case.condition.splits:
+        splits = case.condition.splits(splits, case.seed)
+    run = build(config, splits=splits)
+    if case.condition and case.condition.model:
+        case.condition.model(run.model)
+    initial = snapshot(run.model)
+    histograms, diagnosis = build_observers([Histograms(), Diagnosis()], Context(run))
+    fit(run, [histograms, diagnosis])
+    for observer in (histograms, diagnosis):
+        observer.on_fit_end(RunView(run), {"status": "diverged" if run.diverged else "finished"})
+    scores = summary(run)
+    status = "diverged" if run.diverged else "finished"
+    info = {**diagnosis.dataset_info, "status": status}  # pyright: ignore
+    if case.judged and not run.diverged:
+        info["probe"] = probe(run, initial, branch_steps(run.total_steps, PROBE_STEPS))
+    return {
+        "rows": list(run.history), "snapshots": diagnosis.snapshots(), "info": info,  # pyright: ignore
+        "scores": scores, "seconds": time.perf_counter() - started,
+    }  # fmt: skip
+
+
+def measured(case: Case, folder: Path) -> dict[str, Any]:
+    """The records of a case, from its file if it has been measured."""
+    path = folder / f"{case.key}.json.gz"
+    if path.is_file():
+        return json.loads(gzip.decompress(path.read_bytes()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        record = json.loads(json.dumps(json_safe(measure(case))))
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(gzip.compress(json.dumps(record).encode(), mtime=0))
+    temporary.replace(path)
+    return record
+
+
+def score(record: dict[str, Any]) -> float:
+    """Accuracy on the test images of the weights that are used: the averaged ones if as good on the validation images."""
+    scores = record["scores"]
+    averaged = scores.get("averaged")
+    used = scores
+    if averaged and (averaged["validation"]["accuracy"] or 0) >= (scores["validation"]["accuracy"] or 0):
+        used = averaged
+    test = used.get("test") or {}
+    return float(test.get("accuracy") or 0.0)

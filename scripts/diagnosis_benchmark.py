@@ -1,0 +1,93 @@
+"""Measure the diagnosis: induce failures with the real engine in several settings, and count what is named and what is not.
+
+Each condition of ``scripts/diagnosis/conditions.py`` is trained in each setting of ``settings.py`` with several seeds, and so is
+its healthy control: a fault that does not lower the test accuracy counts as a healthy run. Half of the settings tune the
+diagnosis, the others are held out. Records are kept in ``--output``, so that the command can be continued, and a change of the
+diagnosis is measured in seconds.
+python scripts/diagnosis_benchmark.py [--output runs] [--seeds 3] [--part 1/10] [--half held-out] [--markdown docs/diagnosis.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+from diagnosis.measure import Case, cases, control, measured
+from diagnosis.table import Verdict, confusion_rows, false_alarms, group_rows, markdown, verdicts
+
+GROUP_HEAD = ["group", "recall", "named first", "precision"]
+CONFUSION_HEAD = ["condition", "group", "named first", "as", "instead", "where it is harmless"]
+
+
+def chosen_cases(arguments: argparse.Namespace) -> list[Case]:
+    """The cases of a part, with the controls that they are compared with."""
+    part, parts = map(int, arguments.part.split("/"))
+    half = arguments.half.replace("-", " ")
+    every = [c for c in cases(arguments.seeds) if half in ("both", c.setting.half)]
+    every = [c for c in every if arguments.only in c.key]
+    chosen = every[part - 1 :: parts]
+    needed = {case.key: case for case in chosen}
+    for case in chosen:
+        if case.condition is not None:
+            needed.setdefault(control(case).key, control(case))
+    return list(needed.values())
+
+
+def report(found: list[Verdict]) -> str:
+    """The tables, for the settings that tuned the diagnosis and for those held out."""
+    texts = []
+    for half in ("held out", "tuning"):
+        own = [v for v in found if v.case.setting.half == half]
+        if not own:
+            continue
+        texts += [
+            f"## Settings: {half}",
+            markdown(GROUP_HEAD, group_rows(own)),
+            f"Healthy runs with a false alarm: {false_alarms(own, 'healthy')}. Harmless faults with a finding: "
+            f"{false_alarms(own, 'harmless')}. Left out: {sum(v.effect == 'worse' for v in own)} variations that are worse than "
+            "the plain config.",
+            markdown(CONFUSION_HEAD, confusion_rows(own)),
+        ]
+    return "\n\n".join(texts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("diagnosis_runs"), help="directory of the records")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--part", default="1/1", help="k/n: every n-th run")
+    parser.add_argument("--half", choices=("both", "tuning", "held-out"), default="both")
+    parser.add_argument("--only", default="", help="part of the file names of the runs")
+    parser.add_argument("--cached", action="store_true", help="only judge what has been measured")
+    parser.add_argument("--list", action="store_true", help="print every run that was judged wrongly")
+    parser.add_argument("--markdown", type=Path)
+    arguments = parser.parse_args()
+    chosen = chosen_cases(arguments)
+    if arguments.cached:
+        chosen = [case for case in chosen if (arguments.output / f"{case.key}.json.gz").is_file()]
+    records = {}
+    for number, case in enumerate(chosen, 1):
+        records[case.key] = case, measured(case, arguments.output)
+        if not arguments.cached:
+            print(f"{number} of {len(chosen)}: {case.setting.name}: {case.name}, seed {case.seed}", flush=True)
+    found = verdicts(records)
+    if arguments.list:
+        for v in found:
+            wrong = not v.named if v.effect == "fault" else bool(v.names) and v.effect != "worse"
+            if wrong:
+                print(
+                    f"{v.effect:9}{v.case.setting.name:28}{v.case.name:28}{v.difference:+.3f} {', '.join(v.names) or 'nothing'}"
+                )
+    text = report(found)
+    print(text)
+    if arguments.markdown:
+        machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        command = f"`python scripts/diagnosis_benchmark.py --seeds {arguments.seeds}`"
+        head = f"# How often the diagnosis is right\n\n{command}, {machine}.\n\n"
+        arguments.markdown.write_text(head + text)
+
+
+if __name__ == "__main__":
+    main()

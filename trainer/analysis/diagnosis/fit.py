@@ -1,0 +1,294 @@
+"""Checks of the fit: what is learned at all, regularization, capacity, time, generalization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
+from trainer.analysis.intervals import proportion_half_width
+from trainer.history import better_is
+
+EXTREME_DECAY = 2e-3  # of the weights in each step: without a gradient they would halve in 350 steps
+
+
+def too_strongly_regularized(r: Record) -> Finding | None:
+    """The network struggles, and without regularization a few steps learn more."""
+    if (by_config := _extreme_regularization(r)) is not None:
+        return by_config
+    if r.probe is None or r.chance_loss is None or not r.struggles:
+        return None
+    margin, used = 0.1 * r.chance_loss, number(r.probe["used"]["loss"])
+    free, own = r.branches("unregularized_start").get(1.0), r.branches("from_start").get(1.0)
+    if free is not None and own is not None and number(free["loss"]) < min(used, number(own["loss"])) - margin:
+        where, after, before = "initial", number(free["loss"]), used
+    else:
+        free, own = r.branches("unregularized").get(1.0), r.branches("from_used").get(1.0)
+        if free is None or own is None or number(free["loss"]) > min(0.7 * number(own["loss"]), used - margin):
+            return None
+        if number(free.get("validation_loss"), 0.0) > 0.8 * number(own.get("validation_loss"), 1.0):
+            return None
+        where, after, before = "used", number(free["loss"]), used
+    return _regularized(
+        r,
+        f"{r.probe['steps']} steps from the {where} weights without regularization reach a training loss of {after:.3g}; with "
+        f"it, the run has {before:.3g}",
+    )
+
+
+def _regularized(r: Record, evidence: str) -> Finding:
+    return Finding(
+        "too strongly regularized",
+        evidence,
+        "Dropout, weight decay or another regularizer keeps the network from fitting even the training images.",
+        _less_regularization(r),
+    )
+
+
+def _extreme_regularization(r: Record) -> Finding | None:
+    """The network struggles, and its config would let hardly any weight, or any activation, survive."""
+    decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
+    if not r.struggles:
+        return None
+    if isinstance(p, float) and p >= 0.85:
+        return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
+    coupled = str(r.setting("optimizer", "_target_")).endswith("Adam")  # its steps do not grow with the penalty
+    per_step = r.peak_lr * decay if isinstance(decay, float | int) and decay >= 0.01 and not coupled else 0.0
+    if per_step < EXTREME_DECAY:
+        return None
+    text = (
+        f"at the peak learning rate, weight decay {decay:g} takes {100 * per_step:.2g} % off the weights at each step"
+    )
+    return _regularized(r, text)
+
+
+def _less_regularization(r: Record) -> tuple[str, ...]:
+    regularizers = r.setting("regularizer")
+    names = (
+        [str(name) for name in cast(Mapping[str, object], regularizers)] if isinstance(regularizers, Mapping) else []
+    )
+    strong, kept = ([n for n in names if (n == "early_stopping") == stops] for stops in (False, True))
+    decay = r.setting("optimizer", "weight_decay")
+    weaker = (
+        ["optimizer.weight_decay=0.0005", "optimizer.weight_decay=0"]
+        if isinstance(decay, float | int) and decay
+        else []
+    )
+    if strong:
+        return (f"regularizer=[{','.join(kept)}]", *weaker)
+    return (*weaker, f"regularizer=[{','.join(kept)}]")
+
+
+def not_learning(r: Record) -> Finding | None:
+    """Loss and accuracy are those of guessing."""
+    if len(r.rows) < 2 or 0 < r.steps < BRIEF / 4 or r.learned or r.chance_loss is None:
+        return None
+    losses = r.column("validation_loss") or r.column("train_loss")
+    if not r.classifies:
+        return Finding(
+            "not learning",
+            f"after {r.rows[-1]['epoch']:g} epochs the lowest loss is {min(losses):.3f}; the best constant prediction has "
+            f"{r.chance_loss:.3f}",
+            "The predictions do not depend on the image: the learning rate may be far off, activations or gradients may vanish, "
+            "or the labels may not match the images.",
+            (r.higher_lr, r.lower_lr, "initialization=auto", "activation=relu"),
+        )
+    best = max(r.column("validation_accuracy") or r.column("train_accuracy"))
+    return Finding(
+        "not learning",
+        f"after {r.rows[-1]['epoch']:g} epochs the loss is {losses[-1]:.3f} and the best accuracy {best:.3f}; "
+        f"guessing gives {r.chance_loss:.3f} and {r.majority:.3f}",
+        "The network does not separate the classes: the learning rate may be far off, activations or gradients may vanish, "
+        "or the labels may not match the images.",
+        (r.higher_lr, r.lower_lr, "initialization=auto", "activation=relu"),
+    )
+
+
+def underfitting(r: Record) -> Finding | None:
+    """The training loss stays high."""
+    train, validation = r.column("train_loss"), r.column("validation_loss")
+    if r.chance_loss is None or (r.probe is not None and r.steps < BRIEF):
+        return None
+    if r.probe is not None:
+        used = r.probe["used"]
+        ends = [number(used["loss"]), *([] if "validation_loss" not in used else [number(used.get("validation_loss"))])]
+        fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
+        cannot = not r.learned and bool(fits) and min(fits) > 0.5 * r.chance_loss
+        if not r.struggles or ends[0] < 0.3 * r.chance_loss or not (r.learned or cannot):
+            return None
+    else:
+        if len(train) < 3 or not r.learned or r.dataset_info.get("mixed"):
+            return None
+        ends = [train[-1], *validation[-1:]]
+        if min(ends) < 0.4 * r.chance_loss:
+            return None
+    if len(ends) > 1 and ends[1] > 1.5 * ends[0]:
+        return None  # overfitting instead
+    validation_text = f", the validation loss {ends[1]:.3f}" if len(ends) > 1 else ""
+    return Finding(
+        "underfitting",
+        f"the training loss is {ends[0]:.3f}{validation_text}; guessing gives {r.chance_loss:.3f}",
+        "Not even the training images are learned: the network is too small, too strongly regularized, or trained too briefly.",
+        (*_wider(r), "architecture=resnet20", "regularizer=[]", r.epochs(2)),
+    )
+
+
+def _wider(r: Record) -> tuple[str, ...]:
+    """Override for a wider network, if its widths are known: four times as wide, at least 32."""
+    widths = r.widths
+    if not widths:
+        return ()
+    wider = [max(32, 4 * width) for width in widths]
+    return (f"architecture.widths=[{','.join(map(str, wider if len(wider) > 1 else [*wider, 2 * wider[0]]))}]",)
+
+
+def still_improving(r: Record) -> Finding | None:
+    """The loss still falls at the end."""
+    if (by_probe := _still_improving_by_probe(r)) is not None:
+        return by_probe
+    losses = r.column("validation_loss") or r.column("train_loss")
+    if good_fit(r) is not None or len(losses) < 3 or r.dataset_info.get("status") == "interrupted":
+        return None
+    part = max(1, len(losses) // 5)
+    before, last = losses[-1 - part], losses[-1]
+    gain = (before - last) / part
+    low = r.rows[-1].get("lr") or 0.0
+    if r.chance_loss is not None and (last < 0.1 * r.chance_loss or low < 0.1 * r.peak_lr):
+        return None  # as low as it gets, or the slope of the end of a schedule
+    if last > min(losses) or gain < 0.02 * max(losses[0] - last, 1e-9) or last < 0.01 or before <= last:
+        return None
+    return Finding(
+        "still improving",
+        f"the loss fell from {before:.3f} to {last:.3f} over the last {part} of {len(losses)} epochs",
+        "The run ended before the loss had converged.",
+        (r.epochs(2),),
+        "hint",
+    )
+
+
+def _still_improving_by_probe(r: Record) -> Finding | None:
+    """Some more steps lower the validation loss, although the learning rate had decayed, or the run is very short."""
+    brief = 0 < r.steps < BRIEF and r.struggles
+    gain = decayed_validation_loss(r, 0.2)
+    if gain is None and not brief:
+        return None
+    factor = 10 if brief else 2
+    return Finding(
+        "still improving",
+        gain or f"the run had {r.steps} steps in all",
+        "The run ended before the loss had converged.",
+        (r.epochs(factor),),
+        "warning" if brief else "hint",
+    )
+
+
+def overfitting(r: Record) -> Finding | None:
+    """The validation loss is far above the training loss, or rises again; of labels and numbers, the main metric gets worse."""
+    if r.probe is not None and r.classifies:
+        return _overfitting_by_probe(r)
+    train, validation = r.column("train_loss"), r.column("validation_loss")
+    if len(validation) < 3 or not train or not r.learned:
+        return None
+    best = min(range(len(validation)), key=validation.__getitem__)
+    gap = validation[-1] - train[-1]
+    rises_again = validation[-1] > max(1.1 * validation[best], validation[best] + 0.03 * (r.chance_loss or 1.0))
+    minimum = f"its minimum was {validation[best]:.3f}"
+    if not r.classifies:
+        metric = r.dataset_info.get("main_metric", "loss")
+        values = r.column(f"validation_{metric}")
+        if len(values) < len(validation):
+            return None
+        best, rises_again = worsened(values, better_is(metric) == "min")
+        minimum = f"the {metric} of the validation images is {values[-1]:.4g}, its best was {values[best]:.4g}"
+    wide = gap > 0.3 * max(r.chance_loss or 1.0, 0.5) and validation[-1] > 2 * train[-1]
+    if not (wide or (rises_again and gap > 0 and train[-1] < train[best])):
+        return None
+    return _overfitting(
+        f"the training loss is {train[-1]:.3f}, the validation loss {validation[-1]:.3f}; {minimum} at epoch "
+        f"{r.rows[best]['epoch']:g}",
+    )
+
+
+def _overfitting(evidence: str) -> Finding:
+    return Finding(
+        "overfitting",
+        evidence,
+        "The network memorizes the training images: more images, augmentation or a regularizer would help more than longer "
+        "training.",
+        (
+            "augmentation=[crop,rotation]",
+            "regularizer=[early_stopping,dropout,label_smoothing]",
+            "regularizer=[mixup]",
+            "optimizer.weight_decay=0.005",
+        ),
+    )
+
+
+def worsened(values: Sequence[float], lower_is_better: bool) -> tuple[int, bool]:
+    """Return the index of the best value, and whether the last one is a tenth worse, or 0.03 below the best fraction.
+
+    >>> worsened([0.5, 0.9, 0.8], lower_is_better=False), worsened([0.5, 0.2, 0.21], lower_is_better=True)
+    ((1, True), (1, False))
+    """
+    best = min(range(len(values)), key=lambda i: values[i] if lower_is_better else -values[i])
+    return best, values[-1] > 1.1 * values[best] if lower_is_better else values[-1] < values[best] - 0.03
+
+
+def _overfitting_by_probe(r: Record) -> Finding | None:
+    """The weights that are used fit the training images, without augmentation, far better than the validation images."""
+    assert r.probe is not None
+    used, chance = r.probe["used"], r.chance_loss
+    train, validation = number(used["loss"]), used.get("validation_loss")
+    if validation is None or chance is None or not r.learned:
+        return None
+    accuracy, held_out = used["accuracy"], used.get("validation_accuracy")
+    gap = 0.0 if accuracy is None or held_out is None else accuracy - held_out
+    if validation < 2 * train or validation - train < 0.11 * chance or gap < 0.06:
+        return None
+    return _overfitting(
+        f"the training images have loss {train:.3f} and accuracy {100 * (accuracy or 0):.1f} %, the validation images "
+        f"{validation:.3f} and {100 * (held_out or 0):.1f} %"
+    )
+
+
+def good_fit(r: Record) -> Finding | None:
+    """Training and validation loss are low and close to each other."""
+    train, validation = r.column("train_loss"), r.column("validation_loss")
+    if len(validation) < 3 or not train or r.chance_loss is None:
+        return None
+    if r.probe is not None and r.weak:
+        return None
+    gap = validation[-1] - train[-1]
+    accuracies = r.column("validation_accuracy")
+    low = 0.35 if accuracies and accuracies[-1] >= 0.93 else 0.15
+    if validation[-1] > low * r.chance_loss or gap > 0.1 * r.chance_loss or validation[-1] > 1.1 * min(validation):
+        return None
+    return Finding(
+        "good fit",
+        f"the training loss is {train[-1]:.3f}, the validation loss {validation[-1]:.3f}",
+        "The network has learned the task and generalizes to unseen images.",
+        kind="good",
+    )
+
+
+def within_noise(r: Record) -> Finding | None:
+    """The epochs differ by less in validation accuracy than chance explains."""
+    values, n = r.column("validation_accuracy"), r.dataset_info.get("validation") or 0
+    late = values[len(values) // 2 :]
+    if len(late) < 4 or n == 0:
+        return None
+    turns = sum((b - a) * (c - b) < 0 for a, b, c in zip(late, late[1:], late[2:], strict=False))
+    if turns < 2:
+        return None
+    noise = proportion_half_width(max(late), n)
+    if noise < 0.03 or max(late) - min(late) > 2 * noise:
+        return None
+    return Finding(
+        "differences within noise",
+        f"over the last {len(late)} epochs the validation accuracy is between {min(late):.4f} and {max(late):.4f}; on {n} "
+        f"images chance alone explains ±{noise:.4f}",
+        "Which of these epochs is best is decided by chance; runs that differ by less do not differ significantly.",
+        (f"data.validation={min(4 * n, 5000)}", "-m seed=0,1,2,3,4"),
+        "hint",
+    )

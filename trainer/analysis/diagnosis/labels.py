@@ -1,0 +1,77 @@
+"""Checks of what the network is given: inputs that are not normalized, labels that are wrong or belong to other images."""
+
+from __future__ import annotations
+
+import math
+
+from trainer.analysis.diagnosis.data import imbalanced_classes
+from trainer.analysis.diagnosis.record import Finding, Record, number
+
+KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
+
+
+def inputs_not_normalized(r: Record) -> Finding | None:
+    """The inputs are far from mean 0 and standard deviation 1, and the network struggles."""
+    if r.first is None or not r.weak:
+        return None
+    mean, std = r.first.get("input_mean"), r.first.get("input_std")
+    if mean is None or std is None or (abs(mean) < 5 and 0.05 < std < 5):
+        return None
+    return Finding(
+        "inputs not normalized",
+        f"the pixels of the first batch have mean {mean:.3g} and standard deviation {std:.3g} (about 0 and 1 is usual)",
+        "Initial weights and learning rates are made for inputs of standard deviation 1.",
+        ("data.normalize=dataset", "architecture.norm=batch"),
+    )
+
+
+def labels_unrelated(r: Record) -> Finding | None:
+    """A batch, or the training set, can be memorized, but nothing that is learned holds for the validation images."""
+    probe, chance = r.probe, r.chance_loss
+    if probe is None or chance is None or r.learned or imbalanced_classes(r.dataset_info.get("class_counts") or []):
+        return None
+    losses = [number(b.get("validation_loss")) for kind in KINDS_OF_BRANCH for b in r.branches(kind).values()]
+    if "validation_loss" not in probe["used"] or not losses or min(losses) < 0.95 * chance:
+        return None
+    fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
+    memorized = number(probe["used"]["loss"]) < 0.9 * chance
+    if not memorized and min(fits, default=math.inf) > 0.3 * chance:
+        return None
+    shown = (
+        f"the training loss is {probe['used']['loss']:.3g}"
+        if memorized
+        else f"a single batch is fitted to {min(fits):.2g}"
+    )
+    return Finding(
+        "labels unrelated to the images",
+        f"{shown}, but the lowest validation loss of any learning rate is {min(losses):.3g}; guessing gives {chance:.3g}",
+        "The network can memorize, but what it learns says nothing about other images: images and labels may be in different "
+        "orders, or the images do not show what the labels say.",
+        ("compare images and labels in report/batch.png", "job=doctor"),
+    )
+
+
+def label_noise(r: Record) -> Finding | None:
+    """Wrong predictions have their label anywhere among the less probable classes, as labels that are wrong themselves have."""
+    ranks = [] if r.probe is None else r.probe.get("ranks") or []
+    total, classes = sum(ranks), len(ranks)
+    errors = total - ranks[0] if ranks else 0
+    if (
+        classes < 4
+        or errors < 25
+        or ranks[0] < 0.35 * total
+        or imbalanced_classes(r.dataset_info.get("class_counts") or [])
+    ):
+        return None
+    tail = sum(ranks[classes // 2 :]) / errors
+    uniform = (classes - classes // 2) / (classes - 1)
+    if tail < 0.7 * uniform:
+        return None
+    noise = errors / total
+    return Finding(
+        "label noise",
+        f"of {errors} wrong predictions of {total} validation images, {100 * tail:.0f} % have their label in the less probable "
+        f"half of the classes, of labels at random {100 * uniform:.0f} %",
+        f"The network confuses no similar classes: up to {100 * noise:.0f} % of the labels are wrong. It must not memorize them.",
+        ("regularizer=[early_stopping,label_smoothing]", "job=doctor"),
+    )

@@ -1,0 +1,300 @@
+"""Checks of the size of the updates: learning rate, its schedule, noise, what is updated at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+from trainer.analysis.diagnosis.record import Finding, Record, number, short
+
+BRIEF = 100  # steps; a shorter run is too short to be judged by more than that
+MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
+
+
+def nonfinite_loss(r: Record) -> Finding | None:
+    """The loss, or a layer, became NaN or Inf."""
+    snapshot = next((s for s in r.snapshots if not s["finite"] or s.get("first_nonfinite")), None)
+    row = next((row for row in r.rows if not math.isfinite(row.get("train_loss", math.nan) or 0.0)), None)
+    if snapshot is not None:
+        where = f"step {snapshot['step']} or up to {snapshot['batches']} steps before"
+        if layer := snapshot.get("first_nonfinite"):
+            where += f"; the first layer with a NaN or Inf is {layer}"
+    elif row is not None:
+        where = f"the epoch that ended at {row['epoch']:g}"
+    else:
+        return None
+    return Finding(
+        "NaN or Inf loss",
+        f"the loss was not finite at {where}",
+        "Values overflowed, and training cannot recover. The usual cause is a learning rate too high for this network.",
+        (r.lower_lr, "optimizer.clip_norm=1", "precision=float32"),
+        "urgent",
+    )
+
+
+def exploding_loss(r: Record) -> Finding | None:
+    """The training loss ends far above that of guessing."""
+    losses, chance = r.column("train_loss"), r.chance_loss
+    if not losses or chance is None:
+        return None
+    limit = 2.5 * max(chance, 0.5)
+    first = r.first["batch_loss"] if r.first is not None else None
+    lowest = min(losses if first is None else [*losses, float(first)])
+    if losses[-1] < limit or losses[-1] < 1.5 * lowest:
+        return None
+    return Finding(
+        "exploding loss",
+        f"the training loss is {losses[-1]:.3g}; guessing gives {chance:.3g}",
+        "Each step overshoots the minimum, so the network is worse than guessing.",
+        (r.lower_lr, "optimizer.clip_norm=1", "schedule=[warmup,cosine]"),
+        "urgent",
+    )
+
+
+def lr_too_high(r: Record) -> Finding | None:
+    """A lower learning rate learns more in fewer steps, or steps are large relative to the weights and the loss stays high."""
+    by_branch = _better_branch(r, (0.01, 0.1))
+    if by_branch is not None:
+        evidence, lr = by_branch
+        return _too_high(evidence, f"optimizer.lr={short(lr)}")
+    ratios, losses = _update_ratios(r), r.column("train_loss")
+    largest = max([*ratios, *_first_ratio(r)], default=0.0)
+    rises = sum(b > 1.02 * a for a, b in pairwise(losses))
+    jumpy = len(losses) >= 4 and rises >= 0.3 * (len(losses) - 1)
+    died = _dead(r, -1) >= 0.5 and (largest > 0.3 or _dead(r, 0) < 0.3)
+    if r.probe is None:
+        branches = {factor: number(b["loss"]) for factor, b in r.branches("from_start").items()}
+        lower = min((loss for factor, loss in branches.items() if factor < 1), default=0.0)
+        unstable = (
+            r.struggles
+            and lower < branches.get(1.0, math.inf)
+            and (largest > 0.03 and (jumpy or not r.learned or r.stuck))
+            and bool(ratios)
+        )
+    else:
+        unstable = r.struggles and ((largest > 0.03 and (died or jumpy)) or (largest > 0.1 and not r.learned))
+    if not unstable or 0 < r.steps < BRIEF:
+        return None
+    dead = f"; {100 * _dead(r, -1):.0f} % of the units of a layer have died" if died else ""
+    return _too_high(
+        f"a step changes the weights of the median layer by {100 * largest:.2g} % (about 0.1 % is usual); the training "
+        f"loss rose in {rises} of {max(len(losses) - 1, 0)} epochs{dead}",
+        r.lower_lr,
+    )
+
+
+def _too_high(evidence: str, attempt: str) -> Finding:
+    return Finding(
+        "learning rate too high",
+        evidence,
+        "Steps of this size jump across the minimum instead of descending into it.",
+        (attempt, "schedule=[warmup,cosine]"),
+    )
+
+
+def lr_too_low(r: Record) -> Finding | None:
+    """A higher learning rate learns more in fewer steps, or steps are tiny relative to the weights and the loss still falls."""
+    by_branch = _better_branch(r, (10.0, 100.0))
+    if by_branch is not None:
+        evidence, lr = by_branch
+        attempt = f"optimizer.lr={short(lr)}"
+    else:
+        ratios, losses = _update_ratios(r), r.column("train_loss")
+        if not ratios or len(losses) < 3 or not 1e-8 < max(ratios) < 1e-4 or r.chance_loss is None or not r.struggles:
+            return None
+        if losses[-1] < 0.5 * r.chance_loss and losses[-1] > 0.97 * losses[-2]:
+            return None
+        evidence = (
+            f"a step changes the weights of the median layer by {100 * max(ratios):.2g} % (about 0.1 % is usual); the "
+            f"training loss went from {losses[0]:.3f} to {losses[-1]:.3f}"
+        )
+        attempt = f"optimizer.lr={short(r.lr * 100)}" if max(ratios) < 1e-5 else r.higher_lr
+    return Finding(
+        "learning rate too low",
+        evidence,
+        "The loss falls, but the steps are too small to reach a minimum in this number of epochs.",
+        (attempt, r.epochs(10)),
+    )
+
+
+def _better_branch(r: Record, factors: Sequence[float]) -> tuple[str, float] | None:
+    """What a branch at another learning rate reached from the initial weights, if that is less than the whole run; and its lr."""
+    branches, probe = r.branches("from_start"), r.probe
+    if probe is None or r.chance_loss is None or not r.struggles or r.steps < BRIEF:
+        return None
+    compared = [branches[f] for f in factors if f in branches]
+    best = min(compared, key=lambda b: number(b["loss"]), default=None)
+    margin, used, own = MARGIN * r.chance_loss, probe["used"], branches.get(1.0)
+    if best is None:
+        return None
+    # At a good learning rate, one of a hundred times as much never learns fastest.
+    losses = [number(branches[f]["loss"]) for f in (1.0, 10.0, 100.0) if f in branches]
+    rising = best["factor"] == 100 and len(losses) == 3 and losses[0] - margin > losses[1] > losses[2] + margin
+    if number(best["loss"]) > number(used["loss"]) - (0.0 if rising else margin):
+        return None
+    if own is not None and number(own["loss"]) < number(best["loss"]):
+        return None  # the learning rate of the run is better at first: it is not what keeps the loss high
+    if (
+        not rising
+        and "validation_loss" in used
+        and number(best.get("validation_loss")) > number(used.get("validation_loss")) - margin
+    ):
+        return None
+    text = f"{probe['steps']} steps from the initial weights at lr {short(best['lr'])} reach training loss {best['loss']:.3g}"
+    return f"{text}; the run, at {short(r.lr)}, has {used['loss']:.3g} after {r.steps} steps", best["lr"]
+
+
+def ends_at_high_lr(r: Record) -> Finding | None:
+    """The learning rate is still high at the end, and the validation loss falls at once when it decays."""
+    last = r.rows[-1].get("lr") if r.rows else None
+    if last is None or last < 0.3 * r.peak_lr:
+        return None
+    decayed = decayed_validation_loss(r, 0.1)
+    if decayed is None:
+        return None
+    return Finding(
+        "ends at a high learning rate",
+        f"the learning rate of the last step is {short(last)}, {100 * last / r.peak_lr:.0f} % of its peak; {decayed}",
+        "At this learning rate the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never decays.",
+        ("schedule=[cosine]", r.lower_lr, "averaging=ema"),
+    )
+
+
+def decayed_validation_loss(r: Record, fraction: float) -> str | None:
+    """What some more steps with a decaying learning rate gain from the weights that are used, if it is more than a fraction."""
+    branches, probe = list(r.branches("from_used").values()), r.probe
+    if probe is None or r.chance_loss is None or not branches:
+        return None
+    key = "validation_loss" if "validation_loss" in probe["used"] else "loss"
+    before, best = number(probe["used"].get(key)), min(branches, key=lambda b: number(b.get(key)))
+    after = number(best.get(key))
+    if not math.isfinite(before) or before < 0.15 * r.chance_loss or after > (1 - fraction) * before:
+        return None
+    name = key.replace("_", " ") if key != "loss" else "training loss"
+    return f"{probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the {name} from {before:.3g} to {after:.3g}"
+
+
+def noisy(r: Record) -> Finding | None:
+    """The loss fluctuates from epoch to epoch; the snapshots tell how much of it the batch size explains."""
+    losses, train = r.column("validation_loss") or r.column("train_loss"), r.column("train_loss")
+    stds = [std for s in r.snapshots[1:] if s["batches"] >= 8 and (std := s["batch_loss_std"]) is not None]
+    if len(losses) < 6 or not stds or not r.learned:
+        return None
+    late = losses[len(losses) // 2 :]
+    if min(losses) < 0.1 * (r.chance_loss or 0.0) or (r.rows[-1].get("lr") or 0.0) < 0.3 * r.peak_lr:
+        return None
+    roughness = _roughness(losses)
+    if roughness < 0.2 * median(late) or max(late) < 0.05:
+        return None
+    size, steps = r.dataset_info.get("batch_size") or 1, r.dataset_info.get("steps_per_epoch") or 1
+    measured, predicted = _roughness(train), stds[-1] / math.sqrt(steps)
+    larger_batches = f"batch_size={min(8 * size, 1024)}"
+    if measured < 3 * predicted:
+        meaning = "The batch size explains the noise of the training curve: larger batches would reduce it."
+        attempt = (larger_batches, r.lower_lr, "averaging=ema")
+    else:
+        meaning = "The curves are noisier than the batch size explains: the steps are too large."
+        attempt = (r.lower_lr, "averaging=ema", larger_batches)
+    return Finding(
+        "noisy",
+        f"the loss fluctuates by {roughness:.3f} from epoch to epoch, around {median(late):.3f}; the training loss "
+        f"fluctuates by {measured:.3f}, batches of {size} images would explain {predicted:.3f}",
+        meaning,
+        attempt,
+    )
+
+
+def frozen_layers(r: Record) -> Finding | None:
+    """Layers are not trained although no recipe freezes them, and the network struggles."""
+    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots else 0
+    losses = r.column("validation_loss") or r.column("train_loss")
+    high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
+    names = {str(r.setting("recipe", "_target_")).rpartition(".")[2]}
+    if not frozen or r.dataset_info.get("pretrained") or not high or names & {"Transfer", "Finetune", "Gradual"}:
+        return None
+    total = frozen + len(r.snapshots[-1]["weights"])
+    return Finding(
+        "frozen layers",
+        f"{frozen} of {total} layers with weights do not require gradients, so they keep their initial weights",
+        "No recipe of this run freezes layers: the network itself does.",
+        ("set requires_grad of its parameters to True",),
+    )
+
+
+def tiny_batch_norm(r: Record) -> Finding | None:
+    """The statistics of batch norm are those of very few images: evaluation differs from training."""
+    size, probe = r.dataset_info.get("batch_size") or 0, r.probe
+    if probe is None or size > 8 or "loss_of_batch_statistics" not in probe or r.chance_loss is None or not r.weak:
+        return None
+    by_batch, used = number(probe["loss_of_batch_statistics"]), number(probe["used"]["loss"])
+    if used - by_batch < 0.1 * r.chance_loss:
+        return None
+    return Finding(
+        "batch norm of tiny batches",
+        f"on the same training images, the loss is {used:.3g} with the running statistics, {by_batch:.3g} with those of batches "
+        f"of {size}",
+        "The mean and variance of so few images are noise, which the network has learned to live with.",
+        ("batch_size=32", "architecture.norm=group"),
+    )
+
+
+def lagging_average(r: Record) -> Finding | None:
+    """The averaged weights are far worse than the model's own, because they still contain the beginning of training."""
+    own, averaged = r.column("validation_loss"), r.column("averaged_loss")
+    if not own or not averaged or r.chance_loss is None:
+        return None
+    if not r.dataset_info.get("metric", "averaged").startswith("averaged"):
+        return None  # the averaged weights are used only where they are as good
+    if averaged[-1] < 1.5 * own[-1] or averaged[-1] - own[-1] < 0.05 * r.chance_loss:
+        return None
+    decay = 1 - min(0.5, 20 / max(r.steps, 1))
+    lower = f"averaging.decay={short(decay)}"
+    return Finding(
+        "lagging average",
+        f"the validation loss of the averaged weights is {averaged[-1]:.3g}, that of the model {own[-1]:.3g}",
+        f"The average reaches too far back for a run of {r.steps} steps: it still contains the weights of the beginning.",
+        (lower, "averaging=none"),
+    )
+
+
+def _dead(r: Record, index: int) -> float:
+    """The largest fraction of dead units of a layer in a snapshot."""
+    fractions = [layer["dead"] or 0.0 for layer in r.snapshots[index]["activations"]] if r.snapshots else []
+    return max(fractions, default=0.0)
+
+
+def _first_ratio(r: Record) -> list[float]:
+    """The update-to-weight ratio of the median layer at the first step, as a list of at most one value."""
+    if r.first is None or r.first.get("phase") == "head" or r.first.get("lr", r.peak_lr) < r.peak_lr / 2:
+        return []
+    ratios = [number(layer["update_ratio"]) for layer in r.first["weights"]]
+    return [median(ratios)] if ratios else []
+
+
+def _roughness(values: Sequence[float]) -> float:
+    """Median distance of the points in the second half of a curve from the line through their neighbors.
+
+    >>> _roughness([3.0, 2.0, 1.0, 0.0]), _roughness([1.0, 2.0, 1.0, 2.0])
+    (0.0, 1.0)
+    """
+    late = values[max(0, len(values) // 2 - 1) :]
+    return median([abs(a - 2 * b + c) / 2 for a, b, c in zip(late, late[1:], late[2:], strict=False)] or [0.0])
+
+
+def _update_ratios(r: Record) -> list[float]:
+    """The median layer's update-to-weight ratio, while the learning rate is highest, as a list of at most one value.
+
+    The first of more than two snapshots does not count, nor does a new head that trains alone: it starts near zero, where
+    every step is large; nor do steps of less than half of the highest learning rate, as in a warm-up.
+    """
+    medians: list[float] = []
+    peak = r.peak_lr
+    snapshots = [s for s in r.snapshots if s.get("phase") != "head" and s.get("lr", peak) >= peak / 2]
+    for snapshot in snapshots[1:] if len(snapshots) > 2 else snapshots:
+        ratios = [layer["update_ratio"] for layer in snapshot["weights"] if layer["update_ratio"] is not None]
+        if ratios:
+            medians.append(median(ratios))
+    highest = sorted(medians, reverse=True)[: max(1, len(medians) // 2)]
+    return [median(highest)] if highest else []

@@ -1,0 +1,206 @@
+"""Measurements that tell the causes of a symptom apart: short trainings at other learning rates, scores of training images."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from trainer.architectures.layers import networks_of
+from trainer.engine.evaluation import best_weights, eval_mode, has_batch_norm
+from trainer.engine.lr_range_test import endless_batches, restored
+from trainer.engine.metrics import RunningMetrics
+from trainer.engine.run import Run
+from trainer.engine.state import StateDict
+from trainer.engine.step import train_step
+from trainer.formats import Branch, Probe, ProbeScores
+from trainer.optimizers.param_groups import set_lr
+from trainer.regularizers.hooks import DropAfter, DropBefore
+
+BRIEF = 100  # steps; branches would be longer than a run that is shorter
+FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the run's peak learning rate
+IMAGES = 500  # of a split, on which a network is evaluated
+BATCH = 256
+DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def probe(run: Run, initial: StateDict | None, steps: int) -> Probe:
+    """Measure what the history does not tell; the run is as before.
+
+    Args:
+        run: A run whose training has ended, of one phase if there are initial weights.
+        initial: The weights before the first step; without them there are no branches from the beginning.
+        steps: Steps of each branch; 0 = no branches.
+    """
+    with restored(run):
+        with best_weights(run):
+            if run.averaged is not None and averaged_is_used(run):
+                run.model.load_state_dict(averaged_weights(run.averaged))
+            used = {name: value.clone() for name, value in run.model.state_dict().items()}
+        run.model.load_state_dict(used)
+        result = Probe(steps=steps, used=split_scores(run), ranks=error_ranks(run))
+        if has_batch_norm(run.model):
+            result["loss_of_batch_statistics"] = loss_of_batch_statistics(run)
+        if steps and math.isfinite(result["used"]["loss"]):
+            result["from_used"] = [branch(run, used, factor, steps) for factor in (0.1, 1.0)]
+            with unregularized(run):
+                result["unregularized"] = [branch(run, used, 1.0, steps)]
+        if steps and initial is not None:
+            result["from_start"] = [branch(run, initial, factor, steps) for factor in FACTORS]
+            batch = next(endless_batches(run))
+            with unregularized(run):
+                result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
+                result["one_batch"] = [branch(run, initial, 1.0, max(2 * steps, 150), batch)]
+    return result
+
+
+def averaged_is_used(run: Run) -> bool:
+    """Whether the averaged weights of the best epoch are as good on the validation images as the model's."""
+    if run.best is None or not run.history:
+        return False
+    row = run.history[run.best["row"]]
+    own, averaged = row.get("validation_loss"), row.get("averaged_loss")
+    return own is not None and averaged is not None and averaged <= own
+
+
+def averaged_weights(averaged: nn.Module) -> StateDict:
+    """The weights of an averaged model under the names of the model."""
+    return {n.removeprefix("module."): v for n, v in averaged.state_dict().items() if n != "n_averaged"}
+
+
+def branch(
+    run: Run, weights: StateDict, factor: float, steps: int, batch: tuple[Tensor, Tensor] | None = None
+) -> Branch:
+    """Train from given weights at a fraction of the peak learning rate, which falls to zero in the second half.
+
+    With a ``batch``, train and evaluate on it alone.
+    """
+    run.model.load_state_dict(weights)
+    run.optimizer.state.clear()
+    if run.capture is not None:
+        run.capture.reset()
+    peak = run.peak_lr(run.phase)
+    failed = Branch(factor=factor, lr=peak * factor, loss=math.inf, accuracy=None)
+    with contextlib.closing(endless_batches(run) if batch is None else repeated(batch)) as batches:
+        run.train_mode()
+        for step, (x, y) in zip(range(steps), batches, strict=False):
+            set_lr(run.optimizer, peak * factor * min(1.0, (steps - step) / steps / DECAY))
+            train_step(run, x, y)
+            if run.loss is None or not math.isfinite(float(run.loss)):
+                return failed
+    scores = split_scores(run) if batch is None else batch_scores(run, batch)
+    return Branch(factor=factor, lr=peak * factor, **scores) if math.isfinite(scores["loss"]) else failed
+
+
+def repeated(batch: tuple[Tensor, Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """The same batch again and again."""
+    while True:
+        yield batch
+
+
+def split_scores(run: Run) -> ProbeScores:
+    """Loss and accuracy of the model in evaluation mode on about ``IMAGES`` training and as many validation images."""
+    with eval_mode(run.model):
+        loss, accuracy = mean_scores(run, run.train.without_augmentation(BATCH).batches(0))
+        scores = ProbeScores(loss=loss, accuracy=accuracy)
+        if run.validation is not None:
+            scores["validation_loss"], scores["validation_accuracy"] = mean_scores(run, run.validation.batches(0))
+    return scores
+
+
+def batch_scores(run: Run, batch: tuple[Tensor, Tensor]) -> ProbeScores:
+    """Loss and accuracy on a batch in the mode of training, in which it was trained on."""
+    run.train_mode()
+    loss, accuracy = mean_scores(run, [batch])
+    return ProbeScores(loss=loss, accuracy=accuracy)
+
+
+@torch.no_grad()
+def mean_scores(run: Run, batches: Batches, split: int = BATCH) -> tuple[float, float | None]:
+    """Mean loss and accuracy, if the task has one, of the first batches with ``IMAGES`` images, in the mode the model is in."""
+    sums, seen = RunningMetrics(run.task), 0
+    for whole_x, whole_y in batches:
+        for x, y in zip(whole_x.split(split), whole_y.split(split), strict=True):
+            with run.precision.autocast():
+                outputs = run.model(x)
+            sums.add(run.task.loss(outputs, y), outputs, y)
+        seen += len(whole_x)
+        if seen >= IMAGES:
+            break
+    means = sums.means()
+    return means["loss"], means.get("accuracy")
+
+
+def loss_of_batch_statistics(run: Run) -> float:
+    """The loss on training images in evaluation mode, but with batch norms that normalize by the statistics of the batch."""
+    with eval_mode(run.model):
+        for network in networks_of(run.model).values():
+            for module in network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train()
+        return mean_scores(run, run.train.without_augmentation(BATCH).batches(0), run.train.batch_size)[0]
+
+
+@torch.no_grad()
+def error_ranks(run: Run) -> list[int]:
+    """How many validation images have their label at each rank of the predictions, from the most probable class on.
+
+    The label of an honest error is often the second guess; one that is wrong itself is anywhere. Empty without classes.
+    """
+    part = run.task.parts[0]
+    if run.validation is None or len(run.task.parts) > 1 or part.spec.kind != "classification" or part.spec.masked:
+        return []
+    counts, seen = torch.zeros(part.size, dtype=torch.long), 0
+    with eval_mode(run.model):
+        for x, y in run.validation.batches(0):
+            with run.precision.autocast():
+                outputs = run.model(x).float()
+            target = outputs.gather(1, y[:, : part.size].argmax(1, keepdim=True))
+            counts += torch.bincount((outputs > target).sum(1).cpu(), minlength=part.size)
+            seen += len(x)
+            if seen >= 4 * IMAGES:
+                break
+    return counts.tolist()
+
+
+@contextlib.contextmanager
+def unregularized(run: Run) -> Iterator[None]:
+    """Without regularizers, weight decay, and dropout inside the network."""
+    groups, chain = run.optimizer.param_groups, run.regularizer
+    decays = [group.get("weight_decay") for group in groups]
+    dropouts = [(dropout, dropout.p) for dropout in dropout_layers(run.model)]
+    try:
+        run.regularizer = type(chain)({})
+        for group in groups:
+            group["weight_decay"] = 0.0
+        for module, _ in dropouts:
+            module.p = 0.0
+        yield
+    finally:
+        run.regularizer = chain
+        for group, decay in zip(groups, decays, strict=True):
+            group["weight_decay"] = decay
+        for module, p in dropouts:
+            module.p = p
+
+
+def dropout_layers(model: nn.Module) -> list[nn.modules.dropout._DropoutNd | DropAfter | DropBefore]:
+    """The dropout layers of a network, and those that a regularizer has inserted as hooks."""
+    modules = list(model.modules())
+    hooks = [hook for m in modules for hook in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
+    layers = [m for m in modules if isinstance(m, nn.modules.dropout._DropoutNd)]
+    return [*layers, *(hook for hook in hooks if isinstance(hook, DropAfter | DropBefore))]
+
+
+def branch_steps(total_steps: int, limit: int) -> int:
+    """Return the steps of a branch: a twentieth of those of the run, at least 20 and at most ``limit``; 0 in a short run.
+
+    >>> branch_steps(99, 100), branch_steps(200, 100), branch_steps(1000, 100), branch_steps(100_000, 100)
+    (0, 20, 50, 100)
+    """
+    return 0 if total_steps < BRIEF else min(limit, max(20, total_steps // 20))
