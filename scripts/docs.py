@@ -43,6 +43,7 @@ REQUIRED = {  # overrides without which the command of an option is not valid
     "job=predict": f"checkpoint={RUN} job.images=flowers",
     "job=report": f"run={RUN}",
     "job=soup": "runs=outputs/2026-11-24/03-12-07_sweep job.kind=uniform",
+    "observer=wandb": "observer.wandb.mode=offline",
     "recipe=finetune": PRETRAINED,
     "recipe=gradual": PRETRAINED,
     "recipe=transfer": PRETRAINED,

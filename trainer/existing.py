@@ -1,11 +1,12 @@
-"""Paths that must exist, declared with the parameter that holds them, and checked before anything slow is loaded."""
+"""Paths and libraries that must exist, declared by options, and checked before anything slow is loaded."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from trainer.errors import Problem
 from trainer.parameters import parameters
@@ -27,8 +28,17 @@ class Existing:
     or_name: bool = False
 
 
+class NeedsLibrary:
+    """An option that needs a library, which the extra of the same name installs."""
+
+    library: ClassVar[str]
+
+
 def missing(option: object, key: str) -> Iterator[Problem]:
-    """Yield the errors of the paths in an option, whose place in the config is ``key``, that do not exist."""
+    """Yield the errors of what an option needs, whose place in the config is ``key``: paths and a library that do not exist."""
+    if isinstance(option, NeedsLibrary) and find_spec(option.library) is None:
+        hint = f"pip install 'trainer[{option.library}]', or leave it out"
+        yield Problem(key, "on", f"needs {option.library}, which is not installed", hint)
     if not dataclasses.is_dataclass(option) or isinstance(option, type):
         return
     for parameter in parameters(type(option)):

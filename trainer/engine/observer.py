@@ -26,6 +26,8 @@ class Observer:
         False  # whether it is called before those that do not: they read what it collects
     )
 
+    reads_files: ClassVar[bool] = False  # whether it is called last: it reads what the others write
+
     def on_fit_start(self, view: RunView) -> None:
         """Called before the first step, and again before the first step of a resumed run."""
 

@@ -8,10 +8,12 @@ from trainer.observers.options import (
     Filters,
     Histograms,
     HistoryFile,
+    Mlflow,
     Predictions,
     Profile,
     Report,
     TensorBoard,
+    Wandb,
 )
 
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "Filters",
     "Histograms",
     "HistoryFile",
+    "Mlflow",
     "Observer",
     "Predictions",
     "Profile",
     "Report",
     "TensorBoard",
+    "Wandb",
 ]

@@ -43,9 +43,11 @@ class ObserverOption(Protocol):
 
 
 def build_observers(options: Iterable[ObserverOption | Observer], context: Context) -> list[Observer]:
-    """Build the observers of a run, those that provide statistics first; otherwise their order does not matter.
+    """Build the observers of a run: those that provide statistics first, and last those that read the files of others.
+
+    Otherwise their order does not matter.
 
     An option that is an observer itself, as a user's own class may be, is taken as it is.
     """
     observers = [option if isinstance(option, Observer) else option.build(context) for option in options]
-    return sorted(observers, key=lambda observer: not observer.provides_statistics)
+    return sorted(observers, key=lambda observer: (not observer.provides_statistics, observer.reads_files))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
+from trainer.existing import NeedsLibrary
 from trainer.parameters import Field, NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
+
+Files = Annotated[bool, Field(description="also send the config, the history, the result, the report and best.pt")]
 
 
 @option
@@ -121,3 +124,38 @@ class TensorBoard:
     ] = 10
     graph: Annotated[bool, Field(description="also write the graph of the model, which takes a few seconds")] = False
     build = implemented_by("trainer.observers.tensorboard:TensorBoardObserver")
+
+
+@option
+class Wandb(NeedsLibrary):
+    """A run in Weights & Biases: the config, the history, the scores of the best weights, and its files.
+
+    A run that is resumed continues the same run there. With ``mode=offline`` everything is written into the run directory, and
+    ``wandb sync`` sends it. Needs ``pip install 'trainer[wandb]'``; ``wandb login`` asks for the key once.
+    """
+
+    library: ClassVar[str] = "wandb"
+    project: Annotated[str, Field(min_length=1, description="project that the run belongs to")] = "trainer"
+    entity: Annotated[str | None, Field(description="user or team; null = the default of the account")] = None
+    mode: Annotated[
+        Literal["online", "offline", "disabled"], Field(description="offline = in the run directory, for wandb sync")
+    ] = "online"
+    files: Files = True
+    build = implemented_by("trainer.observers.wandb:WandbObserver")
+
+
+@option
+class Mlflow(NeedsLibrary):
+    """A run in MLflow: the config, the history, the scores of the best weights, and its files.
+
+    A run that is resumed continues the same run there. Needs ``pip install 'trainer[mlflow]'``.
+    """
+
+    library: ClassVar[str] = "mlflow"
+    uri: Annotated[
+        str | None,
+        Field(description="server or database; null = MLFLOW_TRACKING_URI, else the file mlflow.db in this directory"),
+    ] = None
+    experiment: Annotated[str, Field(min_length=1, description="experiment that the run belongs to")] = "trainer"
+    files: Files = True
+    build = implemented_by("trainer.observers.mlflow:MlflowObserver")
