@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -71,8 +73,22 @@ def resumes_exactly(*overrides: str) -> None:
     assert same(expected, resumed)
 
 
-@pytest.mark.parametrize("optimizer", GROUPS["optimizer"])
-@pytest.mark.parametrize("schedule", GROUPS["schedule"])
+def pairs(first: Sequence[object], second: Sequence[object]) -> list[Any]:
+    """All pairs, of which a quarter, with every value of both at least once, belongs to the default run."""
+    return [
+        pytest.param(a, b, marks=[] if (i + j) % 4 == 0 else pytest.mark.slow)
+        for i, a in enumerate(first)
+        for j, b in enumerate(second)
+    ]
+
+
+def test_a_quarter_of_pairs_has_every_value():
+    chosen = [p.values for p in pairs("abcdefg", range(5)) if not p.marks]
+    assert {a for a, _ in chosen} == set("abcdefg")
+    assert {b for _, b in chosen} == set(range(5))
+
+
+@pytest.mark.parametrize(("optimizer", "schedule"), pairs(GROUPS["optimizer"], GROUPS["schedule"]))
 def test_every_optimizer_works_with_every_schedule(optimizer, schedule):
     overrides = (*SMALL, f"optimizer={optimizer}", f"schedule=[{schedule}]")
     if schedule == "one_cycle" and load_config([f"optimizer={optimizer}"]).optimizer.momentum_key is None:
@@ -95,14 +111,17 @@ def test_all_regularizers_at_once_resume_exactly(averaging):
     )
 
 
-@pytest.mark.parametrize("activation", GROUPS["activation"])
-@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in HEAVY])
+LIGHT = [name for name in ARCHITECTURES if name not in HEAVY]
+
+
+@pytest.mark.parametrize(("architecture", "activation"), pairs(LIGHT, GROUPS["activation"]))
 def test_every_activation_works_in_every_architecture(architecture, activation):
     resumes_exactly(*overrides_for(architecture), f"activation={activation}", "epochs=1.5")
 
 
-@pytest.mark.parametrize("initialization", [i for i in GROUPS["initialization"] if i != "pretrained"])
-@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in HEAVY])
+@pytest.mark.parametrize(
+    ("architecture", "initialization"), pairs(LIGHT, [i for i in GROUPS["initialization"] if i != "pretrained"])
+)
 def test_every_initialization_works_in_every_architecture(architecture, initialization):
     resumes_exactly(*overrides_for(architecture), f"initialization={initialization}", "epochs=1.5")
 
@@ -120,10 +139,9 @@ def test_every_architecture_is_tested():
     assert set(ARCHITECTURES) == set(GROUPS["architecture"])
 
 
-@pytest.mark.parametrize("augmentation", GROUPS["augmentation"])
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [15, 16])
-def test_every_augmentation_works_in_memory_and_streaming_on_grayscale_and_color(augmentation, channels, size):
+@pytest.mark.parametrize(("augmentation", "kind"), pairs(GROUPS["augmentation"], [(1, 15), (3, 16), (1, 16), (3, 15)]))
+def test_every_augmentation_works_in_memory_and_streaming_on_grayscale_and_color(augmentation, kind):
+    channels, size = kind
     if augmentation == "hue_saturation" and channels == 1:
         with pytest.raises(ConfigError, match="the images are grayscale"):
             build(load_config([*SMALL, "data.channels=1", "augmentation=[hue_saturation]"]))
