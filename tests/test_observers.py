@@ -163,7 +163,7 @@ def test_a_command_started_by_a_notebook_prints_plain_lines_and_draws_without_th
 
 def test_the_report_contains_the_result_and_the_curves(run):
     text, result = (run / "report.md").read_text(), result_of(run)
-    assert f"{result['test']['accuracy']:.4g}" in text
+    assert f"{100 * result['test']['accuracy']:.2f} %" in text
     for image in re.findall(r"\]\(([^)]+\.png)\)", text):
         assert (run / image).read_bytes().startswith(b"\x89PNG")
     assert "resume" not in text.splitlines()[0]

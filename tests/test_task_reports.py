@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from trainer.observers.diagnosis import dataset_info
 from trainer.observers.history_file import write_history
 from trainer.report import write_report
 from trainer.report.curves import curves_figure, panels
+from trainer.report.html import self_contained_html
+from trainer.report.page import page
 from trainer.run_dir import write_json
 
 SMALL = (
@@ -108,3 +111,44 @@ def test_a_single_classification_has_no_table_of_classes_and_scores_by_column(tm
     _, text = report_of(tmp_path, "task=classification", "task.target=digit", "epochs=1")
     assert "## Classes" not in text
     assert "| | accuracy | loss |\n|---|---|---|\n| best, validation | " in text
+
+
+def test_the_report_begins_with_scores_findings_and_curves_and_counts_epochs_over_the_phases():
+    rows: Any = [
+        {"phase": phase, "epoch": 1.0, "step": 3, "train_loss": 1.0, "train_accuracy": 0.25}
+        for phase in ("head", "all")
+    ]
+    score = {"accuracy": 0.5, "loss": 1.0}
+    result: Any = {
+        "stop_reason": "finished",
+        "validation": score,
+        "test": score,
+        "seconds": 3.0,
+        "observer_fraction": 0.5,
+    }
+    environment: Any = {"begun": "2026-11-28T09:05:00+00:00", "versions": {}}
+    text = page(rows, result, (["seed=1"], []), [], {"batch", "curves"}, environment, data=["", "## Data", "", "none"])
+    assert text.startswith("# seed=1\n\nfinished, begun 2026-11-28 09:05.\n\n| | accuracy | loss |")
+    headings = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert headings == ["Findings", "Training curves", "Data", "Training images", "History", "Reproduce"]
+    assert "| best, test | 50.00 % | 1 |" in text
+    assert "| all | 2 | 1 | 25.00 % |" in text
+
+
+def test_the_curves_name_the_phases_and_have_whole_epochs():
+    rows: Any = [
+        {"phase": phase, "epoch": float(epoch), "lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5}
+        for phase in ("head", "all")
+        for epoch in (1, 2)
+    ]
+    axes = curves_figure(rows).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["all"]
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+def test_plots_but_not_photographs_are_marked_to_follow_a_dark_page(tmp_path):
+    (tmp_path / "report").mkdir()
+    for name in ("curves", "batch"):
+        (tmp_path / f"report/{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    html = self_contained_html("![a](report/curves.png)\n\n![b](report/batch.png)", tmp_path)
+    assert re.findall(r'class="(\w+)" loading="lazy"', html) == ["plot", "photo"]

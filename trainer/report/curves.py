@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.columns import SPLITS, is_percentage, tasks_of
 from trainer.formats import JsonObject, Row
-from trainer.report.figures import canvas, plot_label, total_epochs
+from trainer.report.figures import canvas, epoch_ticks, percent_ticks, plot_label, total_epochs
 from trainer.tree import value_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {"train": "tab:blue", "validation": "tab:orange", "averaged": "tab:green"}
+# Distinct with any kind of color vision (Okabe & Ito 2008), and by their lines.
+COLORS = {"train": "#0072b2", "validation": "#d55e00", "averaged": "#009e73"}
+LINES = {"train": "-", "validation": "--", "averaged": ":"}
 LOSS_UNITS = {"cross_entropy": "cross-entropy, nats", "mse": "squared error, standardized", "l1": "error, standardized"}
 MAX_COLUMNS = 4
 
@@ -93,6 +95,24 @@ def draw(axes: Axes, plot: Panel, rows: Sequence[Row]) -> None:
         pairs = [(e, r[column]) for e, r in zip(epochs, rows, strict=True) if r.get(column) is not None]
         if pairs:
             color = COLORS.get(label, alone.get(label)) if not column.startswith("weight_") else None
-            axes.plot(*zip(*pairs, strict=True), marker=".", label=plot_label(label), color=color)
+            line = LINES.get(label, "-")
+            axes.plot(*zip(*pairs, strict=True), line, marker=".", label=plot_label(label), color=color)
     axes.set(xlabel="epoch", ylabel=plot.unit, title=plot_label(plot.title))
+    if is_percentage(next(iter(plot.curves.values())).removeprefix("train_")):
+        axes.yaxis.set_major_formatter(percent_ticks())
     axes.grid(alpha=0.3)
+    epoch_ticks(axes)
+    for epoch, name in phase_starts(list(rows), epochs):
+        axes.axvline(epoch, color="gray", linewidth=0.8, linestyle="-.")
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate(plot_label(name, 12), (epoch, 1), (3, -3), va="top", fontsize=8, color="gray", **place)
+
+
+def phase_starts(rows: Sequence[Row], epochs: Sequence[float]) -> list[tuple[float, str]]:
+    """Return the time at which each phase but the first begins, in epochs of the run, and its name.
+
+    >>> phase_starts([{"phase": "head"}, {"phase": "all"}], [1.0, 2.0])
+    [(1.0, 'all')]
+    """
+    pairs = zip(rows, rows[1:], epochs, strict=False)
+    return [(end, after["phase"]) for before, after, end in pairs if before["phase"] != after["phase"]]

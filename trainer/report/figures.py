@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainer.columns import is_percentage
 from trainer.errors import WriteError
 from trainer.files import atomic_path
 from trainer.formats import Row
@@ -20,8 +21,13 @@ from trainer.literal import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
 DPI = 110
+# Distinct with any kind of color vision (Okabe & Ito 2008); the last three repeat them darker.
+DISTINCT = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#004c77", "#8f3f00", "#00694c",
+)  # fmt: skip
 
 # matplotlib is imported inside functions: it takes most of a second, which no training step should wait for.
 
@@ -68,6 +74,22 @@ def plot_label(text: str, length: int = 40) -> str:
     return (text if len(text) <= length else f"{text[: length - 1]}…").replace("$", r"\$")
 
 
+def epoch_ticks(axes: Axes) -> None:
+    """Label the axis of epochs with whole numbers, unless less than two epochs are shown."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = axes.get_xlim()
+    if high - low >= 1:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+
+
+def percent_ticks() -> Formatter:
+    """Return what labels fractions on an axis in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(1.0)
+
+
 def schedule_figure(curves: tuple[list[float], list[float], list[float | None]]) -> Figure:
     """Learning rate by time in epochs and, if the schedule changes it, the momentum below; ``curves`` are these three."""
     times, lrs, momenta = curves
@@ -79,6 +101,7 @@ def schedule_figure(curves: tuple[list[float], list[float], list[float | None]])
         ax.set(ylabel=name)
         ax.grid(alpha=0.3)
     axes[-1].set_xlabel("epoch")
+    epoch_ticks(axes[-1])
     return figure
 
 
@@ -168,10 +191,12 @@ def reliability_figure(bins: Sequence[dict[str, float]], error: float) -> Figure
     upper.plot((0, 1), (0, 1), ":", color="tab:gray", label="calibrated")
     upper.bar(left, [row["accuracy"] for row in bins], widths, color="tab:blue", label="accuracy", **style)
     upper.hlines(confidence, left, [row["high"] for row in bins], color="tab:red", label="mean confidence")
+    upper.yaxis.set_major_formatter(percent_ticks())
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title=f"expected calibration error {100 * error:.2f} %")
-    upper.legend(frameon=False, loc="upper left")
+    upper.legend(loc="upper left", framealpha=0.9)
     bars = lower.bar(left, counts, widths, color="tab:gray", **style)
     lower.bar_label(bars, [f"{count:g}" for count in counts], fontsize=6, padding=1)
+    lower.xaxis.set_major_formatter(percent_ticks())
     lower.set(xlabel="confidence", ylabel="images", ylim=(0, 1.2 * max(counts, default=1)))
     return figure
 
@@ -187,7 +212,7 @@ def comparison_figure(groups: list[tuple[str, list[list[Row]], list[float]]], me
     loss, by_epoch, points = figure.subplots(1, 3)
     column = metric.rpartition(".")[2]
     column = "accuracy" if column == "loss" else column  # which the first plot shows
-    colors = [f"C{i % 10}" for i in range(len(groups))]
+    colors = [DISTINCT[i % len(DISTINCT)] for i in range(len(groups))]
     for (name, histories, scores), color in zip(groups, colors, strict=True):
         label = plot_label(name, 60)
         for ax, score in ((loss, "loss"), (by_epoch, column)):
@@ -198,6 +223,11 @@ def comparison_figure(groups: list[tuple[str, list[list[Row]], list[float]]], me
     for ax, name in ((loss, "loss"), (by_epoch, column)):
         ax.set(xlabel="epoch", title=plot_label(f"validation {name}"))
         ax.grid(alpha=0.3)
+        epoch_ticks(ax)
+    if is_percentage(column):
+        by_epoch.yaxis.set_major_formatter(percent_ticks())
+    if is_percentage(metric.rpartition(".")[2]):
+        points.xaxis.set_major_formatter(percent_ticks())
     if len(groups) <= 10 and loss.lines:  # more colors could not be told apart
         loss.legend(frameon=False, fontsize=7)
     points.set(title=metric.replace(".", " "), ylim=(len(groups) - 0.5, -0.5))

@@ -13,6 +13,7 @@ from trainer.literal import markdown_literal
 if TYPE_CHECKING:
     from markdown import Markdown
 
+PHOTOS = ("batch", "filters", "misclassified", "largest_errors", "suspects")  # not inverted on a dark page
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -20,10 +21,18 @@ h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; marg
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; display: block; overflow-x: auto; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child { text-align: left; }
+table:first-of-type { font-size: 1.05rem; }
 img { max-width: 100%; background: #fff; } em { color: #777; font-size: .85rem; }
 code, pre { background: #8882; border-radius: 3px; padding: .1em .3em; font-size: .85em; overflow-wrap: anywhere; }
 pre { padding: .8rem; overflow-x: auto; }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } }
+@media (max-width: 40rem) {
+  body { margin: 1rem auto; } th, td { padding: .2rem .4rem; }
+  p:has(> img.plot) { overflow-x: auto; } img.plot { max-width: 44rem; }
+}
+@media (prefers-color-scheme: dark) {
+  body { color: #ddd; background: #181818; } em { color: #999; }
+  img.plot { filter: invert(.91) hue-rotate(180deg); }
+}
 """
 
 
@@ -47,9 +56,13 @@ def self_contained_html(text: str, folder: Path) -> str:
 
     title = next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "report")
     title = html.escape(html.unescape(title))
-    body = re.sub(
-        r'src="([^"]*)"', lambda match: f'src="{data_url(folder, html.unescape(match[1]))}"', _converter().convert(text)
-    )
+
+    def embedded(match: re.Match[str]) -> str:
+        name = html.unescape(match[1])
+        kind = "photo" if Path(name).stem.startswith(PHOTOS) else "plot"
+        return f'class="{kind}" loading="lazy" decoding="async" src="{data_url(folder, name)}"'
+
+    body = re.sub(r'src="([^"]*)"', embedded, _converter().convert(text))
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
 

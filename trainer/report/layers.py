@@ -119,6 +119,7 @@ def steps_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
         if points:
             units.plot(*zip(*points, strict=True), marker=marker, linestyle="-", label=name)
     units.set(title="units at the end, by depth", xlabel="nonlinearity", ylabel="fraction", ylim=(-0.02, 1.02))
+    units.set_xticks(range(0, len(last), max(1, len(last) // 10)))
     for ax in (norm, ratio, units):
         ax.grid(alpha=0.3)
         if ax.get_legend_handles_labels()[0]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from collections.abc import Iterator, Sequence, Set
 
-from trainer.columns import tasks_of
+from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
 from trainer.errors import quoted, shrunk_text
 from trainer.formats import Environment, FindingContent, Result, Resume, Row, TaskInfo
 from trainer.literal import code_span, markdown_literal, printable
+from trainer.report.figures import total_epochs
 
+ENOUGH_SECONDS = 10.0  # of training, for the fraction of the time that observers take
 # Plots by name, with title and description, in the order of the report.
 PLOTS = (
     ("curves", "Training curves", "loss, {metrics} and learning rate by epoch"),
@@ -47,25 +51,25 @@ def page(
     """
     overrides, resumes = commands
     named = [o for o in overrides if not o.startswith("output=")]
-    title, reason = (markdown_literal(text) for text in (" ".join(named), str(result.get("stop_reason"))))
-    lines = [f"# {title or 'the default run'}", "", f"{reason}.", *score_table(result)]
+    title, reason = (markdown_literal(text) for text in (shortened_title(named), str(result.get("stop_reason"))))
+    begun = "" if environment is None else str(environment.get("begun", ""))[:16].replace("T", " ")
+    lines = [
+        f"# {title}",
+        "",
+        f"{reason}{markdown_literal(f', begun {begun}') if begun else ''}.",
+        *score_table(result),
+    ]
     if "best_epoch" in result and "last_epoch" in result:
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
     if "micro_batch" in result:
         lines += ["", f"{shrunk_text(result['micro_batch'])}."]
     lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
-    lines += [*data, *class_table(tasks)]
     several = len(tasks_of(rows[-1])) > 1 if rows else False
     metrics = "main metrics" if several or not rows else ", ".join(t.metric for t in tasks_of(rows[-1])) or "metrics"
-    for name, title, text in named_plots(plots):
-        shown_text = text.format(metrics=metrics)
-        lines += ["", f"## {title}", "", f"![{shown_text}](report/{name}.png)", "", f"*{shown_text}*"]
-    if rows:
-        columns = [c for c in rows[-1] if c not in ("phase", "step")]
-        names = " | ".join(markdown_literal(c, within_line=True) for c in columns)
-        lines += ["", "## History", "", f"| {names} |", "|" + "---|" * len(columns)]
-        lines += [f"| {' | '.join(number(row.get(c)) for c in columns)} |" for row in rows]
-    lines += ["", "## Reproduce", "", command(overrides), ""]
+    drawn = {name: plot_lines(name, title, text.format(metrics=metrics)) for name, title, text in named_plots(plots)}
+    lines += drawn.pop("curves", [])  # what is looked at first
+    lines += [*data, *class_table(tasks), *(line for each in drawn.values() for line in each)]
+    lines += [*history_table(rows), "", "## Reproduce", "", command(overrides), ""]
     for resume in resumes:
         changed = {**resume["changes"], **resume.get("numerics", {})}
         changes = "; ".join(f"{key} {then} → {now}" for key, (then, now) in changed.items()) or "no changes"
@@ -76,6 +80,56 @@ def page(
         text = f"{environment['device']}; Python {environment['python']}, {libraries}"
         lines += [f"On {markdown_literal(text, within_line=True)}.", ""]
     return "\n".join(lines)
+
+
+def shortened_title(overrides: list[str], length: int = 80) -> str:
+    """Return what the run varies as a heading of about ``length`` characters; paths lead to their last part.
+
+    >>> shortened_title(["optimizer=adam", "architecture.weights=/a/long/path/resnet.pth"])
+    'optimizer=adam architecture.weights=…/resnet.pth'
+    >>> shortened_title([]), shortened_title(["optimizer=adam", "seed=1"], 16)
+    ('Run with the default options', 'optimizer=adam … and 1 more')
+    """
+    texts = [re.sub(r"=.*/(?=[^/]+$)", "=…/", text) for text in overrides]
+    kept: list[str] = []
+    while texts and (not kept or len(" ".join([*kept, texts[0]])) <= length):
+        kept.append(texts.pop(0))
+    return " ".join([*kept, *([f"… and {len(texts)} more"] if texts else [])]) or "Run with the default options"
+
+
+def plot_lines(name: str, title: str, text: str) -> list[str]:
+    """Return a plot with its heading and description."""
+    return ["", f"## {title}", "", f"![{text}](report/{name}.png)", "", f"*{text}*"]
+
+
+def history_table(rows: list[Row]) -> list[str]:
+    """Return the history as a table; with several phases, the epochs count over all of them."""
+    if not rows:
+        return []
+    several = len({row["phase"] for row in rows}) > 1
+    columns = [c for c in rows[-1] if c != "step" and (several or c != "phase")]
+    names = " | ".join(markdown_literal(c, within_line=True) for c in columns)
+    lines = ["", "## History", "", f"| {names} |", "|" + "---|" * len(columns)]
+    for row, epoch in zip(rows, total_epochs(rows), strict=True):
+        cells = [cell(c, epoch if c == "epoch" else row.get(c)) for c in columns]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def cell(column: str, value: float | str | None) -> str:
+    """Return a value of the history or a score as a table shows it: fractions in percent.
+
+    >>> cell("train_accuracy", 0.97123), cell("lr", 6.99e-06), cell("images_per_second", 12345.6), cell("phase", "head")
+    ('97.12 %', '7e-06', '12,346', 'head')
+    """
+    if isinstance(value, float) and math.isfinite(value):
+        if is_percentage(split_and_metric(column)[1]):
+            return shown(column, value)
+        if column == "images_per_second":
+            return f"{value:,.0f}"
+        if column == "lr":
+            return f"{value:.3g}"
+    return number(value)
 
 
 def command(overrides: list[str]) -> str:
@@ -115,11 +169,11 @@ def score_table(result: Result) -> list[str]:
     names = list(dict.fromkeys(name for metrics in scores.values() for name in metrics))
     if len(names) == 2:
         names = [name for name in names if name != "loss"] + ["loss"]
-        rows = [f"| {text} | {' | '.join(number(m.get(n)) for n in names)} |" for text, m in scores.items()]
-        shown = " | ".join(markdown_literal(name, within_line=True) for name in names)
-        return ["", f"| | {shown} |", "|---|---|---|", *rows]
+        rows = [f"| {text} | {' | '.join(cell(n, m.get(n)) for n in names)} |" for text, m in scores.items()]
+        heads = " | ".join(markdown_literal(name, within_line=True) for name in names)
+        return ["", f"| | {heads} |", "|---|---|---|", *rows]
     rows = [
-        f"| {markdown_literal(name, within_line=True)} | {' | '.join(number(m.get(name)) for m in scores.values())} |"
+        f"| {markdown_literal(name, within_line=True)} | {' | '.join(cell(name, m.get(name)) for m in scores.values())} |"
         for name in names
     ]
     return ["", f"| | {' | '.join(scores)} |", "|---" * (len(scores) + 1) + "|", *rows]
@@ -150,7 +204,11 @@ def speed(result: Result) -> str:
     """Return how long training took, and which fraction of it the observers."""
     text = f"{result.get('seconds', 0):.1f} s of training, {result.get('images_per_second', 0):,.0f} images per second"
     fraction = result.get("observer_fraction")
-    return text if fraction is None else f"{text}, {100 * fraction:.1f} % of the time in observers"
+    return (
+        text
+        if fraction is None or result.get("seconds", 0) < ENOUGH_SECONDS
+        else f"{text}, {100 * fraction:.1f} % of the time in observers"
+    )
 
 
 def finding_list(findings: list[FindingContent]) -> list[str]:
