@@ -308,6 +308,26 @@ def test_the_second_interrupt_stops_at_once(tmp_path):
     assert "Traceback" not in err
 
 
+def test_two_signals_that_arrive_together_leave_no_traceback(monkeypatch):
+    """As from a terminal and from torchrun: Python handles both at its next instruction, one after the other."""
+    reported: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    both, before = {signal.SIGINT, signal.SIGTERM}, signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            signal.pthread_sigmask(signal.SIG_BLOCK, both)
+            for number in both:
+                signal.raise_signal(number)
+            with contextlib.suppress(KeyboardInterrupt):  # if SIGTERM comes first
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+        assert interrupt.requested
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+        signal.signal(signal.SIGTERM, before)
+    assert reported == []
+
+
 def test_a_longer_run_continues_a_finished_one(tmp_path, train):
     constant = [o for o in STATEFUL if not o.startswith("schedule")] + ["schedule=constant"]
     assert train(*constant, QUIET, f"output={tmp_path / 'short'}")[0] == 0

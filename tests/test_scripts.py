@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,74 @@ def test_bench_observers_reports_the_ratio_and_the_fraction_of_time(tmp_path):
     assert fraction
     assert float(ratio[1]) > 0
     assert 0 < float(fraction[1]) < 100
+
+
+def walked(names: list[str]) -> set[tuple[str, str]]:
+    """The oracle: each package that is required, with each one that it requires, found by recursion over pyproject.toml."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    edges: set[tuple[str, str]] = set()
+
+    def walk(name: str, extra: str) -> None:
+        for text in metadata.requires(name) or []:
+            requirement = Requirement(text)
+            other = canonicalize_name(requirement.name)
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            new = {(name, other), *((other, f"[{each}]") for each in requirement.extras)} - edges
+            edges.update(new)
+            for pair in new:
+                walk(other, pair[1].strip("[]") if pair[1].startswith("[") else "")
+
+    for text in names:
+        requirement = Requirement(text)
+        edges.add(("trainer", canonicalize_name(requirement.name)))
+        for extra in ("", *requirement.extras):
+            walk(canonicalize_name(requirement.name), extra)
+    return {(a, b) for a, b in edges if not b.startswith("[") and a != b}
+
+
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_the_bill_of_materials_is_complete_and_names_a_license_of_each_package(tmp_path):
+    run_script("bill_of_materials.py", "--output", "bom.json", cwd=tmp_path)
+    bom = json.loads((tmp_path / "bom.json").read_text())
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {entry["purl"]: entry["name"] for entry in [bom["metadata"]["component"], *bom["components"]]}
+    edges = {(names[entry["ref"]], names[ref]) for entry in bom["dependencies"] for ref in entry["dependsOn"]}
+    assert edges == walked(declared)
+    assert {entry["name"] for entry in bom["components"]} == {b for _, b in edges}
+    for entry in bom["components"]:
+        assert entry["version"] == metadata.version(entry["name"])
+        (stated,) = entry["licenses"]
+        assert stated.get("expression") or stated["license"]["name"]
+
+
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_a_bill_of_materials_that_would_not_be_complete_is_not_written(monkeypatch, capsys):
+    import bill_of_materials
+
+    declared = {"dependencies": ["numpy", "no-such-package-here>=1"], "optional-dependencies": {}}
+    monkeypatch.setattr(bill_of_materials, "project", lambda: declared)
+    monkeypatch.setattr(sys, "argv", ["bill_of_materials.py"])
+    assert bill_of_materials.main() == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "no-such-package-here is required, and not installed\n")
+
+
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_an_audit_without_data_does_not_pass_for_one_that_has_found_nothing(monkeypatch, capsys):
+    import audit
+
+    monkeypatch.setattr(sys, "argv", ["audit.py"])
+    monkeypatch.setattr(audit, "pip_audit", lambda *_: "pip-audit cannot be installed: no network")
+    assert audit.main() == 0
+    assert capsys.readouterr().out == "dependencies not audited: pip-audit cannot be installed: no network\n"
+    vulnerable = {"name": "b", "version": "1", "vulns": [{"id": "A-1", "aliases": ["CVE-1"], "fix_versions": []}]}
+    monkeypatch.setattr(
+        audit, "pip_audit", lambda *_: {"dependencies": [{"name": "a", "skip_reason": "x"}, vulnerable]}
+    )
+    assert audit.main() == 1
+    assert "1 of 2 packages audited, 1 known vulnerability, 1 could not be looked up: a" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["audit.py", "--ignore", "CVE-1"])
+    assert audit.main() == 0

@@ -20,13 +20,22 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():  # no other thread can handle signals in Python
             for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self.ask)
+                self.previous[number] = signal.signal(number, self.handle)
         return self
 
-    def ask(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
-        """Request a stop. This is the signal handler; a program can call it, too."""
+    def ask(self) -> None:
+        """Request a stop, as the first signal does."""
         self.requested = True
+
+    def handle(self, number: int, frame: FrameType | None = None) -> None:
+        """Handle a signal."""
+        if not self.requested:
+            # The handlers of before are not put back yet: another signal that has arrived by now would find none of Python's,
+            # which Python reports with a traceback and ignores.
+            self.ask()
+            return
         self.restore()
+        signal.raise_signal(number)
 
     def restore(self) -> None:
         """Put back the signal handlers of before."""
