@@ -641,3 +641,11 @@ def test_a_run_without_observers_still_prints_its_result_and_directory(train):
     assert code == 0
     assert out.startswith("finished, after ")
     assert out.endswith("run directory: quiet\n")
+
+
+def test_the_version_names_torch_and_the_device_without_importing_torch(train):
+    code, out, _ = train("--version")
+    assert code == 0
+    assert out.startswith("trainer ")
+    assert f"torch {torch.__version__.split('+')[0]}, Python {sys.version.split()[0]}" in out
+    assert "device: " in out

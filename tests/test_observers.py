@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pty
@@ -251,6 +252,7 @@ def test_tensorboard_holds_images_texts_and_a_layout(run, sweep):
     events = EventAccumulator(str(folder / "train"), {"images": 0, "tensors": 0})
     events.Reload()
     assert {"filters", "batch", "schedule", "confusion", "misclassified"} <= set(events.Tags()["images"])
+    assert {e.step for e in events.Images("batch")} == {0}, "the first batch, whenever it was drawn"
     assert [e.step for e in events.Images("filters")] == [0, *(row["step"] for row in history_of(folder))]
     for name in ("filters", "batch", "schedule", "confusion", "misclassified"):
         image = cv2.imdecode(np.frombuffer(events.Images(name)[-1].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
@@ -394,3 +396,19 @@ def test_the_table_of_epochs_and_the_bars_fit_into_the_terminal(columns, tmp_pat
     table = [line.rstrip() for line in lines[begin:end]]
     assert sum("%" in line for line in table) >= 2
     assert max(map(len, table)) <= columns, max(table, key=len)
+
+
+def test_the_observer_csv_writes_the_history_as_a_table_also_of_a_resumed_run(train):
+    small = (
+        "data=fake",
+        "data.size=8",
+        "data.count=60",
+        "data.num_classes=3",
+        "architecture.widths=[4]",
+        "batch_size=16",
+    )
+    assert train(*small, "epochs=1", "observer=[checkpoint,csv]", "output=table")[0] == 0
+    assert train("resume=table", "epochs=2")[0] == 0
+    rows = list(csv.DictReader(Path("table/history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1.0", "2.0"]
+    assert all(float(row["validation_loss"]) > 0 for row in rows)

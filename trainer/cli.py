@@ -85,9 +85,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
     flags, unknown = _parser().parse_known_intermixed_args(list(arguments))
     flags.overrides = [word for word in arguments if word in flags.overrides or word in unknown]
     if flags.version:
-        from trainer import __version__
+        from trainer.about import about
 
-        print(f"trainer {__version__}")
+        print(about())
         return FINISHED
     files = option_files(flags.config_dir)
     try:

@@ -4,6 +4,7 @@ from trainer.engine.observer import Observer
 from trainer.observers.options import (
     Checkpoint,
     Console,
+    Csv,
     Diagnosis,
     Filters,
     Histograms,
@@ -19,6 +20,7 @@ from trainer.observers.options import (
 __all__ = [
     "Checkpoint",
     "Console",
+    "Csv",
     "Diagnosis",
     "Filters",
     "Histograms",

@@ -59,7 +59,7 @@ class FiltersObserver(Observer):
             view, x, self.images, view.data_epoch, view.batch_index - 1
         )
         # Without labels: matplotlib, which draws them, takes most of a second to import.
-        save_image(view, self.writers, "batch", mosaic(np.concatenate([before, after]), columns=len(before)))
+        save_image(view, self.writers, "batch", mosaic(np.concatenate([before, after]), columns=len(before)), 0)
 
     def on_epoch_end(self, view: RunView, row: Row) -> None:
         if view.folder is not None and (view.epochs_done % self.every == 0 or view.over):
@@ -70,7 +70,7 @@ class FiltersObserver(Observer):
             return
         if self.first_batch is not None:  # else a resumed run, which has it already
             with drawing("batch"):
-                save_figure(view, self.writers, "batch", batch_figure(*self.first_batch))
+                save_figure(view, self.writers, "batch", batch_figure(*self.first_batch), 0)
         with drawing("schedule"):
             save_figure(view, self.writers, "schedule", schedule_figure(schedule_curve(view)))
 
@@ -80,23 +80,24 @@ class FiltersObserver(Observer):
             save_image(view, self.writers, "filters", mosaic(filters))
 
 
-def save_image(view: RunView, writers: EventWriters, name: str, image: np.ndarray) -> None:
-    """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard."""
+def save_image(view: RunView, writers: EventWriters, name: str, image: np.ndarray, step: int | None = None) -> None:
+    """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
     assert view.folder is not None
     with atomic_path(view.folder / "report" / f"{name}.png") as temporary:
         temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-    writers("train").add_image(name, image, view.step, dataformats="HWC")
+    writers("train").add_image(name, image, view.step if step is None else step, dataformats="HWC")
 
 
-def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure) -> None:
-    """Write a figure to ``report/<name>.png`` and to TensorBoard."""
+def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure, step: int | None = None) -> None:
+    """Write a figure to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
     assert view.folder is not None
     write_figure(figure, view.folder / "report" / f"{name}.png")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)  # as figures of trainer.report.figures have
-    writers("train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], view.step, dataformats="HWC")
+    step = view.step if step is None else step
+    writers("train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
 
 def mosaic(images: np.ndarray, size: int = 48, columns: int = 16) -> np.ndarray:

@@ -45,6 +45,17 @@ class Console:
 
 
 @option
+class Csv:
+    """The history as ``history.csv``; see ``trainer.observers.csv_file``."""
+
+    delimiter: Annotated[
+        Literal["comma", "semicolon", "tab"],
+        Field(description="between the values; semicolon as spreadsheets with a decimal comma need it"),
+    ] = "comma"
+    build = implemented_by("trainer.observers.csv_file:CsvObserver")
+
+
+@option
 class Diagnosis:
     """Findings about training curves, layers and data; see ``trainer.observers.diagnosis``."""
 
