@@ -407,7 +407,7 @@ def test_the_most_upstream_cause_is_reported_and_the_others_as_its_consequences(
 def test_a_probe_leaves_the_run_as_it_was():
     run = build(load_config(["data=digits", *MLP, "epochs=3", "regularizer=[dropout]", "device=cpu", "averaging=ema"]))
     from trainer.engine.probes import probe
-    from trainer.engine.run import snapshot
+    from trainer.engine.state import snapshot
 
     initial = snapshot(run.model)
     fit(run)

@@ -17,7 +17,7 @@ from trainer.builder import build, load_splits
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.probes import branch_steps, probe
-from trainer.engine.run import snapshot
+from trainer.engine.state import snapshot
 from trainer.engine.view import RunView
 from trainer.jobs.fit import summary
 from trainer.observers import Diagnosis, Histograms

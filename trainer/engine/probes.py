@@ -59,6 +59,13 @@ def probe(run: Run, initial: StateDict | None, steps: int) -> Probe:
     return result
 
 
+def initial_weights(run: Run) -> StateDict | None:
+    """A copy of the weights before the first step on the CPU; None if they are unknown, or belong to another phase."""
+    if len(run.phases) > 1 or (run.clock.step and run.initial is None):
+        return None
+    return run.initial or {name: value.detach().cpu().clone() for name, value in run.model.state_dict().items()}
+
+
 def averaged_is_used(run: Run) -> bool:
     """Whether the averaged weights of the best epoch are as good on the validation images as the model's."""
     if run.best is None or not run.history:

@@ -128,6 +128,7 @@ class Run:
     on_nan: Literal["stop", "skip", "rewind"] = "stop"
     diverged: str | None = None  # what has become NaN or Inf
     rewinds: int = 0  # how often the run has returned to the beginning of an epoch; each time halves the learning rate
+    initial: dict[str, Tensor] | None = None  # weights before the first step, of a resumed run
     sane: State | None = None  # at the beginning of the epoch, to which the run can return
     step_start: StepStart | None = None  # where a step that does not fit into memory is repeated from
     shrunk: bool = False  # whether micro_batch is smaller than configured, for lack of memory

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from trainer.data.identity import changes, check_same_classes
 from trainer.engine import checkpoint
 from trainer.engine.distributed import barrier, rank
+from trainer.engine.probes import initial_weights
 from trainer.engine.run import Info, Run
 from trainer.engine.state import State
 from trainer.engine.view import RunView
@@ -35,6 +36,7 @@ def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str])
     run.id = read_run_id(run_dir)
     content = read_state(run, run_dir)
     if content is not None:
+        run.initial = initial_weights(run)  # as it was built, from config and seed
         load_state(run, run_dir, content)
     over = "its epochs are over" if run.finished else run.stop_reason()
     if over and is_complete(run_dir):

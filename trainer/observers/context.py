@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from trainer.engine.observer import Observer
-from trainer.engine.probes import probe
+from trainer.engine.probes import initial_weights, probe
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.formats import Probe, Snapshot
@@ -25,14 +25,15 @@ class Context:
     """What the observers of a run share. It is created once per run and given to each observer when it is built.
 
     ``alert(text)`` prints an urgent message, ``event_writers(split)`` is TensorBoard's writer for a sub-run,
-    ``layer_statistics`` holds the snapshots of the layers, and ``probe(initial, steps)`` measures what tells causes apart
-    after training, which leaves the run as it was.
+    ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
+    ``probe(initial, steps)`` measures what tells causes apart after training, which leaves the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
         self.alert = run.alert
         self.event_writers = EventWriters(run.folder, run.clock.step, run.alert)
         self.layer_statistics = LayerStatistics()
+        self.initial_weights = partial(initial_weights, run)
         self.probe: Callable[[StateDict | None, int], Probe] = partial(probe, run)
 
 

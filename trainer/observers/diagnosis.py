@@ -41,6 +41,7 @@ class DiagnosisObserver(Observer):
 
     def __init__(self, option: Diagnosis, context: Context) -> None:
         self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
+        self.initial_weights = context.initial_weights
         self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
         self.statistics, self.writers, self.alert = context.layer_statistics, context.event_writers, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
@@ -51,8 +52,8 @@ class DiagnosisObserver(Observer):
     def on_fit_start(self, view: RunView) -> None:
         self.prints = fingerprints_of(view)
         self.dataset_info = dataset_info(view, self.prints)
-        if self.probe_steps and view.step == 0 and len(view.phases) == 1:
-            self.initial = {name: value.detach().cpu().clone() for name, value in view.model.state_dict().items()}
+        if self.probe_steps:
+            self.initial = self.initial_weights()
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", self.dataset_info)
 

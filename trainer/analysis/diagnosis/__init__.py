@@ -162,8 +162,9 @@ def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:
             first = next(iter(found))
             whole.append(replace(found[first], evidence=f"for all tasks, such as {first}: {found[first].evidence}"))
     general = (*CHECKS_OF_THE_NETWORK, *CHECKS_OF_THE_SUM, *CHECKS_OF_THE_LR)
+    shared = list(whole)
     for name, own in records.items():
-        findings = _unexplained([c for c in checks if c not in general], own, whole)
+        findings = _unexplained([c for c in checks if c not in general], own, shared)
         whole += [replace(finding, name=f"{name}: {finding.name}") for finding in findings]
     return whole
 

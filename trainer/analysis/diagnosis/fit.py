@@ -82,7 +82,7 @@ def _less_regularization(r: Record) -> tuple[str, ...]:
 
 def not_learning(r: Record) -> Finding | None:
     """Loss and accuracy are those of guessing."""
-    if len(r.rows) < 2 or 0 < r.steps < BRIEF / 4 or r.learned or r.chance_loss is None:
+    if len(r.rows) < 2 or r.learned or r.chance_loss is None:
         return None
     losses = r.column("validation_loss") or r.column("train_loss")
     if not r.classifies:
