@@ -48,6 +48,7 @@ def test_errors_are_those_of_the_command_line(tmp_path):
         build(load_config([*SMALL, "output=run"]))
 
 
+@pytest.mark.slow
 def test_the_page_on_python_runs_as_written(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     namespace: dict[str, object] = {}

@@ -44,6 +44,7 @@ def trained(train: Any, folder: str, observers: tuple[str, ...]) -> tuple[dict[s
 ORDERS = [DEFAULT, *(tuple(random.Random(seed).sample(DEFAULT, len(DEFAULT))) for seed in range(5))]
 
 
+@pytest.mark.slow
 def test_result_and_output_do_not_depend_on_the_order_of_the_observers(train):
     expected, _ = trained(train, "default", DEFAULT)
     assert expected["findings"]

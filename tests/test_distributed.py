@@ -62,6 +62,7 @@ def assert_near(one: Path, many: Path) -> None:
             assert a[column] == pytest.approx(b[column], abs=1e-5), column
 
 
+@pytest.mark.slow
 def test_three_processes_equal_one_even_if_the_last_batch_has_no_images_for_two_of_them(tmp_path):
     """65 training images in batches of 16: the fifth has one, and the 18 validation images are not divisible by three."""
     overrides = (
@@ -142,6 +143,7 @@ def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_pat
     assert len(history(tmp_path / "run")) == 3
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_several_processes_is_used_in_one(tmp_path, monkeypatch):
     """And a resume in one process, which is refused, names both ways to continue."""
     from trainer.config.load import load_config
@@ -163,6 +165,7 @@ def test_a_checkpoint_of_several_processes_is_used_in_one(tmp_path, monkeypatch)
     assert load_config(["resume=a run", "epochs=2", "engine=auto"]).engine.distributed == "none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "overrides", "text"),
     [
@@ -184,6 +187,7 @@ def test_wrong_starts_are_reported_once(processes, overrides, text, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_broken_image_on_another_rank_is_named_and_ends_all_ranks(tmp_path):
     from PIL import Image
 
