@@ -77,10 +77,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["new-option"]:
-        from trainer.skeletons import new_option
+    if arguments and arguments[0] in ("new-option", "completion", "complete"):
+        from trainer.commands import run_command
 
-        new_option(arguments[1:])
+        run_command(arguments)
         return FINISHED
     flags, unknown = _parser().parse_known_intermixed_args(list(arguments))
     flags.overrides = [word for word in arguments if word in flags.overrides or word in unknown]
