@@ -1,4 +1,4 @@
-"""Test-time augmentation, against its published formula."""
+"""Test-time augmentation, against its published formula; the batches of an evaluation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.engine.evaluation import logits, views
+from trainer.builder import build, load_splits
+from trainer.config.load import load_config
+from trainer.engine.evaluation import evaluate, logits, views
 from trainer.engine.run import Precision
+from trainer.loaders import look
 
 
 @pytest.mark.parametrize("tta", ["none", "mirror", "mirror_shift"])
@@ -21,3 +24,15 @@ def test_the_logits_of_the_views_of_an_image_are_averaged_with_weights_that_sum_
     expected = {"none": model(x), "mirror": mirrored(x), "mirror_shift": (mirrored(x) + shifts) / 2}[tta]
     assert sum(weight for weight, _ in views(x, tta)) == 1
     assert torch.allclose(logits(model, x, Precision(torch.device("cpu")), tta), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("overrides", [("batch_size=8",), ("batch_size=400", "micro_batch=16")])
+def test_a_checkpoint_is_evaluated_in_the_same_batches_in_a_run_and_after_it(overrides):
+    """In bf16 the outputs of an image depend on the size of its batch, and with them the accuracy."""
+    config = load_config(["data=digits", "architecture.widths=[4]", "device=cpu", "precision=bf16", *overrides])
+    splits = load_splits(config)
+    run = build(config, splits=splits)
+    after = look(config, run.info, splits, "test", run.model, run.precision, run.task)
+    assert run.test is not None
+    assert [len(x) for x, _ in run.test.batches(0)] == [len(x) for x, _ in after.batches(0)] == [256, 103]
+    assert evaluate(run.model, run.test, run.precision, run.task) == evaluate(run.model, after, run.precision, run.task)

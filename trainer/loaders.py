@@ -26,6 +26,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision
 from trainer.tasks.task import Task
 
+EVALUATED_VALUES = 256 * 3 * 128 * 128  # pixel values of an evaluation batch, at most
 IN_MEMORY_LIMIT = 4 * 2**30  # bytes of uint8 images up to which data.loading=auto keeps them in memory
 
 
@@ -61,14 +62,26 @@ def build_loaders(config: Config, splits: Splits, task: Task, precision: Precisi
         sampling=config.data.sampling,
         classes=sampled_classes(config, splits, task, notes),
     )
-    evaluation_size = min(max(config.micro_batch or size, 64), 512)
     validation, test = (
-        loader(split, batch_size=evaluation_size, shuffle=False, targets=task.encode(split, train=False))
+        loader(split, batch_size=evaluation_batch(splits.shape), shuffle=False, targets=task.encode(split, train=False))
         if split is not None and len(split)
         else None
         for split in (splits.validation, splits.test)
     )
     return Loaders(train=train, validation=validation, test=test)
+
+
+def evaluation_batch(shape: tuple[int, int, int]) -> int:
+    """Return the number of images (C, H, W) of an evaluation batch: a power of two from 16 to 256, fewer of large images.
+
+    It depends on nothing else, so that a checkpoint has the same scores in a run, in ``job=evaluate`` and in an ensemble: in bf16
+    the outputs of an image depend on the size of its batch.
+
+    >>> evaluation_batch((1, 28, 28)), evaluation_batch((3, 224, 224)), evaluation_batch((3, 2000, 2000))
+    (256, 64, 16)
+    """
+    largest = EVALUATED_VALUES // math.prod(shape)
+    return min(256, max(16, 2 ** (largest.bit_length() - 1))) if largest else 16
 
 
 def sampled_classes(config: Config, splits: Splits, task: Task, notes: list[str]) -> np.ndarray | None:
@@ -120,7 +133,9 @@ def look(
             raise ConfigError(Problem("data", config.name("data"), text)) from None
     images = splits.by_name[split]
     loader = loader_constructor(config, splits, precision, isinstance(images, ImageArray))
-    return loader(images, batch_size=256, shuffle=False, targets=task.encode(images, train=False))
+    return loader(
+        images, batch_size=evaluation_batch(splits.shape), shuffle=False, targets=task.encode(images, train=False)
+    )
 
 
 def choose_loading(config: Config, splits: Splits, transforms: list[AnyTransform], notes: list[str]) -> bool:
