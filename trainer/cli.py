@@ -10,13 +10,14 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from trainer import trust
 from trainer.config.options import DEFAULTS, option_files
 from trainer.environment import configure_libraries, configure_own_process
 from trainer.errors import ConfigError, Problem, is_out_of_memory, memory_text, print_errors
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
+from trainer.formats import JsonObject
 from trainer.progress import PROGRESS, activity
 from trainer.streams import accept_all_characters, discard, keep_running_unread
 
@@ -126,7 +127,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return start(config, flags.overrides)
 
 
-def _shown(tree: dict[str, Any], package: str | None, resolved: bool, notes: list[str]) -> str:
+def _shown(tree: JsonObject, package: str | None, resolved: bool, notes: list[str]) -> str:
     """A composed config as YAML, or a part of it; what was left out of an experiment as comments."""
     from omegaconf import OmegaConf
 

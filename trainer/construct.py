@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, TypeGuard
 
 from pydantic import TypeAdapter, ValidationError
 
 from trainer import trust
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.formats import JsonObject
 from trainer.interfaces import check_interface, check_place
 from trainer.parameters import Parameter, describe, parameters
 from trainer.settings import Settings
@@ -40,7 +41,7 @@ def locate(target: Any, group: str) -> Any:
     return value
 
 
-def construct(target: Any, arguments: dict[str, Any], others: Collection[str] = ()) -> tuple[Any, list[Problem]]:
+def construct(target: Any, arguments: Mapping[str, object], others: Collection[str] = ()) -> tuple[Any, list[Problem]]:
     """Construct an option from JSON values, in which a list stands for a tuple and nothing is converted silently.
 
     Args:
@@ -72,7 +73,9 @@ def construct(target: Any, arguments: dict[str, Any], others: Collection[str] = 
     return (None, list(problems.values())) if problems else (option, [])
 
 
-def _problems(error: ValidationError, known: dict[str, Parameter], arguments: dict[str, Any]) -> dict[str, Problem]:
+def _problems(
+    error: ValidationError, known: dict[str, Parameter], arguments: Mapping[str, object]
+) -> dict[str, Problem]:
     """pydantic's errors by parameter, worded from the declaration of each."""
     problems: dict[str, Problem] = {}
     for item in error.errors(include_url=False):
@@ -88,7 +91,9 @@ def _problems(error: ValidationError, known: dict[str, Parameter], arguments: di
     return problems
 
 
-def unusable(arguments: dict[str, Any], names: Collection[str], others: Collection[str] = ()) -> dict[str, Problem]:
+def unusable(
+    arguments: Mapping[str, object], names: Collection[str], others: Collection[str] = ()
+) -> dict[str, Problem]:
     """Return the errors in arguments that are not among the ``names``, and in those still to be given."""
     problems: dict[str, Problem] = {}
     allowed = [*others, *names]
@@ -101,12 +106,12 @@ def unusable(arguments: dict[str, Any], names: Collection[str], others: Collecti
     return problems
 
 
-def is_option(target: Any) -> bool:
+def is_option(target: object) -> TypeGuard[type[object]]:
     """Return whether a class declares its parameters, as ours do."""
     return isinstance(target, type) and dataclasses.is_dataclass(target)
 
 
-def declaration(tree: dict[str, Any], key: str) -> Parameter | None:
+def declaration(tree: JsonObject, key: str) -> Parameter | None:
     """Return the declaration of a key; None where the config has no such key, or its option is not one of ours.
 
     Args:

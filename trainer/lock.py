@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from trainer.errors import ConfigError, Problem
 from trainer.files import make_directory, remove_empty, remove_temporaries
+from trainer.formats import JsonObject
 
 LOCK = ".lock"
 BEAT = 30.0  # seconds between two signs of life
@@ -148,7 +148,7 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -156,14 +156,14 @@ def _read(path: Path) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _owner_elsewhere(path: Path) -> dict[str, Any]:
+def _owner_elsewhere(path: Path) -> JsonObject:
     """The owner that a lock file names if it is on another machine and has given a sign of life lately; else empty."""
     owner = _read(path)
     age = time.time() - path.stat().st_mtime
     return {**owner, "age": age} if owner.get("machine", machine()) != machine() and age < LEASE else {}
 
 
-def _is_held(directory: Path, key: str, owner: dict[str, Any], handle: int | None) -> ConfigError:
+def _is_held(directory: Path, key: str, owner: JsonObject, handle: int | None) -> ConfigError:
     if handle is not None:
         _release(handle)
     since = f" since {owner['since']}" if "since" in owner else ""

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.formats import DatasetInfo, Environment, Result, Resume, Row, Snapshot
+from trainer.formats import DatasetInfo, Environment, Json, JsonObject, Result, Resume, Row, Snapshot
 from trainer.literal import printable
+from trainer.tree import table
 
 MAX_LINE = 16 * 2**20  # characters of a line of JSON
 REQUIRED_OF_ROW = ("phase", "epoch", "step", "lr")
@@ -26,7 +27,7 @@ RENAMED_KEYS = {
 }  # fmt: skip
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str) -> Json:
     """Return the value of a JSON text; ValueError where it is none, or nested too deeply.
 
     >>> parse_json("[" * 100_000)
@@ -39,7 +40,7 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Return the content of a JSON file; None, with a note if it is damaged, if there is none."""
     try:
         return parse_json(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -48,7 +49,7 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def read_table(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> JsonObject:
     """Return the object in a JSON file; empty, with a note if it is damaged, if there is none."""
     content = read_json(path)
     if content is not None and not isinstance(content, dict):
@@ -56,14 +57,14 @@ def read_table(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[JsonObject]:
     """Return the objects of a file with one per line; the last line of a killed run may be incomplete, others are noted."""
     try:
         lines = path.read_bytes().decode("utf-8", "replace").split("\n") if path.is_file() else []
     except OSError as error:
         note(path, f"is skipped: {error}")
         return []
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     skipped: list[int] = []
     complete = not lines or not lines[-1]
     for number, line in enumerate(lines, 1):
@@ -90,25 +91,23 @@ def read_rows(path: Path) -> list[Row]:
         key for row, all_of_it in zip(rows, found, strict=True) for key in all_of_it.keys() - row.keys()
     ):
         note(path, f"values that are not numbers are skipped: {', '.join(map(str, dropped))[:200]}")
-    kept: list[Any] = [row for row in rows if all(column in row for column in REQUIRED_OF_ROW)]
+    kept = [row for row in rows if all(column in row for column in REQUIRED_OF_ROW)]
     if len(kept) < len(rows):
         note(path, f"{len(rows) - len(kept)} rows without {', '.join(REQUIRED_OF_ROW)} are skipped")
-    return kept
+    return cast(list[Row], kept)
 
 
 def read_snapshots(path: Path) -> list[Snapshot]:
     """Return the snapshots of layers that have the form of one."""
-    rows: Any = _of_form(path, Snapshot)
-    return rows
+    return cast(list[Snapshot], _of_form(path, Snapshot))
 
 
 def read_resumes(path: Path) -> list[Resume]:
     """Return what each resume of a run changed, as far as it has the form."""
-    rows: Any = _of_form(path, Resume)
-    return rows
+    return cast(list[Resume], _of_form(path, Resume))
 
 
-def _of_form(path: Path, kind: Any) -> list[dict[str, Any]]:
+def _of_form(path: Path, kind: type) -> list[JsonObject]:
     rows = read_jsonl(path)
     kept = [row for row in rows if fits(row, kind)]
     if len(kept) < len(rows):
@@ -118,23 +117,22 @@ def _of_form(path: Path, kind: Any) -> list[dict[str, Any]]:
 
 def read_info(path: Path) -> DatasetInfo:
     """Return ``dataset_info.json``, without values of another form; empty if there is none."""
-    info: Any = _noted(path, read_table(path), DatasetInfo)
-    return info
+    return cast(DatasetInfo, _noted(path, read_table(path), DatasetInfo))
 
 
 def read_environment(path: Path) -> Environment | None:
     """Return ``environment.json``; None if it lacks what a report shows."""
-    content: Any = _noted(path, read_table(path), Environment)
-    return content if {"versions", "device", "python"} <= content.keys() else None
+    content = _noted(path, read_table(path), Environment)
+    return cast(Environment, content) if {"versions", "device", "python"} <= content.keys() else None
 
 
 def read_result(run_dir: Path) -> Result:
     """Return ``result.json`` with the current names of its keys, without values of another form; empty if the run has none."""
     path = run_dir / "result.json"
-    result: Any = _noted(path, _with_current_keys(read_table(path)), Result)
+    result = _noted(path, table(_with_current_keys(read_table(path))), Result)
     if "findings" in result and not isinstance(result["findings"], list):
         del result["findings"]
-    return result
+    return cast(Result, result)
 
 
 def read_overrides(run_dir: Path) -> list[str]:
@@ -148,20 +146,20 @@ def read_overrides(run_dir: Path) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def _with_current_keys(value: Any) -> Any:
+def _with_current_keys(value: Json) -> Json:
     if isinstance(value, dict):
         return {RENAMED_KEYS.get(key, key): _with_current_keys(item) for key, item in value.items()}
     return [_with_current_keys(item) for item in value] if isinstance(value, list) else value
 
 
-def _noted(path: Path, value: dict[str, Any], kind: type) -> dict[str, Any]:
+def _noted(path: Path, value: JsonObject, kind: type) -> JsonObject:
     kept = valid(value, kind)
     if dropped := [key for key in value if key not in kept]:
         note(path, f"values of another form are skipped: {', '.join(dropped)[:200]}")
     return kept
 
 
-def valid(value: Mapping[str, Any], kind: type, extra: Any = Any) -> dict[str, Any]:
+def valid(value: Mapping[str, Json], kind: type, extra: object = object) -> JsonObject:
     """Return the items of a table whose values have the declared types.
 
     Args:
@@ -176,7 +174,7 @@ def valid(value: Mapping[str, Any], kind: type, extra: Any = Any) -> dict[str, A
     return {key: item for key, item in value.items() if fits(item, declared.get(key, extra))}
 
 
-def fits(value: Any, kind: Any) -> bool:
+def fits(value: Json, kind: object) -> bool:
     """Return whether a JSON value has a type; null within it may stand for NaN, which JSON does not have.
 
     >>> fits([1, 2.5], list[float]), fits({"loss": None}, dict[str, float]), fits(True, float), fits(None, float)
@@ -194,7 +192,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _null_as_nan(value: Any) -> Any:
+def _null_as_nan(value: Json) -> Json:
     if isinstance(value, dict):
         return {key: math.nan if item is None else _null_as_nan(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -203,7 +201,7 @@ def _null_as_nan(value: Any) -> Any:
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, object]:
     return get_type_hints(kind)
 
 

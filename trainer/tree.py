@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import TypeGuard, cast
+
+from trainer.formats import Json, JsonObject
 
 
-def is_table(value: Any) -> TypeGuard[dict[str, Any]]:
+def is_table(value: object) -> TypeGuard[JsonObject]:
     return isinstance(value, dict)
 
 
-def is_list(value: Any) -> TypeGuard[list[Any]]:
+def is_list(value: object) -> TypeGuard[list[Json]]:
     return isinstance(value, list)
+
+
+def table(value: object) -> JsonObject:
+    """Return a value that is a table; of any other an empty one.
+
+    >>> table({"a": 1}), table(None)
+    ({'a': 1}, {})
+    """
+    return value if is_table(value) else {}
+
+
+def entries(value: object) -> list[Json]:
+    """Return a value that is a list; of any other a list of it, and of None an empty one.
+
+    >>> entries([1, 2]), entries("a"), entries(None)
+    ([1, 2], ['a'], [])
+    """
+    return value if is_list(value) else [] if value is None else [cast(Json, value)]
 
 
 def value_at(tree: Mapping[str, object], *path: str) -> object:
@@ -37,27 +57,27 @@ def number_at(tree: Mapping[str, object], *path: str) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def with_value(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+def with_value(tree: Mapping[str, Json], key: str, value: Json) -> JsonObject:
     """Return a copy with another value of a dotted key.
 
     >>> with_value({"optimizer": {"lr": 1.0}, "seed": 0}, "optimizer.lr", 2.0)
     {'optimizer': {'lr': 2.0}, 'seed': 0}
     """
     first, _, rest = key.partition(".")
-    return {**tree, first: with_value(tree[first], rest, value) if rest else value}
+    return {**tree, first: with_value(table(tree[first]), rest, value) if rest else value}
 
 
-def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
+def without(tree: JsonObject, key: str) -> JsonObject:
     """Return a copy without a dotted key.
 
     >>> without({"optimizer": {"lr": 1.0}, "seed": 0}, "optimizer.lr")
     {'optimizer': {}, 'seed': 0}
     """
     first, _, rest = key.partition(".")
-    return {k: without(v, rest) if k == first else v for k, v in tree.items() if rest or k != first}
+    return {k: without(table(v), rest) if k == first else v for k, v in tree.items() if rest or k != first}
 
 
-def merged(old: Any, new: Any) -> Any:
+def merged(old: Json, new: Json) -> Json:
     """Return the new value; of two tables, the old one with the values of the new one.
 
     >>> merged({"a": 1, "b": {"c": 2}}, {"b": {"d": 3}})

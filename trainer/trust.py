@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import Problem
+from trainer.formats import JsonObject
 
 ALLOW = "TRAINER_ALLOW"  # the environment variable with the modules that the user trusts, which processes started here inherit
 OWN = "trainer"
@@ -129,7 +130,7 @@ def check(target: Any) -> str:
     raise NotTrusted(text, f"if you trust {package}, whose code would run: add --allow {package} to the command")
 
 
-def problems(tree: dict[str, Any]) -> list[Problem]:
+def problems(tree: JsonObject) -> list[Problem]:
     """Return the errors in all ``_target_`` of a config that may not be imported, however deep they stand."""
     found: list[Problem] = []
     for key, target in targets(tree):

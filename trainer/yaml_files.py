@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trainer.formats import JsonObject
+
 MAX_BYTES = 2**20
 MAX_NODES = 100_000  # aliases expanded; a config has some hundred
 MAX_DEPTH = 40  # tables and lists in each other; a config has five
 
 
-def load_yaml(file: Path, bounded: bool = True) -> dict[str, Any]:
+def load_yaml(file: Path, bounded: bool = True) -> JsonObject:
     """Return the table in a YAML file as plain values, as Hydra reads it (``1e-4`` is a number), interpolations unresolved.
 
     Args:

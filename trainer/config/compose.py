@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from trainer.config.options import CONF, DEFAULTS, LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override, render, split
 from trainer.errors import ConfigError, Problem, most_similar, nearest
-from trainer.tree import is_list, is_table, merged, without
+from trainer.formats import Json, JsonObject
+from trainer.tree import is_list, is_table, merged, table, without
 
 SHARED = ("job", "data", "engine")  # their keys mean the same whatever the option, so another option keeps those it has
 Options = dict[str, list[str]]  # the options of each group
@@ -35,12 +36,12 @@ class Composition:
         self.files, self.typed, self.notes = files, typed, notes
         self.options: Options = {group: list(chosen) for group, chosen in files.defaults.items()}
         self.unknown: set[str] = set()
-        self.saved: dict[str, Any] = {}
+        self.saved: JsonObject = {}
         self.set_keys: tuple[str, ...] = ()
-        self.tree: dict[str, Any] = {}
+        self.tree: JsonObject = {}
         self.problems: list[Problem] = []
 
-    def apply(self, layers: list[list[Override]], saved: dict[str, Any] | None = None) -> None:
+    def apply(self, layers: list[list[Override]], saved: JsonObject | None = None) -> None:
         """Choose the options, compose them, and set the keys.
 
         Args:
@@ -124,31 +125,32 @@ class Composition:
         if not _experiment(item):
             return ""
         if group in LISTS:
-            absent = name in self.files.groups[group] and name not in self.tree[group]
+            absent = name in self.files.groups[group] and name not in table(self.tree[group])
             return f"{name} is not enabled" if absent else ""
         if group not in SINGLE or options[group] == self.options[group]:
             return ""
-        return "" if group in SHARED and name in self.tree[group] else f"set for {group}={options[group][0]}"
+        return "" if group in SHARED and name in table(self.tree[group]) else f"set for {group}={options[group][0]}"
 
     def _set(self, item: Override) -> Problem | None:
         """Set or remove a key; return the error if the config has no such key."""
         *path, last = item.key.split(".")
-        node: Any = self.tree
+        node: Json = self.tree
         adds = item.kind in ("+", "++")
         for depth, part in enumerate([*path, last]):
             if not is_table(node) or (part not in node and not adds):
                 return self._unknown_key(item, path[:depth], part, node)
             if depth < len(path):
                 node = node.setdefault(part, {})
+        parent = table(node)
         if item.kind == "~":
-            if item.value not in (None, "", node[last]):
-                return Problem(item.key, item.value, f"is not the value to remove, {node[last]!r}")
-            del node[last]
+            if item.value not in (None, "", parent[last]):
+                return Problem(item.key, item.value, f"is not the value to remove, {parent[last]!r}")
+            del parent[last]
         else:
-            node[last] = merged(node.get(last), item.value)
+            parent[last] = merged(parent.get(last), cast(Json, item.value))
         return None
 
-    def _unknown_key(self, item: Override, path: list[str], part: str, node: Any) -> Problem:
+    def _unknown_key(self, item: Override, path: list[str], part: str, node: Json) -> Problem:
         text = "unknown key" if path else "unknown key or group"
         value = None if item.kind == "~" else item.shown
         available = [str(key) for key in node if key != "_target_"] if is_table(node) else []
@@ -171,9 +173,9 @@ class Composition:
             return f"did you mean {part!r}?"
         if group:
             return ""
-        tables = {key: table for key, table in self.tree.items() if is_table(table)}
-        for key in (part, most_similar(part, (key for table in tables.values() for key in table))):
-            if places := [f"{group}.{key}" for group, table in tables.items() if key in table]:
+        below = {key: value for key, value in self.tree.items() if is_table(value)}
+        for key in (part, most_similar(part, (key for keys in below.values() for key in keys))):
+            if places := [f"{group}.{key}" for group, keys in below.items() if key in keys]:
                 return f"did you mean {places[0]!r}?"
             if groups := [group for group, options in self.files.groups.items() if key in options]:
                 return f"did you mean {self._enabling(groups[0], part)}?"
@@ -181,7 +183,7 @@ class Composition:
 
     def _enabling(self, group: str, option: str) -> str:
         """What to type to have an option; of a list group, next to those that it has."""
-        enabled = [name for name in self.tree.get(group, {}) if name != "_target_"]
+        enabled = [name for name in table(self.tree.get(group)) if name != "_target_"]
         return f"{group}=[{','.join([*enabled, option])}]" if group in LISTS else f"{group}={option}"
 
 
@@ -211,7 +213,7 @@ def choice_problems(item: Override, files: OptionFiles) -> list[Problem]:
     return [files.unknown_option(group, name, _experiment(item)) for name in unknown]
 
 
-def hydra_compose(options: Options, files: OptionFiles) -> dict[str, Any]:
+def hydra_compose(options: Options, files: OptionFiles) -> JsonObject:
     """Return the config of these options as plain values, interpolations unresolved."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -225,13 +227,10 @@ def hydra_compose(options: Options, files: OptionFiles) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
             config = compose("train", overrides=[*search_path(files), *choices])
-        tree = OmegaConf.to_container(config)
+        tree = table(OmegaConf.to_container(config))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(hydra_problem(error)) from None
-    composed = cast(dict[str, Any], tree)
-    for group in LISTS:
-        composed.setdefault(group, {})
-    return composed
+    return tree | {group: {} for group in LISTS if group not in tree}
 
 
 def search_path(files: OptionFiles) -> list[str]:
@@ -246,7 +245,7 @@ def hydra_problem(error: Exception) -> Problem:
     return Problem("", None, " ".join(" ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line).split()))
 
 
-def resolve(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def resolve(tree: JsonObject) -> tuple[JsonObject, list[Problem]]:
     """Return a config with its interpolations resolved, and an error for each key whose interpolation cannot be.
 
     ``???`` stays, to be reported as missing.
@@ -258,7 +257,7 @@ def resolve(tree: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     while True:
         try:
             values = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-            return cast(dict[str, Any], values), list(problems.values())
+            return cast(JsonObject, values), list(problems.values())
         except OmegaConfBaseException as error:
             key, reason = str(error.full_key).partition("[")[0], str(error.msg).split("\n")[0]
             problems[reason] = Problem(key, reason, "cannot be resolved")

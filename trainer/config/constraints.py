@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 from trainer.augmentation.transforms import Transform
 from trainer.config.schema import Config
@@ -31,7 +31,7 @@ class ValidPart:
     def __init__(self, config: Config, invalid: Collection[str]) -> None:
         self._config, self._invalid = config, invalid
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name in self._invalid:
             raise InvalidValue(name)
         return getattr(self._config, name)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from trainer.config.options import OptionFiles
 from trainer.config.overrides import Override, override
 from trainer.errors import ConfigError, Problem
-from trainer.tree import is_table
+from trainer.formats import Json
+from trainer.tree import entries, is_table
 
 
 def add_experiment_files(typed: list[Override], files: OptionFiles) -> None:
@@ -42,7 +42,7 @@ def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -
         raise ConfigError(Problem("experiment", name, text, where=str(file)))
     inherited: list[list[Override]] = []
     overrides: list[Override] = []
-    for entry in content.pop("defaults", []):
+    for entry in entries(content.pop("defaults", None)):
         group, value = _entry(entry, files)
         if group in files.groups and group != "experiment":
             overrides.append(override(group, value, source=source))
@@ -55,7 +55,7 @@ def load_experiment(name: str, files: OptionFiles, path: tuple[str, ...] = ()) -
     return [*inherited, overrides]
 
 
-def _entry(entry: Any, files: OptionFiles) -> tuple[str, Any]:
+def _entry(entry: Json, files: OptionFiles) -> tuple[str, Json]:
     """The group and the value of an entry of the defaults list; a lone name is that of an experiment."""
     if is_table(entry) and len(entry) == 1:
         ((key, value),) = entry.items()

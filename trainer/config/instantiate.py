@@ -12,6 +12,7 @@ from trainer.augmentation.transforms import Transform
 from trainer.construct import construct, is_option, locate, unusable
 from trainer.data.options import WithoutTestSplit
 from trainer.errors import ConfigError, Problem
+from trainer.formats import JsonObject
 from trainer.interfaces import INTERFACES, has_base
 from trainer.parameters import parameters
 from trainer.plain import Plain, is_open
@@ -25,7 +26,7 @@ SETTINGS: dict[str, type] = {"data": WithoutTestSplit, "augmentation": Transform
 class External:
     """A third-party component: a class which is not one of our options, with the arguments given in the config."""
 
-    def __init__(self, target: Any, arguments: dict[str, Any]) -> None:
+    def __init__(self, target: Any, arguments: JsonObject) -> None:
         self.target, self.arguments = target, arguments
 
 
@@ -78,7 +79,7 @@ def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
     if errors:
         return None, errors
     settings = {key: getattr(option, key) for key in settings}
-    partial = partial if partial is not None else not isinstance(target, type) and is_open(target, arguments)
+    partial = partial if isinstance(partial, bool) else not isinstance(target, type) and is_open(target, arguments)
     module, _, name = adapter.partition(":")
     try:
         return getattr(importlib.import_module(module), name)(Plain(target, arguments, settings, partial)), []

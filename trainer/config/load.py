@@ -19,6 +19,7 @@ from trainer.config.overrides import Override, parse, values
 from trainer.config.saved import load_saved
 from trainer.config.schema import Config
 from trainer.errors import ConfigError, Problem
+from trainer.formats import JsonObject
 from trainer.run_dir import absolute_paths
 from trainer.settings import Settings
 from trainer.tree import is_table, value_at, with_value
@@ -69,7 +70,7 @@ class Command(Composition):
                 first += jobs[:1]
         return first
 
-    def compose(self) -> dict[str, Any]:
+    def compose(self) -> JsonObject:
         """Return the config as plain values, interpolations unresolved; ConfigError with all errors if there are any."""
         if self.problems:
             raise ConfigError(*self.config()[1])
@@ -148,7 +149,7 @@ def _layers_in_front(command: Command, defaults: Sequence[str], typed: list[Over
     return [*layers, [replace(item, source=DEFAULTS) for item in items]]
 
 
-def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tuple[dict[str, Any], list[Problem]]:
+def instantiate_all(tree: JsonObject, unknown: Collection[str] = ()) -> tuple[dict[str, Any], list[Problem]]:
     """Return the settings and options of a config, as far as they are valid, and all errors.
 
     Args:
@@ -162,7 +163,7 @@ def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tupl
         values[group], errors = instantiate(concrete.get(group), group)
         problems += errors
     for group in LISTS:
-        enabled: Any = concrete.get(group) or {}
+        enabled = concrete.get(group) or {}
         values[group] = {}
         for name, node in enabled.items() if is_table(enabled) else [("", enabled)]:
             values[group][name], errors = instantiate(node, f"{group}.{name}")
@@ -177,7 +178,7 @@ def instantiate_all(tree: dict[str, Any], unknown: Collection[str] = ()) -> tupl
     return values | vars(settings), problems
 
 
-def config_from_tree(tree: dict[str, Any]) -> Config:
+def config_from_tree(tree: JsonObject) -> Config:
     """Return the config of a saved tree, such as a member of an ensemble has."""
     tree = renamed.tree(tree)
     values, problems = instantiate_all(tree)
@@ -186,7 +187,7 @@ def config_from_tree(tree: dict[str, Any]) -> Config:
     return Config(**values, tree=tree)
 
 
-def resolve_auto(tree: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def resolve_auto(tree: JsonObject) -> tuple[JsonObject, tuple[str, ...]]:
     """Return the config with preliminary values for keys that are ``auto``, and these keys.
 
     >>> resolve_auto({"optimizer": {"lr": "auto"}, "seed": 0})

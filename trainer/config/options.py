@@ -8,11 +8,11 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from trainer import trust
 from trainer.errors import ConfigError, Problem, nearest
-from trainer.tree import is_list, is_table
+from trainer.formats import JsonObject
+from trainer.tree import entries, is_list, is_table, table
 from trainer.yaml_files import load_yaml
 
 SINGLE = (
@@ -33,7 +33,7 @@ class OptionFiles:
 
     def __init__(self, config_dirs: tuple[Path, ...] | list[Path] = ()) -> None:
         self.directories = [CONF, *config_dirs]
-        self._loaded: dict[Path, dict[str, Any]] = {}
+        self._loaded: dict[Path, JsonObject] = {}
 
     @cached_property
     def groups(self) -> dict[str, dict[str, Path]]:
@@ -45,18 +45,18 @@ class OptionFiles:
         return {group: dict(sorted(files.items())) for group, files in sorted(groups.items())}
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """The scalars of ``conf/train.yaml``."""
         return {k: v for k, v in self.load(CONF / "train.yaml").items() if k not in ("defaults", "hydra")}
 
     @cached_property
     def defaults(self) -> dict[str, list[str]]:
         """The options that each group starts with."""
-        entries = self.load(CONF / "train.yaml")["defaults"]
-        chosen = {k: v for entry in entries if is_table(entry) for k, v in entry.items()}
+        listed = entries(self.load(CONF / "train.yaml")["defaults"])
+        chosen = {k: v for entry in listed for k, v in table(entry).items()}
         return {group: names(chosen[group]) for group in (*SINGLE, *LISTS)}
 
-    def unknown_option(self, group: str, name: Any, where: str = "") -> Problem:
+    def unknown_option(self, group: str, name: object, where: str = "") -> Problem:
         """Return the error that a group has no such option."""
         options = self.groups[group]
         hint = f"{group}=[] has none" if group in LISTS and name == "none" else nearest(str(name), options)
@@ -67,7 +67,7 @@ class OptionFiles:
         file = self.groups.get(group, {}).get(name)
         return "" if file is None else f"conf/{group}/{name}.yaml" if file.is_relative_to(CONF) else str(file)
 
-    def load(self, file: Path) -> dict[str, Any]:
+    def load(self, file: Path) -> JsonObject:
         """Return the content of a YAML file, interpolations unresolved; ConfigError where it cannot be read.
 
         The files in the user's directories are the user's own words: the modules that they name are trusted.
@@ -86,20 +86,19 @@ class OptionFiles:
         own = any(file.is_relative_to(directory) for directory in self.directories)
         return [] if own else list(trust.resolvers(self.load(file)))
 
-    def keys(self, group: str, options: list[str]) -> dict[str, Any]:
+    def keys(self, group: str, options: list[str]) -> JsonObject:
         """Return the keys below a group with these options: those of the option, or one table for each in a list group."""
-        keys: dict[str, Any] = {}
+        keys: JsonObject = {}
         for option in options:
             content = self.load(self.groups[group][option])
-            parents = [name for name in content.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+            parents = [name for name in entries(content.get("defaults")) if isinstance(name, str) and name != "_self_"]
             keys |= self.keys(group, [name for name in parents if name in self.groups[group]])
             for key, value in content.items():
                 if key != "defaults":
-                    both_tables = is_table(value) and isinstance(keys.get(key), dict)
-                    keys[key] = keys[key] | value if both_tables else value
+                    keys[key] = table(keys.get(key)) | value if is_table(value) else value
         return keys
 
-    def option_name(self, group: str, node: dict[str, Any]) -> str:
+    def option_name(self, group: str, node: JsonObject) -> str:
         """Return the name of the option file a node of a config comes from; the name of its class if there is none.
 
         Of several files with the same class, the one that shares the most values with the node.
@@ -148,7 +147,7 @@ def installed_options() -> list[Path]:
     return directories
 
 
-def names(value: Any) -> list[str]:
+def names(value: object) -> list[str]:
     """Return the options that the value of a group names.
 
     >>> names("adam"), names(["warmup", "cosine"]), names(None)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from hydra.core.override_parser import types as hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -38,7 +38,7 @@ class Override:
     """
 
     key: str
-    value: Any
+    value: object
     text: str
     kind: str = ""
     sweep: bool = False
@@ -50,12 +50,12 @@ class Override:
         return self.key.partition(".")[0]
 
     @property
-    def shown(self) -> Any:
+    def shown(self) -> object:
         """The value as error messages show it: a sweep as typed."""
         return self.text.partition("=")[2] if self.sweep else self.value
 
 
-def override(key: str, value: Any, kind: str = "", source: str = "") -> Override:
+def override(key: str, value: object, kind: str = "", source: str = "") -> Override:
     """Return an override that sets ``key`` to a plain value.
 
     >>> override("optimizer.betas", [0.9, 0.99]).text, override("output", "it's").text
@@ -77,7 +77,7 @@ def split(item: Override) -> list[Override]:
     return [whole for part in parts for whole in split(part)]
 
 
-def render(value: Any) -> str:
+def render(value: object) -> str:
     """Return a plain value in Hydra's grammar.
 
     >>> render({"lr": 1e-05, "betas": [0.9, None], "name": "a b"})
@@ -86,7 +86,7 @@ def render(value: Any) -> str:
     if is_table(value):
         return "{" + ",".join(f"{key}:{render(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(render(item) for item in cast(Iterable[Any], value)) + "]"
+        return "[" + ",".join(render(item) for item in cast(Iterable[object], value)) + "]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, float) and not math.isfinite(value):
@@ -169,7 +169,7 @@ def _plain(parsed: hydra.Override) -> Override:
     return Override(key, _value(parsed.value()), parsed.input_line or "", kind, parsed.is_sweep_override())
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     """Hydra's value as plain Python; the enumerated values of a sweep as a list, others (a range, a glob) as they are."""
     if is_table(value):
         return {str(_value(key)): _value(item) for key, item in value.items()}

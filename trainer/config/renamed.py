@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from trainer.tree import is_list, is_table
+from trainer.formats import Json, JsonObject
+from trainer.tree import is_list, is_table, table
 
 # Keys, options, and values, each under its dotted path: the option `jsonl` is also the key `observer.jsonl`.
 NAMES = {
@@ -54,13 +54,13 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], list[str]]:
     return result, notices
 
 
-def tree(config: dict[str, Any]) -> dict[str, Any]:
+def tree(config: JsonObject) -> JsonObject:
     """Return a saved config with today's keys, values, options and classes; those of runs before there were tasks classify.
 
     >>> tree({"observer": {"jsonl": {"_target_": "trainer.observers.jsonl.Jsonl"}}, "task": {}})
     {'task': {}, 'observer': {'history_file': {'_target_': 'trainer.observers.HistoryFile'}}}
     """
-    return {"task": {"_target_": "trainer.tasks.Classification"}, **_value("", config)}
+    return {"task": {"_target_": "trainer.tasks.Classification"}, **table(_value("", config))}
 
 
 def _key(key: str) -> str:
@@ -71,7 +71,7 @@ def _key(key: str) -> str:
     return ".".join(new)
 
 
-def _value(key: str, value: Any) -> Any:
+def _value(key: str, value: Json) -> Json:
     """The value of a key with today's names in it."""
     if is_table(value):
         names = {name: NAMES.get(f"{key}.{name}".removeprefix("."), name) for name in value}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainer.config import renamed
 from trainer.config.instantiate import instantiate
@@ -12,8 +11,9 @@ from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override
 from trainer.construct import locate
 from trainer.errors import ConfigError, Problem
+from trainer.formats import JsonObject
 from trainer.run_dir import find_checkpoint, find_run_dir, read_config
-from trainer.tree import is_table
+from trainer.tree import is_table, table
 from trainer.trust import resolvers
 
 RESOLVED = "would be looked up on this computer; a saved config holds values"
@@ -37,7 +37,7 @@ class Saved:
 
     key: str
     path: str
-    tree: dict[str, Any]
+    tree: JsonObject
 
     def problem(self, item: Override) -> Problem | None:
         """Return why an override cannot be applied to the saved config."""
@@ -76,12 +76,13 @@ def load_saved(typed: list[Override], files: OptionFiles) -> Saved | None:
         raise ConfigError  # without reading the checkpoint, which imports torch: they are reported with the job
     from trainer.engine.checkpoint import load  # imports torch, once there is something to read
 
-    tree: dict[str, Any] = {k: v for k, v in load(file)["info"]["config"].items() if k != "job"}
-    tree["engine"] = tree["engine"] | {k: v for k, v in ONE_PROCESS.items() if k in tree["engine"]}
+    tree: JsonObject = {k: v for k, v in load(file)["info"]["config"].items() if k != "job"}
+    engine = table(tree["engine"])
+    tree["engine"] = engine | {k: v for k, v in ONE_PROCESS.items() if k in engine}
     return _saved("checkpoint", str(Path(str(checkpoint)).expanduser()), tree)
 
 
-def job_problems(typed: list[Override], keys: dict[str, Any]) -> list[Problem]:
+def job_problems(typed: list[Override], keys: JsonObject) -> list[Problem]:
     """Return the errors of a job on its own.
 
     Args:
@@ -93,12 +94,12 @@ def job_problems(typed: list[Override], keys: dict[str, Any]) -> list[Problem]:
     return problems or option.own_problems()
 
 
-def _saved(key: str, path: str, tree: dict[str, Any]) -> Saved:
+def _saved(key: str, path: str, tree: JsonObject) -> Saved:
     if problems := [Problem(k, text, RESOLVED, f"{k}=... with a value") for k, text in resolvers(tree)]:
         raise ConfigError(*problems)
     tree = renamed.tree(tree) | {"resume": None, "checkpoint": None, "output": None, key: path}
     return Saved(key, path, {k: {} if v is None and k in LISTS else v for k, v in tree.items() if k != "experiment"})
 
 
-def _last(typed: list[Override], key: str) -> Any:
+def _last(typed: list[Override], key: str) -> object:
     return next((o.value for o in reversed(typed) if o.key == key), None)

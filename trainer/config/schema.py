@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.augmentation.transforms import TTA
 from trainer.config.options import LISTS, SINGLE, OptionFiles
+from trainer.formats import JsonObject
 from trainer.settings import Settings
+from trainer.tree import table
 
 if TYPE_CHECKING:
     from trainer.activations import Activation
@@ -84,7 +86,7 @@ class Config(Settings):
     regularizer: dict[str, Regularizer]
     augmentation: dict[str, Any]  # transforms: ours, or third-party classes
     observer: dict[str, Any]  # options with `build`, or observers
-    tree: dict[str, Any]  # the config as plain values, as written to the run directory
+    tree: JsonObject  # the config as plain values, as written to the run directory
     config_dirs: tuple[Path, ...] = ()
     set_keys: tuple[str, ...] = ()  # the keys and groups that the command and its experiment set
     auto_keys: tuple[str, ...] = ()  # keys whose value an LR range test finds
@@ -93,7 +95,7 @@ class Config(Settings):
 
     def name(self, group: str) -> str:
         """Return the name of the option of a single-choice group; of one that has no option file, the name of its class."""
-        return OptionFiles(self.config_dirs).option_name(group, self.tree[group])
+        return OptionFiles(self.config_dirs).option_name(group, table(self.tree[group]))
 
     def options(self) -> Iterator[tuple[str, Any]]:
         """Yield each option with its dotted place in the config."""

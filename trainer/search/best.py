@@ -11,6 +11,7 @@ import yaml
 from trainer.config.load import load_config
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.files import write_text
+from trainer.tree import table
 
 NOT_WRITTEN = ("job", "observer", "output", "resume", "checkpoint", "run", "runs", "experiment")
 
@@ -61,7 +62,7 @@ def experiment(tree: dict[str, Any], files: OptionFiles) -> dict[str, Any]:
             values = {
                 name: changed
                 for name in enabled
-                if (changed := _changed(node[name], files.keys(group, [name]).get(name) or {}))
+                if (changed := _changed(node[name], table(files.keys(group, [name]).get(name))))
             }
         if values:
             content[group] = values

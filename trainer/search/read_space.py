@@ -11,10 +11,11 @@ from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.construct import declaration
 from trainer.errors import Problem, nearest
+from trainer.formats import Json, JsonObject
 from trainer.parameters import Parameter, limits, search_space
 from trainer.search.distribution import Distribution, Limits, distribution
 from trainer.search.space import Dimension, Space
-from trainer.tree import with_value
+from trainer.tree import table, with_value
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -36,13 +37,13 @@ NOT_SEARCHED = {  # and why
 FILES = ("output", "resume", "checkpoint", "run", "runs")
 
 
-def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(table: Mapping[str, Json], prefix: str = "") -> JsonObject:
     """Return nested tables, as a YAML file may have them, by dotted key.
 
     >>> flat({"optimizer": {"lr": "log(1e-3,1)"}, "batch_size": "choice(32,64)"})
     {'optimizer.lr': 'log(1e-3,1)', 'batch_size': 'choice(32,64)'}
     """
-    result: dict[str, Any] = {}
+    result: JsonObject = {}
     for key, value in table.items():
         result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result
@@ -58,11 +59,11 @@ class Reader:
         problems: The errors so far.
     """
 
-    tree: dict[str, Any]
+    tree: JsonObject
     files: OptionFiles
     problems: list[Problem] = field(default_factory=list)
 
-    def read(self, table: Mapping[str, Any]) -> Space:
+    def read(self, table: Mapping[str, Json]) -> Space:
         """Return the space of ``job.space``; where it is empty, that of all parameters that declare one.
 
         An option that the space chooses, without a key of its own in the table, gets the spaces that it declares.
@@ -155,7 +156,7 @@ class Reader:
         place = [group, option] if group in LISTS else [group]
         name = ".".join([group, option, *rest] if searched or group in LISTS else [group, *rest])
         node = self.node(group, option)
-        tree = {group: {option: node} if group in LISTS else node}
+        tree: JsonObject = {group: {option: node} if group in LISTS else node}
         key = ".".join([*place, *rest])
         parsed = self.checked(typed, text, declaration(tree, key), tree, key)
         return [Dimension(name, key, parsed, *((group, option) if searched else ()))] if parsed else []
@@ -163,7 +164,7 @@ class Reader:
     def declared(self, group: str, option: str, searched: bool) -> Iterator[Dimension]:
         """The dimensions that an option declares itself."""
         node = self.node(group, option)
-        tree = {group: {option: node} if group in LISTS else node}
+        tree: JsonObject = {group: {option: node} if group in LISTS else node}
         place = f"{group}.{option}" if group in LISTS else group
         for name, value in node.items():
             found = declaration(tree, f"{place}.{name}") if name != "_target_" else None
@@ -177,21 +178,22 @@ class Reader:
         """The options of a group that the config has."""
         node = self.tree.get(group)
         if group in LISTS:
-            return [str(name) for name, option in (node or {}).items() if option is not None]
+            return [str(name) for name, option in table(node).items() if option is not None]
         return [self.files.option_name(group, node)] if isinstance(node, dict) and "_target_" in node else []
 
-    def node(self, group: str, option: str) -> dict[str, Any]:
+    def node(self, group: str, option: str) -> JsonObject:
         """The parameters of an option: as in the config, or as in its file."""
         if option in self.present(group):
-            return dict(self.tree[group][option] if group in LISTS else self.tree[group])
+            own = table(self.tree[group])
+            return dict(table(own[option]) if group in LISTS else own)
         keys = self.files.keys(group, [option])
-        return dict((keys.get(option) or {}) if group in LISTS else keys)
+        return dict(table(keys.get(option)) if group in LISTS else keys)
 
-    def keys(self, group: str, option: str) -> dict[str, Any]:
+    def keys(self, group: str, option: str) -> JsonObject:
         return flat(self.node(group, option))
 
     def checked(
-        self, typed: str, text: Any, found: Parameter | None, tree: dict[str, Any], key: str
+        self, typed: str, text: Any, found: Parameter | None, tree: JsonObject, key: str
     ) -> Distribution | None:
         """The distribution of a key, whose bounds or choices the key must accept."""
         if str(text).strip() == "default":
@@ -239,7 +241,7 @@ def allowed(found: Parameter | None) -> Limits:
     )
 
 
-def read_space(table: Mapping[str, Any], config: Config) -> tuple[Space, list[Problem]]:
+def read_space(table: Mapping[str, Json], config: Config) -> tuple[Space, list[Problem]]:
     """Return the space that ``job.space`` describes for a config, and all errors in it."""
     reader = Reader(config.tree, OptionFiles(config.config_dirs))
     space = reader.read(table)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from trainer.analysis.comparison import flatten
 from trainer.config.load import config_from_tree
 from trainer.errors import ConfigError, Problem
+from trainer.formats import JsonObject
 from trainer.hardware import default_threads
 from trainer.search.budget import Clock, fractions
 from trainer.search.duration import seconds
@@ -26,7 +27,7 @@ from trainer.search.session import FINAL, SearchInterrupt, Session, base_configs
 from trainer.search.space import Space
 from trainer.search.storage import open_storage
 from trainer.search.trial import Configs, Train, Trials
-from trainer.tree import with_value
+from trainer.tree import table, with_value
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -46,7 +47,7 @@ class Part:
         parent: The process that started this one; None for the first one.
     """
 
-    tree: dict[str, Any]
+    tree: JsonObject
     config_dirs: tuple[Path, ...]
     overrides: tuple[str, ...]
     run_dir: Path
@@ -105,14 +106,14 @@ def make_session(part: Part, train: Train) -> Session:
     return Session(option, config, space, ledger, trials, clock, Progress(quiet=part.parent is not None))
 
 
-def settings(config: Config, space: Space) -> dict[str, Any]:
+def settings(config: Config, space: Space) -> JsonObject:
     """Return what all processes of a search must have in common."""
     tree = {key: value for key, value in config.tree.items() if key not in (*FREE, "job")}
-    job = {k: v for k, v in config.tree["job"].items() if k not in (*FREE_OF_JOB, "space", "_target_")}
-    return {**tree, "job": {**job, "space": space.describe()}}
+    job = {k: v for k, v in table(config.tree["job"]).items() if k not in (*FREE_OF_JOB, "space", "_target_")}
+    return {**tree, "job": {**job, "space": {**space.describe()}}}
 
 
-def check_settings(ledger: Ledger, own: dict[str, Any], option: SearchSettings) -> None:
+def check_settings(ledger: Ledger, own: JsonObject, option: SearchSettings) -> None:
     """Raise ConfigError if the search of this name has other settings than this command."""
     there = ledger.agree(SETTINGS, "settings", lambda: own)
     before, now = (flatten(tree, option_name=lambda _, node: str(node["_target_"])) for tree in (there, own))
@@ -132,7 +133,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def shared_threads(config: Config, workers: int) -> dict[str, Any]:
+def shared_threads(config: Config, workers: int) -> JsonObject:
     """Return the config with this worker's part of the CPU threads."""
     if workers == 1 or config.engine.threads != "auto":
         return config.tree

@@ -23,6 +23,7 @@ from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
 from trainer.engine.run import Run
 from trainer.errors import ConfigError
+from trainer.formats import JsonObject
 from trainer.hardware import resolve_device
 from trainer.history import History, better_is
 from trainer.regularizers import Regularizer
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 NOT_OF_A_TRIAL = ("job", "output", "sweep.")  # what the overrides of a search set that its trials do not have
 
 # Trains a run with observers, as job=fit does; returns its result.
-Train = Callable[[Run, Sequence[object]], dict[str, object]]
+Train = Callable[[Run, Sequence[object]], JsonObject]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Outcome:
     test: dict[str, float] | None = None
     error: str = ""
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> JsonObject:
         """Return what the ledger records, as JSON values."""
         values = {"state": self.state, "curve": list(self.curve), "epochs": list(self.epochs), "seconds": self.seconds}
         optional = {"loss": self.loss, "test": self.test, "error": self.error or None}
@@ -78,9 +79,9 @@ class Configs:
         self.overrides = [o for o in overrides if not o.lstrip("+~").startswith(NOT_OF_A_TRIAL)]
         self.defaults = os.environ.get(DEFAULTS, "").split()
         self.groups = OptionFiles(self.dirs).groups
-        self.trees: dict[str, dict[str, object]] = {}
+        self.trees: dict[str, JsonObject] = {}
 
-    def tree(self, settings: dict[str, object], epochs: float, seed: int) -> dict[str, object]:
+    def tree(self, settings: JsonObject, epochs: float, seed: int) -> JsonObject:
         """Return the config of a trial as plain values.
 
         Args:
@@ -93,10 +94,10 @@ class Configs:
         for key, value in settings.items():
             if key not in options:
                 tree = with_value(tree, key, value)
-        job = {"_target_": "trainer.jobs.Fit"}
+        job: JsonObject = {"_target_": "trainer.jobs.Fit"}
         return {**tree, "epochs": epochs, "seed": seed, "job": job, "output": None}
 
-    def composed(self, options: dict[str, object]) -> dict[str, object]:
+    def composed(self, options: JsonObject) -> JsonObject:
         """Return the composed config with the given options of groups."""
         if not options:
             return self.base.tree
@@ -141,7 +142,7 @@ class Trials:
 
     def run(
         self,
-        tree: dict[str, object],
+        tree: JsonObject,
         report: Callable[[int, float], bool],
         test: bool = False,
         run_dir: Path | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trainer.errors import ConfigError, Problem
 from trainer.records import read_json, read_result
@@ -88,7 +88,7 @@ def read_manifest(directory: Path) -> tuple[list[str], list[Job]] | None:
     if not (directory / MANIFEST).is_file():
         return None
     try:
-        content = read_json(directory / MANIFEST)
+        content: Any = read_json(directory / MANIFEST)  # whatever it is, as the errors below say
         jobs = [Job(int(row["number"]), str(row["directory"]), tuple(row["overrides"])) for row in content["jobs"]]
         command = [str(text) for text in content["command"]]
     except (KeyError, TypeError, ValueError):

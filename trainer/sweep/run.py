@@ -101,8 +101,8 @@ def open_sweep(typed: Sequence[Override], files: OptionFiles) -> Sweep:
     for item in places.values():
         if item.sweep:
             raise ConfigError(Problem(item.key, item.shown, "must be one directory, that of all jobs"))
-    output, sweep_dir, subdir = (places[key].value if key in places else None for key in PLACES)
-    directory = output or (sweep_dir and resolve("hydra.sweep.dir", str(sweep_dir)))
+    output, sweep_dir, subdir = (str(v) if key in places and (v := places[key].value) else None for key in PLACES)
+    directory = output or (sweep_dir and resolve("hydra.sweep.dir", sweep_dir))
     of_jobs = [o for o in typed if o.key not in PLACES and not o.key.startswith("hydra")]
     enumerated = jobs(of_jobs, files, subdir)
     if len({job.directory for job in enumerated}) < len(enumerated):

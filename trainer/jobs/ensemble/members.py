@@ -33,7 +33,7 @@ from trainer.run_dir import create_run_dir
 from trainer.schedules import Product
 from trainer.tasks.restrict import main_only
 from trainer.tasks.task import Thresholds
-from trainer.tree import with_value
+from trainer.tree import table, with_value
 from trainer.weight_files import read_weight_file
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def train_snapshots(
 ) -> list[Member] | None:
     """Train one network; its weights at the ends of the last cycles are the members. None if interrupted."""
     collector = SnapshotCollector(ends, run_dir / "run" / "checkpoints")
-    regularizers = {k: v for k, v in (config.tree.get("regularizer") or {}).items() if k != "early_stopping"}
+    regularizers = {k: v for k, v in table(config.tree.get("regularizer")).items() if k != "early_stopping"}
     run, result = train({**config.tree, "regularizer": regularizers}, splits, run_dir / "run", [collector])
     if result.get("status") == "interrupted":
         return None
