@@ -235,3 +235,16 @@ def test_an_audit_without_data_does_not_pass_for_one_that_has_found_nothing(monk
     assert "1 of 2 packages audited, 1 known vulnerability, 1 could not be looked up: a" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["audit.py", "--ignore", "CVE-1"])
     assert audit.main() == 0
+
+
+@pytest.mark.slow
+def test_the_diagnosis_benchmark_judges_a_run_with_its_control_and_continues_where_it_was(tmp_path):
+    arguments = ["--output", "runs", "--seeds", "1", "--only", "digits-mlp-momentum__lr-too-low", "--list"]
+    out = run_script("diagnosis_benchmark.py", *arguments, cwd=tmp_path)
+    assert out.startswith("1 of 2: digits, mlp, momentum: lr too low, seed 0")
+    assert "| lr too low | update | 1 of 1 | learning rate too low 1 |" in out
+    files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    assert len(files) == 2
+    run_script("diagnosis_benchmark.py", *arguments, "--cached", "--markdown", "page.md", cwd=tmp_path)
+    assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    assert "| update | 1.00 (0.21-1.00), 1 of 1 |" in (tmp_path / "page.md").read_text()
