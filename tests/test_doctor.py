@@ -43,6 +43,27 @@ def test_batches_are_overfitted_without_regularizers_and_augmentation(train):
     assert code == 0
 
 
+def test_dropout_inside_the_network_is_off_while_batches_are_overfitted():
+    from trainer.builder import build, load_splits
+    from trainer.config.load import load_config
+    from trainer.jobs import Doctor
+    from trainer.jobs.doctor import training
+
+    seen = []
+
+    def spied(run, lr, passes):
+        seen.append([dropout.p for dropout in training.dropout_layers(run.model)])
+        return passes, {"loss": 1.0, "accuracy": 0.0}
+
+    overrides = [*SMALL[:-1], "regularizer=[dropout]", "regularizer.dropout.p=0.9"]
+    config = load_config(overrides)
+    assert [dropout.p for dropout in training.dropout_layers(build(config).model)] == [0.9]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_until_memorized", spied)
+        training.overfit_batches(Doctor(batches=1), config, load_splits(config))
+    assert seen == [[0.0]] * 3
+
+
 def test_the_initial_loss_is_that_of_the_network_before_training(train):
     from trainer.builder import build
     from trainer.config.load import load_config

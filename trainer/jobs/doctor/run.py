@@ -11,7 +11,7 @@ from trainer.jobs.doctor.data import check_data
 from trainer.jobs.doctor.network import initial_loss, memory, signals, speed
 from trainer.jobs.doctor.suspects import find_suspects
 from trainer.jobs.doctor.table import show
-from trainer.jobs.doctor.training import learning_rates, overfit_batches, without_regularization
+from trainer.jobs.doctor.training import SMALL_WEIGHT_DECAY, learning_rates, overfit_batches, without_regularization
 from trainer.report.suspects import write_suspects
 from trainer.run_dir import check_available, create_run_dir, write_json
 
@@ -37,7 +37,7 @@ def doctor(option: Doctor, config: Config, run_dir: Path, overrides: list[str]) 
         initial_loss(run),
         *signals(run),
         overfit_batches(option, plain, splits),
-        learning_rates(option, plain, splits, run.optimizer_option.lr),
+        learning_rates(option, without_regularization(config, SMALL_WEIGHT_DECAY), splits, run.optimizer_option.lr),
         speed(run),
         memory(run),
     ]

@@ -11,6 +11,7 @@ from trainer.config.load import config_from_tree
 from trainer.data.stratified import stratified_split
 from trainer.engine.evaluation import evaluate
 from trainer.engine.lr_range_test import lr_range_curve
+from trainer.engine.probes import dropout_layers
 from trainer.engine.step import train_step
 from trainer.formats import Scores
 from trainer.jobs.doctor.table import Check
@@ -24,19 +25,20 @@ if TYPE_CHECKING:
     from trainer.engine.run import Run
     from trainer.jobs.options import Doctor
 
+SMALL_WEIGHT_DECAY = 1e-4
 LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 REDUCED = 0.9  # fraction of its initial value below which a loss counts as reduced
 
 
-def without_regularization(config: Config) -> Config:
-    """Return the config without regularizers, weight decay, augmentation, averaging, schedule and phases."""
+def without_regularization(config: Config, weight_decay: float = 0.0) -> Config:
+    """Return the config without regularizers, augmentation, averaging, schedule and phases, and with another weight decay."""
     tree = {**config.tree, "regularizer": {}, "augmentation": {}}
     tree["schedule"] = {"constant": {"_target_": "trainer.schedules.Constant"}}
     tree["averaging"] = {"_target_": "trainer.averaging.Averaging"}
     tree["recipe"] = {"_target_": "trainer.engine.recipes.Scratch"}
     tree["metric"] = "train_loss"
     if "weight_decay" in tree["optimizer"]:
-        tree["optimizer"] = {**tree["optimizer"], "weight_decay": 0.0}
+        tree["optimizer"] = {**tree["optimizer"], "weight_decay": weight_decay}
     return config_from_tree(tree)
 
 
@@ -52,6 +54,8 @@ def overfit_batches(option: Doctor, config: Config, splits: Splits) -> Check:
     configured = build(config, None, few).optimizer_option.lr
     for lr in dict.fromkeys((configured, configured / 10, configured * 3)):
         run = build(config, None, few)
+        for dropout in dropout_layers(run.model):  # inside the network
+            dropout.p = 0.0
         passes, metrics = train_until_memorized(run, lr, option.passes)
         if run.task.is_memorized(metrics):
             text = f"memorized {count} images in {passes} epochs at learning rate {lr:g}"
@@ -92,12 +96,19 @@ def train_until_memorized(run: Run, lr: float, passes: int) -> tuple[int, Scores
 def learning_rates(option: Doctor, config: Config, splits: Splits, configured: float) -> Check:
     """Check which learning rates reduce the loss within ``job.steps`` steps, and whether the configured one is near."""
     run = build(config, None, splits)
+    for dropout in dropout_layers(run.model):
+        dropout.p = 0.0
     factors = {lr: loss_factor(run, lr, option.steps) for lr in LEARNING_RATES}
     text = ", ".join(f"{lr:g}: {'diverges' if math.isinf(f) else f'{f:.2f}'}" for lr, f in factors.items())
     text = f"loss after {option.steps} steps, relative to the start, by learning rate: {text}"
     best = min(factors, key=lambda lr: factors[lr])
     if factors[best] > REDUCED:
-        return Check("learning rates", "fail", text, "train job=range_test")
+        if all(map(math.isinf, factors.values())):
+            return Check(
+                "learning rates", "fail", f"{text}: the loss explodes", "initialization=auto, or a lower optimizer.lr"
+            )
+        hint = "train job=range_test, initialization=auto, or another batch_size"
+        return Check("learning rates", "fail", f"{text}: the loss does not move", hint)
     text = f"{text}; optimizer.lr is {configured:g}"
     if best / 10 <= configured <= best * 10:
         return Check("learning rates", "ok", text)
