@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from trainer.config.arguments import FLAGS
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.tree import is_table
 
 # Each asks `train complete <word>`, which prints a candidate per line. For bash the sign = ends a word.
 SCRIPTS = {
@@ -72,8 +73,6 @@ def _keys(group: str, files: OptionFiles) -> Iterator[str]:
     """The keys of the options of a group."""
     for option in files.groups[group]:
         keys = files.keys(group, [option])
-        tables = (
-            {f"{group}.{name}": keys[name] for name in keys if isinstance(keys[name], dict)} if group in LISTS else {}
-        )
-        for prefix, table in (tables or {group: keys}).items():
-            yield from (f"{prefix}.{name}=" for name in table if not name.startswith("_") and name != "defaults")
+        tables = {f"{group}.{name}": value for name, value in keys.items() if group in LISTS and is_table(value)}
+        for prefix, below in (tables or {group: keys}).items():
+            yield from (f"{prefix}.{name}=" for name in below if not name.startswith("_") and name != "defaults")
