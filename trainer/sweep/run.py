@@ -113,17 +113,20 @@ def open_sweep(typed: Sequence[Override], files: OptionFiles) -> Sweep:
 
 
 def check_values(sweep: Sweep, runner: JobRunner) -> None:
-    """Raise ConfigError with the errors in the values of a sweep, before its first job; each value is looked at once."""
+    """Raise ConfigError with the values of a sweep that are wrong by themselves, before its first job.
+
+    Each value is looked at once. Combinations that do not go together are left to their jobs: the others run.
+    """
+    swept = {override.partition("=")[0] for job in sweep.jobs for override in job.overrides}
     seen: set[str] = set()
     problems: dict[str, Problem] = {}
     for job in sweep.jobs:
         if seen.issuperset(job.overrides) or sweep.states[job.number] == "finished":
             continue
         seen.update(job.overrides)
-        try:
-            load_config(job.overrides, runner.files.directories[1:], runner.defaults)
-        except ConfigError as error:
-            problems |= {f"{p.key}={p.value} {p.text}": p for p in error.problems}
+        command = prepare(job.overrides, runner.files, runner.defaults)
+        errors = instantiate_all(compose.resolve(command.tree)[0], command.unknown)[1]
+        problems |= {f"{p.key}={p.value}": replace(p, where=command.place(p.key)) for p in errors if p.key in swept}
     if problems:
         raise ConfigError(*problems.values())
 
