@@ -22,7 +22,15 @@ def terminal(monkeypatch):
     with os.fdopen(writer, "w") as stream:
         monkeypatch.setattr("sys.stderr", stream)
         PROGRESS.enable()  # pytest has its own stream in the test itself
-        yield lambda: os.read(reader, 10_000).decode()
+
+        def written() -> str:
+            os.write(PROGRESS.file, b"END")  # a terminal hands on what was written in pieces
+            text = ""
+            while not text.endswith("END"):
+                text += os.read(reader, 10_000).decode()
+            return text.removesuffix("END")
+
+        yield written
     os.close(reader)
 
 
