@@ -7,7 +7,7 @@ code that does not tell, a temporary file, or a lock that stays.
 
 The table lists fault, tried, survived, lost. The exit code is 1 if anything is lost; the directories of lost trials are kept.
 
-python scripts/torture.py [--short | --minutes 60] [--seed 0] [--only kill signal disk damage]
+python scripts/torture.py [--short | --minutes 60 | --trials 1100] [--seed 0] [--only kill signal disk damage]
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ def judge(folder: Path, overrides: list[str], whole: dict[str, Any], damaged: bo
     return f"different: {', '.join(different)}" if different else ""
 
 
-def torture(minutes: float, seed: int, names: list[str], home: Path) -> int:
-    """Run trials in turn until the time is over; print the table and return how many lost something."""
+def torture(minutes: float, trials: int | None, seed: int, names: list[str], home: Path) -> int:
+    """Run trials in turn, as many as given or until the time is over; print the table and return how many lost something."""
     unbroken = {}
     for kind, extra in RUNS.items():
         folder = home / f"whole {kind}"
@@ -197,7 +197,7 @@ def torture(minutes: float, seed: int, names: list[str], home: Path) -> int:
             return 1
         unbroken[kind] = state(folder / "run"), time.monotonic() - started
     tried, lost, end, number = Counter[str](), Counter[str](), time.monotonic() + 60 * minutes, 0
-    while time.monotonic() < end:
+    while number < trials if trials is not None else time.monotonic() < end:
         name, kind = names[number % len(names)], list(RUNS)[number // len(names) % len(RUNS)]
         folder, (whole, seconds) = home / f"{number}", unbroken[kind]
         folder.mkdir()
@@ -223,6 +223,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help=f"{SHORT:g} minutes, as in CI")
     parser.add_argument("--minutes", type=float, default=LONG)
+    parser.add_argument("--trials", type=int, help="number of trials, however long they take")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS))
     arguments = parser.parse_args()
@@ -233,7 +234,8 @@ def main() -> int:
     home = Path(tempfile.mkdtemp(prefix="torture-"))
     with contextlib.redirect_stdout(io.StringIO()):  # imports what every trial needs
         train([*BASE, *RUNS["report"], f"output={home / 'first'}"])
-    lost = torture(SHORT if arguments.short else arguments.minutes, arguments.seed, arguments.only, home)
+    minutes = SHORT if arguments.short else arguments.minutes
+    lost = torture(minutes, arguments.trials, arguments.seed, arguments.only, home)
     if lost:
         print(f"the directories of lost trials are in {home}", file=sys.stderr)
         return 1

@@ -248,3 +248,10 @@ def test_the_diagnosis_benchmark_judges_a_run_with_its_control_and_continues_whe
     run_script("diagnosis_benchmark.py", *arguments, "--cached", "--markdown", "page.md", cwd=tmp_path)
     assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert "| update | 1.00 (0.21-1.00), 1 of 1 |" in (tmp_path / "page.md").read_text()
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_where_runs_are_broken_on_purpose(tmp_path):
+    rows = table_rows(run_script("torture.py", "--trials", "16", cwd=tmp_path))
+    assert rows["**sum**"][2:5] == [" 16 ", " 16 ", " 0 "]
+    assert {name.partition(",")[0] for name in rows} >= {"kill", "signal", "disk", "damage"}

@@ -43,7 +43,13 @@ def numerics(precision: Precision) -> dict[str, str]:
     else:
         found |= {"device": device.type, "threads": str(torch.get_num_threads()), "CPU": cpu_name()}
         found["instructions"] = torch.backends.cpu.get_cpu_capability()
-    return found | versions(LIBRARIES)
+    return found | library_versions()
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """The versions of ``LIBRARIES``, which do not change while the program runs."""
+    return versions(LIBRARIES)
 
 
 @cache
