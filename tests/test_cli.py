@@ -206,6 +206,7 @@ def test_a_part_of_the_config_is_printed_resolved_and_with_what_was_left_out_of_
     assert out.endswith("\n0.001\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["plan", "evaluate"])
 def test_a_closed_pipe_is_not_a_failure(job, train, tmp_path):
     """As in ``train job=evaluate | head -1``: the output is lost, the files are complete."""

@@ -122,7 +122,8 @@ def test_three_processes_stop_together_and_resume_bit_for_bit(tmp_path):
         assert a["train_loss"] == b["train_loss"]
 
 
-@pytest.mark.parametrize("mode", ["stop", pytest.param("rewind", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["stop", "rewind"])
 def test_all_ranks_end_a_diverged_run_together_and_keep_the_weights_of_before(mode, tmp_path):
     overrides = (*SMALL, "optimizer.lr=1e30", "architecture.norm=none", "engine=ddp", f"engine.on_nan={mode}")
     given = command(2, *overrides, f"output={tmp_path / 'run'}")
@@ -133,6 +134,7 @@ def test_all_ranks_end_a_diverged_run_together_and_keep_the_weights_of_before(mo
     assert done.stderr.count("the epoch starts again with") == (8 if mode == "rewind" else 0)
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_can_resume_and_reports_what_differs(tmp_path):
     train(2, tmp_path / "run")
     overrides = ("epochs=3", f"resume={tmp_path / 'run'}", "engine=auto")

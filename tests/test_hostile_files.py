@@ -247,8 +247,18 @@ DAMAGE = [b"", b"7", b"[]", b"{}", b"null", b"[1, 2]", b"\xff\xfe\x00", b"{", b"
           b'{"versions": 3}\n{}\n']  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["result.json", "history.jsonl", "layers.jsonl", "environment.json", "dataset_info.json",
-                                  "overrides.txt", "findings.json", "resumed.jsonl"])  # fmt: skip
+DAMAGED = (
+    "history.jsonl",
+    "layers.jsonl",
+    "environment.json",
+    "dataset_info.json",
+    "overrides.txt",
+    "findings.json",
+    "resumed.jsonl",
+)
+
+
+@pytest.mark.parametrize("name", ["result.json", *(pytest.param(name, marks=pytest.mark.slow) for name in DAMAGED)])
 def test_damaged_files_of_a_run_are_skipped_with_a_note(name, run, finished, train, tmp_path):
     for number, content in enumerate(DAMAGE):
         (run / name).write_bytes(content)

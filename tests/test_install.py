@@ -83,6 +83,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "PIL": "pillow",
     "hydra": "hydra-core",
+    "mlflow": "mlflow-skinny",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

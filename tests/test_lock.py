@@ -111,7 +111,7 @@ def test_default_directories_of_the_same_second_differ(tmp_path, monkeypatch):
 
 
 def test_the_run_directory_of_a_wrong_command_is_not_left_behind(train, tmp_path):
-    assert train("data=fake", "architecture=mlp", "data.count=20", "batch_size=500")[0] == 2
+    assert train("data=fake", "architecture=mlp", "data.count=20", "data.test=500")[0] == 2
     assert files_in(tmp_path) == []
 
 

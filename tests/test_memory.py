@@ -6,6 +6,8 @@ import gc
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
@@ -20,6 +22,7 @@ def resident() -> float:
     return int(text.split("VmRSS:")[1].split()[0]) / 1024
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_over_two_hundred_epochs_with_the_default_observers(tmp_path):
     overrides = [
         "data=fake",

@@ -307,7 +307,9 @@ def test_a_sparkline_follows_the_values_and_fits_its_width():
     assert sparkline([], 5) == sparkline([1.0], 5) == ""
 
 
-@pytest.mark.parametrize("columns", ["30", "60", "200"])
+@pytest.mark.parametrize(
+    "columns", ["30", pytest.param("60", marks=pytest.mark.slow), pytest.param("200", marks=pytest.mark.slow)]
+)
 def test_no_line_of_the_bars_is_wider_than_the_terminal(columns, tmp_path):
     text = on_a_terminal(
         tmp_path, columns, "data=fake", "data.count=3000", "data.size=12", "epochs=3", "observer=[console]"
@@ -384,7 +386,7 @@ def test_the_fraction_of_time_spent_in_observers_is_that_of_a_long_run():
         assert summary_lines(view, result)[0].endswith(text)
 
 
-@pytest.mark.parametrize("columns", [120, 80, 60, 40])
+@pytest.mark.parametrize("columns", [80, *(pytest.param(n, marks=pytest.mark.slow) for n in (120, 60, 40))])
 def test_the_table_of_epochs_and_the_bars_fit_into_the_terminal(columns, tmp_path):
     overrides = [*STATEFUL, "output=run", "epochs=2", "observer=[console]", "observer.console.every=0.02"]
     text = on_a_terminal(tmp_path, str(columns), *overrides)

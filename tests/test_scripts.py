@@ -40,6 +40,7 @@ def test_every_script_starts_with_a_docstring_or_a_shebang():
             assert path.read_text().startswith(('"""', "#!")), path.name
 
 
+@pytest.mark.slow
 def test_profile_step_reports_the_time_of_each_part_of_a_step(tmp_path):
     overrides = ["data=fake", "data.size=8", "data.count=200", "architecture.widths=[4]", "averaging=ema"]
     out = run_script("profile_step.py", "--steps", "3", *overrides, cwd=tmp_path)
@@ -50,6 +51,7 @@ def test_profile_step_reports_the_time_of_each_part_of_a_step(tmp_path):
     assert {"batch", "step"} <= names
 
 
+@pytest.mark.slow
 def test_bench_optimizers_times_every_optimizer(tmp_path):
     out = run_script("bench_optimizers.py", "--rounds", "3", cwd=tmp_path)
     from trainer.config.options import OptionFiles
@@ -137,6 +139,7 @@ def test_bench_gpu_reports_what_it_could_not_measure_and_runs_on_the_cpu_on_requ
     assert "a CUDA graph needs a GPU" in rows["best loop, graph"][6]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_scripts_on_path")
 def test_bench_decode_compares_decoders_that_agree_on_the_image(tmp_path, monkeypatch):
     import bench_decode

@@ -59,6 +59,7 @@ def test_a_sweep_over_a_whole_group_ends_without_a_failure(group, train, tmp_pat
     assert (out + err).count(text) >= len(refused)
 
 
+@pytest.mark.slow
 def test_joblib_shares_the_cores_among_runs_and_a_failure_shows_in_the_exit_code(tmp_path):
     overrides = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data=digits", "epochs=1", "output=all"]
     command = [sys.executable, "-m", "trainer", *overrides, "data.test=200,100000"]

@@ -120,7 +120,7 @@ def cell(column: str, value: float | str | None) -> str:
     """Return a value of the history or a score as a table shows it: fractions in percent.
 
     >>> cell("train_accuracy", 0.97123), cell("lr", 6.99e-06), cell("images_per_second", 12345.6), cell("phase", "head")
-    ('97.12 %', '7e-06', '12,346', 'head')
+    ('97.12 %', '6.99e-06', '12,346', 'head')
     """
     if isinstance(value, float) and math.isfinite(value):
         if is_percentage(split_and_metric(column)[1]):
