@@ -345,7 +345,7 @@ def test_a_browser_shows_charts_histograms_images_and_the_hparams_of_a_sweep(swe
         "histograms": ("activations/00_ReLU_3",),
         "images": ("batch", "tag: batch"),
         "custom_scalars": ("learning",),
-        "hparams": ("0_optimizer=sgd", "5_optimizer=adam", "architecture.kernel", str(accuracy)[:5]),
+        "hparams": ("0_optimizer=sgd", "5_optimizer=adam", "optimizer.lr", str(accuracy)[:5]),
     }
     with tensorboard(sweep) as address:
         for page, texts in pages.items():

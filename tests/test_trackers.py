@@ -129,11 +129,9 @@ def test_mlflow_has_the_run_with_its_parameters_metrics_and_files_and_continues_
 @pytest.mark.slow
 def test_wandb_keeps_a_run_offline_in_the_run_directory_and_continues_it(train):
     pytest.importorskip("wandb", reason="wandb is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        overrides = ("observer=[checkpoint,history_file,wandb]", "observer.wandb.mode=offline", "output=run")
-        assert train(*SMALL, *overrides)[0] == 0
-        assert train("resume=run", "epochs=3")[0] == 0
+    overrides = ("observer=[checkpoint,history_file,wandb]", "observer.wandb.mode=offline", "output=run")
+    assert train(*SMALL, *overrides)[0] == 0
+    assert train("resume=run", "epochs=3")[0] == 0
     number = read_table(Path("run", TRACKERS))["wandb"]
     kept = list(Path("run/wandb").glob(f"offline-run-*-{number}/run-{number}.wandb"))
     assert kept

@@ -21,7 +21,7 @@ from trainer.data import FileDataset, Splits
 from trainer.data.decode import resize_target
 from trainer.data.identity import check_same_classes, identity
 from trainer.data.targets import LABEL
-from trainer.data_constraints import check_with_data
+from trainer.data_constraints import check_with_data, without_effect
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.guard import StepStart
@@ -53,7 +53,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     notes += [*splits.notes, *config.notes]
     notes += [f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()]
     task = config.task.build(splits, device, named_metrics(config).values())
-    notes += unlabelled_notes(task, splits)
+    notes += [*unlabelled_notes(task, splits), *without_effect(config, splits.shape[0])]
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
     model = build_model(config, splits, task, loaders["train"], notes)

@@ -35,7 +35,7 @@ def check_with_data(
     columns = task.history_columns(config.averaging.enabled)
     problems += metric_problems(named_metrics(config), columns, task.possible_columns())
     problems += undecidable(task, splits, task.main_metric if config.metric == "auto" else config.metric)
-    problems += check_geometry(config, task) + check_colors(config, splits.shape[0])
+    problems += check_geometry(config, task)
     problems += check_kept(config, splits, task)
     if task.weighting is not None and task.weighting.needs_gradients and last_shared_weight(model) is None:
         text = "needs a layer before the head, whose gradients it compares"
@@ -68,10 +68,10 @@ def check_kept(config: Config, splits: Splits, task: Task) -> list[Problem]:
     return [Problem("observer.checkpoint.keep_best", option.keep_best, text, "data.validation=0.1, or keep_every")]
 
 
-def check_colors(config: Config, channels: int) -> list[Problem]:
-    """Augmentations that change colors only, of images without colors."""
+def without_effect(config: Config, channels: int) -> list[str]:
+    """Return a note for each augmentation that changes colors only, if the images have none."""
     return [
-        Problem(f"augmentation.{name}", "on", "has no effect: the images are grayscale", "leave it out")
+        f"augmentation.{name} has no effect: the images are grayscale"
         for name, option in config.augmentation.items()
         if isinstance(option, Transform) and option.changes_colors_only and channels != 3
     ]

@@ -137,7 +137,7 @@ class HueSaturation(Transform):
     """Rotates the hue of an image by an angle, and multiplies its saturation by a factor, drawn uniformly; luma stays.
 
     With v = (R, G, B), luma Y = .299 R + .587 G + .114 B and the chrominance (I, Q) of YIQ, v becomes Y + s·rot(θ) (I, Q) in RGB:
-    θ from ±2π · ``hue``, s from 1 ± ``saturation``. Without ``hue`` it is PIL's ``Color``. An error for grayscale images.
+    θ from ±2π · ``hue``, s from 1 ± ``saturation``. Without ``hue`` it is PIL's ``Color``. Grayscale images stay as they are.
     """
 
     hue: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ class TrackerObserver(Observer):
         self.active = True
 
         def begin() -> None:
-            settings = flat_settings(view.info.config)
+            settings = {**flat_settings(view.info.config), **view.hyperparameters}  # options by their names
             own = self.start(view, settings, tracked if isinstance(tracked, str) else None)
             write_json(path, {**ids, self.name: own})
 
@@ -82,7 +83,9 @@ class TrackerObserver(Observer):
         if not self.active:
             return
         try:
-            action()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # those of the libraries are none of the user's
+                action()
         except Exception as error:  # whatever the library raises: the run matters more than its record
             self.active = False
             self.alert(f"{self.name}: {first_line(error)}; this run is no longer tracked there")

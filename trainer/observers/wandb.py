@@ -35,7 +35,7 @@ class WandbObserver(TrackerObserver):
             id=tracked or view.id or None,
             resume="allow",
             mode=self.option.mode,
-            dir=str(view.folder),
+            dir=str(view.folder.absolute()),  # the service that writes has a working directory of its own
             config=plain(settings),
             settings=wandb.Settings(silent=True, console="off", disable_code=True, disable_git=True),
         )
