@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from trainer.formats import Row
@@ -27,6 +27,16 @@ def better_is(metric: str) -> Mode:
     ('min', 'max', 'max')
     """
     return "min" if key_word(metric) in MINIMIZED else "max"
+
+
+def ranked(values: Sequence[float], metric: str) -> list[int]:
+    """Return the indices of values of a metric from the best to the worst; NaN is the worst.
+
+    >>> ranked([0.5, float("nan"), 0.9], "accuracy"), ranked([0.5, 0.4], "loss")
+    ([2, 0, 1], [1, 0])
+    """
+    sign = 1 if better_is(metric) == "min" else -1
+    return sorted(range(len(values)), key=lambda i: (values[i] != values[i], sign * values[i], i))
 
 
 def key_word(metric: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainer.augmentation.affine import chain_matrices
-from trainer.augmentation.draws import boxes, color_matrices
+from trainer.augmentation.draws import ERASED, boxes, color_matrices
 from trainer.augmentation.options import (
     Blur,
     BrightnessContrast,
@@ -207,7 +207,7 @@ class Erase(A.ImageOnlyTransform):
         rng, option = self.random_generator, self.option
         top, bottom, left, right = boxes(rng, 1, params["shape"][:2], option.area, option.ratio)[0]
         noise = rng.integers(0, 256, (bottom - top, right - left, *params["shape"][2:]), dtype=np.uint8)
-        value = {"black": 0, "gray": 128}.get(option.value, noise)
+        value = ERASED.get(option.value, noise)
         return {"box": np.s_[top:bottom, left:right], "value": value}
 
     def apply(self, img: np.ndarray, box: tuple[slice, slice], value: np.ndarray | int, **params: object) -> np.ndarray:

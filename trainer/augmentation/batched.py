@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from trainer.augmentation.affine import chain_matrices
-from trainer.augmentation.draws import boxes, color_matrices
+from trainer.augmentation.draws import ERASED, boxes, color_matrices
 from trainer.augmentation.functional import (
     adjust_batch,
     color_batch,
@@ -99,13 +99,10 @@ def hue_saturation(option: HueSaturation, x: Tensor, rng: np.random.Generator) -
     return color_batch(x, on_device(x, np.where(chosen[:, None, None], matrices, np.eye(3))))
 
 
-CONSTANTS = {"black": 0, "gray": 128}
-
-
 def random_erasing(option: RandomErasing, x: Tensor, rng: np.random.Generator) -> Tensor:
     seed = int(rng.integers(2**63))
     drawn = boxes(rng, len(x), (x.shape[2], x.shape[3]), option.area, option.ratio)
     drawn *= (rng.random(len(x)) < option.p)[:, None]  # an empty box where the image stays as it is
     return erase_batch(
-        x, on_device(x, drawn), CONSTANTS[option.value] if option.value in CONSTANTS else random_pixels(x, seed)
+        x, on_device(x, drawn), ERASED[option.value] if option.value in ERASED else random_pixels(x, seed)
     )

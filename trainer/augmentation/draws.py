@@ -8,6 +8,7 @@ import numpy as np
 
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue (ITU-R BT.601)
 YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # from RGB
+ERASED = {"black": 0, "gray": 128}  # the value of erased pixels; noise has none
 ATTEMPTS = 10  # to draw a box that fits into the image
 
 

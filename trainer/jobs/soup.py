@@ -22,7 +22,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED
 from trainer.files import write_text
 from trainer.formats import Scores
-from trainer.history import better_is
+from trainer.history import ranked
 from trainer.inference import TrainedModel, better, metric_of_run, trained_network
 from trainer.jobs.compare import find_runs
 from trainer.jobs.ensemble.members import read_members
@@ -46,9 +46,7 @@ def soup(option: Soup, config: Config, run_dir: Path, overrides: list[str]) -> i
     kitchen = Kitchen(config, splits, members[0])
     split = kitchen.split_to_choose_on(option)
     create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
-    alone = [kitchen.scores(member["model"], [member], split) for member in members]
-    order = ranked([values[kitchen.metric] for values in alone], kitchen.metric)
-    used = kitchen.greedy(members, order, alone, split) if option.kind == "greedy" else order
+    used = kitchen.greedy(members, split) if option.kind == "greedy" else list(range(len(members)))
     chosen = [members[i] for i in sorted(used)]
     weights = kitchen.mean(chosen) if len(chosen) > 1 else chosen[0]["model"]
     content: Content = {
@@ -104,16 +102,6 @@ def check_same_network(members: Sequence[Member]) -> None:
         if text:
             hint = "the weights of different networks have no mean; job=ensemble job.kind=runs averages predictions"
             raise ConfigError(Problem("runs", member["name"], text, hint))
-
-
-def ranked(values: Sequence[float], metric: str) -> list[int]:
-    """Return the indices of values of a metric from the best to the worst; NaN is the worst.
-
-    >>> ranked([0.5, float("nan"), 0.9], "accuracy"), ranked([0.5, 0.4], "loss")
-    ([2, 0, 1], [1, 0])
-    """
-    sign = 1 if better_is(metric) == "min" else -1
-    return sorted(range(len(values)), key=lambda i: (values[i] != values[i], sign * values[i], i))
 
 
 def mean_of(states: Sequence[StateDict]) -> StateDict:
@@ -181,16 +169,11 @@ class Kitchen:
         task, outputs, targets = collect_outputs(self.config, trained, self.splits, [split])
         return scores(task, outputs, targets, 1)
 
-    def greedy(self, members: Sequence[Member], order: Sequence[int], alone: Sequence[Scores], split: str) -> list[int]:
-        """Return the indices of the ingredients of a greedy soup.
-
-        Args:
-            members: The ingredients.
-            order: Their indices from the best to the worst.
-            alone: The scores of each.
-            split: On which soups are compared.
-        """
-        used, value = [order[0]], alone[order[0]][self.metric]
+    def greedy(self, members: Sequence[Member], split: str) -> list[int]:
+        """Return the indices of the ingredients of a greedy soup, where soups are compared on a split."""
+        alone = [self.scores(member["model"], [member], split)[self.metric] for member in members]
+        order = ranked(alone, self.metric)
+        used, value = [order[0]], alone[order[0]]
         for i in order[1:]:
             candidate = [members[k] for k in (*used, i)]
             new = self.scores(self.mean(candidate), candidate, split)[self.metric]

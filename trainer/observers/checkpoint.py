@@ -13,7 +13,7 @@ from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.files import require
 from trainer.formats import Result, Row
-from trainer.history import History, better_is
+from trainer.history import History, ranked
 from trainer.observers.context import Context
 from trainer.observers.options import Checkpoint
 
@@ -27,14 +27,9 @@ def kept_epochs(history: History, metric: str, best: int, every: int | None) -> 
     >>> kept_epochs(History(rows), "validation_accuracy", 2, None), kept_epochs(History(rows), "validation_accuracy", 0, 2)
     ({2, 4}, {2, 4})
     """
-    sign = 1 if better_is(metric) == "min" else -1
-    values = [
-        (sign * value, i)
-        for i, row in enumerate(history, 1)
-        if (value := row.get(metric)) is not None and not math.isnan(value)
-    ]
-    multiples = range(every, len(history) + 1, every) if every else ()
-    return {i for _, i in sorted(values)[:best]} | set(multiples)
+    values = [math.nan if (value := row.get(metric)) is None else value for row in history]
+    multiples = range(every, len(values) + 1, every) if every else ()
+    return {i + 1 for i in ranked(values, metric)[:best] if not math.isnan(values[i])} | set(multiples)
 
 
 def epoch_file(checkpoints: Path, epoch: int) -> Path:

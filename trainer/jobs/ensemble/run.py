@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from shlex import quote
@@ -18,7 +17,7 @@ from trainer.engine.checkpoint import Content, Member
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.files import write_text
-from trainer.history import better_is
+from trainer.history import ranked
 from trainer.inference import metric_of_run
 from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
@@ -111,10 +110,7 @@ def select_best(members: list[Member], top: int | None, metric: str) -> list[Mem
     if len(values) < len(members):
         text = f"needs {metric} of every member to choose by"
         raise ConfigError(Problem("job.top", top, text, "job.top=null"))
-    sign = 1 if better_is(metric) == "min" else -1
-    keys = [math.inf if math.isnan(value) else sign * value for value in values]
-    order = sorted(range(len(members)), key=keys.__getitem__)[:top]
-    return [members[i] for i in sorted(order)]
+    return [members[i] for i in sorted(ranked(values, metric)[:top])]
 
 
 def joined(members: list[Member], average: Average, one_run: bool) -> Content:
