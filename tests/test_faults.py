@@ -249,25 +249,24 @@ def test_a_row_that_the_disk_has_cut_short_is_taken_back(tmp_path, monkeypatch):
     assert path.read_text() == "1\n2\n3\n"
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_tensorboard_that_fails_never_ends_a_run(number, train, monkeypatch):
+def test_tensorboard_that_fails_never_ends_a_run(train, monkeypatch):
     overrides = [*STATEFUL, "epochs=2", "observer=[checkpoint,history_file,tensorboard]"]
     assert train(*overrides, "output=uninterrupted")[0] == 0
     with monkeypatch.context() as patch:
-        inject(patch, "open", fault := Fault(number=number, lasting=True, name="tfevents"))
+        inject(patch, "open", fault := Fault(lasting=True, name="tfevents"))
         code, _, err = train(*overrides, "output=run")
-    assert fault.count >= number
+    assert fault.count >= 1
     assert code == 0
     assert err.count("cannot be written: No space left on device; the run continues without TensorBoard") == 1
     assert same_run("run", "uninterrupted")
 
 
 def test_event_files_that_fail_while_they_are_written_are_dropped(tmp_path):
-    from trainer.observers.event_writers import EventWriters
+    from trainer.observers.event_writer import LazyEventWriter
 
     alerts: list[str] = []
-    writers = EventWriters(tmp_path, alert=alerts.append)
-    writer = writers("train")
+    events = LazyEventWriter(tmp_path, alert=alerts.append)
+    writer = events()
     writer.add_scalar("loss", 1.0, 1)
 
     class Full:
@@ -276,14 +275,14 @@ def test_event_files_that_fail_while_they_are_written_are_dropped(tmp_path):
 
         flush = close = lambda self: self.write(b"")
 
-    events = writer._get_file_writer().event_writer
-    events.records.close()  # pyright: ignore
-    events.records = Full()  # pyright: ignore
+    file = writer._get_file_writer().event_writer
+    file.records.close()  # pyright: ignore
+    file.records = Full()  # pyright: ignore
     for step in range(3):
         writer.add_scalar("loss", 1.0, step)
-    writers.flush()
-    writers("validation").add_scalar("loss", 1.0, 1)
-    writers.close()
+    events.flush()
+    events().add_scalar("loss", 1.0, 1)
+    events.close()
     assert len(alerts) == 1
     assert "tfevents" in alerts[0]
 

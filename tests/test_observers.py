@@ -16,7 +16,14 @@ import cv2
 import numpy as np
 import pytest
 from conftest import STATEFUL, history_of, load, result_of, start
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.api_pb2 import Experiment
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
 ROOT = Path(__file__).parents[1]
@@ -39,56 +46,80 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_train_validation_and_averaged_curves_share_their_tags(run):
-    rows = history_of(run)
-    for split, column in (("train", "train"), ("validation", "validation"), ("averaged", "averaged")):
-        curves = scalars(run / split)
-        for name in ("loss", "accuracy"):
-            assert [step for step, _ in curves[name]] == [row["step"] for row in rows]
-            assert [v for _, v in curves[name]] == pytest.approx([row[f"{column}_{name}"] for row in rows], rel=1e-6)
+def test_train_validation_and_averaged_curves_share_a_section(run):
+    rows, curves = history_of(run), scalars(run)
+    for split in ("train", "validation", "averaged"):
+        for section, name in (("1_loss", "loss"), ("2_accuracy", "accuracy")):
+            curve = curves[f"{section}/{split}"]
+            assert [step for step, _ in curve] == [row["step"] for row in rows]
+            assert [v for _, v in curve] == pytest.approx([row[f"{split}_{name}"] for row in rows], rel=1e-6)
+
+
+def test_a_run_is_one_line_of_the_run_selector_and_its_sections_are_in_the_order_in_which_one_looks(run):
+    assert {path.parent for path in run.rglob("events.*")} == {run}
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = [tag for kind in ("scalars", "histograms") for tag in events.Tags()[kind]]
+    sections = sorted({tag.split("/")[0] for tag in tags if tag[0].isdigit()})
+    assert sections == [
+        "1_loss", "2_accuracy", "3_lr", "4_steps", "5_update_to_weight", "6_dead", "7_activations", "8_gradients",
+        "9_weights",
+    ]  # fmt: skip
+    assert {tag.split("/")[0] for tag in tags if not tag[0].isdigit()} == {"*best"}
 
 
 def test_the_learning_rate_of_every_step_is_written(run):
-    curves = scalars(run / "train")
+    curves = scalars(run)
     steps = history_of(run)[-1]["step"]
-    assert [step for step, _ in curves["batch/lr"]] == list(range(1, steps + 1))
+    assert [step for step, _ in curves["3_lr/used"]] == list(range(1, steps + 1))
     from trainer.schedules import Cosine, Product, Warmup
 
     schedule = Product((Warmup(), Cosine(total=3)))
     expected = [0.05 * schedule(i / (steps / 3)) for i in range(steps)]
-    assert [lr for _, lr in curves["batch/lr"]] == pytest.approx(expected, rel=1e-5)
+    assert [lr for _, lr in curves["3_lr/used"]] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_config_is_a_text_and_the_run_is_a_line_of_the_hparams_tab(run):
-    events = EventAccumulator(str(run / "train"))
+    events = EventAccumulator(str(run))
     events.Reload()
     assert "config/text_summary" in events.Tags()["tensors"]
     assert b"warmup" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
     assert "_hparams_/session_start_info" in str(events.summary_metadata.keys())
-    found, result = scalars(run / "train"), result_of(run)
-    assert found["test/accuracy"][-1][1] == pytest.approx(result["test"]["accuracy"], rel=1e-6)
+    found, result = scalars(run), result_of(run)
+    assert found["*best/accuracy_test"][-1][1] == pytest.approx(result["test"]["accuracy"], rel=1e-6)
 
 
-def hyperparameters(folder):
-    """The columns of the HPARAMS tab with the values of a run, in order."""
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    contents = {tag: data.plugin_data.content for tag, data in events.summary_metadata.items()}
-    columns = HParamsPluginData.FromString(contents["_hparams_/experiment"]).experiment.hparam_infos
-    values = HParamsPluginData.FromString(contents["_hparams_/session_start_info"]).session_start_info.hparams
-    return {c.name: getattr(values[c.name], values[c.name].WhichOneof("kind")) for c in columns}
+def hparams_of(logdir: Path) -> Experiment:
+    """The columns and metrics of the HPARAMS tab as TensorBoard itself finds them in a directory of runs."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(logdir))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(logdir))
+    context = Context(TBContext(data_provider=provider))
+    metadata = context.hparams_metadata(RequestContext(), "")
+    return context.experiment_from_metadata(RequestContext(), "", True, metadata, [])
 
 
-def test_hparams_has_what_was_set_first_and_options_by_their_names(train, tmp_path):
+def test_hparams_has_what_was_set_and_the_usual_settings_with_options_by_their_names(train, tmp_path):
     overrides = ["seed=3", "activation=elu", "schedule=[warmup,cosine]", "optimizer.momentum=0.8", "output=run"]
     small = ["data=digits", "data.limit=200", "architecture.widths=[4]", "epochs=1", "observer=[tensorboard]"]
     assert train(*overrides, *small)[0] == 0
-    assert list(hyperparameters(tmp_path / "run" / "train").items()) == [
-        ("seed", 3), ("activation", "elu"), ("schedule", "warmup, cosine"), ("optimizer.momentum", 0.8), ("data", "digits"),
-        ("data.limit", 200), ("architecture.widths", "[4]"), ("epochs", 1),
-        ("architecture", "cnn"), ("optimizer", "momentum"), ("optimizer.lr", pytest.approx(0.05)), ("batch_size", 64),
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    values = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()} == {
+        "seed": 3, "activation": "elu", "schedule": "warmup, cosine", "optimizer.momentum": 0.8, "data": "digits",
+        "data.limit": 200, "architecture.widths": "[4]", "epochs": 1,
+        "architecture": "cnn", "optimizer": "momentum", "optimizer.lr": pytest.approx(0.05), "batch_size": 64,
+    }  # fmt: skip
+
+
+def test_hparams_shows_first_what_differs_between_runs_and_the_metrics_of_the_best_weights(sweep):
+    experiment = hparams_of(sweep)
+    assert [info.name for info in experiment.hparam_infos if info.differs] == ["optimizer", "optimizer.lr", "seed"]
+    assert [info.name for info in experiment.hparam_infos[:3]] == ["optimizer", "optimizer.lr", "seed"]
+    assert [info.name.tag for info in experiment.metric_infos[:4]] == [
+        "*best/accuracy_test", "*best/accuracy_validation", "*best/loss_test", "*best/loss_validation",
     ]  # fmt: skip
 
 
@@ -98,7 +129,7 @@ def test_events_after_a_checkpoint_are_not_duplicated_on_resume(run, train, tmp_
     assert train(*small)[0] == 0
     assert train(f"resume={folder}", "epochs=3")[0] == 0
     # Both files are of the same second here, so that their order is that of their names, not of time.
-    steps = sorted(step for step, _ in scalars(folder / "train")["loss"])
+    steps = sorted(step for step, _ in scalars(folder)["1_loss/train"])
     assert steps == [row["step"] for row in history_of(folder)]
 
 
@@ -201,16 +232,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_run_of_a_sweep_has_one_line_of_hparams_with_its_scores_and_no_stray_sub_runs(sweep):
     runs = sorted(p.parent for p in sweep.glob("*/config.yaml"))
     assert len(runs) == 6
-    assert {p.parent.name for p in sweep.rglob("events.*")} == {"train", "validation"}
+    assert {p.parent for p in sweep.rglob("events.*")} == set(runs)
     for folder in runs:
-        events = EventAccumulator(str(folder / "train"))
+        events = EventAccumulator(str(folder))
         events.Reload()
         keys = set(events.summary_metadata)
-        assert {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"} <= keys
-        found, result = scalars(folder / "train"), result_of(folder)
-        assert found["test/accuracy"][-1][1] == pytest.approx(result["test"]["accuracy"], rel=1e-6)
-        assert found["validation/accuracy"][-1][1] == pytest.approx(result["validation"]["accuracy"], rel=1e-6)
-        assert found["last/validation_accuracy"][-1][1] == pytest.approx(
+        assert {"_hparams_/session_start_info", "_hparams_/session_end_info"} <= keys
+        found, result = scalars(folder), result_of(folder)
+        assert found["*best/accuracy_test"][-1][1] == pytest.approx(result["test"]["accuracy"], rel=1e-6)
+        assert found["*best/accuracy_validation"][-1][1] == pytest.approx(result["validation"]["accuracy"], rel=1e-6)
+        assert found["2_accuracy/validation"][-1][1] == pytest.approx(
             result["last"]["validation"]["accuracy"], rel=1e-6
         )
 
@@ -223,21 +254,20 @@ def test_a_killed_run_has_a_line_of_hparams_too(tmp_path):
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    events = EventAccumulator(str(tmp_path / "run" / "train"))
+    events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
-    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
+    assert "_hparams_/session_start_info" in events.summary_metadata
     assert "_hparams_/session_end_info" not in events.summary_metadata
 
 
 def test_an_interrupted_run_ends_as_a_failure_in_hparams(tmp_path):
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from torch.utils.tensorboard import SummaryWriter
 
     from trainer.observers.tensorboard import end_hparams, start_hparams
 
     for finished in (True, False):
         writer = SummaryWriter(str(tmp_path / str(finished)))
-        start_hparams(writer, {"seed": 0}, ["validation/accuracy"])
+        start_hparams(writer, {"seed": 0})
         end_hparams(writer, finished=finished)
         writer.close()
         events = EventAccumulator(str(tmp_path / str(finished)))
@@ -249,7 +279,7 @@ def test_an_interrupted_run_ends_as_a_failure_in_hparams(tmp_path):
 
 def test_tensorboard_holds_images_texts_and_a_layout(run, sweep):
     folder = next(p.parent for p in sweep.glob("*/config.yaml"))
-    events = EventAccumulator(str(folder / "train"), {"images": 0, "tensors": 0})
+    events = EventAccumulator(str(folder), {"images": 0, "tensors": 0})
     events.Reload()
     assert {"filters", "batch", "schedule", "confusion", "misclassified"} <= set(events.Tags()["images"])
     assert {e.step for e in events.Images("batch")} == {0}, "the first batch, whenever it was drawn"
@@ -265,7 +295,7 @@ def test_tensorboard_holds_images_texts_and_a_layout(run, sweep):
 def test_the_graph_of_the_network_is_written_on_request(train, tmp_path):
     overrides = ("data=digits", "architecture.widths=[4]", "epochs=1", "observer=[tensorboard]", "output=run")
     assert train(*overrides, "observer.tensorboard.graph=true")[0] == 0
-    events = EventAccumulator(str(tmp_path / "run" / "train"))
+    events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     assert events.Tags()["graph"]
     assert b"Conv2d" in events.Graph().SerializeToString()
@@ -341,10 +371,10 @@ def test_a_browser_shows_charts_histograms_images_and_the_hparams_of_a_sweep(swe
         pytest.skip("no chromium here")
     accuracy = result_of(next(p.parent for p in sweep.glob("3_*/config.yaml")))["validation"]["accuracy"]
     pages = {
-        "timeseries": ("accuracy", "loss", "activations/00_ReLU_3"),
-        "histograms": ("activations/00_ReLU_3",),
+        "timeseries": ("1_loss", "2_accuracy", "7_activations/00_ReLU_3"),
+        "histograms": ("7_activations/00_ReLU_3",),
         "images": ("batch", "tag: batch"),
-        "custom_scalars": ("learning",),
+        "custom_scalars": ("curves",),
         "hparams": ("0_optimizer=sgd", "5_optimizer=adam", "optimizer.lr", str(accuracy)[:5]),
     }
     with tensorboard(sweep) as address:

@@ -142,7 +142,7 @@ def test_every_trial_is_a_session_of_tensorboards_hparams(tmp_path):
     events = EventAccumulator(str(runs[1]))
     events.Reload()
     result = session.stages[0].results[1]
-    assert [e.value for e in events.Scalars("validation/accuracy")] == pytest.approx(result.curve)
+    assert [e.value for e in events.Scalars("2_accuracy/validation")] == pytest.approx(result.curve)
     data = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     values = HParamsPluginData.FromString(data).session_start_info.hparams
     assert values["optimizer.lr"].number_value == pytest.approx(result.point["optimizer.lr"])

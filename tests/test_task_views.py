@@ -44,7 +44,7 @@ def multitask(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     fit(run)
     context = Context(run)
     Predictions(worst=3).build(context).on_fit_end(RunView(run), {"status": "finished"})
-    context.event_writers.close()
+    context.event_writer.close()
     return run, folder
 
 
@@ -343,30 +343,27 @@ def test_tensorboard_has_a_section_per_task_and_the_learned_weights(tmp_path):
     observer = TensorBoard().build(context)
     fit(run, [observer])
     observer.on_result(RunView(run), {"status": "finished"})
-    context.event_writers.close()
+    context.event_writer.close()
 
-    def scalars(split: str) -> dict[str, list[float]]:
-        events = EventAccumulator(str(tmp_path / split))
-        events.Reload()
-        return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    curves = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    for split in ("train", "validation"):
+        assert curves[f"1_loss/{split}"] == pytest.approx(run.history.column(f"{split}_loss"), rel=1e-6)
+        for task, metric in (("digit", "accuracy"), ("slant", "mae")):
+            values = run.history.column(f"{split}_{task}_{metric}")
+            assert curves[f"2_{task}/{metric}_{split}"] == pytest.approx(values, rel=1e-6)
+    maps = run.history.column("validation_properties_map")
+    assert curves["2_properties/map_validation"] == pytest.approx(maps, rel=1e-6)
+    assert curves["2_loss_weight/digit"] == pytest.approx(run.history.column("weight_digit"), rel=1e-6)
+    assert len(curves["2_loss_weight/ink"]) == 2
+    assert len(curves["*best/digit_accuracy_validation"]) == 2
 
-    train, validation = scalars("train"), scalars("validation")
-    for tag, column in (("loss", "loss"), ("digit/accuracy", "digit_accuracy"), ("slant/mae", "slant_mae")):
-        assert train[tag] == pytest.approx(run.history.column(f"train_{column}"), rel=1e-6)
-        assert validation[tag] == pytest.approx(run.history.column(f"validation_{column}"), rel=1e-6)
-    assert validation["properties/map"] == pytest.approx(run.history.column("validation_properties_map"), rel=1e-6)
-    assert train["loss_weight/digit"] == pytest.approx(run.history.column("weight_digit"), rel=1e-6)
-    assert len(train["loss_weight/ink"]) == 2
-    assert len(train["validation/digit_accuracy"]) == 2
 
-
-def test_the_metric_that_decides_comes_first_in_hparams():
+def test_the_metric_that_decides_is_among_those_of_hparams():
     from trainer.columns import tasks_of
-    from trainer.observers.tensorboard import hparams_metrics, hparams_tags
+    from trainer.observers.tensorboard import hparams_metrics
 
     tasks = tasks_of(["train_loss", "train_accuracy"])
-    assert hparams_tags(hparams_metrics(tasks, "validation_accuracy"), "validation") == [
-        "validation/accuracy", "validation/loss", "test/accuracy", "test/loss", "last/validation_accuracy",
-        "last/validation_loss",
-    ]  # fmt: skip
+    assert hparams_metrics(tasks, "validation_accuracy") == ["accuracy", "loss"]
     assert hparams_metrics(tasks, "validation_kappa") == ["kappa", "accuracy", "loss"]

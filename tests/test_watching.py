@@ -222,19 +222,19 @@ def test_a_report_draws_each_layer_under_its_own_name_in_every_phase(train):
 
 def test_tensorboard_holds_histograms_ratios_and_fractions_of_every_layer(train):
     assert train("data=digits", "architecture.widths=[4,8]", "epochs=1", "output=run")[0] == 0
-    events = EventAccumulator(str(Path("run") / "train"), {"histograms": 0, "scalars": 0})
+    events = EventAccumulator("run", {"histograms": 0, "scalars": 0})
     events.Reload()
     tags = events.Tags()
     for kind, layers in (
-        ("weights", ["00_Conv2d_0", "01_Conv2d_4", "02_Linear_10"]),
-        ("gradients", ["00_Conv2d_0", "01_Conv2d_4", "02_Linear_10"]),
+        ("9_weights", ["00_Conv2d_0", "01_Conv2d_4", "02_Linear_10"]),
+        ("8_gradients", ["00_Conv2d_0", "01_Conv2d_4", "02_Linear_10"]),
     ):
         assert {f"{kind}/{layer}" for layer in layers} <= set(tags["histograms"])
-    assert {"activations/00_ReLU_3", "activations/01_ReLU_7"} <= set(tags["histograms"])
-    assert {"layers/gradient_norm", "update_to_weight/00_Conv2d_0", "dead/00_ReLU_3"} <= set(tags["scalars"])
+    assert {"7_activations/00_ReLU_3", "7_activations/01_ReLU_7"} <= set(tags["histograms"])
+    assert {"4_steps/gradient_norm", "5_update_to_weight/00_Conv2d_0", "6_dead/00_ReLU_3"} <= set(tags["scalars"])
     snapshots = snapshots_in(Path("run"))
-    assert [e.step for e in events.Histograms("weights/00_Conv2d_0")] == [snapshot["step"] for snapshot in snapshots]
-    value = events.Histograms("weights/00_Conv2d_0")[0].histogram_value
+    assert [e.step for e in events.Histograms("9_weights/00_Conv2d_0")] == [snapshot["step"] for snapshot in snapshots]
+    value = events.Histograms("9_weights/00_Conv2d_0")[0].histogram_value
     assert value.num == 36
     assert (value.sum_squares / value.num) ** 0.5 == pytest.approx(snapshots[0]["weights"][0]["rms"], rel=1e-5)
 

@@ -89,7 +89,7 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
     else:
         conclude(run, group, result)
     finally:
-        context.event_writers.close()
+        context.event_writer.close()
     if late.requested:
         raise KeyboardInterrupt  # ends a sweep
     return result

@@ -15,7 +15,7 @@ from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.run import Run
 from trainer.errors import ConfigError, Problem
 from trainer.jobs.options import RangeTest
-from trainer.observers.event_writers import EventWriters
+from trainer.observers.event_writer import LazyEventWriter
 from trainer.report.figures import save_figure
 from trainer.report.lr_range import lr_range_figure
 from trainer.run_dir import check_available, create_run_dir, write_json
@@ -72,13 +72,13 @@ def save(option: RangeTest, run: Run, curve: Curve, run_dir: Path) -> None:
         return
     figure = lr_range_figure(curve.lrs, curve.losses, curve.smoothed, curve.suggestion, option.scale)
     save_figure(figure, run_dir / "range_test.png")
-    writers = EventWriters(run_dir)
-    board = writers("train")
+    events = LazyEventWriter(run_dir)
+    board = events()
     for name, series in values.items():
         for step, value in enumerate(series):
             board.add_scalar(f"range_test/{name}", value, step)
     board.add_figure("range_test", figure, 0)
-    writers.close()
+    events.close()
 
 
 def suggested_overrides(suggestion: Suggestion) -> list[tuple[str, str, list[str]]]:

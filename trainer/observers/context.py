@@ -11,7 +11,7 @@ from trainer.engine.probes import initial_weights, probe
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.formats import Probe, Snapshot
-from trainer.observers.event_writers import EventWriters
+from trainer.observers.event_writer import LazyEventWriter
 
 
 class LayerStatistics:
@@ -24,14 +24,14 @@ class LayerStatistics:
 class Context:
     """What the observers of a run share. It is created once per run and given to each observer when it is built.
 
-    ``alert(text)`` prints an urgent message, ``event_writers(split)`` is TensorBoard's writer for a sub-run,
+    ``alert(text)`` prints an urgent message, ``event_writer()`` is TensorBoard's writer of the run,
     ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
     ``probe(initial, steps)`` measures what tells causes apart after training, which leaves the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
         self.alert = run.alert
-        self.event_writers = EventWriters(run.folder, run.clock.step, run.alert)
+        self.event_writer = LazyEventWriter(run.folder, run.clock.step, run.alert)
         self.layer_statistics = LayerStatistics()
         self.initial_weights = partial(initial_weights, run)
         self.probe: Callable[[StateDict | None, int], Probe] = partial(probe, run)

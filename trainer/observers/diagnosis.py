@@ -43,7 +43,7 @@ class DiagnosisObserver(Observer):
         self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
         self.initial_weights = context.initial_weights
         self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
-        self.statistics, self.writers, self.alert = context.layer_statistics, context.event_writers, context.alert
+        self.statistics, self.events, self.alert = context.layer_statistics, context.event_writer, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
         self.alerted: set[str] = set()
         self.dataset_info: DatasetInfo = {}
@@ -110,7 +110,7 @@ class DiagnosisObserver(Observer):
             write_json(view.folder / "dataset_info.json", info)
             write_json(view.folder / "findings.json", findings)
             text = "\n\n".join(map(markdown, findings)) or "no findings"
-            self.writers("train").add_text("diagnosis", text, view.step)
+            self.events().add_text("diagnosis", text, view.step)
         return {"findings": findings}
 
 

@@ -16,7 +16,7 @@ from trainer.engine.view import RunView
 from trainer.files import append_text, write_text
 from trainer.formats import ActivationStatistics, Result, Snapshot, WeightStatistics
 from trainer.observers.context import Context
-from trainer.observers.event_writers import write_histogram
+from trainer.observers.event_writer import write_histogram
 from trainer.observers.options import Histograms
 from trainer.observers.tensor_stats import Distribution, distributions, sample
 from trainer.records import read_snapshots
@@ -25,6 +25,8 @@ from trainer.run_dir import json_safe
 # Units that are never above zero get no gradient, or almost none.
 DYING = ("ReLU", "ReLU6", "GELU", "SiLU", "Hardswish")
 RANGES = {"Tanh": (-0.99, 0.99), "Sigmoid": (0.01, 0.99)}  # outside, a unit is saturated: its slope is below 0.02
+# TensorBoard orders its sections by their names.
+SECTIONS = {"activations": "7_activations", "gradients": "8_gradients", "weights": "9_weights"}
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 MAX_SNAPSHOTS = 50  # about, at regular distances; four more near the beginning
@@ -63,7 +65,7 @@ class HistogramsObserver(Observer):
 
     def __init__(self, option: Histograms, context: Context) -> None:
         self.every, self.images = option.every, option.images
-        self.snapshots, self.writers = context.layer_statistics.snapshots, context.event_writers
+        self.snapshots, self.events = context.layer_statistics.snapshots, context.event_writer
         self.losses: list[Tensor] = []
         self.before: Samples | None = None  # of the weights before the next step, if a snapshot is due after it
 
@@ -106,22 +108,22 @@ class HistogramsObserver(Observer):
         self._write_events(snapshot, by_kind)
 
     def _write_events(self, snapshot: Snapshot, by_kind: dict[str, list[Distribution]]) -> None:
-        writer, step = self.writers("train"), snapshot["step"]
+        writer, step = self.events(), snapshot["step"]
         for kind, rows in (
             ("weights", snapshot["weights"]),
             ("gradients", snapshot["weights"]),
             ("activations", snapshot["activations"]),
         ):
             for row, distribution in zip(rows, by_kind[kind], strict=True):
-                write_histogram(writer, f"{kind}/{row['tag']}", distribution, step)
-        writer.add_scalar("layers/gradient_norm", snapshot["grad_norm"], step)
+                write_histogram(writer, f"{SECTIONS[kind]}/{row['tag']}", distribution, step)
+        writer.add_scalar("4_steps/gradient_norm", snapshot["grad_norm"], step)
         for row in snapshot["weights"]:
             if row["update_ratio"] is not None:
-                writer.add_scalar(f"update_to_weight/{row['tag']}", row["update_ratio"], step)
+                writer.add_scalar(f"5_update_to_weight/{row['tag']}", row["update_ratio"], step)
         for row in snapshot["activations"]:
             for name in ("dead", "saturated"):
                 if row[name] is not None:
-                    writer.add_scalar(f"{name}/{row['tag']}", row[name], step)
+                    writer.add_scalar(f"6_{name}/{row['tag']}", row[name], step)
 
 
 def snapshot_due(step: int, total_steps: int, every: int) -> bool:

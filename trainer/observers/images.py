@@ -19,7 +19,7 @@ from trainer.formats import Result, Row
 from trainer.history import History
 from trainer.literal import printable
 from trainer.observers.context import Context
-from trainer.observers.event_writers import EventWriters
+from trainer.observers.event_writer import LazyEventWriter
 from trainer.observers.options import Filters
 from trainer.report.figures import batch_figure, drawing, schedule_figure
 from trainer.report.figures import save_figure as write_figure
@@ -39,7 +39,7 @@ class FiltersObserver(Observer):
     """
 
     def __init__(self, option: Filters, context: Context) -> None:
-        self.every, self.images, self.writers = option.every, option.images, context.event_writers
+        self.every, self.images, self.events = option.every, option.images, context.event_writer
         self.first_batch: tuple[np.ndarray, np.ndarray, list[str]] | None = None
 
     def on_fit_start(self, view: RunView) -> None:
@@ -48,7 +48,7 @@ class FiltersObserver(Observer):
             return
         times, lrs, _ = schedule_curve(view)
         for i in range(0, len(times), max(1, len(times) // 200)):
-            self.writers("train").add_scalar("schedule/lr", lrs[i], round(times[i] * len(view.train)))
+            self.events().add_scalar("3_lr/planned", lrs[i], round(times[i] * len(view.train)))
         self._draw_filters(view)
 
     def on_step_end(self, view: RunView) -> None:
@@ -59,7 +59,7 @@ class FiltersObserver(Observer):
             view, x, self.images, view.data_epoch, view.batch_index - 1
         )
         # Without labels: matplotlib, which draws them, takes most of a second to import.
-        save_image(view, self.writers, "batch", mosaic(np.concatenate([before, after]), columns=len(before)), 0)
+        save_image(view, self.events, "batch", mosaic(np.concatenate([before, after]), columns=len(before)), 0)
 
     def on_epoch_end(self, view: RunView, row: Row) -> None:
         if view.folder is not None and (view.epochs_done % self.every == 0 or view.over):
@@ -70,25 +70,25 @@ class FiltersObserver(Observer):
             return
         if self.first_batch is not None:  # else a resumed run, which has it already
             with drawing("batch"):
-                save_figure(view, self.writers, "batch", batch_figure(*self.first_batch), 0)
+                save_figure(view, self.events, "batch", batch_figure(*self.first_batch), 0)
         with drawing("schedule"):
-            save_figure(view, self.writers, "schedule", schedule_figure(schedule_curve(view)))
+            save_figure(view, self.events, "schedule", schedule_figure(schedule_curve(view)))
 
     def _draw_filters(self, view: RunView) -> None:
         filters = first_filters(view.model, view.info.shape)
         if filters is not None:
-            save_image(view, self.writers, "filters", mosaic(filters))
+            save_image(view, self.events, "filters", mosaic(filters))
 
 
-def save_image(view: RunView, writers: EventWriters, name: str, image: np.ndarray, step: int | None = None) -> None:
+def save_image(view: RunView, events: LazyEventWriter, name: str, image: np.ndarray, step: int | None = None) -> None:
     """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
     assert view.folder is not None
     with atomic_path(view.folder / "report" / f"{name}.png") as temporary:
         temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-    writers("train").add_image(name, image, view.step if step is None else step, dataformats="HWC")
+    events().add_image(name, image, view.step if step is None else step, dataformats="HWC")
 
 
-def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure, step: int | None = None) -> None:
+def save_figure(view: RunView, events: LazyEventWriter, name: str, figure: Figure, step: int | None = None) -> None:
     """Write a figure to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
     assert view.folder is not None
     write_figure(figure, view.folder / "report" / f"{name}.png")
@@ -97,7 +97,7 @@ def save_figure(view: RunView, writers: EventWriters, name: str, figure: Figure,
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)  # as figures of trainer.report.figures have
     step = view.step if step is None else step
-    writers("train").add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+    events().add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
 
 def mosaic(images: np.ndarray, size: int = 48, columns: int = 16) -> np.ndarray:

@@ -34,7 +34,7 @@ class PredictionsObserver(Observer):
     """
 
     def __init__(self, option: Predictions, context: Context) -> None:
-        self.worst, self.writers = option.worst, context.event_writers
+        self.worst, self.events = option.worst, context.event_writer
 
     def on_fit_end(self, view: RunView, result: Result) -> None:
         split = "validation" if view.validation is not None else "test"
@@ -56,7 +56,7 @@ class PredictionsObserver(Observer):
             for figure_name, draw in task.figures(view.info).items():
                 full_name = f"{figure_name}_{file_name(name)}" if several else figure_name
                 with drawing(full_name):
-                    save_figure(view, self.writers, full_name, draw())
+                    save_figure(view, self.events, full_name, draw())
 
 
 def file_name(task: str) -> str:

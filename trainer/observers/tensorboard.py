@@ -1,4 +1,4 @@
-"""TensorBoard: training and validation curves on one chart, values by step, the config, and the HPARAMS tab."""
+"""TensorBoard: curves by epoch and by step, a prepared dashboard, the config, and the HPARAMS tab."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from trainer.columns import TaskColumns, split_and_metric, tasks_of
+from trainer.columns import SPLITS, TaskColumns, split_and_metric, tasks_of
 from trainer.engine.evaluation import eval_mode
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
@@ -25,16 +25,17 @@ from trainer.observers.options import TensorBoard
 
 
 class TensorBoardObserver(Observer):
-    """Writes events into ``<run>/train``, ``<run>/validation`` and, with averaging, ``<run>/averaged``.
+    """Writes events into the run directory, so that TensorBoard lists a run in one line.
 
-    The tags of these sub-runs are the same, so that their curves share a chart. Batch loss and learning rate are
-    collected at every ``every``-th step and written at the end of the epoch, so that no step waits for the device. The
-    HPARAMS tab has a line for the run from its first step on.
+    Training, validation and averaged values are tags of one section, and share a chart of the prepared dashboard. TensorBoard
+    orders sections by their names, therefore they begin with a number. Batch loss and learning rate are collected at every
+    ``every``-th step and written at the end of the epoch, so that no step waits for the device. The HPARAMS tab has a line
+    for the run from its first step on.
     """
 
     def __init__(self, option: TensorBoard, context: Context) -> None:
         self.every, self.graph = option.every, option.graph
-        self.writers, self.alert = context.event_writers, context.alert
+        self.events, self.alert = context.event_writer, context.alert
         self.losses: list[Tensor] = []
         self.steps: list[tuple[int, float, float | None]] = []
 
@@ -42,13 +43,11 @@ class TensorBoardObserver(Observer):
         if view.folder is None:
             return
         self.tasks = tasks_of(view.task.history_columns(averaged=False))
-        writer = self.writers("train")
+        writer = self.events()
         writer.add_text("config", "    " + OmegaConf.to_yaml(view.info.config).replace("\n", "\n    "))
         writer.add_text("notes", "\n\n".join(map(markdown_literal, view.notes)))
         writer.add_custom_scalars(layout(self.tasks))
-        split = "validation" if view.validation is not None else "train"
-        tags = hparams_tags(hparams_metrics(self.tasks, view.metric), split)
-        start_hparams(writer, plain(view.hyperparameters), tags)
+        start_hparams(writer, plain(view.hyperparameters))
         if self.graph:
             self._write_graph(view)
 
@@ -62,48 +61,47 @@ class TensorBoardObserver(Observer):
         if view.folder is None:
             return
         self._write_steps()
+        writer = self.events()
         for column, value in row.items():
             split, metric = split_and_metric(column)
             if split and isinstance(value, int | float):
-                self.writers(split).add_scalar(tag(metric, self.tasks), value, row["step"])
+                writer.add_scalar(tag(metric, split, self.tasks), value, row["step"])
             elif column.startswith("weight_") and isinstance(value, int | float):
-                self.writers("train").add_scalar(f"loss_weight/{column.removeprefix('weight_')}", value, row["step"])
-        self.writers("train").add_scalar("speed/images_per_second", row["images_per_second"], row["step"])
-        self._write_scores(view, row)
-        self.writers.flush()
+                writer.add_scalar(f"2_loss_weight/{column.removeprefix('weight_')}", value, row["step"])
+        writer.add_scalar("4_steps/images_per_second", row["images_per_second"], row["step"])
+        self._write_best(view, row["step"])
+        self.events.flush()
 
     def on_result(self, view: RunView, result: Result) -> None:
         if view.folder is None:
             return
         self._write_steps()
-        writer = self.writers("train")
+        writer = self.events()
         for split, scores in (("validation", result.get("validation")), ("test", result.get("test"))):
             for name, value in (scores or {}).items():
                 if value is not None:
-                    writer.add_scalar(f"{split}/{name}", value, view.step)
+                    writer.add_scalar(best_tag(split, name), value, view.step)
         end_hparams(writer, finished=result.get("status") == "finished")
 
     def _write_steps(self) -> None:
         if not self.steps:
             return
-        writer = self.writers("train")
+        writer = self.events()
         for (step, lr, momentum), loss in zip(self.steps, torch.stack(self.losses).tolist(), strict=True):
-            writer.add_scalar("batch/loss", loss, step)
-            writer.add_scalar("batch/lr", lr, step)
+            writer.add_scalar("4_steps/loss", loss, step)
+            writer.add_scalar("3_lr/used", lr, step)
             if momentum is not None:
-                writer.add_scalar("batch/momentum", momentum, step)
+                writer.add_scalar("4_steps/momentum", momentum, step)
         self.losses, self.steps = [], []
 
-    def _write_scores(self, view: RunView, row: Row) -> None:
-        """Write the best and the current metrics for the HPARAMS tab, every epoch, so that a killed run has them too."""
+    def _write_best(self, view: RunView, step: int) -> None:
+        """Write the metrics of the best epoch, every epoch, so that a killed run has them in the HPARAMS tab, too."""
         if view.best is None:
             return
-        best, writer = view.history[view.best["row"]], self.writers("train")
-        split = "validation" if view.validation is not None else "train"
+        best, split = view.history[view.best["row"]], "validation" if view.validation is not None else "train"
         for name in hparams_metrics(self.tasks, view.metric):
-            for name_of_tag, source in ((f"{split}/{name}", best), (f"last/{split}_{name}", row)):
-                if (value := source.get(f"{split}_{name}")) is not None:
-                    writer.add_scalar(name_of_tag, value, row["step"])
+            if (value := best.get(f"{split}_{name}")) is not None:
+                self.events().add_scalar(best_tag(split, name), value, step)
 
     def _write_graph(self, view: RunView) -> None:
         """Write the graph of the model, traced with a blank image; alert if the model cannot be traced."""
@@ -111,45 +109,57 @@ class TensorBoardObserver(Observer):
         with warnings.catch_warnings(), eval_mode(view.model), torch.random.fork_rng():
             warnings.simplefilter("ignore")  # tracing warns about every size that becomes a constant
             try:
-                self.writers("train").add_graph(view.model, x)
+                self.events().add_graph(view.model, x)
             except Exception as error:  # whatever tracing a user's model may raise
                 self.alert(f"no graph for TensorBoard: {first_line(error)}")
 
 
 LAYOUT = {
     "steps": {
-        "learning rate": ["Multiline", ["batch/lr"]],
-        "gradient norm": ["Multiline", ["layers/gradient_norm"]],
-        "update-to-weight ratio by layer": ["Multiline", ["update_to_weight/.*"]],
+        "learning rate": ["Multiline", ["^3_lr/used$"]],
+        "gradient norm": ["Multiline", ["^4_steps/gradient_norm$"]],
+        "update-to-weight ratio by layer": ["Multiline", ["^5_update_to_weight/"]],
     },
-    "units": {"dead": ["Multiline", ["dead/.*"]], "saturated": ["Multiline", ["saturated/.*"]]},
+    "units": {"dead": ["Multiline", ["^6_dead/"]], "saturated": ["Multiline", ["^6_saturated/"]]},
 }
 
 
 def layout(tasks: Sequence[TaskColumns]) -> dict[str, dict[str, list[str | list[str]]]]:
-    """The prepared dashboard: the curves of loss and metrics of each task, the steps, the units."""
+    """The prepared dashboard: the curves of loss and metrics of each task, all splits in a chart, the steps, the units."""
     names = dict.fromkeys(
         ["loss", *(name for task in tasks for name in (task.loss, task.main, task.column(task.running)))]
     )
-    learning = {name: ["Multiline", [f"^{re.escape(tag(name, tasks))}$"]] for name in names}
-    return {"learning": learning, **LAYOUT}
+    patterns = {name: [f"^{re.escape(tag(name, split, tasks))}$" for split in SPLITS] for name in names}
+    return {"curves": {name: ["Multiline", [*tags]] for name, tags in patterns.items()}, **LAYOUT}
 
 
-def tag(metric: str, tasks: Sequence[TaskColumns]) -> str:
-    """The tag of a metric, the same for all splits: loss and main metrics of a single task stand alone, its further metrics in
-    a section, and those of each of several tasks in one of its own.
+def tag(metric: str, split: str, tasks: Sequence[TaskColumns]) -> str:
+    """The tag of a metric on a split: loss and main metrics of a single task have a section each, its further metrics share
+    one, and those of each of several tasks have one of its own.
 
     >>> single, several = [TaskColumns("", "accuracy", "accuracy")], [TaskColumns("ink", "mae", "mae")]
-    >>> tag("loss", single), tag("auroc", single), tag("ink_mae", several), tag("loss", several)
-    ('loss', 'metrics/auroc', 'ink/mae', 'loss')
+    >>> tag("loss", "train", single), tag("auroc", "validation", single), tag("ink_mae", "validation", several)
+    ('1_loss/train', '2_metrics/auroc_validation', '2_ink/mae_validation')
     """
     task = max(
         (t for t in tasks if t.name and metric.startswith(f"{t.name}_")), key=lambda t: len(t.name), default=None
     )
     if task is not None:
-        return f"{task.name}/{metric.removeprefix(f'{task.name}_')}"
-    known = {"loss"} | {name for t in tasks for name in (t.running, t.metric)}
-    return metric if metric in known else f"metrics/{metric}"
+        return f"2_{task.name}/{metric.removeprefix(f'{task.name}_')}_{split}"
+    if metric == "loss":
+        return f"1_loss/{split}"
+    known = {name for t in tasks for name in (t.running, t.metric)}
+    return f"2_{metric}/{split}" if metric in known else f"2_metrics/{metric}_{split}"
+
+
+def best_tag(split: str, metric: str) -> str:
+    """The tag of a metric of the best weights. HPARAMS, which sorts tags as text, shows it before the curves, the other pages,
+    which put digits first, after them.
+
+    >>> best_tag("test", "accuracy")
+    '*best/accuracy_test'
+    """
+    return f"*best/{metric}_{split}"
 
 
 def hparams_metrics(tasks: Sequence[TaskColumns], metric: str) -> list[str]:
@@ -157,20 +167,15 @@ def hparams_metrics(tasks: Sequence[TaskColumns], metric: str) -> list[str]:
     return list(dict.fromkeys([split_and_metric(metric)[1], *(task.main for task in tasks), "loss"]))
 
 
-def hparams_tags(metrics: Sequence[str], split: str) -> list[str]:
-    """The tags under which the HPARAMS tab finds metrics: of the best weights on each split, and of the last ones."""
-    return [f"{s}/{name}" for s in (split, "test") for name in metrics] + [f"last/{split}_{name}" for name in metrics]
-
-
-def start_hparams(writer: SummaryWriter, settings: Mapping[str, bool | float | str], metrics: Sequence[str]) -> None:
+def start_hparams(writer: SummaryWriter, settings: Mapping[str, bool | float | str]) -> None:
     """Write the run's line of the HPARAMS tab; ``add_hparams`` would create a sub-run for it, with metrics of -1.
 
-    It is written before training and gets its metrics during the run, so that a killed run has a line, too.
+    It is written before training and gets its metrics during the run, so that a killed run has a line, too. It does not name
+    the columns: TensorBoard would take those of one run for all; without them it shows the columns of all runs, first
+    those in which they differ.
     """
-    experiment, start, _ = hparams(settings, dict.fromkeys(metrics, 0.0))
-    file_writer = writer._get_file_writer()
-    file_writer.add_summary(experiment)
-    file_writer.add_summary(start)
+    _, start, _ = hparams(settings, {})
+    writer._get_file_writer().add_summary(start)
 
 
 def end_hparams(writer: SummaryWriter, finished: bool) -> None:
