@@ -253,7 +253,7 @@ def test_tensorboard_that_fails_never_ends_a_run(train, monkeypatch):
     overrides = [*STATEFUL, "epochs=2", "observer=[checkpoint,history_file,tensorboard]"]
     assert train(*overrides, "output=uninterrupted")[0] == 0
     with monkeypatch.context() as patch:
-        inject(patch, "open", fault := Fault(lasting=True, name="tfevents"))
+        inject(patch, "open", fault := Fault(number=1, lasting=True, name="tfevents"))
         code, _, err = train(*overrides, "output=run")
     assert fault.count >= 1
     assert code == 0

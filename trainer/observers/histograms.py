@@ -25,8 +25,6 @@ from trainer.run_dir import json_safe
 # Units that are never above zero get no gradient, or almost none.
 DYING = ("ReLU", "ReLU6", "GELU", "SiLU", "Hardswish")
 RANGES = {"Tanh": (-0.99, 0.99), "Sigmoid": (0.01, 0.99)}  # outside, a unit is saturated: its slope is below 0.02
-# TensorBoard orders its sections by their names.
-SECTIONS = {"activations": "7_activations", "gradients": "8_gradients", "weights": "9_weights"}
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 MAX_SNAPSHOTS = 50  # about, at regular distances; four more near the beginning
@@ -109,13 +107,13 @@ class HistogramsObserver(Observer):
 
     def _write_events(self, snapshot: Snapshot, by_kind: dict[str, list[Distribution]]) -> None:
         writer, step = self.events(), snapshot["step"]
-        for kind, rows in (
-            ("weights", snapshot["weights"]),
-            ("gradients", snapshot["weights"]),
-            ("activations", snapshot["activations"]),
+        for number, kind, rows in (
+            (9, "weights", snapshot["weights"]),
+            (8, "gradients", snapshot["weights"]),
+            (7, "activations", snapshot["activations"]),
         ):
             for row, distribution in zip(rows, by_kind[kind], strict=True):
-                write_histogram(writer, f"{SECTIONS[kind]}/{row['tag']}", distribution, step)
+                write_histogram(writer, f"{number}_{kind}/{row['tag']}", distribution, step)
         writer.add_scalar("4_steps/gradient_norm", snapshot["grad_norm"], step)
         for row in snapshot["weights"]:
             if row["update_ratio"] is not None:
