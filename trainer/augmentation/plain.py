@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -35,8 +36,6 @@ class ImageTransform(Transform):
 
     def changed(self, image: Tensor, seed: int) -> Tensor:
         """Return the image changed; the same for the same seed, whatever the generators' state, which stays as it is."""
-        import random
-
         import torch
 
         with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
@@ -70,6 +69,6 @@ class ImageTransform(Transform):
         return Changed(self.changed, self.p)
 
 
-def adapted(plain: Plain) -> Any:
-    """Return a transform that calls what the config describes on each image; that of albumentations as it is."""
+def adapted(plain: Plain) -> ImageTransform:
+    """Return a transform that calls what the config describes on each image."""
     return ImageTransform(plain=plain, **plain.settings)

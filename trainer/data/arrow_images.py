@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,8 +139,6 @@ def _bytes_and_paths(array: pa.Array) -> tuple[pa.Array, list[str | None]]:
 
 def _cached(file: Path, column: str) -> Path:
     """Return a copy of a column as an uncompressed Arrow file, in the cache."""
-    import hashlib
-
     import pyarrow as pa
 
     digest = hashlib.blake2b(f"{stamp(file)}{column}".encode(errors="surrogateescape"), digest_size=16).hexdigest()

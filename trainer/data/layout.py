@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from shlex import quote
 
 from trainer.data.inventory import shortened
 from trainer.data.split_names import SPELLINGS, SplitName, split_name
@@ -145,8 +146,6 @@ def _ambiguous(
 
 
 def _typed(splits: dict[str, str] | dict[SplitName | str, str]) -> str:
-    from shlex import quote
-
     items = ",".join(f"{split}:{_value(path)}" for split, path in splits.items())
     return quote(f"data.splits={{{items}}}")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from trainer.data.images import ImageArray
 from trainer.data.splits import RawSplits
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from trainer.data.plain_options import PlainDataset
 
 ITEM = "an item must be (image, class): an image of Pillow, an array (H, W) or (H, W, C), or a tensor (C, H, W)"
+
+
+class Items(Protocol):
+    """The interface of ``torch.utils.data.Dataset`` for images and their classes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[object, int]: ...
 
 
 def read_plain(option: PlainDataset) -> RawSplits:
@@ -34,13 +43,13 @@ def read_plain(option: PlainDataset) -> RawSplits:
     return hold_out_test(option, images, class_names(dataset, images.labels))
 
 
-def class_names(dataset: Any, labels: np.ndarray) -> tuple[str, ...]:
+def class_names(dataset: object, labels: np.ndarray) -> tuple[str, ...]:
     """Return ``dataset.classes``, or the numbers of the classes."""
     named = getattr(dataset, "classes", None)
     return tuple(map(str, named if named is not None else range(int(labels.max()) + 1)))
 
 
-def read_items(dataset: Any, name: str) -> ImageArray:
+def read_items(dataset: Items, name: str) -> ImageArray:
     """Return all items of a data set, uint8 (N, H, W, C) and classes (N,)."""
     images: list[np.ndarray] = []
     labels: list[int] = []
@@ -63,14 +72,14 @@ def read_items(dataset: Any, name: str) -> ImageArray:
     return ImageArray(np.stack(images), np.array(labels, np.int64))
 
 
-def as_uint8(image: Any) -> np.ndarray:
+def as_uint8(image: object) -> np.ndarray:
     """Return an image as uint8 (H, W, C); ValueError if its values are neither 0 to 255 nor fractions of white.
 
     >>> as_uint8(np.array([[0.0, 1.0]])).tolist()
     [[[0], [255]]]
     """
-    channels_first = hasattr(image, "detach")
-    array = np.asarray(image.detach().cpu() if channels_first else image)
+    channels_first = isinstance(image, Tensor)
+    array = np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image)
     array = array[:, :, None] if array.ndim == 2 else array.transpose(1, 2, 0) if channels_first else array
     if array.ndim != 3 or array.shape[2] > 4:
         raise ValueError(f"has the shape {tuple(array.shape)}")

@@ -7,8 +7,9 @@ import io
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -31,6 +32,37 @@ if TYPE_CHECKING:
     from trainer.jobs.options import Predict
 
 CHUNK = 256  # images that are decoded and classified at a time
+Ranked = TypedDict("Ranked", {"class": str, "probability": float})
+
+
+class PredictedClass(Ranked):
+    """The most probable class of an image."""
+
+    ranked: NotRequired[list[Ranked]]  # the most probable ones, where several are asked for
+
+
+class PredictedLabels(TypedDict):
+    """The labels of an image whose probability reaches their threshold, and all probabilities."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
+class PredictedNumbers(TypedDict):
+    """The numbers of an image in original units."""
+
+    numbers: dict[str, float]
+
+
+Prediction: TypeAlias = PredictedClass | PredictedLabels | PredictedNumbers
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """What is predicted for an image by the name of the task, which is empty for a single one."""
+
+    file: str
+    tasks: dict[str, Prediction] = field(default_factory=dict)
 
 
 def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]) -> int:
@@ -102,29 +134,27 @@ def read_image(
 
 def predict_images(
     config: Config, checkpoint: TrainedModel, images: list[tuple[Path, np.ndarray]], top: int, tta: TTA = "none"
-) -> list[dict[str, Any]]:
-    """Return a row per image: its file, and by the name of the task what is predicted, see ``prediction``."""
+) -> list[PredictedImage]:
+    """Return what is predicted for each image."""
     if not images:
         return []
     pixels = np.stack([image for _, image in images])
     found = predictions(checkpoint, pixels, config.data.normalize == "channel", CHUNK, tta)
-    rows: list[dict[str, Any]] = [{"file": str(path)} for path, _ in images]
+    rows = [PredictedImage(str(path)) for path, _ in images]
     for part in checkpoint.task.parts:
         for row, values in zip(rows, found[part.name].cpu().tolist(), strict=True):
-            row |= {part.name: prediction(part, values, top)} if part.name else prediction(part, values, top)
+            row.tasks[part.name] = prediction(part, values, top)
     return rows
 
 
-def prediction(part: Part, values: list[float], top: int) -> dict[str, Any]:
-    """Return what is predicted from the probabilities, or numbers in original units, of one image (K,).
-
-    Of classes, ``class`` and ``probability`` of the most probable one and, with ``top`` > 1, the ``ranked`` list of the most
-    probable ones; of labels, ``labels`` whose probability reaches their threshold, and all ``probabilities``; ``numbers``.
+def prediction(part: Part, values: list[float], top: int) -> Prediction:
+    """Return what is predicted from the probabilities, or numbers in original units, of one image (K,); of classes, the
+    ``top`` most probable ones.
     """
     named = dict(zip(part.classes, values, strict=True))
     if part.has_classes:
         best = sorted(range(len(values)), key=lambda i: -values[i])[:top]
-        ranked = [{"class": part.classes[i], "probability": values[i]} for i in best]
+        ranked: list[Ranked] = [{"class": part.classes[i], "probability": values[i]} for i in best]
         return {**ranked[0], "ranked": ranked} if top > 1 else ranked[0]
     if isinstance(part, LabelsPart):
         chosen = [
@@ -134,16 +164,17 @@ def prediction(part: Part, values: list[float], top: int) -> dict[str, Any]:
     return {"numbers": named}
 
 
-def format_rows(rows: list[dict[str, Any]], form: str, task: Task, header: bool) -> str:
+def format_rows(rows: list[PredictedImage], form: str, task: Task, header: bool) -> str:
     """Return rows as CSV (file, and the cells of each task) or as one JSON object per line."""
     if form == "jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = ({"file": row.file, **row.tasks.get("", row.tasks)} for row in rows)
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     for row in rows:
-        cells = {"file": row["file"]}
+        cells = {"file": row.file}
         for part in task.parts:
-            cells |= csv_cells(part, row[part.name] if part.name else row)
+            cells |= csv_cells(part, row.tasks[part.name])
         if header:
             writer.writerow(cells)
             header = False
@@ -151,12 +182,12 @@ def format_rows(rows: list[dict[str, Any]], form: str, task: Task, header: bool)
     return output.getvalue()
 
 
-def csv_cells(part: Part, predicted: dict[str, Any]) -> dict[str, str]:
+def csv_cells(part: Part, predicted: Prediction) -> dict[str, str]:
     """Return the cells of what is predicted for one task, by the names of their columns.
 
     They are class, probability, class_2, ... of classes; labels (separated by ``;``) and the probability of each; numbers.
     """
-    if part.has_classes:
+    if "class" in predicted:
         ranked = predicted.get("ranked", [predicted])
         suffixes = ["", *(f"_{i}" for i in range(2, len(ranked) + 1))]
         pairs = zip(suffixes, ranked, strict=True)

@@ -8,23 +8,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.config.options import option_files
+from trainer.engine.observer import Observer
 from trainer.engine.run import Run
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED, INTERRUPTED
+from trainer.formats import Result
 from trainer.jobs.fit import train_and_evaluate
 from trainer.lock import one_writer
+from trainer.observers.context import ObserverOption
 from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 from trainer.search.choice import candidates, choose
 from trainer.search.page import write_page
 from trainer.search.read_space import read_space
 from trainer.search.run import Part, make_session, take_part
 from trainer.search.run import search as run_search
-from trainer.search.session import base_configs
 from trainer.search.storage import close_storage
 from trainer.search.summary import finish
+from trainer.search.trial import base_configs
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -63,12 +66,12 @@ def check_directory(run_dir: Path) -> bool:
     return True
 
 
-def train(run: Run, observers: Sequence[Any]) -> dict[str, Any]:
+def train(run: Run, observers: Sequence[ObserverOption | Observer]) -> Result:
     """Train a trial that gets a run directory, as ``job=fit`` does."""
     assert run.folder is not None
     with one_writer(run.folder):
         run.id = create_run_dir(run.folder, run.info.config, [], run.notes[0])
-        return dict(train_and_evaluate(run, observers))
+        return train_and_evaluate(run, observers)
 
 
 def work(part: Part, number: int) -> None:

@@ -6,13 +6,15 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.engine.view import RunView
 from trainer.observers.context import Context
 from trainer.observers.tracker import Numbers, TrackerObserver, plain
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from trainer.observers.options import Mlflow
 
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED"}
@@ -23,11 +25,11 @@ class MlflowObserver(TrackerObserver):
     """A run on an MLflow server, or in a database file."""
 
     name = "mlflow"
+    client: MlflowClient  # from `start` on
 
     def __init__(self, option: Mlflow, context: Context) -> None:
         super().__init__(context, option.files)
         self.option = option
-        self.client: Any = None  # mlflow's own type, which is imported late
         self.run_id = ""
 
     def start(self, view: RunView, settings: Mapping[str, object], tracked: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,24 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 MAX_PROBABILITIES = 20_000_000  # that are kept to judge labels, some 80 MB
+
+
+class LabelErrorContent(TypedDict):
+    """A label that is probably wrong, in ``predictions.json``."""
+
+    index: int
+    label: str
+    suggested: str
+    probability: float  # of the label
+
+
+class LargestError(TypedDict):
+    """A number that is predicted badly, in ``predictions.json``."""
+
+    index: int
+    target: str
+    true: float
+    predicted: float
 
 
 class Worst(Generic[E]):
@@ -71,7 +89,7 @@ class Predicted(ABC):
         """Add a batch: images (N, C, H, W), outputs (N, O), targets (N, D), and the index of its first image in the split."""
 
     @abstractmethod
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         """Return what ``predictions.json`` holds."""
 
     @abstractmethod
@@ -107,7 +125,7 @@ class PredictedClasses(Predicted):
             self.labels.append(labels.cpu().numpy())
         self.rows += [index + offset for index in indices]
 
-    def label_errors(self) -> list[dict[str, Any]] | None:
+    def label_errors(self) -> list[LabelErrorContent] | None:
         """Return the labels that are probably wrong, by confident learning; None if they cannot be judged."""
         labels = np.concatenate(self.labels) if self.labels else np.zeros(0, np.int64)
         if not len(labels) or len(labels) < len(self.rows):
@@ -124,11 +142,11 @@ class PredictedClasses(Predicted):
             for error in label_errors(probabilities, labels)
         ]  # fmt: skip
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         classes = self.part.classes
         rows = [error.as_dict(classes) for error in self.worst.errors]
         content = {"classes": list(classes), "confusion": self.confusion.tolist(), "misclassified": rows}
-        return content | {"label_errors": self.label_errors()}
+        return {**content, "label_errors": self.label_errors()}
 
     def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
         classes = self.part.classes
@@ -169,7 +187,7 @@ class PredictedLabels(PredictedValues):
             hits, positives, predicted = found.counts
             return found, hits / predicted, hits / positives
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         found, precision, recall = self.table()
         _, positives, predicted = found.counts
         assert found.thresholds is not None
@@ -188,7 +206,7 @@ class PredictedNumbers(PredictedValues):
 
     def __init__(self, part: Part, count: int, thresholds: Sequence[float] | None = None) -> None:
         super().__init__(part, count, thresholds)
-        self.worst: Worst[dict[str, Any]] = Worst(count)
+        self.worst: Worst[LargestError] = Worst(count)
 
     def add(self, x: Tensor, outputs: Tensor, y: Tensor, offset: int) -> None:
         super().add(x, outputs, y, offset)
@@ -201,11 +219,16 @@ class PredictedNumbers(PredictedValues):
             k = int(targets[i])
             if batch.known[i, k]:
                 true, predicted = float(batch.truth[i, k]), float(batch.scores[i, k])
-                error = {"index": i + offset, "target": batch.classes[k], "true": true, "predicted": predicted}
+                error: LargestError = {
+                    "index": i + offset,
+                    "target": batch.classes[k],
+                    "true": true,
+                    "predicted": predicted,
+                }
                 entries.append((float(largest[i]), error, x[i].cpu()))
         self.worst.add(entries)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         found = self.together()
         errors = np.where(found.known, np.abs(found.scores - found.truth), 0.0)
         rows = [

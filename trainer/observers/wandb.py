@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.engine.view import RunView
 from trainer.observers.context import Context
 from trainer.observers.tracker import Numbers, TrackerObserver, plain
 
 if TYPE_CHECKING:
+    import wandb
+
     from trainer.observers.options import Wandb
 
 
@@ -18,11 +20,11 @@ class WandbObserver(TrackerObserver):
     """A run in Weights & Biases; with ``mode=offline`` in the run directory, for ``wandb sync``."""
 
     name = "wandb"
+    run: wandb.Run  # from `start` on
 
     def __init__(self, option: Wandb, context: Context) -> None:
         super().__init__(context, option.files)
         self.option = option
-        self.run: Any = None  # wandb's own type, which is imported late
 
     def start(self, view: RunView, settings: Mapping[str, object], tracked: str | None) -> str:
         import wandb

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from trainer.errors import ConfigError, Problem
 from trainer.plain import Plain
@@ -27,11 +27,11 @@ class BatchFunction(Regularizer):
 
 def adapted(plain: Plain) -> Regularizer:
     """Return a regularizer with the methods that the class has, or that calls the function on each batch."""
-    target: Any = plain.target
+    target = plain.target
     if isinstance(target, type) and any(hasattr(target, place) for place in PLACES):
         return plain.with_methods_of(Regularizer)
     function = plain.object()
     if not callable(function):
         text = f"{plain.name} must be a function (x, y) -> (x, y), or have one of the methods {', '.join(PLACES)}"
         raise ConfigError(Problem("", None, text, "see docs/own_components.md"))
-    return BatchFunction(cast(Any, function))
+    return BatchFunction(cast("Callable[..., tuple[Tensor, Tensor]]", function))

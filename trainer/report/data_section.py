@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from trainer.formats import DatasetInfo
+from trainer.formats import DatasetInfo, JsonObject
 from trainer.literal import code_span, markdown_literal
+from trainer.tree import entries, number_at, table
 
 SHOWN = 10  # probably wrong labels
 
 
-def data_section(info: DatasetInfo, predictions: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+def data_section(info: DatasetInfo, predictions: JsonObject, overrides: Sequence[str]) -> list[str]:
     """Return the lines of the section; none for a run that has not examined its data.
 
     Args:
@@ -25,10 +25,12 @@ def data_section(info: DatasetInfo, predictions: Mapping[str, Any], overrides: S
         return []
     doctor = code_span(shlex.join(["train", "job=doctor", *(o for o in overrides if o.startswith("data"))]))
     lines = ["", "## Data", "", *_duplicates(info, compared, doctor)]
-    for task, content in (predictions.get("tasks") or {"": predictions}).items():
-        if "label_errors" in content:
+    for task, content in (table(predictions.get("tasks")) or {"": predictions}).items():
+        if "label_errors" in table(content):
+            errors = table(content)["label_errors"]
             name = f" of {markdown_literal(task, within_line=True)}" if task else ""
-            lines += _label_errors(content["label_errors"], f"{predictions.get('split')} labels{name}", doctor)
+            rows = None if errors is None else [table(error) for error in entries(errors)]
+            lines += _label_errors(rows, f"{predictions.get('split')} labels{name}", doctor)
     return lines
 
 
@@ -58,7 +60,7 @@ def _duplicates(info: DatasetInfo, compared: Mapping[str, int], doctor: str) -> 
     return [*lines, f"- Nearly equal images, such as resized copies, among {near:,}: {found}.{listed}"]
 
 
-def _label_errors(errors: Sequence[Mapping[str, Any]] | None, what: str, doctor: str) -> list[str]:
+def _label_errors(errors: Sequence[JsonObject] | None, what: str, doctor: str) -> list[str]:
     rest = f"The labels of the training images were not judged: {doctor} does so by out-of-fold predictions."
     if errors is None:
         return [
@@ -70,8 +72,11 @@ def _label_errors(errors: Sequence[Mapping[str, Any]] | None, what: str, doctor:
     if errors:
         lines += ["", "| image | label | rather | probability of the label |", "|---|---|---|---|"]
     for error in errors[:SHOWN]:
-        names = (markdown_literal(error[key], within_line=True) for key in ("label", "suggested"))
-        lines.append(f"| {error['index']} | {' | '.join(names)} | {error['probability']:.4f} |")
+        names = (markdown_literal(str(error.get(key, "")), within_line=True) for key in ("label", "suggested"))
+        probability = number_at(error, "probability")
+        lines.append(
+            f"| {error.get('index', '')} | {' | '.join(names)} | {'' if probability is None else f'{probability:.4f}'} |"
+        )
     if len(errors) > SHOWN:
         lines += ["", f"predictions.json lists the other {len(errors) - SHOWN}."]
     return lines

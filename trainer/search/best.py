@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from trainer.config.load import load_config
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.files import write_text
+from trainer.formats import Json, JsonObject
 from trainer.tree import table
 
 NOT_WRITTEN = ("job", "observer", "output", "resume", "checkpoint", "run", "runs", "experiment")
 
 
-def write_experiment(path: Path, tree: dict[str, Any], comments: Sequence[str], config_dirs: Sequence[Path]) -> None:
+def write_experiment(path: Path, tree: JsonObject, comments: Sequence[str], config_dirs: Sequence[Path]) -> None:
     """Write an experiment file that gives a config, and check that it does.
 
     Args:
@@ -40,14 +40,15 @@ def write_experiment(path: Path, tree: dict[str, Any], comments: Sequence[str], 
         raise ValueError(f"{path} does not give the winner's {', '.join(different)}")
 
 
-def experiment(tree: dict[str, Any], files: OptionFiles) -> dict[str, Any]:
+def experiment(tree: JsonObject, files: OptionFiles) -> JsonObject:
     """Return the content of the experiment file of a config: options and values that differ from the defaults."""
-    defaults: list[Any] = []
-    content: dict[str, Any] = {}
+    defaults: list[Json] = []
+    content: JsonObject = {}
     for group in (*SINGLE, *LISTS):
         if group in NOT_WRITTEN:
             continue
-        node = tree.get(group) or {}
+        values: JsonObject
+        node = table(tree.get(group))
         if group in SINGLE:
             option = files.option_name(group, node)
             if [option] != files.defaults[group]:
@@ -58,19 +59,19 @@ def experiment(tree: dict[str, Any], files: OptionFiles) -> dict[str, Any]:
             if enabled != [
                 name for o in files.defaults[group] for name, item in files.keys(group, [o]).items() if item
             ]:
-                defaults.append({f"override /{group}": enabled})
+                defaults.append({f"override /{group}": [*enabled]})
             values = {
                 name: changed
                 for name in enabled
-                if (changed := _changed(node[name], table(files.keys(group, [name]).get(name))))
+                if (changed := _changed(table(node[name]), table(files.keys(group, [name]).get(name))))
             }
         if values:
             content[group] = values
     scalars = {k: v for k, v in tree.items() if k in files.settings and k not in NOT_WRITTEN}
     content |= {key: value for key, value in scalars.items() if value != files.settings[key]}
-    return ({"defaults": defaults} if defaults else {}) | content
+    return {"defaults": defaults, **content} if defaults else content
 
 
-def _changed(node: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
+def _changed(node: JsonObject, file: JsonObject) -> JsonObject:
     """The values of an option that differ from those of its file."""
     return {key: value for key, value in node.items() if key != "_target_" and (key not in file or value != file[key])}

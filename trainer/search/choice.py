@@ -67,7 +67,7 @@ def candidates(
     for number, point in enumerate([{}, *points]):
         mine = [r for r in repetitions if r.entry.candidate == number and r.score is not None and r.state == "done"]
         scores = {r.entry.seed: r.score for r in mine if r.score is not None}
-        tests = {r.entry.seed: float(r.info["test"][bare(metric)]) for r in mine if r.info.get("test")}
+        tests = {r.entry.seed: test[bare(metric)] for r in mine if (test := r.info.get("test"))}
         before = [r.score for r in search if r.point == point and r.score is not None and r.state == "done"]
         gain = test_gain = None
         if number and found:

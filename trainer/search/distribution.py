@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal, TypeGuard, cast
 
 from trainer.config.overrides import parse
+from trainer.formats import Json
+from trainer.search.records import Kind
 
-Kind = Literal["log", "uniform", "int", "log_int", "1-log", "choice"]
 FORMS = "log(a,b), uniform(a,b), int(a,b), log_int(a,b), 1-log(a,b) or choice(a,b,...)"
 DECADE, THREEFOLD = 1.0, math.log10(3)
 
@@ -45,7 +47,7 @@ class Distribution:
     kind: Kind
     low: float = 0.0
     high: float = 0.0
-    choices: tuple[Any, ...] = ()
+    choices: tuple[Json, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -84,16 +86,20 @@ class Distribution:
             return self.low - 0.5, self.high + 0.5
         return self.scale(self.low), self.scale(self.high)
 
-    def unit(self, value: float) -> float:
-        """Return the place of a value between the bounds, from 0 to 1.
+    def unit(self, value: Json) -> float:
+        """Return the place of a value between the bounds, from 0 to 1; of a choice the middle of its part.
 
         >>> Distribution("log", 1e-4, 1.0).unit(1e-2), Distribution("uniform", 0, 2).unit(0.5)
         (0.5, 0.25)
+        >>> Distribution("choice", choices=("sgd", "adam")).unit("adam")
+        0.75
         """
+        if not self.numeric:
+            return (self.choices.index(value) + 0.5) / len(self.choices)
         low, high = self.bounds
-        return (self.scale(value) - low) / (high - low) if high > low else 0.5
+        return (self.scale(number(value)) - low) / (high - low) if high > low else 0.5
 
-    def at(self, unit: float) -> Any:
+    def at(self, unit: float) -> Json:
         """Return the value at a place from 0 to 1, rounded to four significant digits where nothing forbids it.
 
         >>> Distribution("log", 1e-4, 1.0).at(0.5), Distribution("int", 2, 6).at(0.999)
@@ -110,11 +116,11 @@ class Distribution:
             value = float(f"{rounded:.10g}")
         return min(max(value, self.low), self.high)
 
-    def contains(self, value: Any) -> bool:
+    def contains(self, value: Json) -> bool:
         """Whether a value lies within the bounds, or among the choices."""
         if not self.numeric:
             return value in self.choices
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        return is_number(value) and self.low <= value <= self.high
 
     def with_bounds(self, low: float, high: float) -> Distribution:
         """Return the distribution between two places on the scale, within what is allowed."""
@@ -150,7 +156,7 @@ class Distribution:
         wider = replace(wider, **({"high": self.high} if side == "low" else {"low": self.low}))
         return None if (wider.low, wider.high) == (self.low, self.high) else wider
 
-    def narrowed(self, values: list[Any]) -> Distribution:
+    def narrowed(self, values: Sequence[Json]) -> Distribution:
         """Return the distribution around good values: their range and 15 % of the present one on both sides.
 
         It is not narrowed below a factor of 3 of ``log`` or 15 % of the present range, and never widened.
@@ -160,7 +166,7 @@ class Distribution:
         """
         if not self.numeric:
             return replace(self, choices=tuple(c for c in self.choices if c in values) or self.choices)
-        inside = [self.scale(v) for v in values if self.contains(v)]
+        inside = [self.scale(number(v)) for v in values if self.contains(v)]
         if not inside:
             return self
         low, high = self.bounds
@@ -177,18 +183,29 @@ class Distribution:
         return replace(narrower, low=max(narrower.low, self.low), high=min(narrower.high, self.high))
 
 
-def show(value: Any) -> str:
+def is_number(value: Json) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def number(value: Json) -> float:
+    """Return the value of a numeric dimension; TypeError if it is none."""
+    if not is_number(value):
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+def show(value: Json) -> str:
     """Return a choice as it is typed.
 
     >>> show(["warmup", "cosine"]), show(None), show(0.1)
     ('[warmup,cosine]', 'null', '0.1')
     """
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return f"[{','.join(map(show, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def distribution(text: Any, limits: Limits | None = None) -> Distribution:
+def distribution(text: object, limits: Limits | None = None) -> Distribution:
     """Return the distribution that a text describes.
 
     Raises:
@@ -213,13 +230,13 @@ def distribution(text: Any, limits: Limits | None = None) -> Distribution:
     return Distribution(kind, low, high, limits=limits)  # pyright: ignore[reportArgumentType]
 
 
-def _choices(items: list[str]) -> tuple[Any, ...]:
+def _choices(items: list[str]) -> tuple[Json, ...]:
     if not items or not all(items):
         raise ValueError("must name at least one choice: choice(a,b,...)")
     overrides, problems = parse([f"x={item}" for item in items])
     if problems or any(o.sweep for o in overrides):
         raise ValueError("must be plain values, options or lists of options: choice(a,b,[c,d])")
-    values = tuple(o.value for o in overrides)
+    values = tuple(cast(Json, o.value) for o in overrides)  # plain, as checked
     if any(value in values[:i] for i, value in enumerate(values)):
         raise ValueError("must not name the same choice twice")
     return values

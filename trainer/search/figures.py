@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from trainer.formats import Json
 from trainer.report.figures import canvas, plot_label
-from trainer.search.distribution import show
+from trainer.search.distribution import number, show
 from trainer.search.space import Dimension, Space
 from trainer.search.stages import Result, best_first
 
@@ -25,6 +26,7 @@ MARKS = {
 }
 MOST = 400  # curves or lines in one plot
 BUCKETS = 6
+Color: TypeAlias = tuple[float, float, float, float]  # red, green, blue, opacity
 
 
 def panels(count: int, height: float = 3.0) -> tuple[Figure, list[Axes]]:
@@ -51,9 +53,9 @@ def axis_scale(axes: Axes, dimension: Dimension, which: str = "x") -> None:
         set_ticks([t for t in ticks if own.low - 0.1 * (1 - own.low) <= t <= own.high])
 
 
-def position(dimension: Dimension, value: Any) -> float:
+def position(dimension: Dimension, value: Json) -> float:
     """Where a value is drawn: itself, or the number of its choice."""
-    return float(value) if dimension.distribution.numeric else float(dimension.distribution.choices.index(value))
+    return number(value) if dimension.distribution.numeric else dimension.distribution.choices.index(value)
 
 
 def space_figure(spaces: Sequence[Space], results: Sequence[Sequence[Result]], label: str) -> Figure:
@@ -70,12 +72,12 @@ def space_figure(spaces: Sequence[Space], results: Sequence[Sequence[Result]], l
     scores = [r.score for stage in results for r in stage if r.score is not None]
     bottom = min(scores, default=0.0)
     for ax, dimension in zip(axes, spaces[0], strict=True):
-        for number, stage in enumerate(results):
+        for order, stage in enumerate(results, 1):
             for state, (marker, color) in MARKS.items():
                 mine = [r for r in stage if r.state == state and dimension.name in r.point]
                 x = [position(dimension, r.point[dimension.name]) for r in mine]
                 y = [abs(bottom if r.score is None else r.score) for r in mine]
-                ax.scatter(x, y, s=16, marker=marker, color=color, alpha=0.35 + 0.65 * (number + 1) / len(results))
+                ax.scatter(x, y, s=16, marker=marker, color=color, alpha=0.35 + 0.65 * order / len(results))
         _borders(ax, dimension, spaces)
         ax.set(xlabel=plot_label(dimension.name), ylabel=label if ax is axes[0] else "")
         ax.grid(alpha=0.3)
@@ -89,11 +91,11 @@ def _borders(ax: Axes, dimension: Dimension, spaces: Sequence[Space]) -> None:
         ax.set_xticks(range(len(choices)), choices, rotation=20)
         return
     axis_scale(ax, dimension)
-    for number, space in enumerate(spaces):
+    for stage, space in enumerate(spaces):
         for d in space:
             if d.name == dimension.name:
                 for border in (d.distribution.low, d.distribution.high):
-                    ax.axvline(border, color="tab:orange", lw=0.8 + 0.6 * number, ls=":" if number else "--")
+                    ax.axvline(border, color="tab:orange", lw=0.8 + 0.6 * stage, ls=":" if stage else "--")
 
 
 def isolation_figure(space: Space, results: Sequence[Result], label: str) -> Figure:
@@ -107,9 +109,7 @@ def isolation_figure(space: Space, results: Sequence[Result], label: str) -> Fig
         for r in results:
             if dimension.name not in r.point or r.score is None:
                 continue
-            value = r.point[dimension.name]
-            unit = own.unit(value) if own.numeric else own.choices.index(value) / count
-            bucket = min(max(int(unit * count + 1e-9), 0), count - 1)
+            bucket = min(max(int(own.unit(r.point[dimension.name]) * count + 1e-9), 0), count - 1)
             trials[bucket] += 1
             best[bucket] = np.nanmax([best[bucket], r.score])
         if own.numeric:
@@ -117,10 +117,8 @@ def isolation_figure(space: Space, results: Sequence[Result], label: str) -> Fig
         else:
             names = [plot_label(show(choice), 16) for choice in own.choices]
         ax.plot(range(count), np.abs(best), "o-", color="tab:blue")
-        for i, number in enumerate(trials):
-            ax.annotate(
-                str(number), (i, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=7, color="gray"
-            )
+        for i, n in enumerate(trials):
+            ax.annotate(str(n), (i, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=7, color="gray")
         ax.set_xticks(range(count), names, rotation=20)
         ax.set(xlabel=plot_label(dimension.name), ylabel=label if ax is axes[0] else "")
         ax.grid(alpha=0.3)
@@ -133,26 +131,23 @@ def parallel_figure(space: Space, results: Sequence[Result], label: str) -> Figu
     ax = figure.subplots()
     scored = sorted((r for r in results if r.score is not None and r.point), key=lambda r: r.score or 0.0)[-MOST:]
     for r, color in zip(scored, score_colors(scored), strict=True):
-        places = [(i, _unit(d, r.point[d.name])) for i, d in enumerate(space) if d.name in r.point]
+        places = [(i, d.distribution.unit(r.point[d.name])) for i, d in enumerate(space) if d.name in r.point]
         ax.plot(*zip(*places, strict=True), color=color, alpha=0.7, lw=1)
     for i, d in enumerate(space):
         own = d.distribution
         ax.axvline(i, color="black", lw=0.6)
-        ends = [(0, own.low), (1, own.high)] if own.numeric else [(_unit(d, c), c) for c in own.choices]
-        for height, value in ends:
-            text = f"{value:.3g}" if own.numeric else plot_label(show(value), 16)
+        if own.numeric:
+            ends = [(0.0, f"{own.low:.3g}"), (1.0, f"{own.high:.3g}")]
+        else:
+            ends = [(own.unit(choice), plot_label(show(choice), 16)) for choice in own.choices]
+        for height, text in ends:
             ax.annotate(text, (i, height), fontsize=7, xytext=(3, 2), textcoords="offset points")
     ax.set_xticks(range(len(space)), [plot_label(d.name, 24) for d in space], rotation=15)
     ax.set(yticks=[], title=f"yellow: better {label}")
     return figure
 
 
-def _unit(dimension: Dimension, value: Any) -> float:
-    own = dimension.distribution
-    return own.unit(value) if own.numeric else (own.choices.index(value) + 0.5) / len(own.choices)
-
-
-def score_colors(results: Sequence[Result]) -> list[Any]:
+def score_colors(results: Sequence[Result]) -> list[Color]:
     """A color for each result by the rank of its score, from dark (worst) to yellow (best)."""
     from matplotlib import colormaps
 
@@ -181,15 +176,16 @@ def narrowing_figure(spaces: Sequence[Space], results: Sequence[Sequence[Result]
         return None
     figure, axes = panels(len(numeric), 2.2)
     for ax, dimension in zip(axes, numeric, strict=True):
-        for number, (space, stage) in enumerate(zip(spaces, results, strict=True)):
+        for stage_number, (space, stage) in enumerate(zip(spaces, results, strict=True)):
             for d in space:
                 if d.name == dimension.name:
-                    ax.plot(
-                        [d.distribution.low, d.distribution.high], [number, number], lw=6, color="tab:blue", alpha=0.5
-                    )
+                    ends = [d.distribution.low, d.distribution.high]
+                    ax.plot(ends, [stage_number, stage_number], lw=6, color="tab:blue", alpha=0.5)
             ranked = [r for r in best_first(stage) if dimension.name in r.point]
             if ranked:
-                ax.plot(ranked[0].point[dimension.name], number, "*", color="tab:orange", ms=11)
+                ax.plot(
+                    position(dimension, ranked[0].point[dimension.name]), stage_number, "*", color="tab:orange", ms=11
+                )
         axis_scale(ax, dimension)
         ax.set_yticks(range(len(spaces)), [f"stage {i + 1}" for i in range(len(spaces))])
         ax.invert_yaxis()

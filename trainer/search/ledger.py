@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
+from trainer.formats import JsonObject
+from trainer.search.distribution import is_number
 from trainer.search.presence import Presence
+from trainer.search.records import Claim, Details, OutcomeRecord
 from trainer.search.sample import optuna_distribution, to_optuna
 from trainer.search.space import Point, Space
 from trainer.search.stages import Entry, Plan, Result
 from trainer.search.storage import storage_lock
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 DEATHS = 3  # processes that may die in a trial before it counts as failed
 SETTINGS = "settings"
+CLOSED = "closed"
 STATES: tuple[str, ...] = ("running", "waiting", "done", "pruned", "diverged", "failed")
+
+
+T = TypeVar("T")  # a value that JSON can express
 
 
 @dataclass(frozen=True)
@@ -72,28 +80,32 @@ class Ledger:
                 self.studies[stage] = self.storage.get_study_id_from_name(name)
         return self.studies[stage]
 
-    def read(self, stage: str, key: str) -> Any:
-        """Return a value recorded for a stage; None if there is none."""
-        value = self.storage.get_study_user_attrs(self.study(stage)).get(key)
-        return None if value is None else json.loads(value)
+    def recorded(self, stage: str, key: str) -> str | None:
+        """Return the JSON text of a value recorded for a stage; None if there is none."""
+        return self.storage.get_study_user_attrs(self.study(stage)).get(key)
 
-    def write(self, stage: str, key: str, value: Any) -> None:
-        self.storage.set_study_user_attr(self.study(stage), key, json.dumps(value))
-
-    def agree(self, stage: str, key: str, value: Callable[[], Any]) -> Any:
+    def agree(self, stage: str, key: str, value: Callable[[], T]) -> T:
         """Return a value recorded for a stage; record the given one if there is none. All processes get the same."""
         with self.lock():
-            recorded = self.read(stage, key)
-            if recorded is None:
-                self.write(stage, key, value())
-                recorded = self.read(stage, key)
-        return recorded
+            if self.recorded(stage, key) is None:
+                self.storage.set_study_user_attr(self.study(stage), key, json.dumps(value()))
+            text = self.recorded(stage, key)
+        assert text is not None
+        return json.loads(text)
+
+    def close(self, stage: str) -> None:
+        """End a stage for all processes: no trial of it begins any more."""
+        self.agree(stage, CLOSED, lambda: True)
+
+    def closed(self, stage: str) -> bool:
+        return self.recorded(stage, CLOSED) is not None
 
     def beat(self, worker: str, count: int) -> None:
         """Record a sign of life."""
         self.storage.set_study_user_attr(self.study(SETTINGS), f"beat:{worker}", count)
 
-    def beats(self) -> dict[str, Any]:
+    def beats(self) -> dict[str, int]:
+        """Return the number of signs of life of each worker."""
         attributes = self.storage.get_study_user_attrs(self.study(SETTINGS))
         return {key.removeprefix("beat:"): value for key, value in attributes.items() if key.startswith("beat:")}
 
@@ -156,8 +168,8 @@ class Ledger:
         self.storage.set_trial_user_attr(trial._trial_id, "claim", self._claim(presence))
         return True
 
-    def _claim(self, presence: Presence) -> dict[str, Any]:
-        return presence.claim | {"time": time.time()}
+    def _claim(self, presence: Presence) -> Claim:
+        return {**presence.claim, "time": time.time()}
 
     def release(self, trial_id: int) -> None:
         """Give back a trial that was interrupted, to be run again."""
@@ -174,17 +186,19 @@ class Ledger:
             running = [t for t in self.trials(stage).values() if t.state is TrialState.RUNNING]
             beats = self.beats() if running else {}
             for trial in running:
-                claim = trial.user_attrs.get("claim")
+                claim: Claim | None = trial.user_attrs.get("claim")
                 if presence.alive(claim, beats):
                     continue
                 count += 1
                 # A search that is started again tells nothing about its trials; a worker that ends in one does.
-                deaths = trial.user_attrs.get("deaths", 0) + (claim is not None and claim["time"] > self.started)
+                deaths = trial.user_attrs.get("deaths", 0) + (
+                    claim is not None and claim.get("time", 0.0) > self.started
+                )
                 self.storage.set_trial_user_attr(trial._trial_id, "deaths", deaths)
                 if deaths < DEATHS:
                     self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                 else:
-                    outcome = {"state": "failed", "error": f"its process ended {deaths} times"}
+                    outcome: OutcomeRecord = {"state": "failed", "error": f"its process ended {deaths} times"}
                     self.storage.set_trial_user_attr(trial._trial_id, "outcome", outcome)
                     self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return count
@@ -193,7 +207,7 @@ class Ledger:
         """Record the metric after an epoch, counted from 1."""
         self.storage.set_trial_intermediate_value(trial_id, step, value)
 
-    def finish(self, trial_id: int, value: float | None, outcome: Mapping[str, Any]) -> None:
+    def finish(self, trial_id: int, value: float | None, outcome: OutcomeRecord) -> None:
         """Record how a trial ended. Nothing changes if another process has done so."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
@@ -211,19 +225,19 @@ class Ledger:
         return [self._result(t) for _, t in sorted(self.trials(stage).items()) if t.state.is_finished()]
 
     def _result(self, trial: FrozenTrial) -> Result:
-        outcome = dict(trial.user_attrs["outcome"])
+        outcome: OutcomeRecord = trial.user_attrs["outcome"]
         entry = Entry(**trial.user_attrs["entry"])
-        curve = tuple(outcome.pop("curve", ()))
+        details = Details(**{key: outcome[key] for key in Details.__annotations__ if key in outcome})
         score = None if trial.value is None or outcome["state"] in ("failed", "diverged") else trial.value
         return Result(
             replace(entry, point=trial.user_attrs["point"]),
             trial.user_attrs["point"],
             score if score is None or self.maximize else -score,
-            outcome.pop("state"),
-            curve,
-            tuple(outcome.pop("epochs", ())),
-            outcome.pop("seconds", 0.0),
-            outcome,
+            outcome["state"],
+            tuple(outcome.get("curve", ())),
+            tuple(outcome.get("epochs", ())),
+            outcome.get("seconds", 0.0),
+            details,
         )
 
     def counts(self, stage: str) -> dict[str, int]:
@@ -251,17 +265,18 @@ class Ledger:
         return total
 
 
-def _as_optuna(space: Space, point: Point) -> tuple[dict[str, Any], dict[str, Any]]:
+def _as_optuna(space: Space, point: Point) -> tuple[dict[str, BaseDistribution], JsonObject]:
     """Distributions and values of a point as Optuna stores them, bounds extended to the value where it is outside."""
-    distributions, params = {}, {}
+    distributions: dict[str, BaseDistribution] = {}
+    params: JsonObject = {}
     for dimension in space:
         own = dimension.distribution
         if dimension.name not in point:
             continue
         value = point[dimension.name]
-        if own.numeric and not own.contains(value):
+        if is_number(value) and own.numeric:
             own = replace(own, low=min(own.low, value), high=max(own.high, value))
-        if not own.numeric and value not in own.choices:
+        elif not own.contains(value):
             continue
         distributions[dimension.name] = optuna_distribution(own)
         params[dimension.name] = to_optuna(own, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ class SearchSettings:
     """Space, stages, sampler, and resources of a search."""
 
     space: Annotated[
-        dict[str, Any],
+        dict[str, object],
         Field(description="distribution of each searched key: log(a,b), uniform(a,b), choice(a,b); {} = as declared"),
     ] = dataclasses.field(default_factory=dict)
     epochs: Annotated[

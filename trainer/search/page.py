@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainer.files import write_text
 from trainer.report.figures import drawing, save_figure
@@ -17,6 +18,9 @@ from trainer.search.session import FINAL, Session
 from trainer.search.stages import best_first
 from trainer.search.summary import COLUMNS, candidate_rows, warnings
 from trainer.search.tensorboard import write_trials
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CAPTIONS = {
     "importance": "Importance of each key in the first stage, which covers the whole space.",
@@ -49,7 +53,7 @@ def draw(session: Session, directory: Path) -> None:
     results = [stage.results for stage in session.stages]
     values = importances(wide, first.results)
     curves = [*((stage.name, stage.results) for stage in session.stages), (FINAL, session.repetitions)]
-    plots: dict[str, Any] = {
+    plots: dict[str, Callable[[], Figure | None]] = {
         "importance": lambda: figures.importance_figure(values) if values else None,
         "space": lambda: figures.space_figure([wide, *spaces[1:]], results, label),
         "isolation": lambda: figures.isolation_figure(wide, first.results, label),

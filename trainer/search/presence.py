@@ -8,9 +8,9 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from trainer.lock import file_lock, is_locked, machine
+from trainer.search.records import Claim
 
 BEAT = 30.0  # seconds between two signs of life
 LEASE = 300.0  # seconds without one after which a worker on another machine counts as dead
@@ -29,14 +29,14 @@ class Presence:
         self.beat = beat
         self.worker = uuid.uuid4().hex[:12]
         self.stop = threading.Event()
-        self.seen: dict[str, tuple[Any, float]] = {}
+        self.seen: dict[str, tuple[int | None, float]] = {}
 
     def __enter__(self) -> Presence:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.path = self.directory / self.worker
         self.lock = file_lock(self.path)
         self.lock.__enter__()
-        self.claim = {"worker": self.worker, "place": place(self.directory), "pid": os.getpid()}
+        self.claim: Claim = {"worker": self.worker, "place": place(self.directory), "pid": os.getpid()}
         self.thread = threading.Thread(target=self._beat, daemon=True)
         self.thread.start()
         return self
@@ -53,7 +53,7 @@ class Presence:
             count += 1
             self.beat(self.worker, count)
 
-    def alive(self, claim: dict[str, Any] | None, beats: dict[str, Any]) -> bool:
+    def alive(self, claim: Claim | None, beats: dict[str, int]) -> bool:
         """Whether the worker that made a claim is still there.
 
         Args:

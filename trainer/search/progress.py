@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -100,8 +101,6 @@ class Progress:
         if not self.live:
             print(text, flush=True)
             return
-        import shutil
-
         text = text[: shutil.get_terminal_size().columns - 1]
         print(self._cleared() + text, end="", flush=True)
         self.width = len(text)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
+from trainer.formats import JsonObject
 from trainer.search.ledger import Ledger
 from trainer.search.sample import quiet_optuna
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
 
 FIRST = 4  # finished trials of a stage before the median counts
 
 
-def make_pruner(name: str, epochs: float) -> Any:
+def make_pruner(name: str, epochs: float) -> BasePruner | None:
     """Return Optuna's pruner; None for ``none``.
 
     Args:
@@ -32,7 +36,7 @@ def make_pruner(name: str, epochs: float) -> Any:
     return None
 
 
-def hopeless(ledger: Ledger, stage: str, pruner: Any, trial_id: int, step: int) -> bool:
+def hopeless(ledger: Ledger, stage: str, pruner: BasePruner | None, trial_id: int, step: int) -> bool:
     """Whether a pruner would end a trial after this epoch.
 
     What an earlier attempt at the trial, which was killed, has reported of later epochs does not count.
@@ -47,7 +51,7 @@ def hopeless(ledger: Ledger, stage: str, pruner: Any, trial_id: int, step: int) 
     return pruner.prune(study, trial)
 
 
-def _before(attributes: dict[str, Any], step: int) -> dict[str, Any]:
+def _before(attributes: JsonObject, step: int) -> JsonObject:
     """The attributes without the rungs of successive halving beyond an epoch: rung k is reached after 3^k epochs.
 
     >>> _before({"completed_rung_0": 0.5, "completed_rung_1": 0.6, "other": 1}, 2)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.construct import declaration
 from trainer.errors import Problem, nearest
-from trainer.formats import Json, JsonObject
+from trainer.formats import JsonObject
 from trainer.parameters import Parameter, limits, search_space
 from trainer.search.distribution import Distribution, Limits, distribution
 from trainer.search.space import Dimension, Space
-from trainer.tree import table, with_value
+from trainer.tree import table, value_at, with_value
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -37,13 +37,13 @@ NOT_SEARCHED = {  # and why
 FILES = ("output", "resume", "checkpoint", "run", "runs")
 
 
-def flat(table: Mapping[str, Json], prefix: str = "") -> JsonObject:
+def flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Return nested tables, as a YAML file may have them, by dotted key.
 
     >>> flat({"optimizer": {"lr": "log(1e-3,1)"}, "batch_size": "choice(32,64)"})
     {'optimizer.lr': 'log(1e-3,1)', 'batch_size': 'choice(32,64)'}
     """
-    result: JsonObject = {}
+    result: dict[str, object] = {}
     for key, value in table.items():
         result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result
@@ -63,7 +63,7 @@ class Reader:
     files: OptionFiles
     problems: list[Problem] = field(default_factory=list)
 
-    def read(self, table: Mapping[str, Json]) -> Space:
+    def read(self, table: Mapping[str, object]) -> Space:
         """Return the space of ``job.space``; where it is empty, that of all parameters that declare one.
 
         An option that the space chooses, without a key of its own in the table, gets the spaces that it declares.
@@ -89,7 +89,7 @@ class Reader:
             self.problems.append(Problem("job.space", {}, text, "'job.space.optimizer.lr=log(1e-4,1e-1)'"))
         return Space(tuple(dimensions))
 
-    def group(self, group: str, text: Any) -> Dimension | None:
+    def group(self, group: str, text: object) -> Dimension | None:
         """The dimension that chooses an option of a group."""
         parsed = self.parsed(group, text, None)
         if parsed is None:
@@ -107,7 +107,7 @@ class Reader:
                     self.add(group, text, f"names {name!r}, which is none of {options}", near)
         return Dimension(group, group, parsed) if not self.problems else None
 
-    def key(self, key: str, text: Any, options: Mapping[str, list[str]]) -> list[Dimension]:
+    def key(self, key: str, text: object, options: Mapping[str, list[str]]) -> list[Dimension]:
         """The dimensions of a key: one for each searched option that has it, one otherwise."""
         first, *rest = key.split(".")
         reason = NOT_SEARCHED.get(key if first in ("data", "task") else first) or NOT_SEARCHED.get(key)
@@ -140,7 +140,7 @@ class Reader:
         return [Dimension(key, key, parsed)] if parsed else []
 
     def of_option(
-        self, group: str, option: str, rest: list[str], typed: str, text: Any, searched: bool
+        self, group: str, option: str, rest: list[str], typed: str, text: object, searched: bool
     ) -> list[Dimension]:
         """The dimension of a parameter of one option."""
         known = self.keys(group, option)
@@ -189,11 +189,11 @@ class Reader:
         keys = self.files.keys(group, [option])
         return dict(table(keys.get(option)) if group in LISTS else keys)
 
-    def keys(self, group: str, option: str) -> JsonObject:
+    def keys(self, group: str, option: str) -> dict[str, object]:
         return flat(self.node(group, option))
 
     def checked(
-        self, typed: str, text: Any, found: Parameter | None, tree: JsonObject, key: str
+        self, typed: str, text: object, found: Parameter | None, tree: JsonObject, key: str
     ) -> Distribution | None:
         """The distribution of a key, whose bounds or choices the key must accept."""
         if str(text).strip() == "default":
@@ -207,28 +207,23 @@ class Reader:
             return parsed
         for value in parsed.choices if not parsed.numeric else (parsed.low, parsed.high):
             changed = with_value(tree, key, value)
-            path, name = key.split(".")[:-1], key.rpartition(".")[2]
-            node: Any = changed
-            for part in path:
-                node = node[part]
-            if path:
-                errors = instantiate(node, ".".join(path))[1]
-            else:
-                errors = instantiate({"_target_": "trainer.settings.Settings", name: value}, "")[1]
+            place, _, name = key.rpartition(".")
+            settings: JsonObject = {"_target_": "trainer.settings.Settings", name: value}
+            errors = instantiate(value_at(changed, *place.split(".")) if place else settings, place)[1]
             wrong = [p for p in errors if p.key == key]
             if wrong:
                 self.add(typed, text, f"{key} = {value!r}: {wrong[0].text}", wrong[0].hint)
                 return None
         return parsed
 
-    def parsed(self, key: str, text: Any, found: Parameter | None) -> Distribution | None:
+    def parsed(self, key: str, text: object, found: Parameter | None) -> Distribution | None:
         try:
             return distribution(text, allowed(found) if found else None)
         except ValueError as error:
             self.add(key, text, str(error))
             return None
 
-    def add(self, key: str, value: Any, text: str, hint: str = "") -> None:
+    def add(self, key: str, value: object, text: str, hint: str = "") -> None:
         self.problems.append(Problem(PREFIX + key, value, text, hint))
 
 
@@ -241,7 +236,7 @@ def allowed(found: Parameter | None) -> Limits:
     )
 
 
-def read_space(table: Mapping[str, Json], config: Config) -> tuple[Space, list[Problem]]:
+def read_space(table: Mapping[str, object], config: Config) -> tuple[Space, list[Problem]]:
     """Return the space that ``job.space`` describes for a config, and all errors in it."""
     reader = Reader(config.tree, OptionFiles(config.config_dirs))
     space = reader.read(table)

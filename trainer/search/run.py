@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from trainer.analysis.comparison import flatten
 from trainer.config.load import config_from_tree
@@ -23,10 +23,10 @@ from trainer.search.options import SearchSettings
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress
 from trainer.search.read_space import read_space
-from trainer.search.session import FINAL, SearchInterrupt, Session, base_configs, maximized
+from trainer.search.session import FINAL, SearchInterrupt, Session
 from trainer.search.space import Space
 from trainer.search.storage import open_storage
-from trainer.search.trial import Configs, Train, Trials
+from trainer.search.trial import Configs, Train, Trials, base_configs, maximized
 from trainer.tree import table, with_value
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def check_settings(ledger: Ledger, own: JsonObject, option: SearchSettings) -> N
         raise ConfigError(Problem(key, value, text, f"another {key}, or the same command to continue"))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

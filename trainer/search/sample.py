@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.search.distribution import Distribution, show
+from trainer.formats import Json
+from trainer.search.distribution import Distribution, number, show
 from trainer.search.space import Dimension, Point, Space
 from trainer.search.stages import Result
 
@@ -43,20 +44,19 @@ def optuna_distribution(distribution: Distribution) -> BaseDistribution:
     return FloatDistribution(*distribution.bounds)
 
 
-def to_optuna(distribution: Distribution, value: Any) -> Any:
+def to_optuna(distribution: Distribution, value: Json) -> Json:
     """Return a value as Optuna stores it with ``optuna_distribution``."""
     if not distribution.numeric:
         return show(value)
-    return value if distribution.kind in ("log", "uniform", "int") else distribution.scale(value)
+    return value if distribution.kind in ("log", "uniform", "int") else distribution.scale(number(value))
 
 
-def from_optuna(distribution: Distribution, value: Any) -> Any:
+def from_optuna(distribution: Distribution, value: Json) -> Json:
     """Return the value that Optuna stores as ``value``."""
     if not distribution.numeric:
         return next(choice for choice in distribution.choices if show(choice) == value)
-    return distribution.at(
-        distribution.unit(value if distribution.kind in ("log", "uniform", "int") else distribution.value(value))
-    )
+    own_scale = distribution.kind not in ("log", "uniform", "int")
+    return distribution.at(distribution.unit(distribution.value(number(value)) if own_scale else value))
 
 
 def quiet_optuna() -> ModuleType:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from trainer.engine.interrupt import Interrupt
 from trainer.errors import ConfigError, is_out_of_memory, memory_text
@@ -19,6 +19,7 @@ from trainer.search.ledger import Claimed, Ledger
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress, status
 from trainer.search.pruning import hopeless, make_pruner
+from trainer.search.records import FinalRecord, PlanRecord
 from trainer.search.sample import sample
 from trainer.search.space import Point, Space
 from trainer.search.stages import (
@@ -34,9 +35,11 @@ from trainer.search.stages import (
     more,
     next_plan,
 )
-from trainer.search.trial import Configs, Outcome, Trials, maximized
+from trainer.search.trial import Outcome, Trials
 
 if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+
     from trainer.config.schema import Config
     from trainer.search.options import SearchSettings
 
@@ -109,20 +112,23 @@ class Session:
         name, count, seed = f"stage-{number + 1}", self.counts[number], self.config.seed + 100 * number
         before = self.stages[-1] if self.stages else None
 
-        def plan() -> dict[str, Any]:
+        def plan() -> PlanRecord:
             if before is None:
-                return first_plan(self.space, count, self.option.sampler, seed).as_dict()
+                return first_plan(self.space, count, self.option.sampler, seed).record()
             space = before.plans[-1].space
-            return next_plan(space, before.results, count, self.option.keep, self.option.sampler, seed).as_dict()
+            return next_plan(space, before.results, count, self.option.keep, self.option.sampler, seed).record()
 
-        plans = [Plan.from_dict(self.ledger.agree(name, "plan-0", plan))]
+        plans = [Plan.from_record(self.ledger.agree(name, "plan-0", plan))]
         self.announce(name, epochs, plans[0])
         self.work(name, number, epochs, plans[0])
-        while not self.ledger.read(name, "closed"):
-            follow_up = self.ledger.agree(name, f"plan-{len(plans)}", lambda: self.follow_up(name, plans, count, seed))
-            if not follow_up:
+        while not self.ledger.closed(name):
+            key = f"plan-{len(plans)}"
+            following: PlanRecord | Literal[False] = self.ledger.agree(
+                name, key, lambda: self.follow_up(name, plans, count, seed)
+            )
+            if not following:
                 break
-            plans.append(Plan.from_dict(follow_up))
+            plans.append(Plan.from_record(following))
             for words in plans[-1].extended:
                 self.progress.line(f"{name}: the best lies near the border: {words}")
             self.work(name, number, epochs, plans[-1])
@@ -136,8 +142,8 @@ class Session:
         space = ", ".join(f"{key}={text}" for key, text in plan.space.describe().items())
         self.progress.line(f"{name}: {epochs:g} {'epoch' if epochs == 1 else 'epochs'}, {space}")
 
-    def follow_up(self, name: str, plans: list[Plan], count: int, seed: int) -> dict[str, Any]:
-        """The next plan of a stage; empty if it is over."""
+    def follow_up(self, name: str, plans: list[Plan], count: int, seed: int) -> PlanRecord | Literal[False]:
+        """The next plan of a stage; False if it is over."""
         results = self.ledger.results(name)
         total = sum(len(plan.entries) for plan in plans)
         space, wave = plans[-1].space, len(plans)
@@ -147,7 +153,7 @@ class Session:
             found = extension(space, results, total, max(4, count // 4), seed + 10 + wave)
         if found is None and self.clock.limit is not None and self.option.trials == "auto":
             found = more(space, results, total, count, self.option.sampler, seed + 10 + wave)
-        return {} if found is None else found.as_dict()
+        return False if found is None else found.record()
 
     def work(self, name: str, number: int, epochs: float, plan: Plan, test: bool = False) -> None:
         """Run trials of a plan until all are over, those of other processes included, or its time is."""
@@ -157,7 +163,7 @@ class Session:
         while True:
             if self.trials.interrupt.requested:
                 raise KeyboardInterrupt
-            if self.ledger.read(name, "closed"):
+            if self.ledger.closed(name):
                 if not self.clock.over(number):
                     self.progress.line(f"{name}: not continued, because an earlier job.budget ended it")
                 return
@@ -177,7 +183,7 @@ class Session:
             if all(i in trials and trials[i].state.is_finished() for i in indices):
                 return
             if self.time_over(name, number) and self.ledger.counts(name)["running"] == 0:
-                self.ledger.agree(name, "closed", lambda: True)
+                self.ledger.close(name)
                 self.progress.line(f"{name}: its part of the budget is used up")
                 return
             looked = 0.0 if self.ledger.counts(name)["waiting"] else looked
@@ -196,7 +202,7 @@ class Session:
         seed = self.config.seed + 1000 * entry.index
         return sample(self.option.sampler, plan.space, self.ledger.results(name), running, seed)
 
-    def trial(self, name: str, claimed: Claimed, epochs: float, pruner: Any, test: bool) -> None:
+    def trial(self, name: str, claimed: Claimed, epochs: float, pruner: BasePruner | None, test: bool) -> None:
         """Run a trial and record how it ended. An interrupted one is given back."""
         entry = claimed.entry
         protected = pruner is None or entry.origin == "default"
@@ -222,7 +228,7 @@ class Session:
         if outcome.state == "interrupted":
             self.ledger.release(claimed.trial_id)
             raise KeyboardInterrupt
-        self.ledger.finish(claimed.trial_id, outcome.value, outcome.as_dict())
+        self.ledger.finish(claimed.trial_id, outcome.value, outcome.record())
         if outcome.state == "failed":
             self.progress.line(f"{name}: trial {entry.index} failed: {outcome.error.splitlines()[0]}")
 
@@ -263,37 +269,20 @@ class Session:
         """Repeat the config as typed and the finalists with the same fresh seeds."""
         last = self.stages[-1]
 
-        def plan() -> dict[str, Any]:
+        def plan() -> FinalRecord:
             count, seeds = self.option.finalists, self.option.seeds
             done = [r.seconds for r in last.results if r.state == "done"]
             if self.clock.left is not None and done:
                 count, seeds = affordable(statistics.median(done), self.clock.left, self.option.workers, count, seeds)
             points = finalists(last.results, count)
-            return final_plan(last.plans[-1].space, points, seeds).as_dict() | {"points": points}
+            return {**final_plan(last.plans[-1].space, points, seeds).record(), "points": points}
 
         recorded = self.ledger.agree(FINAL, "plan-0", plan)
         self.points = recorded["points"]
-        agreed = Plan.from_dict(recorded)
+        agreed = Plan.from_record(recorded)
         if agreed.entries:
             seeds = agreed.entries[-1].seed
             named = "1 finalist" if len(self.points) == 1 else f"{len(self.points)} finalists"
             self.progress.line(f"{FINAL}: {named} and the config as typed, {seeds} seeds each")
             self.work(FINAL, len(self.option.epochs), last.epochs, agreed, test=True)
         self.repetitions = self.ledger.results(FINAL)
-
-
-def base_configs(config: Config, overrides: Sequence[str], space: Space) -> Configs:
-    """Return the configs of trials, every option of the space composed once, so that errors show before anything is written.
-
-    Raises:
-        ConfigError: An override does not fit an option of the space.
-    """
-    configs = Configs(config, overrides)
-    for dimension in space:
-        if dimension.chooses_option and dimension.key in configs.groups:
-            for choice in dimension.distribution.choices:
-                configs.composed({dimension.key: choice})
-    return configs
-
-
-__all__ = ["Session", "Stage", "base_configs", "maximized"]

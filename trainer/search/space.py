@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 from trainer.config.options import names
+from trainer.formats import Json, JsonObject
 from trainer.search.distribution import Distribution, Limits
+from trainer.search.records import DimensionRecord
 
-Point = dict[str, Any]  # the value of each dimension that exists, by name
+Point: TypeAlias = JsonObject  # the value of each dimension that exists, by name
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Space:
     def __getitem__(self, name: str) -> Dimension:
         return next(d for d in self.dimensions if d.name == name)
 
-    def exists(self, dimension: Dimension, point: Mapping[str, Any]) -> bool:
+    def exists(self, dimension: Dimension, point: Mapping[str, Json]) -> bool:
         """Whether a dimension exists at a point, given the options that the point chooses."""
         if not dimension.group or all(d.name != dimension.group for d in self.dimensions):
             return True
@@ -75,7 +77,7 @@ class Space:
             d.name in point and d.distribution.contains(point[d.name]) for d in self if self.exists(d, point)
         ) and set(point) <= {d.name for d in self if self.exists(d, point)}
 
-    def settings(self, point: Point) -> dict[str, Any]:
+    def settings(self, point: Point) -> JsonObject:
         """Return a point by config key: groups first, so that keys can be set in the options chosen."""
         return {d.key: point[d.name] for d in self if d.name in point}
 
@@ -99,16 +101,18 @@ class Space:
         """Return the distribution of each dimension in words."""
         return {d.name: str(d.distribution) for d in self}
 
-    def as_dict(self) -> list[dict[str, Any]]:
+    def records(self) -> list[DimensionRecord]:
         """Return the space as JSON values."""
-        return [asdict(d) for d in self]
+        return [DimensionRecord(**asdict(d)) for d in self]
 
 
-def space_from_dict(rows: Sequence[Mapping[str, Any]]) -> Space:
-    """Return the space of ``Space.as_dict``."""
-    dimensions = []
-    for row in rows:
-        values = dict(row["distribution"])
-        values |= {"choices": tuple(values["choices"]), "limits": Limits(**values["limits"])}
-        dimensions.append(Dimension(**{**row, "distribution": Distribution(**values)}))
+def space_from_records(records: Sequence[DimensionRecord]) -> Space:
+    """Return the space of ``Space.records``."""
+    dimensions: list[Dimension] = []
+    for record in records:
+        own = record["distribution"]
+        distribution = Distribution(
+            own["kind"], own["low"], own["high"], tuple(own["choices"]), Limits(**own["limits"])
+        )
+        dimensions.append(Dimension(record["name"], record["key"], distribution, record["group"], record["option"]))
     return Space(tuple(dimensions))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.search.points import different, points
-from trainer.search.space import Point, Space, space_from_dict
+from trainer.search.records import Details, EntryRecord, Origin, PlanRecord
+from trainer.search.space import Point, Space, space_from_records
 
 FEW = 4  # trials that ran to their end
 EDGE = 0.1  # fraction of a range that counts as its border
 WAVES = 2  # extensions of a stage at most
 GLOBAL = 0.1  # fraction of a narrowed stage's new points that still come from the space of before
-Origin = Literal["default", "planned", "kept", "extension", "finalist"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Plan:
     entries: tuple[Entry, ...]
     extended: tuple[str, ...] = ()  # in words
 
-    def as_dict(self) -> dict[str, Any]:
+    def record(self) -> PlanRecord:
         """Return the plan as JSON values."""
-        entries = [asdict(entry) for entry in self.entries]
-        return {"space": self.space.as_dict(), "entries": entries, "extended": list(self.extended)}
+        entries = [EntryRecord(**asdict(entry)) for entry in self.entries]
+        return {"space": self.space.records(), "entries": entries, "extended": list(self.extended)}
 
     @staticmethod
-    def from_dict(content: dict[str, Any]) -> Plan:
-        """Return the plan of ``as_dict``."""
-        entries = tuple(Entry(**entry) for entry in content["entries"])
-        return Plan(space_from_dict(content["space"]), entries, tuple(content["extended"]))
+    def from_record(record: PlanRecord) -> Plan:
+        """Return the plan of ``record``."""
+        entries = tuple(Entry(**entry) for entry in record["entries"])
+        return Plan(space_from_records(record["space"]), entries, tuple(record["extended"]))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Result:
     curve: tuple[float, ...] = ()
     epochs: tuple[float, ...] = ()
     seconds: float = 0.0
-    info: dict[str, Any] = field(default_factory=dict)
+    info: Details = field(default_factory=lambda: Details())
 
 
 def best_first(results: Sequence[Result]) -> list[Result]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.errors import ConfigError, Problem
 from trainer.lock import file_lock
@@ -116,7 +116,7 @@ def filesystem(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
 
 def _journal(path: Path) -> BaseStorage:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     lock = path.with_name(f".{path.name}.lock")
 
@@ -126,12 +126,14 @@ def _journal(path: Path) -> BaseStorage:
         A line that a killed process left incomplete is removed before the next one is appended: Optuna would not read on.
         """
 
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        def append_logs(self, logs: list[dict[str, object]]) -> None:
             with file_lock(lock):
                 remove_incomplete_line(path)
                 super().append_logs(logs)
 
-    class NoLock:
+    class NoLock(JournalFileOpenLock):
+        """In place of Optuna's own lock, which the one above replaces."""
+
         def acquire(self) -> bool:
             return True
 
@@ -142,8 +144,7 @@ def _journal(path: Path) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(lock):
             remove_incomplete_line(path)
-        no_lock: Any = NoLock()  # Optuna's own is replaced by the one above
-        return JournalStorage(Journal(str(path), lock_obj=no_lock))
+        return JournalStorage(Journal(str(path), lock_obj=NoLock(str(path))))
     except (OSError, ValueError, KeyError, TypeError) as error:
         text = f"is not a journal that can be read: {error}"
         raise ConfigError(Problem("job.storage", str(path), text, "another file, or remove it")) from None

@@ -6,18 +6,18 @@ import csv
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from trainer.analysis.intervals import Interval, interval
 from trainer.files import write_text
+from trainer.formats import JsonObject
 from trainer.run_dir import terminal, write_json
 from trainer.search.best import write_experiment
 from trainer.search.choice import Candidate, Choice, bare
 from trainer.search.progress import format_gain, format_score, point_text
 from trainer.search.session import FINAL, Session
-from trainer.search.stages import best_first
+from trainer.search.stages import best_first, borders
 
 
 def finish(session: Session, choice: Choice, run_dir: Path) -> None:
@@ -38,11 +38,11 @@ def write_winner(session: Session, choice: Choice, run_dir: Path) -> None:
     write_experiment(run_dir / "best.yaml", tree, comments, session.config.config_dirs)
 
 
-def result(session: Session, choice: Choice) -> dict[str, Any]:
+def result(session: Session, choice: Choice) -> JsonObject:
     """Return the content of ``result.json``."""
     winner, default = choice.winner, choice.candidates[0]
-    counts = {stage.name: session.ledger.counts(stage.name) for stage in session.stages}
-    content: dict[str, Any] = {
+    names = [*(stage.name for stage in session.stages), FINAL]
+    content: JsonObject = {
         "status": "finished",
         "stop_reason": f"winner: {point_text(winner.point)}",
         "metric": session.trials.metric,
@@ -53,7 +53,7 @@ def result(session: Session, choice: Choice) -> dict[str, Any]:
         "gain_over_default": _interval(winner.gain),
         "default_mean": _interval(default.mean),
         "extended": [words for stage in session.stages for plan in stage.plans for words in plan.extended],
-        "trials": counts | {FINAL: session.ledger.counts(FINAL)},
+        "trials": {name: {**session.ledger.counts(name)} for name in names},
         "seconds": session.clock.elapsed,
     }
     name = bare(session.trials.metric)
@@ -64,7 +64,7 @@ def result(session: Session, choice: Choice) -> dict[str, Any]:
     return content
 
 
-def _interval(value: Interval | None) -> dict[str, float] | None:
+def _interval(value: Interval | None) -> JsonObject | None:
     return None if value is None else {"mean": value.mean, "half": value.half, "n": value.n}
 
 
@@ -131,8 +131,6 @@ def show(session: Session, choice: Choice, run_dir: Path) -> None:
 
 def warnings(session: Session) -> list[str]:
     """Return what makes the result doubtful, in words."""
-    from trainer.search.stages import borders
-
     found = []
     last = session.stages[-1]
     for name, side in borders(last.plans[-1].space, last.results):

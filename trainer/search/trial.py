@@ -27,16 +27,20 @@ from trainer.formats import JsonObject
 from trainer.hardware import resolve_device
 from trainer.history import History, better_is
 from trainer.regularizers import Regularizer
+from trainer.search.records import OutcomeRecord
+from trainer.search.space import Space
 from trainer.tree import with_value
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.data import Splits
+    from trainer.engine.observer import Observer
+    from trainer.observers.context import ObserverOption
 
 NOT_OF_A_TRIAL = ("job", "output", "sweep.")  # what the overrides of a search set that its trials do not have
 
-# Trains a run with observers, as job=fit does; returns its result.
-Train = Callable[[Run, Sequence[object]], JsonObject]
+# Trains a run with observers, as job=fit does.
+Train = Callable[[Run, "Sequence[ObserverOption | Observer]"], object]
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,18 @@ class Outcome:
     test: dict[str, float] | None = None
     error: str = ""
 
-    def as_dict(self) -> JsonObject:
+    def record(self) -> OutcomeRecord:
         """Return what the ledger records, as JSON values."""
-        values = {"state": self.state, "curve": list(self.curve), "epochs": list(self.epochs), "seconds": self.seconds}
-        optional = {"loss": self.loss, "test": self.test, "error": self.error or None}
-        return values | {key: value for key, value in optional.items() if value is not None}
+        record: OutcomeRecord = {
+            "state": self.state, "curve": list(self.curve), "epochs": list(self.epochs), "seconds": self.seconds,
+        }  # fmt: skip
+        if self.loss is not None:
+            record["loss"] = self.loss
+        if self.test is not None:
+            record["test"] = self.test
+        if self.error:
+            record["error"] = self.error
+        return record
 
 
 class Configs:
@@ -110,6 +121,20 @@ class Configs:
             ]
             self.trees[key] = load_config([*others, *chosen], self.dirs, self.defaults).tree
         return self.trees[key]
+
+
+def base_configs(config: Config, overrides: Sequence[str], space: Space) -> Configs:
+    """Return the configs of trials, every option of the space composed once, so that errors show before anything is written.
+
+    Raises:
+        ConfigError: An override does not fit an option of the space.
+    """
+    configs = Configs(config, overrides)
+    for dimension in space:
+        if dimension.chooses_option and dimension.key in configs.groups:
+            for choice in dimension.distribution.choices:
+                configs.composed({dimension.key: choice})
+    return configs
 
 
 class Trials:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.errors import ConfigError, Problem
 from trainer.records import read_json, read_result
 from trainer.run_dir import check_available, write_json
+from trainer.tree import entries, table
 
 State = Literal["pending", "interrupted", "failed", "diverged", "finished"]
 MANIFEST = "sweep.json"
@@ -88,9 +89,13 @@ def read_manifest(directory: Path) -> tuple[list[str], list[Job]] | None:
     if not (directory / MANIFEST).is_file():
         return None
     try:
-        content: Any = read_json(directory / MANIFEST)  # whatever it is, as the errors below say
-        jobs = [Job(int(row["number"]), str(row["directory"]), tuple(row["overrides"])) for row in content["jobs"]]
-        command = [str(text) for text in content["command"]]
+        content = table(read_json(directory / MANIFEST))
+        rows = [table(row) for row in entries(content["jobs"])]
+        jobs = [
+            Job(int(str(row["number"])), str(row["directory"]), tuple(map(str, entries(row["overrides"]))))
+            for row in rows
+        ]
+        command = [str(text) for text in entries(content["command"])]
     except (KeyError, TypeError, ValueError):
         text = f"its {MANIFEST} is damaged"
         raise ConfigError(Problem("output", str(directory), text, "another output=<directory>")) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from trainer.analysis.intervals import proportion_half_width
 from trainer.columns import SPLITS
@@ -199,7 +199,7 @@ def number(value: float | None, missing: float = math.inf) -> float:
 
 def _renamed(row: Row, prefixes: Mapping[str, str]) -> Row:
     """A row without the columns of all tasks together, in which those of one task have the names of a single task's."""
-    renamed: dict[str, Any] = {}
+    renamed: dict[str, object] = {}
     for name, value in row.items():
         prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
         if prefix is not None:

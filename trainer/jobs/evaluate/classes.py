@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from rich.table import Table
 from torch import Tensor
 
-from trainer.analysis.predictions import confusion_matrix, highest_loss_errors
+from trainer.analysis.predictions import MisclassifiedContent, confusion_matrix, highest_loss_errors
 from trainer.data.inventory import shortened
 from trainer.engine.metrics import calibration
 from trainer.jobs.evaluate.details import Details, SplitImages, percent
@@ -16,6 +16,12 @@ from trainer.literal import printable
 from trainer.report.figures import confusion_figure, plot_label, reliability_figure
 from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.part import Part
+
+# The scores of a class; None where there was no image of it, or it was never predicted.
+ClassScores = TypedDict(
+    "ClassScores",
+    {"class": str, "images": int, "recall": float | None, "precision": float | None, "confused_with": str | None},
+)
 
 
 def class_details(
@@ -28,8 +34,8 @@ def class_details(
     errors = highest_loss_errors(logits, labels, worst)
     indices = known[[error.index for error in errors]].tolist() if errors else []
     rows = scores_per_class(part.classes, confusion)
-    misclassified: list[dict[str, Any]] = [
-        error.as_dict(part.classes) | {"index": index} | images.file(index)
+    misclassified: list[MisclassifiedContent] = [
+        {**error.as_dict(part.classes), "index": index, **images.file(index)}
         for error, index in zip(errors, indices, strict=True)
     ]
     content = {"classes": rows, "confusion": confusion.tolist(), "reliability": bins, "misclassified": misclassified}
@@ -55,9 +61,9 @@ def absent_classes(part: Part, confusion: np.ndarray) -> list[str]:
     return [f"{of}no images of {len(absent)} of the {part.size} classes: {shortened(absent, 10)}"] if absent else []
 
 
-def scores_per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[dict[str, Any]]:
+def scores_per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[ClassScores]:
     """Return number of images, recall, precision and most frequent wrong prediction of each class."""
-    rows = []
+    rows: list[ClassScores] = []
     for i, name in enumerate(classes):
         errors = confusion[i].copy()
         errors[i] = 0
@@ -74,10 +80,10 @@ def scores_per_class(classes: tuple[str, ...], confusion: np.ndarray) -> list[di
     return rows
 
 
-def class_table(rows: list[dict[str, Any]]) -> Table:
+def class_table(rows: list[ClassScores]) -> Table:
     """Return the table per class."""
     table = Table("class", "images", "recall", "precision", "most often confused with")
     for row in rows:
-        rates = (percent(row[name]) for name in ("recall", "precision"))
+        rates = (percent(row["recall"]), percent(row["precision"]))
         table.add_row(printable(row["class"]), str(row["images"]), *rates, printable(row["confused_with"] or ""))
     return table

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 from rich.table import Table
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from trainer.data import Splits
+
+
+class ImageFile(TypedDict):
+    """Where an image is."""
+
+    file: NotRequired[str]  # its path, unless it is not in a file of its own
 
 
 @dataclass
@@ -53,8 +61,8 @@ class SplitImages:
             index -= len(images)
         raise IndexError(index)
 
-    def file(self, index: int) -> dict[str, str]:
-        """Return the path of an image under ``file``; nothing if it is not in a file of its own."""
+    def file(self, index: int) -> ImageFile:
+        """Return where an image is."""
         images, index = self.locate(index)
         return {"file": str(images.paths[index])} if isinstance(images, ImageFiles) else {}
 
@@ -63,6 +71,11 @@ class SplitImages:
         located = [self.locate(index) for index in indices]
         shown = [images.center_crop(index, self.height) / 255 for images, index in located]
         return highest_loss_figure(np.stack(shown), captions)
+
+
+def defined(values: Mapping[str, float], column: str) -> float | None:
+    """Return the value of a metric; None where it is not defined."""
+    return values[column] if math.isfinite(values[column]) else None
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from rich.table import Table
 from torch import Tensor
 
-from trainer.jobs.evaluate.details import Details, SplitImages, percent
+from trainer.jobs.evaluate.details import Details, ImageFile, SplitImages, defined, percent
 from trainer.literal import printable
 from trainer.report.figures import plot_label
 from trainer.report.prediction_figures import labels_figure
-from trainer.run_dir import json_safe
 from trainer.tasks.metrics import compute
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.part import Part
 from trainer.tasks.predictions import Predictions
 
 COLUMNS = ("precision", "recall", "f1", "average_precision")
+
+
+class LabelScores(TypedDict):
+    """The scores of a label; None where they are not defined."""
+
+    label: str
+    images: int
+    positives: int
+    threshold: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    average_precision: float | None
+
+
+class WrongLabels(ImageFile):
+    """An image of which a label is predicted wrongly."""
+
+    index: int
+    labels: list[str]
+    predicted: list[str]
+    loss: float
 
 
 def label_details(
@@ -31,18 +52,19 @@ def label_details(
     losses = part.per_image(outputs, y, mask).numpy()
     wrong = (predictions.predicted != predictions.positive).any(1)
     order = np.argsort(np.where(wrong, -losses, np.inf), kind="stable")[: min(worst, int(wrong.sum()))].tolist()
-    misclassified: list[dict[str, Any]] = [
+    misclassified: list[WrongLabels] = [
         {
             "index": index,
             "labels": names(part, predictions.positive[index]),
             "predicted": names(part, predictions.predicted[index]),
             "loss": float(losses[index]),
+            **images.file(index),
         }
-        | images.file(index)
         for index in order
     ]
     details = Details({"labels": rows, "misclassified": misclassified}, label_table(rows))
-    precision, recall = (np.array([np.nan if row[k] is None else row[k] for row in rows]) for k in COLUMNS[:2])
+    precision = np.array([row["precision"] for row in rows], float)  # NaN for None
+    recall = np.array([row["recall"] for row in rows], float)
     details.figures["labels"] = lambda: labels_figure(part.classes, precision, recall)
     if order:
         captions = [
@@ -66,7 +88,7 @@ def joined(labels: list[str]) -> str:
     return ", ".join(labels) or "none"
 
 
-def scores_per_label(predictions: Predictions, thresholds: list[float]) -> list[dict[str, Any]]:
+def scores_per_label(predictions: Predictions, thresholds: list[float]) -> list[LabelScores]:
     """Return number of images with a label, positives, threshold, precision, recall, F1 and average precision of each label."""
     values = compute([f"{name}_per_class" for name in COLUMNS], predictions)
     return [
@@ -75,17 +97,20 @@ def scores_per_label(predictions: Predictions, thresholds: list[float]) -> list[
             "images": int(predictions.known[:, k].sum()),
             "positives": int(predictions.positive[:, k].sum()),
             "threshold": thresholds[k],
-            **{column: json_safe(values[f"{column}_{name}"]) for column in COLUMNS},
+            "precision": defined(values, f"precision_{name}"),
+            "recall": defined(values, f"recall_{name}"),
+            "f1": defined(values, f"f1_{name}"),
+            "average_precision": defined(values, f"average_precision_{name}"),
         }
         for k, name in enumerate(predictions.classes)
     ]
 
 
-def label_table(rows: list[dict[str, Any]]) -> Table:
+def label_table(rows: list[LabelScores]) -> Table:
     """Return the table per label; AP = average precision."""
     table = Table("label", "images", "positives", "threshold", "precision", "recall", "F1", "AP")
     for row in rows:
-        rates = (percent(row[name]) for name in COLUMNS)
+        rates = map(percent, (row["precision"], row["recall"], row["f1"], row["average_precision"]))
         table.add_row(
             printable(row["label"]), str(row["images"]), str(row["positives"]), f"{row['threshold']:.3f}", *rates
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -46,7 +46,8 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
     split = "all" if option.split == "all" or splits.undivided else names[0]
     details = details_of_tasks(task, outputs, targets, SplitImages(splits, names), option.worst)
     notes = [*splits.notes, *(note for each in details.values() for note in each.notes)]
-    result: dict[str, Any] = {
+    values = scores(task, outputs, targets, option.top)
+    result: dict[str, object] = {
         "status": "finished",
         "stop_reason": "evaluated",
         "checkpoint": str(checkpoint.path),
@@ -54,7 +55,7 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
         "tta": option.tta,
         "split": split,
         "data": {"images": len(outputs), "notes": notes},
-        split: scores(task, outputs, targets, option.top),
+        split: values,
     }
     if task.option is None:
         result |= details[""].content if details else {}
@@ -64,7 +65,7 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
     draw(details, run_dir)
     print("\n".join(map(printable, notes)))
     images = f"all {len(outputs):,} images" if split == "all" else f"{len(outputs):,} {split} images"
-    show(f"{checkpoint.path} ({checkpoint.weights}) on {images}", task, result[split], details)
+    show(f"{checkpoint.path} ({checkpoint.weights}) on {images}", task, values, details)
     print(f"written to {run_dir}")
     return 0
 
