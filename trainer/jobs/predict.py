@@ -155,7 +155,7 @@ def prediction(part: Part, values: list[float], top: int) -> Prediction:
     if part.has_classes:
         best = sorted(range(len(values)), key=lambda i: -values[i])[:top]
         ranked: list[Ranked] = [{"class": part.classes[i], "probability": values[i]} for i in best]
-        return {**ranked[0], "ranked": ranked} if top > 1 else ranked[0]
+        return {**ranked[0], "ranked": ranked} if top > 1 else {**ranked[0]}
     if isinstance(part, LabelsPart):
         chosen = [
             name for name, threshold in zip(part.classes, part.thresholds, strict=True) if named[name] >= threshold
