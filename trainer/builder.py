@@ -25,7 +25,8 @@ from trainer.data_constraints import check_with_data, without_effect
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.guard import StepStart
-from trainer.engine.run import Info, Loader, Run
+from trainer.engine.info import Info
+from trainer.engine.run import Loader, Run
 from trainer.engine.step import gradients, update
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision, resolve_device, resolve_precision

@@ -121,6 +121,7 @@ def evaluate_epoch(run: Run, speed: Speed) -> Row:
         epoch=run.time,
         step=run.clock.step,
         lr=run.lr,
+        mean_lr=run.mean_lr,
         momentum=run.momentum,
         **{f"train_{name}": value for name, value in means(run.sums).items()},
         **evaluate_run(run),

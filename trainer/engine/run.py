@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures.layers import trainable_names, weight_layers
-from trainer.data.identity import DataIdentity
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
 from trainer.engine.guard import StepGuard, StepStart
+from trainer.engine.info import Info
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
 from trainer.engine.state import Best, State, snapshot
-from trainer.formats import JsonObject
 from trainer.hardware import Precision
 from trainer.history import History, has_finite_losses
 from trainer.optimizers.param_groups import parameter_groups, portable
@@ -70,24 +69,6 @@ class Clock:
     step: int = 0
 
 
-@dataclass(frozen=True)
-class Info:
-    """What a checkpoint says about data and config, so that it can be used without the run directory."""
-
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    config: JsonObject
-    targets: tuple[JsonObject, ...] = ()  # of the task, see trainer.tasks.spec; () in checkpoints of earlier releases
-    data: DataIdentity = field(default_factory=lambda: DataIdentity())  # empty in checkpoints of earlier releases
-
-    def denormalized(self, images: Tensor) -> np.ndarray:
-        """Normalized images (N, C, H, W) as (N, H, W, C) in [0, 1]."""
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return (images.cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-
-
 @dataclass
 class Run:
     """A run: its parts, its place in time, its history. ``state`` and ``load`` are exact inverses."""
@@ -124,6 +105,7 @@ class Run:
     wrapped: nn.Module | None = None  # the model with gradients that are averaged over all ranks
     capture: RecordedStep | None = None  # records and replays steps where this is possible
     lr: float = math.nan  # learning rate of the last step, before a group's ratio
+    mean_lr: float = math.nan  # over the steps of the epoch so far
     suggested_lrs: dict[str, float] = field(default_factory=dict)  # by phase: what its LR range test suggested
     on_nan: Literal["stop", "skip", "rewind"] = "stop"
     diverged: str | None = None  # what has become NaN or Inf
@@ -260,6 +242,7 @@ class Run:
             "best": self.best,
             "rates": self.suggested_lrs,
             "lr": self.lr,
+            "mean_lr": self.mean_lr,
             "processes": distributed.world_size(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
         }
@@ -282,6 +265,7 @@ class Run:
             self.capture.reset()  # the optimizer's state is in other memory now
         self.suggested_lrs = dict(state.get("rates", {}))
         self.lr = state.get("lr", math.nan)  # needed for the row of an epoch that was interrupted after its last step
+        self.mean_lr = state.get("mean_lr", math.nan)  # not known within an epoch begun by an earlier release
         if self.averaged is not None and state["averaged"] is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.history = History(state["history"])

@@ -48,6 +48,7 @@ class State(Weights):
     best: Best | None
     rates: NotRequired[dict[str, float]]
     lr: NotRequired[float]
+    mean_lr: NotRequired[float]
     processes: NotRequired[int]
     task: NotRequired[TaskState]
     skipped: NotRequired[int]  # steps of the epoch, see StepGuard

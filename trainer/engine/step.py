@@ -22,6 +22,8 @@ def set_lr_and_momentum(run: Run) -> None:
     run.lr = run.peak_lr(run.phase) * schedule(t, run.history)
     if run.rewinds:
         run.lr *= 0.5**run.rewinds
+    # Not a sum, which would be rounded for a constant, too.
+    run.mean_lr = run.mean_lr + (run.lr - run.mean_lr) / (run.clock.batch + 1) if run.clock.batch else run.lr
     set_lr(run.optimizer, run.lr)
     if momentum is None:
         return

@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from trainer.data.identity import changes, check_same_classes
 from trainer.engine import checkpoint
 from trainer.engine.distributed import barrier, rank
+from trainer.engine.info import Info
 from trainer.engine.probes import initial_weights
-from trainer.engine.run import Info, Run
+from trainer.engine.run import Run
 from trainer.engine.state import State
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, first_line

@@ -56,14 +56,14 @@ class EpochTable:
         self.several, self.metric = view.task.option is not None, view.metric
         own, tasks = (self._of_sum(view), self._of_tasks(view)) if self.several else (self._of_single(view), {})
         heads = {column: short_name(column) for column in own} | tasks
-        self.heads = {"epoch": "epoch", "lr": "lr", **heads, **SPEED}
+        self.heads = {"epoch": "epoch", "mean_lr": "lr", **heads, **SPEED}
         self.widths = {column: cell_width(head) for column, head in self.heads.items()}
         longest = max((len(f"{phase.name} {phase.epochs:.2f}") for phase in view.phases), default=0)
         self.widths["epoch"] = max(7, 2 + longest) if len(view.phases) > 1 else 7
         self.left_out: list[str] = []
         # What is dropped last comes first: validation before training, results before speed.
         losses = [column for column in tasks if column.endswith("_loss")]
-        order = ["epoch", *reversed(own), *(c for c in tasks if c not in losses), "lr", *SPEED, *losses]
+        order = ["epoch", *reversed(own), *(c for c in tasks if c not in losses), "mean_lr", *SPEED, *losses]
         while self.width > width and len(order) > 2:
             self.left_out.insert(0, self.heads.pop(order.pop()))
 
@@ -100,7 +100,7 @@ class EpochTable:
         texts = [f"columns of tasks: {self.split} images"] if self.several else []
         if self.left_out:
             texts.append(f"too wide for: {', '.join(self.left_out)} (the history has all)")
-        lr = "lr: that of the last step; " if "lr" in self.heads else ""
+        lr = "lr: mean over the epoch's steps; " if "mean_lr" in self.heads else ""
         return [*texts, f"{lr}*: best {self.metric} so far"]
 
     def heading(self) -> str:
@@ -112,7 +112,7 @@ class EpochTable:
         epoch = rounded(row["epoch"])
         values = {
             "epoch": epoch if len(view.phases) == 1 else f"{row['phase']} {epoch}",
-            "lr": f"{row['lr']:.2e}",
+            "mean_lr": "" if (lr := row.get("mean_lr")) is None else f"{lr:.2e}",
             "images_per_second": f"{row['images_per_second']:,.0f}",
             "seconds": f"{row['seconds']:.1f}",
         }
