@@ -63,7 +63,16 @@ class EpochTable:
         self.left_out: list[str] = []
         # What is dropped last comes first: validation before training, results before speed.
         losses = [column for column in tasks if column.endswith("_loss")]
-        order = ["epoch", *reversed(own), *(c for c in tasks if c not in losses), "mean_lr", *SPEED, *losses]
+        further = [c for c in self._of_own_metrics(view) if c != self.metric]
+        order = [
+            "epoch",
+            *(c for c in reversed(own) if c not in further),
+            *further,
+            *(c for c in tasks if c not in losses),
+            "mean_lr",
+            *SPEED,
+            *losses,
+        ]
         while self.width > width and len(order) > 2:
             self.left_out.insert(0, self.heads.pop(order.pop()))
 
@@ -77,10 +86,14 @@ class EpochTable:
         columns = ["train_loss", f"train_{option.running_metric}"]
         if view.validation is not None:
             columns += ["validation_loss", f"validation_{option.main_metric}"]
-        columns += [view.metric] if has_column(view, view.metric) else []
+        columns += [*self._of_own_metrics(view), *([view.metric] if has_column(view, view.metric) else [])]
         if view.validation is not None and view.averaged is not None:
             columns.append(f"averaged_{option.main_metric}")
         return list(dict.fromkeys(columns))
+
+    def _of_own_metrics(self, view: RunView) -> list[str]:
+        names = (part.column(name) for part in view.task.parts for name in part.option.own_metrics or ())
+        return [] if self.several or view.validation is None else [f"validation_{name}" for name in names]
 
     def _of_sum(self, view: RunView) -> list[str]:
         columns = ["train_loss"]
