@@ -28,6 +28,7 @@ from trainer.engine.guard import StepStart
 from trainer.engine.info import Info
 from trainer.engine.run import Loader, Run
 from trainer.engine.step import gradients, update
+from trainer.engine.time_budget import TimeBudget
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision, resolve_device, resolve_precision
 from trainer.initialization import Initialization, Pretrained
@@ -85,6 +86,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         folder=folder,
         notes=notes,
         on_nan=config.engine.on_nan,
+        budget=None if config.engine.budget_seconds is None else TimeBudget(config.engine.budget_seconds),
         step_start=StepStart(device) if config.engine.on_oom == "shrink" else None,
         wrapped=distributed.wrap(model, device) if distributed.world_size() > 1 else None,
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures.layers import trainable_names, weight_layers
+from trainer.duration import show_seconds
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
 from trainer.engine.guard import StepGuard, StepStart
@@ -20,6 +21,7 @@ from trainer.engine.info import Info
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
 from trainer.engine.state import Best, State, snapshot
+from trainer.engine.time_budget import TimeBudget
 from trainer.hardware import Precision
 from trainer.history import History, has_finite_losses
 from trainer.optimizers.param_groups import parameter_groups, portable
@@ -113,6 +115,7 @@ class Run:
     initial: dict[str, Tensor] | None = None  # weights before the first step, of a resumed run
     sane: State | None = None  # at the beginning of the epoch, to which the run can return
     step_start: StepStart | None = None  # where a step that does not fit into memory is repeated from
+    budget: TimeBudget | None = None
     shrunk: bool = False  # whether micro_batch is smaller than configured, for lack of memory
 
     def __post_init__(self) -> None:
@@ -163,7 +166,12 @@ class Run:
         return group.get("momentum", group.get("betas", (None,))[0])
 
     def stop_reason(self) -> str | None:
-        """Why a regularizer ends training, if it does. Only the rows of the last phase count: the others prepare it."""
+        """Why training ends before its epochs are over, if it does: for lack of time, or by a regularizer.
+
+        For a regularizer only the rows of the last phase count: the others prepare it.
+        """
+        if self.budget is not None and self.budget.over and self.has_row:
+            return f"the budget of {show_seconds(self.budget.limit)} is used up"
         if self.phase is not self.phases[-1]:
             return None
         return self.regularizer.stop(History([row for row in self.history.rows if row["phase"] == self.phase.name]))
@@ -203,8 +211,12 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the last epoch is over and has its row: a run that stopped between the two still has to make the row."""
-        has_row = len(self.history) > 0 and self.history[-1]["step"] == self.clock.step
-        return has_row and self.phase_over and self.phase is self.phases[-1]
+        return self.has_row and self.phase_over and self.phase is self.phases[-1]
+
+    @property
+    def has_row(self) -> bool:
+        """Whether the last step is in the history."""
+        return len(self.history) > 0 and self.history[-1]["step"] == self.clock.step
 
     def advance(self) -> None:
         """Move the clock from the end of an epoch to the beginning of the next one, in the next phase if this one is over.
@@ -250,6 +262,8 @@ class Run:
             state["skipped"] = int(self.guard.skipped)
         if self.shrunk and self.micro_batch:
             state["micro_batch"] = self.micro_batch
+        if self.budget is not None:
+            state["spent"] = self.budget.spent
         if self.on_nan == "rewind":
             state["rewinds"], state["sane"] = self.rewinds, self.sane if self.clock.batch else None
         return state
@@ -275,6 +289,8 @@ class Run:
         self.best, self.rewinds, self.sane = state["best"], state.get("rewinds", 0), state.get("sane")
         if "micro_batch" in state:
             self.micro_batch, self.shrunk, self.capture = max(1, int(state["micro_batch"])), True, None
+        if self.budget is not None:
+            self.budget.resume(state.get("spent", sum(self.history.column("seconds"))))
         if self.guard is not None:
             self.guard.skipped.fill_(state.get("skipped", 0))
         torch.set_rng_state(state["random"]["cpu"].cpu())

@@ -54,6 +54,7 @@ class State(Weights):
     skipped: NotRequired[int]  # steps of the epoch, see StepGuard
     rewinds: NotRequired[int]
     sane: NotRequired[State | None]  # at the beginning of the epoch
+    spent: NotRequired[float]  # seconds of the time budget
     micro_batch: NotRequired[int]  # if it is smaller than configured, for lack of memory
     random: RandomState
 
