@@ -24,9 +24,11 @@ from trainer.data.targets import LABEL
 from trainer.data_constraints import check_with_data, without_effect
 from trainer.engine import checkpoint, distributed
 from trainer.engine.cuda_graph import CUDAGraphStep
+from trainer.engine.freezing import freeze
 from trainer.engine.guard import StepStart
 from trainer.engine.info import Info
-from trainer.engine.run import Loader, Run
+from trainer.engine.loader import Loader
+from trainer.engine.run import Run
 from trainer.engine.step import gradients, update
 from trainer.engine.time_budget import TimeBudget
 from trainer.errors import ConfigError, Problem
@@ -67,11 +69,14 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     if splits.validation is None:
         notes.append("no validation images: the last weights count as the best")
     metric = task.main_metric if config.metric == "auto" else config.metric
+    phases = config.recipe.phases(config.epochs, Product(tuple(config.schedule.values())))
+    norms = freeze(model, config.recipe.frozen, phases)
     run = Run(
         model=model,
         optimizer=option.build(parameter_groups(weight_layers(model), option)),
         optimizer_option=option,
-        phases=config.recipe.phases(config.epochs, Product(tuple(config.schedule.values()))),
+        phases=phases,
+        never_trained_norms=norms,
         **loaders,
         regularizer=regularizer,
         averaging=config.averaging,

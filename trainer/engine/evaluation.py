@@ -12,8 +12,9 @@ from torch.optim.swa_utils import update_bn
 
 from trainer.augmentation.transforms import TTA
 from trainer.engine.distributed import gathered, means, sync_buffers
+from trainer.engine.loader import Loader
 from trainer.engine.metrics import RunningMetrics
-from trainer.engine.run import Loader, Run
+from trainer.engine.run import Run
 from trainer.engine.state import Weights, snapshot
 from trainer.errors import is_out_of_memory
 from trainer.formats import Scores

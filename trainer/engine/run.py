@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -16,8 +16,10 @@ from trainer.architectures.layers import trainable_names, weight_layers
 from trainer.duration import show_seconds
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
+from trainer.engine.freezing import frozen_norms
 from trainer.engine.guard import StepGuard, StepStart
 from trainer.engine.info import Info
+from trainer.engine.loader import Loader
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
 from trainer.engine.state import Best, State, snapshot
@@ -27,10 +29,7 @@ from trainer.history import History, has_finite_losses
 from trainer.optimizers.param_groups import parameter_groups, portable
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trainer.averaging import Averaging
-    from trainer.data.images import ImageArray, ImageFiles
     from trainer.optimizers import Optimizer
     from trainer.regularizers import Chain
     from trainer.tasks.task import Task
@@ -41,24 +40,6 @@ class RecordedStep(Protocol):
 
     def __call__(self, run: Run, x: Tensor, y: Tensor) -> None: ...
     def reset(self) -> None: ...
-
-
-class Loader(Protocol):
-    """Batches of one split: normalized images (N, C, H, W) and targets (N, D) on the device."""
-
-    dataset: ImageArray | ImageFiles
-    batch_size: int
-    seed: int
-
-    @property
-    def num_images(self) -> int: ...
-    def __len__(self) -> int: ...
-    def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]: ...
-    def indices(self, epoch: int, start: int) -> Iterator[tuple[int, np.ndarray]]: ...
-    def without_augmentation(self, batch_size: int) -> Loader: ...
-    def close(self) -> None: ...
-    def images_in(self, batch: int) -> int: ...
-    def weight(self, batch: int) -> float: ...
 
 
 @dataclass
@@ -116,6 +97,9 @@ class Run:
     sane: State | None = None  # at the beginning of the epoch, to which the run can return
     step_start: StepStart | None = None  # where a step that does not fit into memory is repeated from
     budget: TimeBudget | None = None
+    never_trained_norms: frozenset[str] = (
+        frozenset()
+    )  # names of the batch norms that the recipe freezes for the whole run
     shrunk: bool = False  # whether micro_batch is smaller than configured, for lack of memory
 
     def __post_init__(self) -> None:
@@ -123,7 +107,8 @@ class Run:
         self.sums = RunningMetrics(self.task)
         self.averaged = self.averaging.build(self.model)
         self.never_trained = {name for name, p in self.model.named_parameters() if not p.requires_grad}
-        self.frozen_norms: list[nn.Module] = []  # batch norms that keep their running statistics
+        # Batch norms that keep their running statistics.
+        self.frozen_norms = [m for name, m in self.model.named_modules() if name in self.never_trained_norms]
         if len(self.phases) > 1 or self.phase.trainable != "all" or self.phase.lr_ratio != 1:
             self.begin_phase()
 
@@ -133,8 +118,7 @@ class Run:
         names = trainable_names(self.model, phase.trainable) - self.never_trained
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in names)
-        norms = [(name, m) for name, m in self.model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        self.frozen_norms = [m for name, m in norms if phase.trainable != "all" and f"{name}.weight" not in names]
+        self.frozen_norms = frozen_norms(self.model, phase, names, self.never_trained_norms)
         self.optimizer = self.optimizer_option.build(
             parameter_groups(weight_layers(self.model), self.optimizer_option, phase.lr_ratio)
         )

@@ -214,6 +214,8 @@ def frozen_layers(r: Record) -> Finding | None:
     names = {str(r.setting("recipe", "_target_")).rpartition(".")[2]}
     if not frozen or r.dataset_info.get("pretrained") or not high or names & {"Transfer", "Finetune", "Gradual"}:
         return None
+    if r.setting("recipe", "freeze"):
+        return None
     total = frozen + len(r.snapshots[-1]["weights"])
     return Finding(
         "frozen layers",
