@@ -63,7 +63,7 @@ def quota(root: Path = Path("/")) -> float:
     return min(quotas)
 
 
-def _groups(root: Path) -> Iterator[Path]:
+def _groups(root: Path, controller: str = "cpu") -> Iterator[Path]:
     """The directories of this process's control groups and of their parents."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -71,11 +71,27 @@ def _groups(root: Path) -> Iterator[Path]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / controllers
         own = Path(path.lstrip("/"))
         yield from (mount / part for part in (own, *own.parents))
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of main memory that this process may still use, at most what its control groups leave (Linux); None if unknown."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    for folder in _groups(root, "memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                free = min(free, int((folder / limit).read_text()) - int((folder / used).read_text()))
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+    return max(0, free)
 
 
 def world_size() -> int:

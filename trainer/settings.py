@@ -10,7 +10,8 @@ from trainer.errors import check
 from trainer.parameters import PositiveFloat, PositiveInt, option
 
 BatchSize = Annotated[
-    PositiveInt | Literal["full"], Field(description="images per optimizer step; full = batch gradient descent")
+    PositiveInt | Literal["full"],
+    Field(description="images per optimizer step; full = batch gradient descent; auto = tried before the run"),
 ]
 
 
