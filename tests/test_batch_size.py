@@ -33,7 +33,7 @@ def run_of(count: int):
 
 
 def test_the_size_grows_while_twice_the_images_are_a_tenth_faster(duration):
-    size, reason = choose_batch_size(run_of(6000))
+    size, reason = choose_batch_size(run_of(8000))
     assert size == 128, "16, 32, 64, 128, 256 images take 2, 3, 5, 9, 17 seconds: 8, 10.7, 12.8, 14.2, 15.1 images/s"
     assert reason == "256 images per step are hardly faster: 15 and 14 images/s"
 
@@ -48,7 +48,7 @@ def test_an_epoch_keeps_twenty_steps(duration, count, size):
 
 
 def test_a_size_that_does_not_fit_into_memory_is_not_chosen(duration, monkeypatch):
-    run = run_of(6000)
+    run = run_of(8000)
     forward = run.model.forward
 
     def limited(x):
@@ -65,7 +65,7 @@ def test_a_size_that_does_not_fit_into_memory_is_not_chosen(duration, monkeypatc
 
 
 def test_on_a_cpu_a_size_is_not_tried_if_its_activations_do_not_fit_four_times(duration, monkeypatch):
-    run = run_of(6000)
+    run = run_of(8000)
     monkeypatch.setattr(batch_size, "available_memory", lambda: 4 * 70 * saved_bytes(run, 1))
     size, reason = choose_batch_size(run)
     assert size == 64

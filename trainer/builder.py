@@ -23,6 +23,7 @@ from trainer.data.identity import check_same_classes, identity
 from trainer.data.targets import LABEL
 from trainer.data_constraints import check_with_data, without_effect
 from trainer.engine import checkpoint, distributed
+from trainer.engine.activation_checkpointing import checkpoint_blocks
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.freezing import freeze
 from trainer.engine.guard import StepStart
@@ -61,9 +62,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
     model = build_model(config, splits, task, loaders["train"], notes)
-    model = to_device(map_networks(regularizer.model, model), precision)
-    if config.engine.sync_batch_norm and distributed.world_size() > 1:
-        model = distributed.convert_sync_batch_norm(model, device)
+    model = prepared(config, to_device(map_networks(regularizer.model, model), precision), splits, notes)
     option = optimizer_option(config)
     check_with_data(config, splits, task, loaders["train"], model, option)
     if splits.validation is None:
@@ -99,6 +98,16 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     return run
 
 
+def prepared(config: Config, model: nn.Module, splits: Splits, notes: list[str]) -> nn.Module:
+    """The model with what the engine option changes in its layers."""
+    if config.engine.sync_batch_norm and distributed.world_size() > 1:
+        model = distributed.convert_sync_batch_norm(model, next(model.parameters()).device)
+    if config.engine.checkpoint_activations:
+        count = checkpoint_blocks(model, splits.shape)
+        notes.append(f"the activations within {count} blocks are computed again in the backward pass")
+    return model
+
+
 def enable_fast_path(run: Run, config: Config) -> None:
     """Compile the model and capture the training step in a CUDA graph, as far as the engine option and the device allow.
 
@@ -111,6 +120,7 @@ def enable_fast_path(run: Run, config: Config) -> None:
     if engine.graph == "on" and not on_gpu:
         raise ConfigError(Problem("engine.graph", "on", "needs a GPU", "engine.graph=auto"))
     capturable = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
+    capturable &= not engine.checkpoint_activations  # which reads the state of the generators
     if engine.graph != "off" and on_gpu and capturable:
         run.capture = CUDAGraphStep(gradients, update, run.notes.append)
 

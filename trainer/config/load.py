@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,15 +185,6 @@ def config_from_tree(tree: JsonObject) -> Config:
     if problems:
         raise ConfigError(*problems)
     return Config(**values, tree=tree)
-
-
-def with_values(config: Config, values: Mapping[str, float]) -> Config:
-    """Return a config with other values of some keys, such as those that were ``auto``."""
-    tree = config.tree
-    for key, value in values.items():
-        tree = with_value(tree, key, value)
-    kept = {name: getattr(config, name) for name in ("notes", "config_dirs", "set_keys", "range_test")}
-    return replace(config_from_tree(tree), **kept)
 
 
 def resolve_auto(tree: JsonObject) -> tuple[JsonObject, tuple[str, ...]]:

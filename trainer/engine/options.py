@@ -31,6 +31,10 @@ class Engine:
     from then on. An evaluation, of which no result depends on the size of its batches beyond rounding, splits those that do not
     fit in either case. Memory that the operating system refuses only by killing the process cannot be caught.
 
+    With ``checkpoint_activations`` a block, residual or of another kind, keeps its input alone for the backward pass (Chen et al.
+    2016, arXiv:1604.06174). Dropout draws the same numbers the second time, and batch norms count a batch once: the weights are
+    the same, bit for bit. No step is captured in a CUDA graph.
+
     With ``budget``, training ends after the step at which this time is over, or with ``epochs``, whichever comes first. The time
     counts from the first step, evaluations included, over all sessions of a run; loading the data, and the test evaluation and
     the report at the end, come on top. The epoch that is cut short is evaluated and has its row. Schedules are those of
@@ -81,6 +85,13 @@ class Engine:
             "micro_batch until it fits, with the gradient of the same batch"
         ),
     ] = "fail"
+    checkpoint_activations: Annotated[
+        bool,
+        Field(
+            description="compute the activations within blocks again in the backward pass, which saves their memory for a "
+            "third more time"
+        ),
+    ] = False
     budget: Annotated[
         str | PositiveFloat | None,
         Field(description="wall-clock time of the training, such as 10min or 2h; null = no limit"),
@@ -105,6 +116,11 @@ class Engine:
             on_oom=(
                 self.on_oom == "fail" or one_process,
                 "needs one process, because all ranks must split a batch alike: engine.on_oom=fail, with a micro_batch that fits",
+            ),
+            checkpoint_activations=(
+                not self.checkpoint_activations
+                or (self.compile == "off" and self.graph != "on" and not self.sync_batch_norm),
+                "needs engine.compile=off, engine.graph=auto and engine.sync_batch_norm=false",
             ),
             budget=(
                 self.budget is None or is_duration(self.budget),

@@ -49,5 +49,5 @@ class TimeBudget:
         >>> round(budget.projection(10, 0))
         30
         """
-        seconds = (self.spent - self.before) / max(step - steps_before, 1)
+        seconds = max(self.spent - self.before, 1e-9) / max(step - steps_before, 1)
         return step + max(0.0, self.limit - self.spent) / seconds

@@ -55,8 +55,6 @@ def with_auto_values(config: Config) -> Config:
     """Return the config with numbers for its ``auto`` keys, ``batch_size`` and those of the LR range test."""
     if not config.auto_keys:
         return config
-    from trainer.jobs.range_test import resolve_auto_keys, resolve_batch_size
+    from trainer.jobs.auto_keys import resolve
 
-    if "batch_size" in config.auto_keys:
-        config = resolve_batch_size(config)
-    return resolve_auto_keys(config) if config.auto_keys and not config.job.keeps_auto_keys else config
+    return resolve(config)
