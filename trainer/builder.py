@@ -120,7 +120,8 @@ def enable_fast_path(run: Run, config: Config) -> None:
     if engine.graph == "on" and not on_gpu:
         raise ConfigError(Problem("engine.graph", "on", "needs a GPU", "engine.graph=auto"))
     capturable = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
-    capturable &= not engine.checkpoint_activations  # which reads the state of the generators
+    # The one reads the state of the generators, the other decides on the CPU whether a step is left out.
+    capturable &= not engine.checkpoint_activations and run.loss_scale is None
     if engine.graph != "off" and on_gpu and capturable:
         run.capture = CUDAGraphStep(gradients, update, run.notes.append)
 

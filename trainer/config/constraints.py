@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import cast
@@ -78,6 +79,8 @@ def _device(config: Config) -> Iterator[Problem]:
     kind, _, index = config.device.partition(":")
     if kind == "cuda" and (reason := why_no_gpu(int(index or 0))):
         yield Problem("device", config.device, reason, "device=cpu, or device=auto")
+    elif kind == "mps" and sys.platform != "darwin":
+        yield Problem("device", "mps", "is the GPU of a Mac", "device=cpu, or device=auto")
     elif config.device == "auto" and config.engine.kind == "gpu" and (reason := why_no_gpu()):
         yield Problem("engine.kind", "gpu", reason, "engine=auto takes the CPU")
 
@@ -98,6 +101,8 @@ def _graph(config: Config) -> Iterator[Problem]:
     if config.engine.graph == "on" and config.micro_batch:
         text = "captures a whole training step, which micro_batch splits"
         yield Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto")
+    if config.engine.graph == "on" and config.precision == "fp16":
+        yield Problem("engine.graph", "on", "cannot leave out steps, as loss scaling does", "engine.graph=auto")
 
 
 def _processes(config: Config) -> Iterable[Problem]:

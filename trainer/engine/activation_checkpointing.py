@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from trainer.architectures.layers import networks_of
+from trainer.engine.random_state import restored_generators
 from trainer.errors import ConfigError, Problem
 
 KEY = "engine.checkpoint_activations"
@@ -33,6 +34,9 @@ def checkpoint_blocks(model: nn.Module, shape: Sequence[int]) -> int:
     Raises:
         ConfigError: There are no blocks, or a layer of one changes with each forward pass.
     """
+    if next(model.parameters()).device.type == "mps":
+        text = "needs a CPU or a CUDA GPU: the random numbers of MPS cannot be repeated"
+        raise ConfigError(Problem(KEY, True, text, "micro_batch=... saves memory, too"))
     found = {
         f"{prefix}{name}": b for prefix, network in networks_of(model).items() for name, b in blocks(network).items()
     }
@@ -122,7 +126,7 @@ def changing_buffer(model: nn.Module, found: dict[str, nn.Module], shape: Sequen
     before, modes = {k: v.clone() for k, v in model.state_dict().items()}, [(m, m.training) for m in model.modules()]
     kept = {name: b.clone() for name, b in buffers.items()}
     device = next(model.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+    with restored_generators(device), torch.no_grad():
         model.train()(torch.zeros(2, *shape, device=device))
     changed = next((name for name, b in buffers.items() if not torch.equal(b, kept[name])), None)
     model.load_state_dict(before)

@@ -13,7 +13,7 @@ from trainer.engine.out_of_memory import attempt
 from trainer.engine.run import Run
 from trainer.engine.step import accumulate, update
 from trainer.errors import OutOfMemory
-from trainer.hardware import available_memory
+from trainer.hardware import available_memory, synchronize
 from trainer.progress import activity
 
 SMALLEST = 16
@@ -84,8 +84,7 @@ def seconds(run: Run, x: Tensor, y: Tensor) -> float:
     """The duration of a training step."""
     start = time.perf_counter()
     step(run, x, y, 1.0)
-    if run.precision.device.type == "cuda":
-        torch.cuda.synchronize(run.precision.device)
+    synchronize(run.precision.device)
     return max(time.perf_counter() - start, 1e-9)
 
 

@@ -20,6 +20,7 @@ from trainer.engine.run import Run
 from trainer.engine.step import set_lr_and_momentum, train_step
 from trainer.engine.view import RunView
 from trainer.formats import Outcome, Row, read_only
+from trainer.hardware import synchronize
 from trainer.history import has_finite_losses
 
 
@@ -177,9 +178,3 @@ class Stopwatch:
 
     def __exit__(self, *error: object) -> None:
         self.seconds += time.perf_counter() - self.started
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished, so that wall-clock times are meaningful."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -20,8 +20,10 @@ from trainer.engine.freezing import frozen_norms
 from trainer.engine.guard import StepGuard, StepStart
 from trainer.engine.info import Info
 from trainer.engine.loader import Loader
+from trainer.engine.loss_scale import LossScale
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
+from trainer.engine.random_state import device_state, set_device_state
 from trainer.engine.state import Best, State, snapshot
 from trainer.engine.time_budget import TimeBudget
 from trainer.hardware import Precision
@@ -104,6 +106,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.guard = StepGuard(self.precision.device) if self.on_nan == "skip" else None
+        self.loss_scale = LossScale(self.precision.device) if self.precision.dtype is torch.float16 else None
         self.sums = RunningMetrics(self.task)
         self.averaged = self.averaging.build(self.model)
         self.never_trained = {name for name, p in self.model.named_parameters() if not p.requires_grad}
@@ -226,7 +229,7 @@ class Run:
 
     def state(self) -> State:
         """Everything that the rest of the run depends on, as plain values and tensors (loads with weights_only)."""
-        cuda = self.precision.device.type == "cuda"
+        device = self.precision.device
         state: State = {
             "model": self.model.state_dict(),
             "optimizer": portable(self.optimizer.state_dict()),
@@ -240,8 +243,12 @@ class Run:
             "lr": self.lr,
             "mean_lr": self.mean_lr,
             "processes": distributed.world_size(),
-            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
+            "random": {"cpu": torch.get_rng_state(), "cuda": device_state(device) if device.type == "cuda" else None},
         }
+        if device.type == "mps":
+            state["random"]["mps"] = device_state(device)
+        if self.loss_scale is not None:
+            state["loss_scale"] = self.loss_scale.state_dict()
         if self.guard is not None:
             state["skipped"] = int(self.guard.skipped)
         if self.shrunk and self.micro_batch:
@@ -273,10 +280,12 @@ class Run:
         self.best, self.rewinds, self.sane = state["best"], state.get("rewinds", 0), state.get("sane")
         if "micro_batch" in state:
             self.micro_batch, self.shrunk, self.capture = max(1, int(state["micro_batch"])), True, None
+        if self.loss_scale is not None and "loss_scale" in state:
+            self.loss_scale.load_state_dict(state["loss_scale"])
         if self.budget is not None:
             self.budget.resume(state.get("spent", sum(self.history.column("seconds"))))
         if self.guard is not None:
             self.guard.skipped.fill_(state.get("skipped", 0))
         torch.set_rng_state(state["random"]["cpu"].cpu())
-        if self.precision.device.type == "cuda" and state["random"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
+        device = self.precision.device
+        set_device_state(device, state["random"].get("mps" if device.type == "mps" else "cuda"))

@@ -203,7 +203,7 @@ class Part(ABC):
 
 def array(values: Tensor) -> np.ndarray:
     """Return a tensor as float64 array."""
-    return values.detach().double().cpu().numpy()
+    return values.detach().cpu().double().numpy()
 
 
 def reduced(values: Tensor, mask: Tensor | None) -> Tensor:
