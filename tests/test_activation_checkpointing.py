@@ -33,7 +33,7 @@ ON = "engine.checkpoint_activations=true"
         (
             "architecture=wide_resnet",
             "architecture.depth=10",
-            "architecture.width=1",
+            "architecture.widen_factor=1",
             "precision=bf16",
             "regularizer=[mixup]",
         ),

@@ -236,8 +236,6 @@ def test_own_metrics_equal_those_of_the_program_and_select_the_best_epoch(mine, 
     assert same(load("own")["state"]["model"], load("plain")["state"]["model"]), "a metric does not change the training"
     assert train("--config-dir", "mine", "job=evaluate", "checkpoint=own", "output=evaluated")[0] == 0
     assert result_of("evaluated")["test"]["wrong_error"] == result["test"]["wrong_error"]
-    code, _, err = train("job=evaluate", "checkpoint=own", "output=again")
-    assert (code, "--allow kit" in err) == (2, True)
 
 
 def test_own_metrics_of_numbers_are_in_original_units_and_each_task_has_its_own(mine):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import cast
@@ -13,7 +12,7 @@ from trainer.data import FileDataset
 from trainer.environment import launched_processes
 from trainer.errors import Problem
 from trainer.existing import missing
-from trainer.gpus import why_no_gpu
+from trainer.gpus import why_no_device, why_no_gpu
 from trainer.optimizers import Optimizer, schedule_problems
 from trainer.parameters import parameters
 from trainer.regularizers.base import Regularizer
@@ -76,11 +75,8 @@ def _places(config: Config) -> Iterator[Problem]:
 
 def _device(config: Config) -> Iterator[Problem]:
     """A GPU that is named and not there."""
-    kind, _, index = config.device.partition(":")
-    if kind == "cuda" and (reason := why_no_gpu(int(index or 0))):
+    if reason := why_no_device(config.device):
         yield Problem("device", config.device, reason, "device=cpu, or device=auto")
-    elif kind == "mps" and sys.platform != "darwin":
-        yield Problem("device", "mps", "is the GPU of a Mac", "device=cpu, or device=auto")
     elif config.device == "auto" and config.engine.kind == "gpu" and (reason := why_no_gpu()):
         yield Problem("engine.kind", "gpu", reason, "engine=auto takes the CPU")
 
