@@ -20,7 +20,9 @@ from trainer.config.options import LISTS, installed_options
 from trainer.data.plain import as_uint8
 from trainer.engine.evaluation import evaluate_run
 from trainer.errors import ConfigError
+from trainer.history import History
 from trainer.plain import Plain
+from trainer.regularizers import Chain
 from trainer.skeletons import SKELETONS, skeleton
 from trainer.tasks.predictions import Predictions
 
@@ -262,7 +264,7 @@ def test_own_metrics_of_numbers_are_in_original_units_and_each_task_has_its_own(
         ("{gap:{scale:1}}", "task.own_metrics", "gap: must name the class or function under _target_"),
         ("{gap:{_target_:kit.wrong}}", "task.own_metrics.gap._target_", "did you mean 'Wrong'?"),
         ("{gap:{_target_:kit.Wrong,size:3}}", "task.own_metrics.gap._target_", "unexpected keyword argument 'size'"),
-        ("{gap:{_target_:kit.per_image}}", "task.own_metrics.gap._target_", "it must return one number, not a tensor (20,)"),
+        ("{gap:{_target_:kit.per_image}}", "task.own_metrics.gap._target_", "one number, not Tensor of shape (20,)"),
         ("{gap:{_target_:kit.fails}}", "task.own_metrics.gap._target_", "outputs (20, 10) and targets (20,): no such column"),
         ("{gap:{_target_:torch.sum}}", "task.own_metrics.gap._target_", "metric takes"),
         ("{gap:{_target_:os.system}}", "task.own_metrics.gap._target_", "standard library"),
@@ -288,3 +290,19 @@ def test_the_example_of_a_metric_is_the_margin(mine):
         metric(Predictions("classification", ("a", "b", "c"), np.array([[3.0, 1, 2], [0, 4, 5]]), np.array([0, 1])))
         == 0.0
     )
+
+
+def test_an_own_metric_can_stop_training_and_a_wrong_name_of_it_is_answered(mine):
+    mine("kit.py", METRICS)
+    words = [
+        "data=digits",
+        "data.limit=200",
+        OWN,
+        "regularizer=[early_stopping]",
+        "regularizer.early_stopping.patience=1",
+    ]
+    config = load_config([*words, "regularizer.early_stopping.metric=validation_wrong_error"], ["mine"])
+    rows = [{"phase": "train", "validation_wrong_error": value} for value in (0.2, 0.1, 0.3)]
+    assert Chain(config.regularizer).stop(History(rows)) is not None, "the smallest error is the best"
+    with pytest.raises(ConfigError, match="did you mean 'validation_wrong_error'"):
+        load_config([*words, "metric=validation_wrong_eror"], ["mine"])

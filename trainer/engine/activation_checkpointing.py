@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -84,7 +85,13 @@ def recomputed(forward: Callable[..., object], block: nn.Module, *inputs: object
     if not (torch.is_grad_enabled() and block.training):
         return forward(*inputs, **more)
     contexts = partial(two_contexts, block)
-    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **more)
+    return checkpoint(  # pyright: ignore[reportCallIssue]  # it is declared for no function
+        forward,  # pyright: ignore[reportArgumentType]
+        *inputs,
+        use_reentrant=False,
+        context_fn=contexts,
+        **more,
+    )
 
 
 def two_contexts(
@@ -107,7 +114,7 @@ def without_statistics(block: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def is_norm(module: nn.Module) -> bool:
+def is_norm(module: nn.Module) -> TypeGuard[nn.modules.batchnorm._NormBase]:
     """Whether a module has running statistics of its inputs."""
     return isinstance(module, nn.modules.batchnorm._NormBase)
 

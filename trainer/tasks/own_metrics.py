@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -55,16 +55,19 @@ class OwnMetric:
         if not complete.any() or not predictions.valid:
             return math.nan
         numbers = predictions.kind == "regression"
-        outputs = torch.from_numpy(predictions.scores[complete]).float()
-        targets = torch.from_numpy(predictions.truth[complete])
+        outputs = torch.as_tensor(predictions.scores[complete]).float()
+        targets = torch.as_tensor(predictions.truth[complete])
         targets = targets.float() if numbers else targets.long()
-        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            try:
+        generator = torch.get_rng_state()
+        try:
+            with torch.inference_mode(False), torch.no_grad():
                 return as_number(self.object(outputs.clone(), targets.clone()))
-            except Exception as error:  # whatever the user's class raises
-                shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
-                text = f"fails with {shapes}: {first_line(error)}"
-                raise ConfigError(Problem(self.key, self.path, text, "docs/own_components.md, metric")) from None
+        except Exception as error:  # whatever the user's class raises
+            shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+            text = f"fails with {shapes}: {first_line(error)}"
+            raise ConfigError(Problem(self.key, self.path, text, "docs/own_components.md, metric")) from None
+        finally:
+            torch.set_rng_state(generator)
 
 
 class Accumulated:
@@ -100,17 +103,14 @@ def as_number(value: object) -> float:
     (0.5, 0.25, 1.0)
     >>> as_number(torch.zeros(3))
     Traceback (most recent call last):
-    ValueError: it must return one number, not a tensor (3,)
+    ValueError: it must return one number, not Tensor of shape (3,)
     """
-    if isinstance(value, Tensor):
-        if value.numel() == 1:
-            return float(value)
-        raise ValueError(f"it must return one number, not a tensor {tuple(value.shape)}")
-    if isinstance(value, np.ndarray) and value.size == 1:
-        return float(value.item())
-    if not isinstance(value, int | float | np.number | np.bool_):
-        raise ValueError(f"it must return one number, not {type(value).__name__}")
-    return float(value)
+    shape = tuple(getattr(value, "shape", ()))
+    if not isinstance(value, SupportsFloat) or math.prod(shape) != 1:
+        of_shape = f" of shape {shape}" if shape else ""
+        raise ValueError(f"it must return one number, not {type(value).__name__}{of_shape}")
+    item = getattr(value, "item", None)  # of an array or a tensor, which may have dimensions
+    return float(value if item is None else item())
 
 
 def examples(kind: str, classes: tuple[str, ...]) -> Predictions:
