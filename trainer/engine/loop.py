@@ -86,7 +86,7 @@ def check_budget(run: Run, steps_before: int) -> None:
         step = budget.projection(run.clock.step, steps_before)
         if step < run.total_steps:
             run.alert(
-                f"at this speed the budget of {show_seconds(budget.limit)} ends at epoch {step / per_epoch:.2g}, and the "
+                f"at this speed the budget of {show_seconds(budget.limit)} ends at epoch {step / per_epoch:.3g}, and the "
                 f"schedule at epoch {run.total_steps / per_epoch:.4g}; epochs={max(1, round(step / per_epoch))} would end both"
             )
 
