@@ -103,15 +103,18 @@ def two_contexts(
 
 @contextlib.contextmanager
 def without_statistics(block: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of norms as they are; norms in training mode do not read them."""
-    norms = [m for m in block.modules() if is_norm(m) and m.training and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Leave the running statistics of norms as they are.
+
+    The norms get copies, because autograd keeps the statistics, too, and expects as many tensors as the first time.
+    """
+    kept = [(m, dict(m.named_buffers(recurse=False))) for m in block.modules() if is_norm(m) and m.training]
+    for norm, buffers in kept:
+        norm._buffers.update({name: buffer.clone() for name, buffer in buffers.items()})
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in kept:
+            norm._buffers.update(buffers)
 
 
 def is_norm(module: nn.Module) -> TypeGuard[nn.modules.batchnorm._NormBase]:
