@@ -378,7 +378,7 @@ def test_the_names_of_models_are_read_from_the_sources_of_the_libraries():
 
 
 @pytest.mark.parametrize(
-    ("library", "name", "hint"), [("torchvision", "resnet19", "resnet18"), ("timm", "vit_tini", "vit_tiny")]
+    ("library", "name", "hint"), [("torchvision", "resnet19", "resnet18"), ("timm", "convnext_tinny", "convnext_tiny")]
 )
 def test_the_name_of_a_model_that_there_is_not_is_answered_with_similar_ones(library, name, hint):
     with pytest.raises(

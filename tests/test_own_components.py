@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -302,7 +303,9 @@ def test_an_own_metric_can_stop_training_and_a_wrong_name_of_it_is_answered(mine
         "regularizer.early_stopping.patience=1",
     ]
     config = load_config([*words, "regularizer.early_stopping.metric=validation_wrong_error"], ["mine"])
-    rows = [{"phase": "train", "validation_wrong_error": value} for value in (0.2, 0.1, 0.3)]
-    assert Chain(config.regularizer).stop(History(rows)) is not None, "the smallest error is the best"
+    rows: list[Any] = [{"epoch": 1.0 + i, "validation_wrong_error": value} for i, value in enumerate((0.2, 0.1, 0.3))]
+    reason = Chain(config.regularizer).stop(History(rows))
+    assert reason is not None
+    assert "validation_wrong_error was best (0.1000) at epoch 2" in reason
     with pytest.raises(ConfigError, match="did you mean 'validation_wrong_error'"):
         load_config([*words, "metric=validation_wrong_eror"], ["mine"])

@@ -61,6 +61,7 @@ def test_a_run_ends_after_the_step_at_which_the_time_is_over_and_equals_one_of_t
 
 def test_a_larger_budget_continues_a_cut_run_and_the_same_one_has_nothing_to_resume(train, steps_allowed, monkeypatch):
     steps_allowed(9)
+    monkeypatch.setattr(TimeBudget, "spent", property(lambda self: 601.0))
     assert train(*SMALL, "epochs=3", "engine.budget=10min", "output=cut")[0] == 0
     code, out, _ = train("resume=cut")
     assert (code, "nothing to resume: the run is complete, the budget of 10min00s is used up" in out) == (0, True)
