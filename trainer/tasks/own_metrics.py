@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, SupportsFloat
+from typing import Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,7 +16,14 @@ from trainer.plain import Plain, is_open
 from trainer.tasks.predictions import Predictions
 from trainer.trust import NotTrusted
 
-METHODS = ("update", "compute", "reset")
+
+@runtime_checkable
+class Updated(Protocol):
+    """The interface of torchmetrics."""
+
+    def update(self, outputs: Tensor, targets: Tensor, /) -> object: ...
+    def compute(self) -> object: ...
+    def reset(self) -> object: ...
 
 
 class OwnMetric:
@@ -73,7 +80,7 @@ class OwnMetric:
 class Accumulated:
     """A metric that is updated with outputs and targets, and computed of all it has seen, as those of torchmetrics are."""
 
-    def __init__(self, metric: Any) -> None:
+    def __init__(self, metric: Updated) -> None:
         self.metric = metric
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> object:
@@ -86,13 +93,11 @@ class Accumulated:
 
 def adapted(plain: Plain, num_outputs: int) -> Callable[[Tensor, Tensor], object]:
     """Return a function of outputs and targets from what the config describes."""
-    made: Any = plain.object(num_classes=num_outputs)
-    if all(hasattr(made, name) for name in METHODS):
+    made: object = plain.object(num_classes=num_outputs)
+    if isinstance(made, Updated):
         return Accumulated(made)
     if not callable(made):
-        raise TypeError(
-            f"it must be a function metric(outputs, targets), or have the methods {', '.join(METHODS[:2])} and {METHODS[2]}"
-        )
+        raise TypeError("it must be a function metric(outputs, targets), or have the methods update, compute and reset")
     return made
 
 
