@@ -38,9 +38,10 @@ class Engine:
     With ``budget``, training ends after the step at which this time is over, or with ``epochs``, whichever comes first. The time
     counts from the first step, evaluations included, over all sessions of a run; loading the data, and the test evaluation and
     the report at the end, come on top. The epoch that is cut short is evaluated and has its row. Schedules are those of
-    ``epochs`` all the same: after the first epoch a run that will not reach them says where it will end, as ``epochs=`` of that
-    many would end at the schedule's end. The last step depends on the speed of the machine; up to it all results are those of
-    a run without a budget. ``resume=`` with a larger one continues with the next step; the row of the cut epoch stays.
+    ``epochs`` all the same: after its first epoch, a run that will not reach them states at which epoch it will end, and the
+    ``epochs`` with which the schedule would end there, too. The last step depends on the speed of the machine; up to it all
+    results are those of a run without a budget. ``resume=`` with a larger one continues with the next step; the row of the cut
+    epoch stays.
     """
 
     kind: Annotated[
