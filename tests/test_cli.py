@@ -109,6 +109,7 @@ ERRORS = {
     "help on a key that is mistyped": (["--help", "momntum"], ["did you mean 'momentum'"]),
     "a value to remove that is not there": (["~seed=3"], ["seed = 3: is not the value to remove, 0"]),
     "a setting for another job": (["run=x"], ["run = 'x': is not read by this job", "job=report"]),
+    "an empty list of one option": (["activation=[]"], ["activation = None: must name an option", "one of:"]),
     "a sweep of none": (["-m", "optimizer=glob(zz*)"], ["names no option"]),
     "a sweep that is wrong in all jobs": (["-m", "seed=1,2", "epochs=0"], ["epochs = 0: must be a number > 0"]),
     "an option for sweeps alone": (["hydra.run.dir=x"], ["hydra.run.dir = 'x'", "only with -m"]),

@@ -391,3 +391,19 @@ def test_the_rows_of_a_failed_run_are_those_of_its_checkpoint_when_it_is_resumed
     assert len(history_of("run")) <= 1
     assert train("resume=run")[0] == 0
     assert same_run(whole, "run")
+
+
+@pytest.mark.parametrize(
+    "text", ["Read error [127.0.0.1]:24787: Connection reset by peer. This", "Connection closed by peer [127.0.0.1]"]
+)
+def test_a_process_whose_peer_has_ended_says_so(text, train, monkeypatch):
+    """What gloo raises in the processes that are left, after one of them was killed."""
+
+    def lost(*_: object, **__: object) -> None:
+        raise RuntimeError(f"[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] {text}")
+
+    monkeypatch.setattr("trainer.config.load.load_config", lost)
+    code, _, err = train("data=fake")
+    assert code == 1
+    assert err.startswith("error: another process of this run has ended: ")
+    assert text[:10] in err

@@ -205,6 +205,15 @@ def test_links_out_of_a_run_directory_are_not_followed(name, run, train, tmp_pat
     assert secret.read_text() == "secret"
 
 
+def test_a_run_directory_as_a_whole_may_be_a_link_to_another_disk(run, train, tmp_path):
+    (tmp_path / "disk").mkdir()
+    shutil.move(run, tmp_path / "disk" / "run")
+    run.symlink_to(tmp_path / "disk" / "run")
+    code, _, err = train(f"resume={run}", "epochs=3")
+    assert code == 0, err
+    assert len((tmp_path / "disk/run/history.jsonl").read_text().splitlines()) == 3
+
+
 HTML = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\x9b2J"
 

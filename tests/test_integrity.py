@@ -235,3 +235,31 @@ def test_the_file_before_survives_a_rename_that_fails(tmp_path, monkeypatch):
     write("4")
     assert (path.read_text(), previous.read_text()) == ("4", "2")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last", "previous"]
+
+
+OTHER_FORMS = {
+    "info.shape": [3, 2**40, 2**40], "info.classes": 3, "info.mean": "x", "info.std": None, "info.config": [],
+    "info.targets": [3],
+    "info.data": [], "info": [], "state": [], "state.model": 3, "state.averaged": [], "state.clock": {"phase": "x"},
+    "state.clock.epoch": -1, "state.history": [{"epoch": "x"}], "state.best": 7, "state.best.row": 99, "state.random": {},
+    "state.optimizer": [], "state.sums": 3, "members": [3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", OTHER_FORMS)
+def test_a_checkpoint_of_another_form_is_refused_by_name(key, interrupted, train):
+    """The checksums are right: somebody has written it like this."""
+    path = Path("run/checkpoints/last.pt")
+    content = torch.load(path, weights_only=True)
+    *places, name = key.removesuffix(".").split(".")
+    table = content
+    for place in places:
+        table = table[place]
+    table[name] = OTHER_FORMS[key]
+    torch.save(content, path)
+    Path("run/checkpoints/previous.pt").unlink(missing_ok=True)
+    for words in (["resume=run"], ["job=evaluate", "checkpoint=run/checkpoints/last.pt", "output=scores"]):
+        of_the_run_alone = name in ("clock", "epoch", "history", "best", "row", "random", "optimizer", "sums")
+        code, _, err = train(*words)
+        assert code == (0 if of_the_run_alone and words[0] != "resume=run" else 2), err
+        assert "Traceback" not in err

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Condition, Thread
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import torch
 from conftest import QUIET, STATEFUL, history_of, load, result_of, same_run, start
 
 from trainer.engine import checkpoint
-from trainer.engine.interrupt import Interrupt
+from trainer.engine.interrupt import Interrupt, careful_interrupts, stop_now
 
 WAYS = {
     "in_memory": ("data.loading=in_memory",),
@@ -436,3 +437,26 @@ def wait_for(file: Path, seconds: float = 60) -> None:
     while not file.exists():
         assert time.monotonic() < end, f"{file} was not created"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("handler", ["the second signal", "outside of an Interrupt"])
+def test_a_signal_waits_until_no_lock_can_be_left_behind(handler):
+    """KeyboardInterrupt within ``Condition.__enter__`` would leave the condition locked."""
+    condition, postponed = Condition(), False
+    thread = Thread(target=lambda: condition.__enter__() and condition.__exit__(None, None, None))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
+    with careful_interrupts(), Interrupt() as interrupt:
+        interrupt.ask()
+        handle = interrupt.handle if handler == "the second signal" else stop_now
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            with condition:
+                thread.start()
+                while (frame := sys._current_frames()[thread.ident or 0]).f_code is not Condition.__enter__.__code__:
+                    time.sleep(0.001)
+                handle(signal.SIGINT, frame)
+                postponed = True
+            while True:
+                time.sleep(0.001)
+        thread.join()
+    assert postponed
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)) == before

@@ -34,6 +34,7 @@ WRONG = {
     "an option that does not exist": ("job.space.optimizer=choice(sgd,adm)", "did you mean 'adam'"),
     "an option that is not enabled": ("job.space.regularizer.dropout.p=uniform(0.1,0.5)", "dropout is not enabled"),
     "no distribution": ("job.space.optimizer.lr=0.1", "must be log(a,b), uniform(a,b)"),
+    "a list": ("job.space.optimizer.lr=[1,2]", "must be log(a,b), uniform(a,b)"),
     "an unknown distribution": ("job.space.optimizer.lr=normal(0,1)", "must be log(a,b), uniform(a,b)"),
     "one bound": ("job.space.optimizer.lr=log(1)", "must have two bounds"),
     "a bound that is no number": ("job.space.optimizer.lr=log(a,b)", "must have numbers as bounds"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ def test_the_answer_says_what_to_type_and_that_is_enough(tree, train, tmp_path):
     words = [f"resume={run_directory(with_node(tree, 'architecture', node))}"]
     code, _, err = train(*words)
     assert code == 2
-    assert "add --allow evil_module to the command" in err
+    assert f"whose code would run: train {shlex.join([*words, '--allow', 'evil_module'])}" in err
     assert train(*words, "--allow", "evil_module", "--cfg", "job")[0] == 0
     assert load_config(words).architecture.target.__name__ == "Net"
     assert (tmp_path / "PWNED").exists(), "the user trusts the module now"

@@ -23,26 +23,23 @@ from trainer.data.identity import check_same_classes, identity
 from trainer.data.targets import LABEL
 from trainer.data_constraints import check_with_data, without_effect
 from trainer.engine import checkpoint, distributed
-from trainer.engine.activation_checkpointing import checkpoint_blocks
 from trainer.engine.cuda_graph import CUDAGraphStep
-from trainer.engine.freezing import freeze
 from trainer.engine.guard import StepStart
-from trainer.engine.info import Info
-from trainer.engine.loader import Loader
-from trainer.engine.run import Run
+from trainer.engine.run import Info, Loader, Run
 from trainer.engine.step import gradients, update
-from trainer.engine.time_budget import TimeBudget
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision, resolve_device, resolve_precision
 from trainer.initialization import Initialization, Pretrained
 from trainer.loaders import build_loaders
 from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups
+from trainer.plain import constructing
 from trainer.progress import activity
 from trainer.regularizers import Chain
 from trainer.schedules import Product
 from trainer.tasks.missing import unlabelled_notes
 from trainer.tasks.task import Task
+from trainer.weight_files import weights_must_fit
 
 
 def build(config: Config, folder: Path | None = None, splits: Splits | None = None) -> Run:
@@ -62,20 +59,19 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
     model = build_model(config, splits, task, loaders["train"], notes)
-    model = prepared(config, to_device(map_networks(regularizer.model, model), precision), splits, notes)
+    model = to_device(map_networks(regularizer.model, model), precision)
+    if config.engine.sync_batch_norm and distributed.world_size() > 1:
+        model = distributed.convert_sync_batch_norm(model, device)
     option = optimizer_option(config)
     check_with_data(config, splits, task, loaders["train"], model, option)
     if splits.validation is None:
         notes.append("no validation images: the last weights count as the best")
     metric = task.main_metric if config.metric == "auto" else config.metric
-    phases = config.recipe.phases(config.epochs, Product(tuple(config.schedule.values())))
-    norms = freeze(model, config.recipe.frozen, phases)
     run = Run(
         model=model,
         optimizer=option.build(parameter_groups(weight_layers(model), option)),
         optimizer_option=option,
-        phases=phases,
-        never_trained_norms=norms,
+        phases=config.recipe.phases(config.epochs, Product(tuple(config.schedule.values()))),
         **loaders,
         regularizer=regularizer,
         averaging=config.averaging,
@@ -90,22 +86,11 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         folder=folder,
         notes=notes,
         on_nan=config.engine.on_nan,
-        budget=None if config.engine.budget_seconds is None else TimeBudget(config.engine.budget_seconds),
         step_start=StepStart(device) if config.engine.on_oom == "shrink" else None,
         wrapped=distributed.wrap(model, device) if distributed.world_size() > 1 else None,
     )
     enable_fast_path(run, config)
     return run
-
-
-def prepared(config: Config, model: nn.Module, splits: Splits, notes: list[str]) -> nn.Module:
-    """The model with what the engine option changes in its layers."""
-    if config.engine.sync_batch_norm and distributed.world_size() > 1:
-        model = distributed.convert_sync_batch_norm(model, next(model.parameters()).device)
-    if config.engine.checkpoint_activations:
-        count = checkpoint_blocks(model, splits.shape)
-        notes.append(f"the activations within {count} blocks are computed again in the backward pass")
-    return model
 
 
 def enable_fast_path(run: Run, config: Config) -> None:
@@ -120,8 +105,6 @@ def enable_fast_path(run: Run, config: Config) -> None:
     if engine.graph == "on" and not on_gpu:
         raise ConfigError(Problem("engine.graph", "on", "needs a GPU", "engine.graph=auto"))
     capturable = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
-    # The one reads the state of the generators, the other decides on the CPU whether a step is left out.
-    capturable &= not engine.checkpoint_activations and run.loss_scale is None
     if engine.graph != "off" and on_gpu and capturable:
         run.capture = CUDAGraphStep(gradients, update, run.notes.append)
 
@@ -175,7 +158,7 @@ def build_model(config: Config, splits: Splits, task: Task, train: Loader, notes
     networks = {}
     for name, parts in task.networks().items():
         torch.manual_seed(config.seed)
-        model = architecture_option(config).build(splits.shape, sum(p.size for p in parts), config.activation)
+        model = bare_network(config, splits.shape, sum(p.size for p in parts))
         notes += [note for note in getattr(model, "notes", ()) if note not in notes]
         networks[name] = model
         initialize(config, model, task.classes, [bias for part in parts for bias in part.output_bias()], batch)
@@ -213,7 +196,8 @@ def load_pretrained_weights(model: nn.Module, option: Pretrained, classes: tuple
         text = f"holds another network: {name} is {theirs} in the checkpoint, {ours} in this model"
         hint = "use the same architecture, and the same regularizers that add layers"
         raise ConfigError(Problem("initialization.path", option.path, text, hint))
-    model.load_state_dict(weights, strict=False)
+    with weights_must_fit("initialization.path", option.path, "this model"):
+        model.load_state_dict(weights, strict=False)
 
 
 def to_device(model: nn.Module, precision: Precision) -> nn.Module:
@@ -229,6 +213,17 @@ def architecture_option(config: Config) -> Architecture:
     if isinstance(option, External):
         return ExternalArchitecture(target=option.target, arguments=option.arguments)
     return option
+
+
+def bare_network(
+    config: Config, shape: tuple[int, int, int], outputs: int, option: Architecture | None = None
+) -> nn.Module:
+    """The network of an option, that of the config by default; ConfigError if it cannot be built for these images."""
+    option = option or architecture_option(config)
+    with constructing(
+        "architecture", type(option), {f.name: getattr(option, f.name) for f in dataclasses.fields(option)}
+    ):
+        return option.build(shape, outputs, config.activation)
 
 
 def optimizer_option(config: Config) -> Optimizer:
@@ -251,7 +246,7 @@ def network(config: Config, info: Info) -> nn.Module:
     # A reference that regularizers compare with during training is not needed, and may no longer exist.
     regularizers = {name: regularizer.for_inference() for name, regularizer in config.regularizer.items()}
     networks = {
-        name: option.build(info.shape, sum(part.size for part in parts), config.activation)
+        name: bare_network(config, info.shape, sum(part.size for part in parts), option)
         for name, parts in restored_task(config, info).networks().items()
     }
     return map_networks(Chain(regularizers).model, side_by_side(networks))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,13 +14,11 @@ from typing import NoReturn
 from trainer import trust
 from trainer.config.options import DEFAULTS, option_files
 from trainer.environment import configure_libraries, configure_own_process
-from trainer.errors import ConfigError, Problem, is_out_of_memory, memory_text, print_errors
+from trainer.errors import ConfigError, Problem, is_of_the_system, is_out_of_memory, print_errors, print_failure
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
 from trainer.formats import JsonObject
 from trainer.progress import PROGRESS, activity
 from trainer.streams import accept_all_characters, discard, keep_running_unread
-
-SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ESTALE}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_libraries()
     accept_all_characters()
     PROGRESS.enable()
+    trust.typed[:] = arguments
     try:
         return _dispatch(arguments)
     except ConfigError as error:
@@ -44,16 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard(sys.stdout)  # the reader has gone, as in `train --help | head`
         return FINISHED
     except Exception as error:
-        text = memory_text(error) if is_out_of_memory(error) else str(error)
         if not is_out_of_memory(error) and not is_of_the_system(error):
             raise
-        print(f"error: {text}", *getattr(error, "__notes__", ()), sep="\n  ", file=sys.stderr)
+        print_failure(error)
         return FAILED
-
-
-def is_of_the_system(error: Exception) -> bool:
-    """Whether an error is one of a file or a disk, not a bug."""
-    return isinstance(error, OSError) and (error.filename is not None or error.errno in SYSTEM)
+    finally:
+        trust.typed.clear()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import time
@@ -11,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from trainer.environment import launched_rank
+from trainer.literal import printable_lines
 
 GRACE = 2.0  # seconds for rank 0 to print an error: torchrun ends all processes as soon as one has exited
 # In errors of torch (its allocators, CUDA, cuBLAS, cuDNN, oneDNN), of C++ and of OpenCV.
@@ -18,6 +20,9 @@ NO_MEMORY = (
     "out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "bad_alloc", "Insufficient memory",
     "Cannot allocate memory",
 )  # fmt: skip
+
+SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ESTALE}
+LOST_PEER = ("Connection reset by peer", "Connection closed by peer")  # in errors of gloo
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,31 @@ def print_errors(error: ConfigError) -> None:
         return
     if len(error.problems) > 1:
         print(f"{len(error.problems)} errors in the command:", file=sys.stderr)
-    print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
+    print(printable_lines("\n".join(str(problem) for problem in error.problems)), file=sys.stderr)
+
+
+def is_of_the_system(error: Exception) -> bool:
+    """Whether an error is one of a file, of a disk, or of another process of the run, not a bug.
+
+    >>> is_of_the_system(RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer."))
+    True
+    >>> is_of_the_system(RuntimeError("size mismatch")), is_of_the_system(OSError(28, "No space left on device"))
+    (False, True)
+    """
+    return (isinstance(error, OSError) and (error.filename is not None or error.errno in SYSTEM)) or _lost_peer(error)
+
+
+def _lost_peer(error: Exception) -> bool:
+    """Whether a process that trains together with this one has ended."""
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST_PEER)
+
+
+def print_failure(error: Exception) -> None:
+    """Print an error of memory or of the system, and its notes, to stderr."""
+    text = memory_text(error) if is_out_of_memory(error) else str(error)
+    if _lost_peer(error):
+        text = f"another process of this run has ended: {first_line(error)}"
+    print(*map(printable_lines, (f"error: {text}", *getattr(error, "__notes__", ()))), sep="\n  ", file=sys.stderr)
 
 
 class WriteError(OSError):

@@ -25,8 +25,7 @@ class Row(TypedDict, extra_items=float | None):
     phase: str
     epoch: float  # at its end, in epochs of its phase
     step: int  # optimizer steps so far, over all phases
-    lr: float  # of the last step
-    mean_lr: NotRequired[float | None]  # over the steps of the epoch; absent in histories of earlier releases
+    lr: float
     momentum: float | None
     seconds: float  # of training
     images_per_second: float

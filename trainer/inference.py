@@ -22,7 +22,7 @@ from trainer.data.in_memory import InMemoryLoader
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
 from trainer.engine.evaluation import logits
-from trainer.engine.info import Info
+from trainer.engine.run import Info
 from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem
 from trainer.formats import Link
@@ -31,6 +31,7 @@ from trainer.history import better_is
 from trainer.run_dir import find_checkpoint
 from trainer.tasks.restrict import main_only, restricted
 from trainer.tasks.task import Task
+from trainer.weight_files import weights_must_fit
 
 Weights = Literal["auto", "model", "averaged"]
 
@@ -56,10 +57,11 @@ def trained(config: Config, prefer: str, weights: Weights = "auto", fused: bool 
     path = find_checkpoint(config.checkpoint, prefer)
     content = checkpoint.load(path)
     info, precision = checkpoint.info_of(content), compute(config)
-    task = restored_task(config, info, precision.device)
-    model, kind = loaded(config, content, task, weights)
-    task.thresholds = checkpoint.thresholds_of(content)
-    task.use_thresholds("averaged" if kind == "averaged" else "model")
+    with weights_must_fit("checkpoint", str(path), "the network that its config describes"):
+        task = restored_task(config, info, precision.device)
+        model, kind = loaded(config, content, task, weights)
+        task.thresholds = checkpoint.thresholds_of(content)
+        task.use_thresholds("averaged" if kind == "averaged" else "model")
     model = to_device((fuse(model) if fused else model).eval(), precision)
     return TrainedModel(model, precision, info, path, kind, main_only(task))
 

@@ -7,6 +7,8 @@ becomes of it (HTML, TensorBoard's text). rich's markup and matplotlib's mathtex
 
 from __future__ import annotations
 
+from typing import TextIO
+
 # What Markdown, in the dialects of Python-Markdown, GitHub and TensorBoard, gives a meaning to within a line.
 SPECIAL = frozenset("\\`*_{}[]()#+-.!|<>~$&:@^=\"'")
 
@@ -18,6 +20,20 @@ def printable(text: str) -> str:
     ('a b', 'two\\\\nlines', '\\\\x1b[2J')
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return text of several lines in which all other control characters are visible.
+
+    >>> printable_lines("two\\nlines\\x1b[2J")
+    'two\\nlines\\\\x1b[2J'
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def print_literal(text: str, file: TextIO | None = None) -> None:
+    """Print text of several lines, which may hold names and paths, with its control characters visible."""
+    print(printable_lines(text), file=file, flush=True)
 
 
 def markdown_literal(text: str, within_line: bool = False) -> str:

@@ -9,7 +9,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,12 +20,14 @@ from uuid import uuid4
 from trainer.errors import ConfigError, Problem
 from trainer.files import make_new_directory, write_text
 from trainer.formats import Environment, GitCommit, JsonObject
+from trainer.literal import printable_lines
 from trainer.records import read_table
 from trainer.tree import value_at, with_value
 from trainer.yaml_files import load_yaml
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 # Keys that only say where or how fast a run is made would clutter its name.
 NOT_IN_NAME = ("output", "resume", "checkpoint", "device", "hydra", "observer", "engine", "run=", "runs=")
@@ -123,7 +125,7 @@ def check_links(run_dir: Path, key: str) -> None:
     for path in sorted([*run_dir.iterdir(), *run_dir.glob("*/*")]):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             text = f"its {path.relative_to(run_dir)} is a link out of the run directory"
-            hint = "a directory of yours may itself be the link; otherwise replace the link by what it leads to"
+            hint = "only a run directory as a whole may be a link, as to another disk: replace the link by what it leads to"
             raise ConfigError(Problem(key, str(run_dir), text, hint))
 
 
@@ -249,7 +251,9 @@ def terminal(
     force_terminal: bool | None = None,
     force_jupyter: bool | None = None,
 ) -> Console:
-    """Return rich's console, without markup and emoji codes; like ``print`` it raises BrokenPipeError if the reader is gone.
+    """Return rich's console, without markup and emoji codes, in which control characters of the text are visible.
+
+    Like ``print`` it raises BrokenPipeError if the reader is gone.
 
     By default rich would end the program with code 1, as in ``train job=evaluate | head -1``.
     """
@@ -258,6 +262,10 @@ def terminal(
     class Terminal(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
 
     return Terminal(
         highlight=False,

@@ -10,8 +10,7 @@ from trainer.errors import check
 from trainer.parameters import PositiveFloat, PositiveInt, option
 
 BatchSize = Annotated[
-    PositiveInt | Literal["full"],
-    Field(description="images per optimizer step; full = batch gradient descent; auto = tried before the run"),
+    PositiveInt | Literal["full"], Field(description="images per optimizer step; full = batch gradient descent")
 ]
 
 
@@ -28,13 +27,10 @@ class Settings:
     seed: Annotated[
         int, Field(ge=0, lt=2**32, description="random seed of initial weights, data order, augmentation, dropout")
     ] = 0
-    device: Annotated[str, Field(description="auto (an NVIDIA GPU if available), cpu, cuda, cuda:N or mps")] = "auto"
+    device: Annotated[str, Field(description="auto (a GPU if available), cpu, cuda or cuda:N")] = "auto"
     precision: Annotated[
-        Literal["auto", "bf16", "fp16", "float32"],
-        Field(
-            description="dtype of matrix products; auto = bf16 if the hardware computes in it, otherwise float32; fp16 = with "
-            "loss scaling, for GPUs without bf16"
-        ),
+        Literal["auto", "bf16", "float32"],
+        Field(description="dtype of matrix products; auto = bf16 if the hardware computes in it, otherwise float32"),
     ] = "auto"
     metric: Annotated[
         str,
@@ -58,5 +54,5 @@ class Settings:
 
     def __post_init__(self) -> None:
         kind, _, index = self.device.partition(":")
-        valid = self.device in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and index.isdigit())
-        check(self, device=(valid, "must be auto, cpu, cuda, cuda:N or mps"))
+        valid = self.device in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
+        check(self, device=(valid, "must be auto, cpu, cuda or cuda:N"))

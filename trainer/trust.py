@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ RESOLVER = re.compile(r"\$\{[^${}]*:")  # ${oc.env:HOME}, and not the reference 
 INSTANTIATE_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_")  # of Hydra's instantiate, which is not used
 
 directories: list[Path] = []  # those given by --config-dir
+typed: list[str] = []  # the command line, for errors that say what to type
 
 
 class NotTrusted(ImportError):
@@ -127,7 +129,12 @@ def check(target: Any) -> str:
         raise NotTrusted("is part of Python's standard library, which holds no options", OF_YOUR_OWN)
     known = ", ".join((OWN, *PUBLISHED))
     text = f"is refused: {package} is not one of {known}, nor a module that you named"
-    raise NotTrusted(text, f"if you trust {package}, whose code would run: add --allow {package} to the command")
+    what = (
+        f"train {shlex.join([*typed, '--allow', package])}"
+        if typed
+        else f"--allow {package}, or trainer.allow({package!r})"
+    )
+    raise NotTrusted(text, f"if you trust {package}, whose code would run: {what}")
 
 
 def problems(tree: JsonObject) -> list[Problem]:

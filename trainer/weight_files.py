@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trainer.errors import ConfigError, Problem, first_line
+from trainer.errors import ConfigError, Problem, first_line, is_out_of_memory
 
 try:
     from safetensors import SafetensorError  # installed with timm
@@ -106,5 +106,9 @@ def weights_must_fit(key: str, path: str, model: str) -> Iterator[None]:
     """Turn the errors of loading a state dict into a ConfigError: the file at ``key`` does not fit the model."""
     try:
         yield
+    except ConfigError:
+        raise
     except UNUSABLE as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(Problem(key, path, f"does not fit {model}: {first_line(error)}")) from None

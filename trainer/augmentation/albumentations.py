@@ -33,6 +33,7 @@ from trainer.augmentation.options import (
     VerticalFlip,
 )
 from trainer.augmentation.transforms import Affine, AnyTransform, Shape, Transform, chains
+from trainer.plain import constructing
 
 BORDERS = {
     "constant": cv2.BORDER_CONSTANT,
@@ -54,7 +55,9 @@ def compose(transforms: Sequence[AnyTransform], shape: Shape) -> A.Compose:
         elif isinstance(chain[0], Transform):
             steps.append(chain[0].albumentations(shape))
         else:
-            steps.append(chain[0].target(**chain[0].arguments))
+            external = chain[0]
+            with constructing(external.key, external.target, external.arguments):
+                steps.append(external.target(**external.arguments))
     return A.Compose(steps)
 
 

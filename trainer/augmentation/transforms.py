@@ -79,6 +79,7 @@ class ExternalTransform(Protocol):
 
     target: Callable[..., BasicTransform]
     arguments: dict[str, Any]
+    key: str
 
 
 AnyTransform = Transform | ExternalTransform

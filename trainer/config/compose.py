@@ -195,7 +195,7 @@ def _experiment(item: Override) -> str:
 def choice_problems(item: Override, files: OptionFiles) -> list[Problem]:
     """Return why an override cannot choose the options of its group."""
     group, value, several = item.key, item.value, item.key in LISTS
-    elements = value if is_list(value) else [value]
+    elements = (value or ([] if several else [None])) if is_list(value) else [value]
     none = f"{group}=[] has none" if several else f"one of: {', '.join(files.groups[group])}"
     none = "leave it out to have none" if group == "experiment" else none
     if item.kind == "~":

@@ -24,10 +24,10 @@ SETTINGS: dict[str, type] = {"data": WithoutTestSplit, "augmentation": Transform
 
 
 class External:
-    """A third-party component: a class which is not one of our options, with the arguments given in the config."""
+    """A third-party component: a class which is not one of our options, with the arguments given in the config under ``key``."""
 
-    def __init__(self, target: Any, arguments: JsonObject) -> None:
-        self.target, self.arguments = target, arguments
+    def __init__(self, target: Any, arguments: JsonObject, key: str) -> None:
+        self.target, self.arguments, self.key = target, arguments, key
 
 
 def instantiate(node: Any, key: str) -> tuple[Any, list[Problem]]:
@@ -37,11 +37,11 @@ def instantiate(node: Any, key: str) -> tuple[Any, list[Problem]]:
         node: The arguments of the option, and its class under ``_target_``.
         key: The dotted key of the node in the config.
     """
-    option, problems = _construct(node, key.partition(".")[0])
+    option, problems = _construct(node, key, key.partition(".")[0])
     return option, [dataclasses.replace(p, key=f"{key}.{p.key}".strip(".")) for p in problems]
 
 
-def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
+def _construct(node: Any, place: str, group: str) -> tuple[Any, Iterable[Problem]]:
     """The option and its errors, with keys relative to the node."""
     if not is_table(node):
         hint = "an option of a list group holds its keys under its own name, as in conf/schedule"
@@ -74,7 +74,7 @@ def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
     arguments = {key: value for key, value in arguments.items() if key not in own}
     problems = unusable(arguments, arguments if takes_any else signature, own)
     if problems or not adapter or is_albumentations(target):
-        return (None, problems.values()) if problems else (External(target, arguments), [])
+        return (None, problems.values()) if problems else (External(target, arguments, place), [])
     option, errors = construct(SETTINGS[group], settings) if settings else (None, [])
     if errors:
         return None, errors
@@ -82,9 +82,9 @@ def _construct(node: Any, group: str) -> tuple[Any, Iterable[Problem]]:
     partial = partial if isinstance(partial, bool) else not isinstance(target, type) and is_open(target, arguments)
     module, _, name = adapter.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)(Plain(target, arguments, settings, partial)), []
+        return getattr(importlib.import_module(module), name)(Plain(target, arguments, settings, partial, place)), []
     except ConfigError as error:
-        return None, error.problems
+        return None, [dataclasses.replace(p, key=p.key.removeprefix(f"{place}.")) for p in error.problems]
 
 
 def is_albumentations(target: Any) -> bool:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from trainer.engine.distributed import rank
+from trainer.literal import printable_lines
 
 
 class Alerts:
@@ -23,4 +24,4 @@ class Alerts:
         if self.display is not None:
             self.display(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(printable_lines(text), file=sys.stderr, flush=True)

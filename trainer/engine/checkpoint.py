@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import NotRequired, Required, TypedDict, TypeGuard
+from types import UnionType
+from typing import NotRequired, Required, TypedDict, TypeGuard, get_args
 
 import torch
 
 from trainer.architectures.ensemble import Average
 from trainer.data.identity import DataIdentity
-from trainer.engine.info import Info
 from trainer.engine.numerics import numerics
+from trainer.engine.run import Info
 from trainer.engine.state import Best, State, StateDict, Weights, snapshot
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, WriteError
@@ -169,6 +170,10 @@ def load(path: Path, device: torch.device | str = "cpu", key: str = "checkpoint"
             f"has format {content['format']}, of a later version of the program; this one reads formats up to {FORMAT}"
         )
         raise ConfigError(Problem(key, str(path), text, "install that version"))
+    if wrong := wrong_form(content):
+        raise ConfigError(
+            Problem(key, str(path), f"is a checkpoint of another form: {wrong}", f"other files: {others}")
+        )
     return content
 
 
@@ -180,6 +185,53 @@ def _is_content(value: object) -> TypeGuard[Content]:
         and isinstance(value.get("info"), dict)
         and isinstance(value.get("numerics", {}), dict)
     )
+
+
+def wrong_form(content: Mapping[str, object]) -> str:
+    """Return which value of a checkpoint has not the declared form, by its key; empty where all have, however old it is."""
+    members = content.get("members", [])
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+        return "members must be a list of tables"
+    for place, part in (("", content), *((f"members.{i}.", member) for i, member in enumerate(members))):
+        info = part.get("info")
+        if not isinstance(info, dict):
+            return f"{place}info must be a table"
+        for key, (test, text) in INFO_FORMS.items():
+            if not test(info.get(key, {"targets": (), "data": {}}.get(key))):
+                return f"{place}info.{key} must be {text}"
+    state = content.get("state", {"model": {}, "averaged": None})
+    weights = [content, state, *members] if isinstance(state, dict) else []
+    for part in weights:
+        for key in ("model", "averaged"):
+            if not isinstance(part.get(key), dict | None):
+                return f"{key} must be a table of tensors"
+    if "state" in content and not (isinstance(state, dict) and isinstance(state.get("model"), dict)):
+        return "state must be a table with the weights of the model"
+    alone = not {"state", "members"} & content.keys()
+    if alone and not (isinstance(content.get("model"), dict) and "averaged" in content):
+        return "it holds no weights"
+    if members and content.get("average") not in get_args(Average):
+        return f"average must be one of {', '.join(get_args(Average))}"
+    return ""
+
+
+def _all(value: object, kind: type | UnionType, at_least: int = 0) -> bool:
+    return isinstance(value, list | tuple) and len(value) >= at_least and all(isinstance(item, kind) for item in value)
+
+
+def _is_shape(value: object) -> bool:
+    return _all(value, int) and len(value) == 3 and all(0 < size < 2**20 for size in value)  # pyright: ignore
+
+
+INFO_FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "classes": (lambda value: _all(value, str), "a list of names"),
+    "shape": (_is_shape, "channels, height and width"),
+    "mean": (lambda value: _all(value, int | float, 1), "a list of numbers"),
+    "std": (lambda value: _all(value, int | float, 1), "a list of numbers"),
+    "config": (lambda value: isinstance(value, dict), "a table"),
+    "targets": (lambda value: _all(value, dict), "a list of tables"),
+    "data": (lambda value: isinstance(value, dict), "a table"),
+}
 
 
 def load_network(path: str, prefer: str, key: str) -> Content:

@@ -19,6 +19,7 @@ from trainer.files import write_text
 from trainer.formats import JsonObject
 from trainer.history import better_is
 from trainer.jobs.compare_tables import Comparison, csv_text, label, number
+from trainer.literal import printable, printable_lines
 from trainer.parameters import limits
 from trainer.records import read_overrides, read_result, read_rows
 from trainer.report.figures import comparison_figure, drawing, save_figure
@@ -49,7 +50,7 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
         save_figure(comparison_figure(curves, metric), run_dir / "compare.png")
     comparison.show(run_dir)
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     return 0
 
 
@@ -60,7 +61,7 @@ def read_configs(paths: list[Path]) -> dict[Path, JsonObject]:
         try:
             trees[path] = renamed.tree(read_config(path, "runs"))
         except ConfigError as error:
-            print(f"note: skipped: {error}", file=sys.stderr)
+            print(f"note: skipped: {printable_lines(str(error))}", file=sys.stderr)
     if len(trees) < 2:
         raise ConfigError(Problem("runs", None, "fewer than two of the runs can be read", "the notes above say why"))
     return trees

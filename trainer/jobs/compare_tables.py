@@ -17,7 +17,7 @@ from trainer.analysis.intervals import Interval, interval
 from trainer.analysis.transfer import Transfer
 from trainer.columns import IN_UNITS, is_percentage
 from trainer.history import better_is, key_word
-from trainer.literal import markdown_literal
+from trainer.literal import markdown_literal, print_literal
 from trainer.report.html import markdown_table
 from trainer.run_dir import terminal
 
@@ -80,10 +80,10 @@ class Comparison:
                 table.add_row(*row)
             console.print(table)
         for finding in transfer_findings(self.transfers):
-            print(finding)
+            print_literal(finding)
         if self.best:
-            print(self.best)
-        print(f"compare.md, compare.png and compare.csv are in {run_dir}")
+            print_literal(self.best)
+        print_literal(f"compare.md, compare.png and compare.csv are in {run_dir}")
 
 
 def label(group: Group) -> str:

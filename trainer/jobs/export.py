@@ -21,7 +21,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
 from trainer.formats import JsonObject
 from trainer.inference import TrainedModel, trained
-from trainer.progress import activity
+from trainer.literal import print_literal
 from trainer.run_dir import check_available, create_run_dir, write_json
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.part import Part
@@ -56,20 +56,19 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
         "interpolation": data.resizing if isinstance(data, FileDataset) else "bilinear",
     }
     per_image = config.data.normalize == "channel"
-    with activity("computing predictions to compare with"), torch.inference_mode():
+    with torch.inference_mode():
         expected = arrays(Deployed(model, checkpoint, per_image).eval()(x))
     module = Deployed(deployed, checkpoint, per_image).eval()
     files = {}
     for name in ("onnx", "torch") if option.format == "both" else (option.format,):
-        with activity(f"writing and checking model.{'onnx' if name == 'onnx' else 'pt2'}"):
-            path, outputs = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
+        path, outputs = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
         difference, output = largest_difference(tasks.parts, outputs, expected)
         if not difference <= option.tolerance:
             path.unlink()  # so that nobody uses it
             text = f"{path.name} differs from the network by {difference:.2g} in {output} on {source}"
             raise ConfigError(Problem("job.tolerance", option.tolerance, text, "job.fuse=false"))
         files[name] = {"file": str(path), "bytes": path.stat().st_size, "difference": difference}
-        print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, largest difference {difference:.1e} on {source}")
+        print_literal(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, largest difference {difference:.1e} on {source}")
     result = {"status": "finished", "stop_reason": "exported", "checkpoint": str(checkpoint.path)}
     result |= {"weights": checkpoint.weights, "checked_on": source, **files, **metadata}
     write_json(run_dir / "result.json", result)

@@ -16,7 +16,7 @@ from trainer.augmentation.transforms import TTA
 from trainer.builder import build
 from trainer.engine.distributed import rank
 from trainer.engine.evaluation import best_weights, evaluate, evaluate_run
-from trainer.engine.interrupt import Interrupt
+from trainer.engine.interrupt import Interrupt, careful_interrupts
 from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
@@ -25,6 +25,7 @@ from trainer.errors import is_out_of_memory
 from trainer.files import require
 from trainer.formats import Result, Row, Scores, SplitScores, Summary, read_only
 from trainer.jobs.restore import restore_run
+from trainer.literal import print_literal
 from trainer.observers.context import Context, ObserverOption, build_observers
 from trainer.observers.options import Console
 from trainer.observers.summary import summary_lines
@@ -43,7 +44,7 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
     run = build(config, run_dir)
     if config.resume is not None:
         if complete := restore_run(run, run_dir, config.tree, overrides):
-            print(complete)
+            print_literal(complete)
             return exit_codes.FINISHED
     elif rank() == 0:
         run.id = create_run_dir(run_dir, config.tree, overrides, run.notes[0])
@@ -57,11 +58,12 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
             error.add_note(f"{resume} {getattr(error, 'override', '')}".rstrip() + " continues the run")
         raise
     if rank() == 0 and not any(isinstance(option, Console) for option in config.observer.values()):
-        print("\n".join([*summary_lines(RunView(run), result), f"run directory: {run_dir}"]))
+        print_literal("\n".join([*summary_lines(RunView(run), result), f"run directory: {run_dir}"]))
     codes = {"interrupted": exit_codes.INTERRUPTED, "diverged": exit_codes.FAILED}
     return codes.get(result.get("status", ""), exit_codes.FINISHED)
 
 
+@careful_interrupts()
 def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none") -> Result:
     """Train with the given observers, evaluate the best and the last weights, and write ``result.json``.
 

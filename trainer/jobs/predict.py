@@ -22,6 +22,7 @@ from trainer.files import write_text
 from trainer.inference import TrainedModel, predictions, trained
 from trainer.jobs.evaluate.scores import check_tta
 from trainer.jobs.image_paths import find_files
+from trainer.literal import print_literal, printable, printable_lines
 from trainer.run_dir import check_available, create_run_dir, write_json
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.part import Part
@@ -83,11 +84,12 @@ def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]
         skipped += unreadable
         rows = predict_images(config, checkpoint, images, option.top, option.tta)
         text = format_rows(rows, option.format, checkpoint.task, header=count == 0)
-        print(text, end="", flush=True)
+        # Another program gets the names as they are, a terminal without their control characters.
+        print(printable_lines(text) if sys.stdout.isatty() else text, end="", flush=True)
         output.write(text)
         count += len(rows)
     for path, reason in skipped:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+        print(f"skipped {printable(str(path))}: {reason}", file=sys.stderr)
     name = f"predictions.{option.format}"
     write_text(run_dir / name, output.getvalue())
     result = {
@@ -99,7 +101,7 @@ def predict(option: Predict, config: Config, run_dir: Path, overrides: list[str]
         "skipped": [str(path) for path, _ in skipped],
     }
     write_json(run_dir / "result.json", result)
-    print(f"{count} image{'s' * (count != 1)}, {len(skipped)} skipped; {run_dir / name}", file=sys.stderr)
+    print_literal(f"{count} image{'s' * (count != 1)}, {len(skipped)} skipped; {run_dir / name}", file=sys.stderr)
     return 0 if count else 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.literal import print_literal
 from trainer.lock import one_writer
 from trainer.report import write_report
 from trainer.run_dir import find_run_dir
@@ -19,5 +20,5 @@ def report(option: Report, config: Config, run_dir: Path, overrides: list[str]) 
     written = find_run_dir("run", config.run)
     with one_writer(written, "run"):
         path = write_report(written)
-    print(f"written to {path} and {path.with_suffix('.html')}")
+    print_literal(f"written to {path} and {path.with_suffix('.html')}")
     return 0

@@ -10,20 +10,19 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from trainer.data.identity import changes, check_same_classes
-from trainer.duration import show_seconds
 from trainer.engine import checkpoint
 from trainer.engine.distributed import barrier, rank
-from trainer.engine.info import Info
 from trainer.engine.probes import initial_weights
-from trainer.engine.run import Run
+from trainer.engine.run import Info, Run
 from trainer.engine.state import State
 from trainer.engine.view import RunView
-from trainer.errors import ConfigError, Problem, first_line
+from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
-from trainer.formats import JsonObject
+from trainer.formats import JsonObject, Row
 from trainer.jobs.resumed import record_resume
+from trainer.records import fits
 from trainer.run_dir import read_run_id
-from trainer.weight_files import UNUSABLE, DamagedFile
+from trainer.weight_files import DamagedFile, weights_must_fit
 
 
 def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str]) -> str | None:
@@ -44,11 +43,8 @@ def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str])
     if over and is_complete(run_dir):
         if rank() == 0:
             restore_best(run, run_dir)
-        hint = "regularizer.early_stopping.patience=... waits longer"
-        if run.budget is not None and run.budget.over:
-            hint = f"engine.budget={show_seconds(2 * run.budget.limit)} continues it"
-        if run.finished:
-            hint = f"epochs={2 * len(run.history)} continues it"
+        longer = f"epochs={2 * len(run.history)} continues it"
+        hint = longer if run.finished else "regularizer.early_stopping.patience=... waits longer"
         return f"there is nothing to resume: the run is complete, {over}; {hint}"
     if rank() == 0:
         record_resume(run, run_dir, tree, overrides, numerics_of(content))
@@ -90,12 +86,21 @@ def load_state(run: Run, run_dir: Path, content: checkpoint.Content) -> None:
         raise ConfigError(Problem("resume", str(run_dir), text, "put back the checkpoint of this run"))
     run.id = content.get("run", "")
     check_same_data(run, checkpoint.info_of(content), run_dir)
-    keep_shrunk(run, state, content["info"]["config"])
-    try:
+    with weights_must_fit("resume", str(run_dir), "the config"):
+        check_progress(state)
+        keep_shrunk(run, state, content["info"]["config"])
         run.load(state)
-    except UNUSABLE as error:
-        text = f"the checkpoint does not fit the config: {first_line(error)}"
-        raise ConfigError(Problem("resume", str(run_dir), text)) from None
+
+
+def check_progress(state: State) -> None:
+    """Raise ValueError if the clock, the history or the best epoch of a state is none: what is loaded would fail much later."""
+    clock, history, best = state["clock"], state["history"], state["best"]
+    if not all(isinstance(value, int) and value >= 0 for value in clock.values()):
+        raise ValueError(f"its clock is {clock}")
+    if not all(fits(row, Row) for row in history):  # pyright: ignore[reportArgumentType]
+        raise ValueError("its history has rows of another form")
+    if best is not None and not (0 <= best["row"] < len(history) and isinstance(best["model"], dict)):
+        raise ValueError(f"its best epoch is row {best['row']} of a history of {len(history)} rows")
 
 
 def numerics_of(content: checkpoint.Content | None) -> dict[str, object]:

@@ -17,6 +17,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.formats import Result
 from trainer.jobs.fit import train_and_evaluate
+from trainer.literal import print_literal
 from trainer.lock import one_writer
 from trainer.observers.context import ObserverOption
 from trainer.run_dir import check_available, create_run_dir, read_config, write_json
@@ -47,7 +48,7 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
         session = run_search(option, config, run_dir, configs, train, work)
     except KeyboardInterrupt:
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
-        print(f"stopped; the same command with {quote(f'output={run_dir}')} continues", file=sys.stderr)
+        print_literal(f"stopped; the same command with {quote(f'output={run_dir}')} continues", file=sys.stderr)
         return INTERRUPTED
     choice = choose(candidates(session.stages[-1].results, session.repetitions, session.points, session.trials.metric))
     finish(session, choice, run_dir)

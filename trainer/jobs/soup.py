@@ -28,6 +28,7 @@ from trainer.jobs.compare import find_runs
 from trainer.jobs.ensemble.members import read_members
 from trainer.jobs.ensemble.run import mean_thresholds
 from trainer.jobs.evaluate.scores import SPLITS, TEXTS, collect_outputs, scores, shown_value
+from trainer.literal import print_literal
 from trainer.loaders import build_loaders
 from trainer.run_dir import check_available, create_run_dir, write_json
 from trainer.tasks.restrict import main_only
@@ -72,7 +73,7 @@ def soup(option: Soup, config: Config, run_dir: Path, overrides: list[str]) -> i
         shown: rows[-1][2],
     }
     write_json(run_dir / "result.json", result)
-    print(f"{text}\nfor job=evaluate, predict and export: {quote(f'checkpoint={run_dir}')}")
+    print_literal(f"{text}\nfor job=evaluate, predict and export: {quote(f'checkpoint={run_dir}')}")
     return FINISHED
 
 

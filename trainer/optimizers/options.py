@@ -13,6 +13,7 @@ from pydantic import Field
 
 from trainer.errors import ConfigError, Problem
 from trainer.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, SearchSpace, implemented_by, option
+from trainer.plain import constructing
 
 if TYPE_CHECKING:
     import torch
@@ -271,7 +272,8 @@ class ExternalOptimizer(Optimizer):
         return "momentum" if "momentum" in names else "betas" if "betas" in names else None
 
     def build(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
-        return self.target(groups, **self.arguments)
+        with constructing("optimizer", self.target, self.arguments):
+            return self.target(groups, **self.arguments)
 
 
 def _is_number(value: object) -> bool:

@@ -16,7 +16,7 @@ from trainer.columns import is_percentage
 from trainer.errors import WriteError
 from trainer.files import atomic_path
 from trainer.formats import Row
-from trainer.literal import printable
+from trainer.literal import print_literal, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def drawing(name: str) -> Iterator[None]:
     except WriteError:
         raise
     except Exception as error:
-        print(f"the plot {name!r} is left out: {type(error).__name__}: {error}", file=sys.stderr)
+        print_literal(f"the plot {name!r} is left out: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def plot_label(text: str, length: int = 40) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from trainer.analysis.diagnosis import diagnose
 from trainer.files import write_text
+from trainer.literal import print_literal
 from trainer.progress import activity
 from trainer.records import (
     read_environment,
@@ -81,5 +82,5 @@ def left_out(name: str, make: Callable[[], T], default: T) -> T:
     try:
         return make()
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        print(f"note: the {name} of the report is left out: {type(error).__name__}: {error}", file=sys.stderr)
+        print_literal(f"note: the {name} of the report is left out: {type(error).__name__}: {error}", file=sys.stderr)
         return default

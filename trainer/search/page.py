@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.files import write_text
+from trainer.literal import code_span, markdown_literal
 from trainer.report.figures import drawing, save_figure
 from trainer.report.html import markdown_table, self_contained_html
 from trainer.search import figures
@@ -70,7 +71,8 @@ def draw(session: Session, directory: Path) -> None:
 def page(session: Session, choice: Choice, plots: set[str]) -> str:
     """Return the page as Markdown."""
     metric = session.trials.metric
-    lines = [f"# Search: {point_text(choice.winner.point)}", "", f"The winner is {choice.reason}.", ""]
+    title, reason = markdown_literal(point_text(choice.winner.point)), markdown_literal(choice.reason, within_line=True)
+    lines = [f"# Search: {title}", "", f"The winner is {reason}.", ""]
     lines += markdown_table(COLUMNS, candidate_rows(session, choice))
     lines += [
         "",
@@ -80,10 +82,14 @@ def page(session: Session, choice: Choice, plots: set[str]) -> str:
         "search did not use, and the gain is the mean of paired differences, with 95 % confidence intervals (t).",
         "",
     ]
-    lines += [f"* Warning: {words}." for words in warnings(session)]
+    lines += [f"* Warning: {markdown_literal(words, within_line=True)}." for words in warnings(session)]
     for stage in session.stages:
         lines += ["", f"## {stage.name}: epochs={stage.epochs:g}", "", stage_text(session, stage.name), ""]
-        lines += [f"* extended: {words}" for plan in stage.plans for words in plan.extended]
+        lines += [
+            f"* extended: {markdown_literal(words, within_line=True)}"
+            for plan in stage.plans
+            for words in plan.extended
+        ]
         lines += [""] if any(plan.extended for plan in stage.plans) else []
         rows = [
             [str(r.entry.index), r.entry.origin, point_text(r.point), format_score(r.score or 0.0, metric)]
@@ -112,7 +118,7 @@ def stage_text(session: Session, name: str) -> str:
     stage = next(stage for stage in session.stages if stage.name == name)
     counts = session.ledger.counts(name)
     text = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    space = ", ".join(f"`{key}={own}`" for key, own in stage.plans[-1].space.describe().items())
+    space = ", ".join(code_span(f"{key}={own}") for key, own in stage.plans[-1].space.describe().items())
     gain = expected_gain([r.score for r in best_first(stage.results) if r.score is not None])
     more = f" Doubling the trials may gain {format_gain(gain, session.trials.metric)}." if gain is not None else ""
     return f"Trials: {text}. Space: {space}.{more}"

@@ -7,8 +7,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from trainer.duration import show_seconds
+from trainer.literal import printable
 from trainer.search.distribution import show
+from trainer.search.duration import show_seconds
 from trainer.search.space import Point
 from trainer.search.stages import Result, best_first
 
@@ -92,12 +93,13 @@ class Progress:
     def line(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
-            print(f"{self._cleared()}{text}", flush=True)
+            print(f"{self._cleared()}{printable(text)}", flush=True)
 
     def show(self, text: str) -> None:
         """Print the state; on a terminal it takes the place of the one before."""
         if self.quiet:
             return
+        text = printable(text)
         if not self.live:
             print(text, flush=True)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -240,4 +239,5 @@ def read_space(table: Mapping[str, object], config: Config) -> tuple[Space, list
     """Return the space that ``job.space`` describes for a config, and all errors in it."""
     reader = Reader(config.tree, OptionFiles(config.config_dirs))
     space = reader.read(table)
-    return space, list(dict.fromkeys(dataclasses.replace(p) for p in reader.problems))
+    # The same error once; values that were given may be lists, which have no hash.
+    return space, [p for i, p in enumerate(reader.problems) if p not in reader.problems[:i]]

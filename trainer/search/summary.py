@@ -12,6 +12,7 @@ from rich.table import Table
 from trainer.analysis.intervals import Interval, interval
 from trainer.files import write_text
 from trainer.formats import JsonObject
+from trainer.literal import print_literal, printable
 from trainer.run_dir import terminal, write_json
 from trainer.search.best import write_experiment
 from trainer.search.choice import Candidate, Choice, bare
@@ -124,9 +125,9 @@ def show(session: Session, choice: Choice, run_dir: Path) -> None:
         table.add_row(*row)
     console.print(table)
     for words in warnings(session):
-        print(f"warning: {words}", file=sys.stderr)
-    print(f"{choice.reason}: {point_text(choice.winner.point)}")
-    print(f"train experiment={run_dir}/best; plots and tables: {run_dir}/search.html")
+        print(f"warning: {printable(words)}", file=sys.stderr)
+    print(printable(f"{choice.reason}: {point_text(choice.winner.point)}"))
+    print_literal(f"train experiment={run_dir}/best; plots and tables: {run_dir}/search.html")
 
 
 def warnings(session: Session) -> list[str]:

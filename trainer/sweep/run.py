@@ -26,6 +26,7 @@ from trainer.errors import ConfigError, Problem, WriteError, is_out_of_memory, m
 from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.files import make_new_directory
 from trainer.jobs.start import start
+from trainer.literal import print_literal, printable
 from trainer.lock import one_writer
 from trainer.progress import activity
 from trainer.run_dir import check_available, read_config, write_json
@@ -66,7 +67,7 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
         command.compose()  # raises, with the errors of the values
     for note in command.notes:
         if not note.startswith("experiment="):  # which each job prints for its own options
-            print(note, flush=True)
+            print_literal(note)
     sweep = open_sweep(command.typed, files)
     runner = JobRunner(run, files, defaults)
     with activity("checking the options of all jobs"):
@@ -153,7 +154,7 @@ def run_jobs(sweep: Sweep, remaining: Sequence[Job], typed: Sequence[Override], 
         sweep.update()
         print_table(sweep)
         done = f"{sweep.count('finished')} of {len(sweep.jobs)} jobs have finished"
-        print(f"{done}; the same command with {quote(f'output={sweep.directory}')} continues", file=sys.stderr)
+        print_literal(f"{done}; the same command with {quote(f'output={sweep.directory}')} continues", file=sys.stderr)
         raise
     return codes
 
@@ -167,7 +168,7 @@ class JobRunner:
     defaults: Sequence[str]
 
     def __call__(self, job: Job, run_dir: Path) -> int:
-        print(f"\n#{job.number} {' '.join(job.overrides) or 'no override'}", flush=True)
+        print(f"\n#{job.number} {printable(' '.join(job.overrides)) or 'no override'}", flush=True)
         try:
             return self.run(self.config(job, run_dir), job.overrides, run_dir)
         except (ConfigError, WriteError) as error:
@@ -178,7 +179,7 @@ class JobRunner:
             else:  # a bug, of ours or in a class of the user: the traceback is needed
                 reason = f"{type(error).__name__}: {error}"
                 traceback.print_exc()
-        print(f"#{job.number} failed: {reason}", file=sys.stderr, flush=True)
+        print_literal(f"#{job.number} failed: {reason}", file=sys.stderr)
         if state(run_dir) != "finished":
             write_json(run_dir / "result.json", {"status": "failed", "stop_reason": reason})
         return FAILED
@@ -212,7 +213,7 @@ class JobRunner:
         changed = [f"{k}: {before.get(k)} then, {v} now" for k, v in now.items() if v not in (before.get(k), "auto")]
         if changed:
             text = f"option files have changed since job {job.number} finished: {'; '.join(changed)}"
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            print_literal(f"warning: {text}", file=sys.stderr)
 
 
 def launch(

@@ -12,7 +12,7 @@ from trainer.columns import shown, split_and_metric
 from trainer.files import write_text
 from trainer.formats import Result
 from trainer.history import better_is
-from trainer.literal import markdown_literal
+from trainer.literal import markdown_literal, printable
 from trainer.records import read_result
 from trainer.report.html import markdown_table
 from trainer.run_dir import terminal
@@ -53,7 +53,7 @@ def print_table(sweep: Sweep) -> int:
     write_text(sweep.directory / "sweep.md", markdown(sweep, heads, lines, best))
     write_text(sweep.directory / "sweep.csv", csv_text(heads, lines))
     if best:
-        print(best)
+        print(printable(best))
     failures = {status: sum(result.get("status") == status for result in results) for status in ("failed", "diverged")}
     for status, count in failures.items():
         if count:

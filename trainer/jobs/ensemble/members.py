@@ -26,6 +26,7 @@ from trainer.inference import plain_weights, use_averaged
 from trainer.jobs.compare import find_runs
 from trainer.jobs.fit import train_and_evaluate
 from trainer.jobs.restore import restore_run
+from trainer.literal import print_literal
 from trainer.lock import one_writer
 from trainer.observers import Observer
 from trainer.records import read_result
@@ -63,7 +64,7 @@ def train_members(
     contents = []
     for i in range(count):
         tree, splits = member(i)
-        print(f"member {i + 1} of {count}: {name(i)}", flush=True)
+        print_literal(f"member {i + 1} of {count}: {name(i)}")
         run, result = train(tree, splits, run_dir / f"member_{i}")
         if result.get("status") == "interrupted":
             return None
@@ -138,7 +139,7 @@ def train(
         if not (run_dir / "config.yaml").is_file():
             run.id = create_run_dir(run_dir, config.tree, [], run.notes[0])
         elif complete := restore_run(run, run_dir, config.tree, []):
-            print(complete.partition(";")[0], flush=True)
+            print_literal(complete.partition(";")[0])
             return run, read_result(run_dir)
         result = train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
     if result.get("status") == "diverged" and run.best is None:

@@ -21,7 +21,7 @@ from trainer.history import ranked
 from trainer.inference import metric_of_run
 from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
-from trainer.progress import activity
+from trainer.literal import print_literal
 from trainer.records import read_result
 from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 
@@ -53,15 +53,14 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
         members = train_snapshots(option, config, splits, run_dir, ends)
     if members is None:
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
-        print(f"stopped; {quote(f'resume={run_dir}')} continues the ensemble", file=sys.stderr)
+        print_literal(f"stopped; {quote(f'resume={run_dir}')} continues the ensemble", file=sys.stderr)
         return INTERRUPTED
     info = checkpoint.info_of(members[0])
     task = restored_task(config_from_tree(info.config), info, precision.device)
     members = select_best(members, option.top, metric_of_run(info, task))
     one_run = option.kind == "snapshots"
     content = joined(members, option.average, one_run)
-    with activity("writing the checkpoint of the ensemble"):
-        checkpoint.save(content, run_dir / "checkpoints" / "best.pt")
+    checkpoint.save(content, run_dir / "checkpoints" / "best.pt")
     split, rows = score_rows(config, splits, task, content)
     metric = shown_metric(info, task)
     result = {
@@ -78,7 +77,7 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     text = page(split, rows, one_run, metric)
     write_text(run_dir / "ensemble.md", text)
     write_json(run_dir / "result.json", result)  # last: from here on the ensemble is complete
-    print(f"{text}\nfor job=evaluate, predict and export: {quote(f'checkpoint={run_dir}')}")
+    print_literal(f"{text}\nfor job=evaluate, predict and export: {quote(f'checkpoint={run_dir}')}")
     return FINISHED
 
 

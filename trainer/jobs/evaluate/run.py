@@ -15,7 +15,7 @@ from trainer.jobs.evaluate.details import Details, SplitImages
 from trainer.jobs.evaluate.labels import label_details
 from trainer.jobs.evaluate.numbers import number_details
 from trainer.jobs.evaluate.scores import SPLITS, TEXTS, check_tta, collect_outputs, scores, shown_value
-from trainer.literal import printable
+from trainer.literal import print_literal, printable
 from trainer.report.figures import drawing, save_figure
 from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 from trainer.tasks.part import Part
@@ -66,7 +66,7 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
     print("\n".join(map(printable, notes)))
     images = f"all {len(outputs):,} images" if split == "all" else f"{len(outputs):,} {split} images"
     show(f"{checkpoint.path} ({checkpoint.weights}) on {images}", task, values, details)
-    print(f"written to {run_dir}")
+    print_literal(f"written to {run_dir}")
     return 0
 
 
