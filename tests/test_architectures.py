@@ -25,7 +25,9 @@ from trainer.architectures import (
 )
 from trainer.architectures.fusion import fuse
 from trainer.architectures.layers import GlobalAveragePool, count_parameters, find_head, norm_2d, weight_layers
+from trainer.config.load import load_config
 from trainer.errors import ConfigError
+from trainer.existing import registered, sources_of, unknown_model
 
 RELU = Activation("relu")
 
@@ -366,3 +368,30 @@ def test_a_third_party_network_gets_the_arguments_it_accepts():
 def test_a_parameter_outside_its_range_is_an_error(make):
     with pytest.raises(ValueError, match=r"widths|kernel|pool|depth|dropout|norm"):
         make()
+
+
+def test_the_names_of_models_are_read_from_the_sources_of_the_libraries():
+    torchvision_names = registered("\n".join(sources_of("torchvision")))
+    assert torchvision_names == set(torchvision.models.list_models(module=torchvision.models))
+    timm = pytest.importorskip("timm")
+    assert set(timm.list_models()) == registered("\n".join(sources_of("timm")))
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "hint"), [("torchvision", "resnet19", "resnet18"), ("timm", "convnext_tinny", "convnext_tiny")]
+)
+def test_the_name_of_a_model_that_there_is_not_is_answered_with_similar_ones(library, name, hint):
+    with pytest.raises(
+        ConfigError, match=f"architecture.name = '{name}': is not the name of a model\n  did you mean '{hint}"
+    ):
+        load_config([f"architecture={library}", f"architecture.name={name}"], here=True)
+
+
+def test_former_names_tagged_names_and_those_of_a_hub_are_left_to_the_library(monkeypatch):
+    source = "@register_model\ndef new_name(pretrained=False):\n    ...\nDEPRECATED = {'old_name': 'new_name'}\n"
+    monkeypatch.setattr("trainer.existing.sources_of", lambda library: [source])
+    for name in ("new_name", "new_name.in1k", "old_name", "hf_hub:somebody/model"):
+        assert list(unknown_model("timm", name, "architecture.name")) == []
+    assert len(list(unknown_model("timm", "other", "architecture.name"))) == 1
+    monkeypatch.setattr("trainer.existing.sources_of", lambda library: [])
+    assert list(unknown_model("timm", "other", "architecture.name")) == []

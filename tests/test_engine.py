@@ -134,6 +134,22 @@ def test_learning_rate_and_momentum_are_the_schedules_at_the_beginning_of_each_s
     assert momenta == [schedule.momentum_at(i / 5) for i in range(10)]
 
 
+@pytest.mark.parametrize("epochs", ["2", "1.4"])
+def test_the_history_has_the_mean_learning_rate_of_each_epochs_steps(epochs):
+    run = run_of("schedule=[warmup,cosine]", f"epochs={epochs}")
+    lrs: list[tuple[int, float]] = []
+
+    class Record(Observer):
+        def on_step_end(self, view):
+            lrs.append((view.epochs_done, view.lr))
+
+    fit(run, [Record()])
+    for index, row in enumerate(run.history):
+        own = [lr for epoch, lr in lrs if epoch == index]
+        assert row["mean_lr"] == pytest.approx(np.mean(own), rel=1e-12)
+        assert row["lr"] == own[-1]
+
+
 def test_layer_decay_gives_the_first_layer_the_lowest_learning_rate():
     run = run_of("optimizer.layer_decay=0.5", "schedule=constant")
     fit(run)

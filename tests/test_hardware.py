@@ -7,8 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from trainer import hardware
+from trainer.config.load import load_config
+from trainer.errors import ConfigError
+from trainer.hardware import accumulator_dtype, resolve_device, resolve_precision
 
 
 def machine(root: Path, groups: str, **files: str) -> Path:
@@ -52,3 +56,33 @@ def test_the_processes_of_a_run_divide_the_usable_cores(bound, quota, processes,
     monkeypatch.setattr(hardware, "quota", lambda: quota)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert hardware.usable_cores() == expected
+
+
+def test_mps_is_refused_with_the_reason_where_it_is_absent(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: False)
+    with pytest.raises(ConfigError, match="built without MPS"):
+        resolve_device("mps", "auto")
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="needs Apple silicon"):
+        resolve_device("mps", "gpu")
+
+
+def test_mps_is_taken_where_it_is_named_and_computes_in_float32_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    device = resolve_device("mps", "gpu")
+    assert device == torch.device("mps")
+    names = [resolve_precision(device, name, True).name for name in ("auto", "fp16", "bf16")]
+    assert names == ["float32", "fp16", "bf16"]
+    assert accumulator_dtype(device) is torch.float32, "it has no float64"
+    with pytest.raises(ConfigError, match="contradicts engine=cpu"):
+        resolve_device("mps", "cpu")
+    assert resolve_device("auto", "auto").type != "mps"
+
+
+def test_mps_is_refused_before_torch_is_imported_unless_this_is_a_mac(monkeypatch):
+    with pytest.raises(ConfigError, match="device = 'mps': is the GPU of a Mac"):
+        load_config(["device=mps"], here=True)
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert load_config(["device=mps"], here=True).device == "mps"

@@ -6,11 +6,12 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import result_of
+from conftest import history_of, load, result_of, same
 from torch import nn
 
 from trainer.augmentation.plain import ImageTransform
@@ -18,9 +19,13 @@ from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.config.options import LISTS, installed_options
 from trainer.data.plain import as_uint8
+from trainer.engine.evaluation import evaluate_run
 from trainer.errors import ConfigError
+from trainer.history import History
 from trainer.plain import Plain
+from trainer.regularizers import Chain
 from trainer.skeletons import SKELETONS, skeleton
+from trainer.tasks.predictions import Predictions
 
 PAGE = (Path(__file__).parents[1] / "docs/own_components.md").read_text()
 SMALL = (
@@ -169,6 +174,141 @@ def test_installed_packages_add_options_by_an_entry_point(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert installed_options() == [tmp_path / "site/curves/conf"]
     assert load_config(["schedule=[installed]"]).schedule["installed"](3.0) == 0.5
+
+
+METRICS = """
+import torch
+from torch.nn import functional as F
+
+def cross_entropy(outputs, targets, scale=1.0):
+    torch.rand(3)  # does not change the training
+    return scale * F.cross_entropy(outputs.double(), targets)
+
+def absolute(outputs, targets):
+    return (outputs - targets).abs().mean()
+
+class Wrong:
+    def __init__(self, num_classes):
+        self.num_classes = num_classes
+        self.reset()
+
+    def reset(self):
+        self.wrong, self.count = 0, 0
+
+    def update(self, outputs, targets):
+        assert outputs.shape == (len(targets), self.num_classes)
+        self.wrong, self.count = self.wrong + int((outputs.argmax(1) != targets).sum()), self.count + len(targets)
+
+    def compute(self):
+        return torch.tensor(self.wrong / self.count)
+
+def per_image(outputs, targets):
+    return outputs.sum(1)
+
+def fails(outputs, targets):
+    raise IndexError("no such column")
+"""
+OWN = "task.own_metrics={half_nll:{_target_:kit.cross_entropy,scale:0.5},wrong_error:{_target_:kit.Wrong}}"
+
+
+def test_own_metrics_equal_those_of_the_program_and_select_the_best_epoch(mine, train):
+    mine("kit.py", METRICS)
+    common = [
+        "data=digits",
+        "data.limit=400",
+        "epochs=3",
+        "architecture.widths=[8]",
+        "regularizer=[]",
+        "task.metrics=[nll]",
+    ]
+    arguments = ["--config-dir", "mine", *common, OWN, "metric=validation_wrong_error", "averaging=ema"]
+    code, out, err = train(*arguments, "observer=[console,checkpoint,history_file,report]", "output=own")
+    assert code == 0, err
+    assert "val wrong error" in out
+    rows, result = history_of("own"), result_of("own")
+    for scores, split in [*((row, s) for row in rows for s in ("validation_", "averaged_")), (result["test"], "")]:
+        assert scores[f"{split}half_nll"] == pytest.approx(0.5 * scores[f"{split}nll"], rel=1e-5)
+        assert scores[f"{split}wrong_error"] == pytest.approx(1 - scores[f"{split}accuracy"])
+    errors = [row["validation_wrong_error"] for row in rows]
+    assert result["best_epoch"] == 1 + errors.index(min(errors))
+    assert "half_nll" in Path("own/report.md").read_text()
+    assert (
+        train("--config-dir", "mine", *common, "averaging=ema", "observer=[checkpoint,history_file]", "output=plain")[0]
+        == 0
+    )
+    assert same(load("own")["state"]["model"], load("plain")["state"]["model"]), "a metric does not change the training"
+    assert train("--config-dir", "mine", "job=evaluate", "checkpoint=own", "output=evaluated")[0] == 0
+    assert result_of("evaluated")["test"]["wrong_error"] == result["test"]["wrong_error"]
+
+
+def test_own_metrics_of_numbers_are_in_original_units_and_each_task_has_its_own(mine):
+    mine("kit.py", METRICS)
+    ink, digit = "{own_metrics:{gap_error:{_target_:kit.absolute}}}", "{own_metrics:{wrong_error:{_target_:kit.Wrong}}}"
+    words = [
+        "data=mnist5k_multitask",
+        "data.limit=200",
+        "task=multitask",
+        f"task.tasks={{ink:{ink},digit:{digit}}}",
+        "epochs=1",
+    ]
+    run = build(load_config([*words, "metric=validation_ink_gap_error", "regularizer=[]"], ["mine"]))
+    row = evaluate_run(run)
+    assert row["validation_ink_gap_error"] == pytest.approx(row["validation_ink_mae"], rel=1e-5)
+    assert row["validation_digit_wrong_error"] == pytest.approx(1 - row["validation_digit_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "text"),
+    [
+        ("{nll:{_target_:kit.fails}}", "task.own_metrics", "nll: is a metric of the program"),
+        ("{Gap:{_target_:kit.fails}}", "task.own_metrics", "Gap: a name consists of lowercase letters"),
+        ("{gap:{scale:1}}", "task.own_metrics", "gap: must name the class or function under _target_"),
+        ("{gap:{_target_:kit.wrong}}", "task.own_metrics.gap._target_", "did you mean 'Wrong'?"),
+        ("{gap:{_target_:kit.Wrong,size:3}}", "task.own_metrics.gap._target_", "unexpected keyword argument 'size'"),
+        ("{gap:{_target_:kit.per_image}}", "task.own_metrics.gap._target_", "one number, not Tensor of shape (20,)"),
+        ("{gap:{_target_:kit.fails}}", "task.own_metrics.gap._target_", "outputs (20, 10) and targets (20,): no such column"),
+        ("{gap:{_target_:torch.sum}}", "task.own_metrics.gap._target_", "metric takes"),
+        ("{gap:{_target_:os.system}}", "task.own_metrics.gap._target_", "standard library"),
+    ],
+)  # fmt: skip
+def test_an_own_metric_that_does_not_fit_is_answered_before_training(table, key, text, mine):
+    mine("kit.py", METRICS)
+    with pytest.raises(ConfigError) as error:
+        build(load_config(["data=digits", "data.limit=100", f"task.own_metrics={table}"], ["mine"]))
+    assert [problem.key for problem in error.value.problems] == [key]
+    assert text in str(error.value)
+
+
+def test_the_example_of_a_metric_is_the_margin(mine):
+    code, option = (
+        re.search(f"`mine/{file}`:\n\n```\\w+\n(.*?)```", PAGE, re.S)[1] for file in ("margins.py", "task/margins.yaml")
+    )
+    mine("margins.py", code)
+    mine("task/margins.yaml", option)
+    run = build(load_config(small("task=margins", "task.own_metrics.margin.scale=2"), ["mine"]))
+    metric = run.task.parts[0].own_metrics["margin"]
+    assert (
+        metric(Predictions("classification", ("a", "b", "c"), np.array([[3.0, 1, 2], [0, 4, 5]]), np.array([0, 1])))
+        == 0.0
+    )
+
+
+def test_an_own_metric_can_stop_training_and_a_wrong_name_of_it_is_answered(mine):
+    mine("kit.py", METRICS)
+    words = [
+        "data=digits",
+        "data.limit=200",
+        OWN,
+        "regularizer=[early_stopping]",
+        "regularizer.early_stopping.patience=1",
+    ]
+    config = load_config([*words, "regularizer.early_stopping.metric=validation_wrong_error"], ["mine"])
+    rows: list[Any] = [{"epoch": 1.0 + i, "validation_wrong_error": value} for i, value in enumerate((0.2, 0.1, 0.3))]
+    reason = Chain(config.regularizer).stop(History(rows))
+    assert reason is not None
+    assert "validation_wrong_error was best (0.1000) at epoch 2" in reason
+    with pytest.raises(ConfigError, match="did you mean 'validation_wrong_error'"):
+        load_config([*words, "metric=validation_wrong_eror"], ["mine"])
 
 
 FAILING = """

@@ -19,6 +19,7 @@ from trainer.engine.loop import fit
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.observer import Observer
 from trainer.engine.state import snapshot
+from trainer.errors import ConfigError
 
 SMALL = (
     "data=fake", "data.size=12", "data.count=150", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16",
@@ -198,6 +199,45 @@ def test_finetuning_trains_the_head_then_all_layers_with_learning_rates_that_gro
     assert [id(layer.weight) in first for layer in layers] == [False, False, True]
     assert [last[id(layer.weight)] for layer in layers] == pytest.approx([1e-4, 1e-3, 1e-2])
     assert [row["phase"] for row in run.history.rows] == ["head", "all"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "freeze", "frozen"),
+    [
+        (["recipe=scratch"], "0", {"0"}),
+        (["recipe=scratch"], "[0,1]", {"0", "1"}),
+        (["recipe=finetune", "recipe.head_epochs=1", "recipe.lr=0.01"], "'[01]'", {"0", "1"}),
+        (["recipe=gradual", "recipe.stage_epochs=0.2", "recipe.lr=0.01"], "'*.weight'", set()),
+    ],
+)
+def test_layers_that_match_a_pattern_keep_their_weights_and_statistics_in_all_phases(recipe, freeze, frozen):
+    run = run_of(*WITH_NORM, *recipe, "epochs=2", f"recipe.freeze={freeze}", "averaging=ema", "regularizer=[]")
+    before = snapshot(run.model)
+    fit(run)
+    after = run.model.state_dict()
+    for name, parameter in before.items():
+        layer = name.partition(".")[0]
+        kept = layer in frozen or (freeze == "'*.weight'" and name.endswith(".weight"))
+        if kept:
+            assert torch.equal(after[name], parameter), name
+        elif parameter.is_floating_point():
+            assert not torch.equal(after[name], parameter), name
+    trained = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+    assert trained == {id(p) for p in run.model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["recipe.freeze=[0,layer9]"], "recipe.freeze = 'layer9': matches no layer; there are 0, 1"),
+        (["recipe.freeze='*'"], "leaves nothing to train in the phase train; trained are"),
+        (["recipe=transfer", "recipe.freeze='0'"], "has no effect: the recipe does not train these layers"),
+    ],
+)
+def test_a_pattern_that_freezes_nothing_or_everything_is_an_error(overrides, text):
+    with pytest.raises(ConfigError) as error:
+        run_of(*WITH_NORM, *overrides)
+    assert text in str(error.value).replace("\n  ", "; ")
 
 
 def test_gradual_unfreezes_from_the_last_to_the_first_layer():

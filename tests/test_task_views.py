@@ -140,7 +140,7 @@ def table_of(run: Any, width: int = 160) -> list[str]:
 
 
 def test_the_table_of_a_classification_has_the_columns_of_accuracy():
-    note = "lr: that of the last step; *: best validation_accuracy so far"
+    note = "lr: mean over the epoch's steps; *: best validation_accuracy so far"
     run = build(load_config(["data=digits", "averaging=ema"]))
     heading = "  epoch        lr  train loss  train acc  val loss   val acc   avg acc  images/s   seconds"
     assert table_of(run) == [note, heading]

@@ -23,10 +23,15 @@ from trainer.data.identity import check_same_classes, identity
 from trainer.data.targets import LABEL
 from trainer.data_constraints import check_with_data, without_effect
 from trainer.engine import checkpoint, distributed
+from trainer.engine.activation_checkpointing import checkpoint_blocks
 from trainer.engine.cuda_graph import CUDAGraphStep
+from trainer.engine.freezing import freeze
 from trainer.engine.guard import StepStart
-from trainer.engine.run import Info, Loader, Run
+from trainer.engine.info import Info
+from trainer.engine.loader import Loader
+from trainer.engine.run import Run
 from trainer.engine.step import gradients, update
+from trainer.engine.time_budget import TimeBudget
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision, resolve_device, resolve_precision
 from trainer.initialization import Initialization, Pretrained
@@ -59,19 +64,20 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})
     model = build_model(config, splits, task, loaders["train"], notes)
-    model = to_device(map_networks(regularizer.model, model), precision)
-    if config.engine.sync_batch_norm and distributed.world_size() > 1:
-        model = distributed.convert_sync_batch_norm(model, device)
+    model = prepared(config, to_device(map_networks(regularizer.model, model), precision), splits, notes)
     option = optimizer_option(config)
     check_with_data(config, splits, task, loaders["train"], model, option)
     if splits.validation is None:
         notes.append("no validation images: the last weights count as the best")
     metric = task.main_metric if config.metric == "auto" else config.metric
+    phases = config.recipe.phases(config.epochs, Product(tuple(config.schedule.values())))
+    norms = freeze(model, config.recipe.frozen, phases)
     run = Run(
         model=model,
         optimizer=option.build(parameter_groups(weight_layers(model), option)),
         optimizer_option=option,
-        phases=config.recipe.phases(config.epochs, Product(tuple(config.schedule.values()))),
+        phases=phases,
+        never_trained_norms=norms,
         **loaders,
         regularizer=regularizer,
         averaging=config.averaging,
@@ -86,11 +92,22 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         folder=folder,
         notes=notes,
         on_nan=config.engine.on_nan,
+        budget=None if config.engine.budget_seconds is None else TimeBudget(config.engine.budget_seconds),
         step_start=StepStart(device) if config.engine.on_oom == "shrink" else None,
         wrapped=distributed.wrap(model, device) if distributed.world_size() > 1 else None,
     )
     enable_fast_path(run, config)
     return run
+
+
+def prepared(config: Config, model: nn.Module, splits: Splits, notes: list[str]) -> nn.Module:
+    """The model with what the engine option changes in its layers."""
+    if config.engine.sync_batch_norm and distributed.world_size() > 1:
+        model = distributed.convert_sync_batch_norm(model, next(model.parameters()).device)
+    if config.engine.checkpoint_activations:
+        count = checkpoint_blocks(model, splits.shape)
+        notes.append(f"the activations within {count} blocks are computed again in the backward pass")
+    return model
 
 
 def enable_fast_path(run: Run, config: Config) -> None:
@@ -105,6 +122,8 @@ def enable_fast_path(run: Run, config: Config) -> None:
     if engine.graph == "on" and not on_gpu:
         raise ConfigError(Problem("engine.graph", "on", "needs a GPU", "engine.graph=auto"))
     capturable = config.micro_batch is None and distributed.world_size() == 1 and engine.compile in ("off", "default")
+    # The one reads the state of the generators, the other decides on the CPU whether a step is left out.
+    capturable &= not engine.checkpoint_activations and run.loss_scale is None
     if engine.graph != "off" and on_gpu and capturable:
         run.capture = CUDAGraphStep(gradients, update, run.notes.append)
 

@@ -11,7 +11,7 @@ from trainer.data.identity import are_numbers, check_same_classes
 from trainer.data.inventory import shortened
 from trainer.data.load import load_known
 from trainer.data.targets import LABEL, NOUNS, Target
-from trainer.engine.run import Info
+from trainer.engine.info import Info
 from trainer.errors import ConfigError, Problem
 from trainer.inference import TrainedModel
 from trainer.tasks.part import Part

@@ -12,7 +12,7 @@ from trainer.config.constraints import named_metrics
 from trainer.config.schema import Config
 from trainer.data import Splits
 from trainer.engine import distributed
-from trainer.engine.run import Loader
+from trainer.engine.loader import Loader
 from trainer.errors import ConfigError, Problem
 from trainer.observers.options import Checkpoint
 from trainer.optimizers import Optimizer, schedule_problems

@@ -25,7 +25,8 @@ class Row(TypedDict, extra_items=float | None):
     phase: str
     epoch: float  # at its end, in epochs of its phase
     step: int  # optimizer steps so far, over all phases
-    lr: float
+    lr: float  # of the last step
+    mean_lr: NotRequired[float | None]  # over the steps of the epoch; absent in histories of earlier releases
     momentum: float | None
     seconds: float  # of training
     images_per_second: float

@@ -9,6 +9,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
+def why_no_device(name: str) -> str:
+    """Return why this machine does not have the device of a name such as ``cuda:1``; empty if it has, or if only torch can tell.
+
+    >>> why_no_device("cpu"), why_no_device("auto")
+    ('', '')
+    """
+    kind, _, index = name.partition(":")
+    if kind == "mps" and sys.platform != "darwin":
+        return "is the GPU of a Mac"
+    return why_no_gpu(int(index or 0)) if kind == "cuda" else ""
+
+
 def why_no_gpu(index: int = 0) -> str:
     """Return why CUDA cannot use GPU number ``index`` here; empty if it can, or if only torch can tell.
 

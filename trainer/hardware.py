@@ -18,10 +18,12 @@ from trainer.errors import ConfigError, Problem
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 NEVER, LARGEST = -1, 2**30  # bytes, as the int that glibc expects
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
+
 
 @dataclass
 class Precision:
-    """Device, dtype and memory format of the computation. Weights are float32; with bf16, products are computed in bf16."""
+    """Device, dtype and memory format of the computation. Weights are float32; products are computed in the dtype."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
@@ -29,12 +31,13 @@ class Precision:
 
     def autocast(self) -> torch.autocast:
         """Context manager in which torch computes in this precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+        dtype = torch.float16 if self.dtype is torch.float16 else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.dtype is not torch.float32)
 
     @property
     def name(self) -> str:
-        """``bf16`` or ``float32``."""
-        return "bf16" if self.dtype is torch.bfloat16 else "float32"
+        """``bf16``, ``fp16`` or ``float32``."""
+        return next(name for name, dtype in DTYPES.items() if dtype is self.dtype)
 
 
 def usable_cores() -> int:
@@ -63,7 +66,7 @@ def quota(root: Path = Path("/")) -> float:
     return min(quotas)
 
 
-def _groups(root: Path) -> Iterator[Path]:
+def _groups(root: Path, controller: str = "cpu") -> Iterator[Path]:
     """The directories of this process's control groups and of their parents."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -71,11 +74,27 @@ def _groups(root: Path) -> Iterator[Path]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / controllers
         own = Path(path.lstrip("/"))
         yield from (mount / part for part in (own, *own.parents))
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of main memory that this process may still use, at most what its control groups leave (Linux); None if unknown."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    for folder in _groups(root, "memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                free = min(free, int((folder / limit).read_text()) - int((folder / used).read_text()))
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+    return max(0, free)
 
 
 def world_size() -> int:
@@ -91,27 +110,52 @@ def resolve_device(name: str, kind: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and device.index is None and world_size() > 1:
         device = torch.device("cuda", torch.cuda.current_device())  # each rank has its own
-    if kind != "auto" and (kind == "gpu") != (device.type == "cuda"):
+    if kind != "auto" and (kind == "gpu") != (device.type != "cpu"):
         raise ConfigError(Problem("device", name, f"contradicts engine={kind}", "leave out one of the two"))
     if device.type == "cuda":
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= gpus:
             text = f"there are {gpus} GPUs" if gpus else "torch sees no GPU here"
             raise ConfigError(Problem("device", name, text, "device=cpu, or device=auto"))
+    if device.type == "mps" and (reason := why_no_mps()):
+        raise ConfigError(Problem("device", name, reason, "device=cpu, or device=auto"))
     return device
+
+
+def why_no_mps() -> str:
+    """Why torch cannot compute on the GPU of a Mac here; empty if it can."""
+    if not torch.backends.mps.is_built():
+        return "the installed torch is built without MPS, which there is for macOS only"
+    return "" if torch.backends.mps.is_available() else "needs Apple silicon and macOS 14 or later"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished, so that wall-clock times are meaningful."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def accumulator_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of sums over an epoch: float64, but on MPS, which does not have it, float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device supports bf16 products in hardware, so that bf16 is faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "mps":
+        return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False
 
 
 def resolve_precision(device: torch.device, name: str, channels_last: bool) -> Precision:
     """The precision that ``precision`` names; ``auto`` is bf16 if the device supports it in hardware, else float32."""
-    bf16 = name == "bf16" or (name == "auto" and computes_bf16(device))
-    return Precision(device, torch.bfloat16 if bf16 else torch.float32, channels_last)
+    if name == "auto":
+        name = "bf16" if computes_bf16(device) else "float32"
+    return Precision(device, DTYPES[name], channels_last)
 
 
 def default_threads() -> int:

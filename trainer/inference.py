@@ -22,7 +22,7 @@ from trainer.data.in_memory import InMemoryLoader
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
 from trainer.engine.evaluation import logits
-from trainer.engine.run import Info
+from trainer.engine.info import Info
 from trainer.engine.state import StateDict
 from trainer.errors import ConfigError, Problem
 from trainer.formats import Link

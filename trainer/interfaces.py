@@ -110,6 +110,11 @@ INTERFACES = {
     ),
     "": Interface(("trainer.settings.Settings",)),  # of the top level
     "sweep": Interface(("trainer.sweep.options.SweepSettings",)),
+    "metric": Interface(
+        ("torchmetrics.metric.Metric",),
+        adapter="trainer.tasks.own_metrics:adapted",
+        plain="a function (outputs, targets) -> number, a class with update, compute and reset",
+    ),
     "loss": Interface(
         (MODULE,),
         ("torch.nn.modules", "torchvision.ops", "timm.loss"),

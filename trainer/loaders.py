@@ -21,7 +21,8 @@ from trainer.data.in_memory import InMemoryLoader
 from trainer.data.sampling import class_quotas
 from trainer.data.streaming import StreamingLoader
 from trainer.engine import distributed
-from trainer.engine.run import Info, Loader
+from trainer.engine.info import Info
+from trainer.engine.loader import Loader
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision
 from trainer.tasks.task import Task

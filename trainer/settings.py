@@ -10,7 +10,8 @@ from trainer.errors import check
 from trainer.parameters import PositiveFloat, PositiveInt, option
 
 BatchSize = Annotated[
-    PositiveInt | Literal["full"], Field(description="images per optimizer step; full = batch gradient descent")
+    PositiveInt | Literal["full"],
+    Field(description="images per optimizer step; full = batch gradient descent; auto = tried before the run"),
 ]
 
 
@@ -27,10 +28,13 @@ class Settings:
     seed: Annotated[
         int, Field(ge=0, lt=2**32, description="random seed of initial weights, data order, augmentation, dropout")
     ] = 0
-    device: Annotated[str, Field(description="auto (a GPU if available), cpu, cuda or cuda:N")] = "auto"
+    device: Annotated[str, Field(description="auto (an NVIDIA GPU if available), cpu, cuda, cuda:N or mps")] = "auto"
     precision: Annotated[
-        Literal["auto", "bf16", "float32"],
-        Field(description="dtype of matrix products; auto = bf16 if the hardware computes in it, otherwise float32"),
+        Literal["auto", "bf16", "fp16", "float32"],
+        Field(
+            description="dtype of matrix products; auto = bf16 if the hardware computes in it, otherwise float32; fp16 = with "
+            "loss scaling, for GPUs without bf16"
+        ),
     ] = "auto"
     metric: Annotated[
         str,
@@ -54,5 +58,5 @@ class Settings:
 
     def __post_init__(self) -> None:
         kind, _, index = self.device.partition(":")
-        valid = self.device in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
-        check(self, device=(valid, "must be auto, cpu, cuda or cuda:N"))
+        valid = self.device in ("auto", "cpu", "cuda", "mps") or (kind == "cuda" and index.isdigit())
+        check(self, device=(valid, "must be auto, cpu, cuda, cuda:N or mps"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from trainer.errors import check
-from trainer.existing import Existing
+from trainer.existing import Existing, ModelName
 from trainer.parameters import PositiveInt, SearchSpace, implemented_by, option
 
 if TYPE_CHECKING:
@@ -213,7 +213,9 @@ class Timm(PublishedArchitecture):
     The classifier is replaced by one for the classes of the data, and the first convolution if the images are not RGB.
     """
 
-    name: Annotated[str, Field(description="name of the model, as listed by timm.list_models()")] = "resnet18"
+    name: Annotated[str, Field(description="name of the model, as listed by timm.list_models()"), ModelName("timm")] = (
+        "resnet18"
+    )
     weights: Annotated[
         str | None,
         Field(description="weights to start from: pretrained (downloaded by timm), or a local file"),
@@ -231,9 +233,11 @@ class Torchvision(PublishedArchitecture):
     The last layer is replaced by one for the classes of the data, and the first convolution if the images are not RGB.
     """
 
-    name: Annotated[str, Field(description="name of the model, as listed by torchvision.models.list_models()")] = (
-        "resnet18"
-    )
+    name: Annotated[
+        str,
+        Field(description="name of the model, as listed by torchvision.models.list_models()"),
+        ModelName("torchvision"),
+    ] = "resnet18"
     weights: Annotated[
         str | None,
         Field(description="weights to start from: a published name such as IMAGENET1K_V1, or a local file"),

@@ -12,7 +12,7 @@ from trainer.data import FileDataset
 from trainer.environment import launched_processes
 from trainer.errors import Problem
 from trainer.existing import missing
-from trainer.gpus import why_no_gpu
+from trainer.gpus import why_no_device, why_no_gpu
 from trainer.optimizers import Optimizer, schedule_problems
 from trainer.parameters import parameters
 from trainer.regularizers.base import Regularizer
@@ -75,8 +75,7 @@ def _places(config: Config) -> Iterator[Problem]:
 
 def _device(config: Config) -> Iterator[Problem]:
     """A GPU that is named and not there."""
-    kind, _, index = config.device.partition(":")
-    if kind == "cuda" and (reason := why_no_gpu(int(index or 0))):
+    if reason := why_no_device(config.device):
         yield Problem("device", config.device, reason, "device=cpu, or device=auto")
     elif config.device == "auto" and config.engine.kind == "gpu" and (reason := why_no_gpu()):
         yield Problem("engine.kind", "gpu", reason, "engine=auto takes the CPU")
@@ -98,6 +97,8 @@ def _graph(config: Config) -> Iterator[Problem]:
     if config.engine.graph == "on" and config.micro_batch:
         text = "captures a whole training step, which micro_batch splits"
         yield Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto")
+    if config.engine.graph == "on" and config.precision == "fp16":
+        yield Problem("engine.graph", "on", "cannot leave out steps, as loss scaling does", "engine.graph=auto")
 
 
 def _processes(config: Config) -> Iterable[Problem]:

@@ -24,8 +24,8 @@ from trainer.run_dir import absolute_paths
 from trainer.settings import Settings
 from trainer.tree import is_table, value_at, with_value
 
-# Keys that may be `auto`, with the values they have until an LR range test has found others.
-AUTO = {"optimizer.lr": 1e-3, "schedule.clr.floor": 0.1}
+# Keys that may be `auto`, with the values they have until an LR range test, or trying batch sizes, has found others.
+AUTO = {"optimizer.lr": 1e-3, "schedule.clr.floor": 0.1, "batch_size": 64}
 
 
 def load_config(

@@ -14,8 +14,8 @@ import torch
 
 from trainer.architectures.ensemble import Average
 from trainer.data.identity import DataIdentity
+from trainer.engine.info import Info
 from trainer.engine.numerics import numerics
-from trainer.engine.run import Info
 from trainer.engine.state import Best, State, StateDict, Weights, snapshot
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, WriteError

@@ -12,8 +12,10 @@ from torch.optim.swa_utils import update_bn
 
 from trainer.augmentation.transforms import TTA
 from trainer.engine.distributed import gathered, means, sync_buffers
+from trainer.engine.loader import Loader
 from trainer.engine.metrics import RunningMetrics
-from trainer.engine.run import Loader, Run
+from trainer.engine.random_state import restored_generators
+from trainer.engine.run import Run
 from trainer.engine.state import Weights, snapshot
 from trainer.errors import is_out_of_memory
 from trainer.formats import Scores
@@ -110,7 +112,7 @@ def update_averaged_bn(run: Run) -> None:
         return
     device = run.precision.device
     # Dropout draws random numbers in this pass, which is not part of training: the generators are restored.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), run.precision.autocast():
+    with restored_generators(device), run.precision.autocast():
         update_bn((x for x, _ in run.train.batches(0)), run.averaged)
     sync_buffers(run.averaged, average=True)
 
@@ -169,7 +171,7 @@ def no_side_effects(model: nn.Module, precision: Precision) -> Iterator[None]:
     with (
         eval_mode(model),
         torch.no_grad(),
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        restored_generators(device),
         torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext(),
         precision.autocast(),
     ):

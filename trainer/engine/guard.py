@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.engine.metrics import RunningMetrics
+from trainer.engine.random_state import device_state, set_device_state
 from trainer.hardware import world_size
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class StepStart:
         self.copies.save([*model.buffers(), *task.tensors(), sums.totals])
         self.count = sums.count
         self.random = torch.get_rng_state()
-        self.device_random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        self.device_random = device_state(self.device)
 
     @torch.no_grad()
     def restore(self, sums: RunningMetrics) -> None:
@@ -57,8 +58,7 @@ class StepStart:
             tensor.copy_(before)
         sums.count = self.count
         torch.set_rng_state(self.random)
-        if self.device_random is not None:
-            torch.cuda.set_rng_state(self.device_random, self.device)
+        set_device_state(self.device, self.device_random)
 
 
 class StepGuard:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.engine.distributed import StopFlag, broadcast, means, reseed, world_size
+from trainer.duration import show_seconds
+from trainer.engine.distributed import StopFlag, any_rank, broadcast, means, reseed, world_size
 from trainer.engine.divergence import LossCheck, can_rewind, nonfinite, remember, rewind
 from trainer.engine.evaluation import evaluate_run
 from trainer.engine.interrupt import Interrupt
@@ -19,6 +20,7 @@ from trainer.engine.run import Run
 from trainer.engine.step import set_lr_and_momentum, train_step
 from trainer.engine.view import RunView
 from trainer.formats import Outcome, Row, read_only
+from trainer.hardware import synchronize
 from trainer.history import has_finite_losses
 
 
@@ -28,14 +30,17 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
     seconds_before, seconds, images = sum(run.history.column("seconds")), 0.0, 0
     run.interrupted, run.diverged = False, None
     with interrupt or Interrupt() as interrupt:
-        loss_check = LossCheck(run)
-        stop_requested = StopFlag(interrupt, loss_check)
+        loss_check, budget = LossCheck(run), run.budget
+        stop_requested = StopFlag(interrupt, lambda: loss_check() or (budget is not None and budget.exceeded))
 
         def notify_step_end() -> None:
             with observing:
                 observer.on_step_end(view)
 
         observer.on_fit_start(view)
+        if budget is not None:
+            budget.start()
+        steps_before = run.clock.step
         while not run.finished and not run.stop_reason():
             maybe_run_lr_range_test(run)
             remember(run)
@@ -43,6 +48,7 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
             speed = train_epoch(run, stop_requested, notify_step_end)
             seconds, images = seconds + speed.seconds, images + speed.images
             run.diverged = nonfinite(run)
+            check_budget(run, steps_before)
             if run.interrupted and not run.diverged:
                 break
             row = None if run.diverged and can_rewind(run) else broadcast(evaluate_epoch(run, speed))
@@ -65,6 +71,24 @@ def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | Non
         "observer_seconds": observing.seconds,
         "observer_fraction": observing.seconds / seconds if seconds else 0.0,
     }
+
+
+def check_budget(run: Run, steps_before: int) -> None:
+    """Let all ranks agree on whether the time is over, which ends the epoch; alert once if that will be before ``epochs`` are."""
+    budget = run.budget
+    if budget is None:
+        return
+    budget.over = bool(any_rank(torch.tensor([budget.exceeded], device=run.precision.device)))
+    if budget.over:
+        run.interrupted = False
+    elif not budget.projected and not run.interrupted:
+        budget.projected, per_epoch = True, len(run.train)
+        step = budget.projection(run.clock.step, steps_before)
+        if step < run.total_steps:
+            run.alert(
+                f"at this speed the budget of {show_seconds(budget.limit)} ends at epoch {step / per_epoch:.3g}, and the "
+                f"schedule at epoch {run.total_steps / per_epoch:.4g}; epochs={max(1, round(step / per_epoch))} would end both"
+            )
 
 
 def finish_epoch(run: Run, row: Row) -> None:
@@ -121,6 +145,7 @@ def evaluate_epoch(run: Run, speed: Speed) -> Row:
         epoch=run.time,
         step=run.clock.step,
         lr=run.lr,
+        mean_lr=run.mean_lr,
         momentum=run.momentum,
         **{f"train_{name}": value for name, value in means(run.sums).items()},
         **evaluate_run(run),
@@ -153,9 +178,3 @@ class Stopwatch:
 
     def __exit__(self, *error: object) -> None:
         self.seconds += time.perf_counter() - self.started
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished, so that wall-clock times are meaningful."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 from torch import Tensor
 
+from trainer.hardware import accumulator_dtype
+
 if TYPE_CHECKING:
     from trainer.tasks.task import Losses, Task
 
@@ -70,7 +72,7 @@ class RunningMetrics:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.totals = torch.zeros(task.sums[-1].stop, dtype=torch.float64, device=task.device)
+        self.totals = torch.zeros(task.sums[-1].stop, dtype=accumulator_dtype(task.device), device=task.device)
         self.values = self.totals.unbind()  # views: to index a tensor takes longer than to add to it
         self.count = 0
         self.left_out = torch.zeros((), dtype=torch.int64, device=task.device)  # images of skipped steps, see StepGuard

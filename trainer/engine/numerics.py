@@ -20,6 +20,7 @@ LIBRARIES = ("torch", "torchvision", "numpy", "albumentations", "opencv-python-h
 # Settings, or groups of them, on which no result depends, and those on which only the rounding does.
 WITHOUT_EFFECT = (
     "job", "observer", "data.num_workers", "data.worker_type", "data.cache", "engine.keep_memory", "engine.on_oom",
+    "engine.budget", "engine.checkpoint_activations",
 )  # fmt: skip
 ROUNDING = ("engine", "device")
 EXACT = "the results are bit-identical to those without a change"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from shlex import quote
 from typing import Annotated, Literal
 
+from trainer.duration import is_duration, seconds
 from trainer.errors import Problem, check
-from trainer.parameters import Field, PositiveInt, implemented_by, option
+from trainer.parameters import Field, PositiveFloat, PositiveInt, implemented_by, option
 
 
 @option
@@ -29,6 +30,18 @@ class Engine:
     normalized by its own statistics and draws its own dropout, as if ``micro_batch`` had been set. No captured CUDA graph is used
     from then on. An evaluation, of which no result depends on the size of its batches beyond rounding, splits those that do not
     fit in either case. Memory that the operating system refuses only by killing the process cannot be caught.
+
+    With ``checkpoint_activations`` a block, residual or of another kind, keeps its input alone for the backward pass (Chen et al.
+    2016, arXiv:1604.06174). Dropout draws the same numbers the second time, and batch norms count a batch once: the weights are
+    the same, bit for bit. No step is captured in a CUDA graph.
+
+    With ``budget``, training ends after the step at which this time is over, or with ``epochs``, whichever comes first. The time
+    counts from the first step, evaluations included, over all sessions of a run; loading the data, and the test evaluation and
+    the report at the end, come on top. The epoch that is cut short is evaluated and has its row. Schedules are those of
+    ``epochs`` all the same: after its first epoch, a run that will not reach them states at which epoch it will end, and the
+    ``epochs`` with which the schedule would end there, too. The last step depends on the speed of the machine; up to it all
+    results are those of a run without a budget. ``resume=`` with a larger one continues with the next step; the row of the cut
+    epoch stays.
     """
 
     kind: Annotated[
@@ -73,6 +86,17 @@ class Engine:
             "micro_batch until it fits, with the gradient of the same batch"
         ),
     ] = "fail"
+    checkpoint_activations: Annotated[
+        bool,
+        Field(
+            description="compute the activations within blocks again in the backward pass, which saves their memory for a "
+            "third more time"
+        ),
+    ] = False
+    budget: Annotated[
+        str | PositiveFloat | None,
+        Field(description="wall-clock time of the training, such as 10min or 2h; null = no limit"),
+    ] = None
     distributed: Annotated[
         Literal["none", "ddp"],
         Field(description="ddp = DistributedDataParallel over the processes started by torchrun"),
@@ -94,8 +118,22 @@ class Engine:
                 self.on_oom == "fail" or one_process,
                 "needs one process, because all ranks must split a batch alike: engine.on_oom=fail, with a micro_batch that fits",
             ),
+            checkpoint_activations=(
+                not self.checkpoint_activations
+                or (self.compile == "off" and self.graph != "on" and not self.sync_batch_norm),
+                "needs engine.compile=off, engine.graph=auto and engine.sync_batch_norm=false",
+            ),
+            budget=(
+                self.budget is None or is_duration(self.budget),
+                "must be a duration > 0 such as 10min, 1h30min or 90s",
+            ),
             sync_batch_norm=(not self.sync_batch_norm or not one_process, "has no effect on one process: engine=ddp"),
         )
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The time of the training in seconds; None without a limit."""
+        return None if self.budget is None else seconds(self.budget)
 
     def process_problems(self, processes: int, resume: str | None) -> list[Problem]:
         """Return why ``distributed`` does not go together with the number of processes started, 0 without torchrun."""

@@ -19,7 +19,8 @@ def apply_engine(option: Engine, precision: Precision) -> list[str]:
     if option.keep_memory:
         keep_freed_memory()
     on_gpu = precision.device.type == "cuda"
-    device = torch.cuda.get_device_name(precision.device) if on_gpu else f"cpu, {threads} thread{'s' * (threads != 1)}"
+    cpu = f"{precision.device.type}, {threads} thread{'s' * (threads != 1)}"
+    device = torch.cuda.get_device_name(precision.device) if on_gpu else cpu
     layout = "channels-last" if precision.channels_last else "contiguous"
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     return [f"{device}, {precision.name}, {layout}{processes}"]

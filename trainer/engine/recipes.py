@@ -16,8 +16,22 @@ LrRatio = Annotated[
 ]
 
 
+Freeze = Annotated[
+    tuple[str | int, ...] | str | int,
+    Field(description="names of layers that are never trained, with *, ? and [...], such as layer[12] or [conv1,bn1]"),
+]
+
+
+@option
 class Recipe:
     """Base class of the recipes."""
+
+    freeze: Freeze = ()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The patterns of ``freeze``."""
+        return tuple(map(str, self.freeze if isinstance(self.freeze, tuple) else (self.freeze,)))
 
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
         """The phases of a run of ``epochs`` epochs, each with the schedule stretched over its own length.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -13,23 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures.layers import trainable_names, weight_layers
-from trainer.data.identity import DataIdentity
+from trainer.duration import show_seconds
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
+from trainer.engine.freezing import frozen_norms
 from trainer.engine.guard import StepGuard, StepStart
+from trainer.engine.info import Info
+from trainer.engine.loader import Loader
+from trainer.engine.loss_scale import LossScale
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.phases import Phase
+from trainer.engine.random_state import device_state, set_device_state
 from trainer.engine.state import Best, State, snapshot
-from trainer.formats import JsonObject
+from trainer.engine.time_budget import TimeBudget
 from trainer.hardware import Precision
 from trainer.history import History, has_finite_losses
 from trainer.optimizers.param_groups import parameter_groups, portable
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trainer.averaging import Averaging
-    from trainer.data.images import ImageArray, ImageFiles
     from trainer.optimizers import Optimizer
     from trainer.regularizers import Chain
     from trainer.tasks.task import Task
@@ -42,24 +44,6 @@ class RecordedStep(Protocol):
     def reset(self) -> None: ...
 
 
-class Loader(Protocol):
-    """Batches of one split: normalized images (N, C, H, W) and targets (N, D) on the device."""
-
-    dataset: ImageArray | ImageFiles
-    batch_size: int
-    seed: int
-
-    @property
-    def num_images(self) -> int: ...
-    def __len__(self) -> int: ...
-    def batches(self, epoch: int, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]: ...
-    def indices(self, epoch: int, start: int) -> Iterator[tuple[int, np.ndarray]]: ...
-    def without_augmentation(self, batch_size: int) -> Loader: ...
-    def close(self) -> None: ...
-    def images_in(self, batch: int) -> int: ...
-    def weight(self, batch: int) -> float: ...
-
-
 @dataclass
 class Clock:
     """Time: the phase, the epoch within it, the steps done of that epoch; ``step`` counts over all phases."""
@@ -68,24 +52,6 @@ class Clock:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a checkpoint says about data and config, so that it can be used without the run directory."""
-
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    config: JsonObject
-    targets: tuple[JsonObject, ...] = ()  # of the task, see trainer.tasks.spec; () in checkpoints of earlier releases
-    data: DataIdentity = field(default_factory=lambda: DataIdentity())  # empty in checkpoints of earlier releases
-
-    def denormalized(self, images: Tensor) -> np.ndarray:
-        """Normalized images (N, C, H, W) as (N, H, W, C) in [0, 1]."""
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return (images.cpu().float() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
 @dataclass
@@ -124,6 +90,7 @@ class Run:
     wrapped: nn.Module | None = None  # the model with gradients that are averaged over all ranks
     capture: RecordedStep | None = None  # records and replays steps where this is possible
     lr: float = math.nan  # learning rate of the last step, before a group's ratio
+    mean_lr: float = math.nan  # over the steps of the epoch so far
     suggested_lrs: dict[str, float] = field(default_factory=dict)  # by phase: what its LR range test suggested
     on_nan: Literal["stop", "skip", "rewind"] = "stop"
     diverged: str | None = None  # what has become NaN or Inf
@@ -131,14 +98,20 @@ class Run:
     initial: dict[str, Tensor] | None = None  # weights before the first step, of a resumed run
     sane: State | None = None  # at the beginning of the epoch, to which the run can return
     step_start: StepStart | None = None  # where a step that does not fit into memory is repeated from
+    budget: TimeBudget | None = None
+    never_trained_norms: frozenset[str] = (
+        frozenset()
+    )  # names of the batch norms that the recipe freezes for the whole run
     shrunk: bool = False  # whether micro_batch is smaller than configured, for lack of memory
 
     def __post_init__(self) -> None:
         self.guard = StepGuard(self.precision.device) if self.on_nan == "skip" else None
+        self.loss_scale = LossScale(self.precision.device) if self.precision.dtype is torch.float16 else None
         self.sums = RunningMetrics(self.task)
         self.averaged = self.averaging.build(self.model)
         self.never_trained = {name for name, p in self.model.named_parameters() if not p.requires_grad}
-        self.frozen_norms: list[nn.Module] = []  # batch norms that keep their running statistics
+        # Batch norms that keep their running statistics.
+        self.frozen_norms = [m for name, m in self.model.named_modules() if name in self.never_trained_norms]
         if len(self.phases) > 1 or self.phase.trainable != "all" or self.phase.lr_ratio != 1:
             self.begin_phase()
 
@@ -148,8 +121,7 @@ class Run:
         names = trainable_names(self.model, phase.trainable) - self.never_trained
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in names)
-        norms = [(name, m) for name, m in self.model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        self.frozen_norms = [m for name, m in norms if phase.trainable != "all" and f"{name}.weight" not in names]
+        self.frozen_norms = frozen_norms(self.model, phase, names, self.never_trained_norms)
         self.optimizer = self.optimizer_option.build(
             parameter_groups(weight_layers(self.model), self.optimizer_option, phase.lr_ratio)
         )
@@ -181,7 +153,12 @@ class Run:
         return group.get("momentum", group.get("betas", (None,))[0])
 
     def stop_reason(self) -> str | None:
-        """Why a regularizer ends training, if it does. Only the rows of the last phase count: the others prepare it."""
+        """Why training ends before its epochs are over, if it does: for lack of time, or by a regularizer.
+
+        For a regularizer only the rows of the last phase count: the others prepare it.
+        """
+        if self.budget is not None and self.budget.over and self.has_row:
+            return f"the budget of {show_seconds(self.budget.limit)} is used up"
         if self.phase is not self.phases[-1]:
             return None
         return self.regularizer.stop(History([row for row in self.history.rows if row["phase"] == self.phase.name]))
@@ -221,8 +198,12 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the last epoch is over and has its row: a run that stopped between the two still has to make the row."""
-        has_row = len(self.history) > 0 and self.history[-1]["step"] == self.clock.step
-        return has_row and self.phase_over and self.phase is self.phases[-1]
+        return self.has_row and self.phase_over and self.phase is self.phases[-1]
+
+    @property
+    def has_row(self) -> bool:
+        """Whether the last step is in the history."""
+        return len(self.history) > 0 and self.history[-1]["step"] == self.clock.step
 
     def advance(self) -> None:
         """Move the clock from the end of an epoch to the beginning of the next one, in the next phase if this one is over.
@@ -248,7 +229,7 @@ class Run:
 
     def state(self) -> State:
         """Everything that the rest of the run depends on, as plain values and tensors (loads with weights_only)."""
-        cuda = self.precision.device.type == "cuda"
+        device = self.precision.device
         state: State = {
             "model": self.model.state_dict(),
             "optimizer": portable(self.optimizer.state_dict()),
@@ -260,13 +241,20 @@ class Run:
             "best": self.best,
             "rates": self.suggested_lrs,
             "lr": self.lr,
+            "mean_lr": self.mean_lr,
             "processes": distributed.world_size(),
-            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
+            "random": {"cpu": torch.get_rng_state(), "cuda": device_state(device) if device.type == "cuda" else None},
         }
+        if device.type == "mps":
+            state["random"]["mps"] = device_state(device)
+        if self.loss_scale is not None:
+            state["loss_scale"] = self.loss_scale.state_dict()
         if self.guard is not None:
             state["skipped"] = int(self.guard.skipped)
         if self.shrunk and self.micro_batch:
             state["micro_batch"] = self.micro_batch
+        if self.budget is not None:
+            state["spent"] = self.budget.spent
         if self.on_nan == "rewind":
             state["rewinds"], state["sane"] = self.rewinds, self.sane if self.clock.batch else None
         return state
@@ -282,6 +270,7 @@ class Run:
             self.capture.reset()  # the optimizer's state is in other memory now
         self.suggested_lrs = dict(state.get("rates", {}))
         self.lr = state.get("lr", math.nan)  # needed for the row of an epoch that was interrupted after its last step
+        self.mean_lr = state.get("mean_lr", math.nan)  # not known within an epoch begun by an earlier release
         if self.averaged is not None and state["averaged"] is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.history = History(state["history"])
@@ -291,8 +280,12 @@ class Run:
         self.best, self.rewinds, self.sane = state["best"], state.get("rewinds", 0), state.get("sane")
         if "micro_batch" in state:
             self.micro_batch, self.shrunk, self.capture = max(1, int(state["micro_batch"])), True, None
+        if self.loss_scale is not None and "loss_scale" in state:
+            self.loss_scale.load_state_dict(state["loss_scale"])
+        if self.budget is not None:
+            self.budget.resume(state.get("spent", sum(self.history.column("seconds"))))
         if self.guard is not None:
             self.guard.skipped.fill_(state.get("skipped", 0))
         torch.set_rng_state(state["random"]["cpu"].cpu())
-        if self.precision.device.type == "cuda" and state["random"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
+        device = self.precision.device
+        set_device_state(device, state["random"].get("mps" if device.type == "mps" else "cuda"))

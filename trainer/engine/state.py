@@ -36,6 +36,7 @@ class RandomState(TypedDict):
 
     cpu: Tensor
     cuda: Tensor | None
+    mps: NotRequired[Tensor | None]
 
 
 class State(Weights):
@@ -48,11 +49,14 @@ class State(Weights):
     best: Best | None
     rates: NotRequired[dict[str, float]]
     lr: NotRequired[float]
+    mean_lr: NotRequired[float]
     processes: NotRequired[int]
     task: NotRequired[TaskState]
     skipped: NotRequired[int]  # steps of the epoch, see StepGuard
     rewinds: NotRequired[int]
     sane: NotRequired[State | None]  # at the beginning of the epoch
+    loss_scale: NotRequired[dict[str, float]]  # of fp16
+    spent: NotRequired[float]  # seconds of the time budget
     micro_batch: NotRequired[int]  # if it is smaller than configured, for lack of memory
     random: RandomState
 

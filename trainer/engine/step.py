@@ -22,6 +22,8 @@ def set_lr_and_momentum(run: Run) -> None:
     run.lr = run.peak_lr(run.phase) * schedule(t, run.history)
     if run.rewinds:
         run.lr *= 0.5**run.rewinds
+    # Not a sum, which would be rounded for a constant, too.
+    run.mean_lr = run.mean_lr + (run.lr - run.mean_lr) / (run.clock.batch + 1) if run.clock.batch else run.lr
     set_lr(run.optimizer, run.lr)
     if momentum is None:
         return
@@ -59,6 +61,8 @@ def accumulate(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
     """
     # Not after the update, so that observers can read the gradients until the next step.
     run.optimizer.zero_grad(set_to_none=True)
+    if run.loss_scale is not None:
+        run.loss_scale.begin()
     if run.guard is not None:
         run.guard.save(run.model, run.task, run.sums)
     size = x.shape[0]  # len() of a tensor goes through Python
@@ -75,6 +79,8 @@ def accumulate(run: Run, x: Tensor, y: Tensor, weight: float) -> None:
         if weight:
             run.sums.add(losses, outputs, part_y)
         run.loss, run.outputs = losses.reported, outputs
+    if run.loss_scale is not None:
+        run.loss_scale.divide(run.optimizer)
     if run.guard is not None:
         run.guard.screen(run.model, run.sums, size if weight else 0)
 
@@ -84,7 +90,10 @@ def update(run: Run) -> None:
     clip = run.optimizer_option.clip_norm
     if clip:
         run.grad_norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), clip)
-    run.optimizer.step()
+    if run.loss_scale is not None:
+        run.loss_scale.step(run.optimizer)
+    else:
+        run.optimizer.step()
     run.task.step()
     if run.guard is not None:
         run.guard.restore()
@@ -100,7 +109,7 @@ def forward_backward(run: Run, x: Tensor, y: Tensor, weight: float, first: bool)
         for penalty in penalties(run, outputs):
             total = total + penalty
     run.task.measure(losses, run.model)
-    total.backward()
+    (total if run.loss_scale is None else run.loss_scale.multiplied(total)).backward()
     return losses.detach(), outputs.detach()
 
 

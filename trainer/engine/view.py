@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from trainer.engine.divergence import nonfinite
 from trainer.engine.evaluation import best_weights
+from trainer.engine.info import Info
+from trainer.engine.loader import Loader
 from trainer.engine.phases import Phase
-from trainer.engine.run import Info, Loader, Run
+from trainer.engine.run import Run
 from trainer.engine.state import Best, State
 from trainer.formats import read_only
 from trainer.hardware import Precision

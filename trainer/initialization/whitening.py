@@ -16,6 +16,8 @@ def whiten(layer: nn.Conv2d | nn.Linear, batch: Tensor, eps: float = 5e-4) -> No
     negatives of these filters follow; filters beyond twice the size of a patch are left unchanged.
     """
     x = batch.detach().float().contiguous()
+    if x.device.type == "mps":  # it has neither float64 nor eigenvalues
+        x = x.cpu()
     if isinstance(layer, nn.Conv2d):
         kernel = tuple(map(int, layer.kernel_size))
         x = x[:, : layer.weight.shape[1]]  # the inputs of the first group of a grouped convolution

@@ -22,6 +22,7 @@ from trainer.files import atomic_path
 from trainer.formats import JsonObject
 from trainer.inference import TrainedModel, trained
 from trainer.literal import print_literal
+from trainer.progress import activity
 from trainer.run_dir import check_available, create_run_dir, write_json
 from trainer.tasks.multilabel import LabelsPart
 from trainer.tasks.part import Part
@@ -56,12 +57,13 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
         "interpolation": data.resizing if isinstance(data, FileDataset) else "bilinear",
     }
     per_image = config.data.normalize == "channel"
-    with torch.inference_mode():
+    with activity("computing predictions to compare with"), torch.inference_mode():
         expected = arrays(Deployed(model, checkpoint, per_image).eval()(x))
     module = Deployed(deployed, checkpoint, per_image).eval()
     files = {}
     for name in ("onnx", "torch") if option.format == "both" else (option.format,):
-        path, outputs = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
+        with activity(f"writing and checking model.{'onnx' if name == 'onnx' else 'pt2'}"):
+            path, outputs = (to_onnx if name == "onnx" else to_torch)(module, x, metadata, run_dir)
         difference, output = largest_difference(tasks.parts, outputs, expected)
         if not difference <= option.tolerance:
             path.unlink()  # so that nobody uses it

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from rich.table import Table
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.architectures.layers import count_parameters, weight_layers
 from trainer.builder import build
+from trainer.engine.batch_size import saved_bytes
 from trainer.engine.run import Run
 from trainer.observers.images import first_batch, schedule_curve
 from trainer.report.figures import batch_figure, drawing, save_figure, schedule_figure
@@ -83,26 +83,6 @@ def summarize(run: Run) -> PlanSummary:
             "kept for the backward pass": saved_bytes(run, size),
         },
     }
-
-
-def saved_bytes(run: Run, size: int) -> int:
-    """Return the bytes, without weights, that autograd saves of a batch of ``size`` images for the backward pass."""
-    weights = {p.data_ptr() for p in run.model.parameters()}
-    bytes_by_address: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in weights:
-            bytes_by_address[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    batch = min(size, 2)  # two images are enough to know what one needs
-    state = {k: v.clone() for k, v in run.model.state_dict().items()}
-    x = torch.zeros((batch, *run.info.shape), device=run.precision.device)
-    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), run.precision.autocast():
-        outputs = run.model(x)
-    del outputs
-    run.model.load_state_dict(state)  # the pass has changed the statistics of batch norm
-    return sum(bytes_by_address.values()) * size // batch
 
 
 MEMORY = {"kept for the backward pass": "activations kept for the backward pass"}

@@ -9,19 +9,15 @@ from pathlib import Path
 
 from trainer.analysis.lr_range import NoDescent, Suggestion, lr_sequence, rounded, smooth, suggest_lr
 from trainer.builder import build
-from trainer.config.load import config_from_tree
 from trainer.config.schema import Config
 from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.run import Run
-from trainer.errors import ConfigError, Problem
 from trainer.jobs.options import RangeTest
 from trainer.literal import print_literal
 from trainer.observers.event_writer import LazyEventWriter
 from trainer.report.figures import save_figure
 from trainer.report.lr_range import lr_range_figure
 from trainer.run_dir import check_available, create_run_dir, write_json
-from trainer.schedules import Product
-from trainer.tree import with_value
 
 MIN_STEPS = 10  # of a test that has not diverged
 
@@ -135,34 +131,3 @@ def chart(lrs: list[float], losses: list[float], rows: int = 14, width: int = 40
         length = round(width * min(losses[i] / top, 1.25)) if math.isfinite(losses[i]) else 0
         lines.append(f"{lrs[i]:>10.2g}{losses[i]:>9.3f} {'#' * max(length, 0)}")
     return lines
-
-
-def resolve_auto_keys(config: Config) -> Config:
-    """Return the config with numbers for its ``auto`` keys, from a range test that runs here.
-
-    ``optimizer.lr`` becomes max_lr if the schedule reaches its peak only for a part of the time (warmup, cycles, decay),
-    else suggested_lr.
-    """
-    run = build(config)
-    curve = measure(RangeTest(), run)
-    suggestion = curve.suggestion
-    if suggestion is None:
-        raise ConfigError(
-            Problem(config.auto_keys[0], "auto", f"the LR range test failed: {curve.reason}", "give a number")
-        )
-    chosen: dict[str, float] = {}
-    schedule = Product(tuple(config.schedule.values())).over(config.epochs)
-    brief_peak = min(schedule(0.0), schedule(config.epochs)) < 0.5
-    lr: float = run.optimizer_option.lr
-    if "optimizer.lr" in config.auto_keys:
-        lr = chosen["optimizer.lr"] = rounded(suggestion.max_lr if brief_peak else suggestion.suggested_lr)
-    if "schedule.clr.floor" in config.auto_keys:
-        if suggestion.min_lr >= lr:
-            text = f"the range test's min_lr, {suggestion.min_lr:.3g}, is not below optimizer.lr = {lr:g}"
-            raise ConfigError(Problem("schedule.clr.floor", "auto", text, "optimizer.lr=auto"))
-        chosen["schedule.clr.floor"] = clr_floor(suggestion, lr)
-    tree = config.tree
-    for key, value in chosen.items():
-        tree = with_value(tree, key, value)
-    found = dataclasses.replace(config_from_tree(tree), notes=config.notes, range_test=chosen)
-    return dataclasses.replace(found, config_dirs=config.config_dirs, set_keys=config.set_keys)

@@ -10,10 +10,12 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from trainer.data.identity import changes, check_same_classes
+from trainer.duration import show_seconds
 from trainer.engine import checkpoint
 from trainer.engine.distributed import barrier, rank
+from trainer.engine.info import Info
 from trainer.engine.probes import initial_weights
-from trainer.engine.run import Info, Run
+from trainer.engine.run import Run
 from trainer.engine.state import State
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
@@ -43,8 +45,11 @@ def restore_run(run: Run, run_dir: Path, tree: JsonObject, overrides: list[str])
     if over and is_complete(run_dir):
         if rank() == 0:
             restore_best(run, run_dir)
-        longer = f"epochs={2 * len(run.history)} continues it"
-        hint = longer if run.finished else "regularizer.early_stopping.patience=... waits longer"
+        hint = "regularizer.early_stopping.patience=... waits longer"
+        if run.budget is not None and run.budget.over:
+            hint = f"engine.budget={show_seconds(2 * run.budget.limit)} continues it"
+        if run.finished:
+            hint = f"epochs={2 * len(run.history)} continues it"
         return f"there is nothing to resume: the run is complete, {over}; {hint}"
     if rank() == 0:
         record_resume(run, run_dir, tree, overrides, numerics_of(content))

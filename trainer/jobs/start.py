@@ -38,7 +38,7 @@ def start(config: Config, overrides: Sequence[str], directory: Path | None = Non
     if config.engine.distributed == "none":
         try:
             with one_writer(directory, key) if config.job.exclusive else nullcontext():
-                return config.job(with_range_test(config), directory, list(overrides))
+                return config.job(with_auto_values(config), directory, list(overrides))
         finally:
             remove_empty(directory)
     from trainer.engine import distributed
@@ -46,15 +46,15 @@ def start(config: Config, overrides: Sequence[str], directory: Path | None = Non
     distributed.start()
     common: Path = distributed.broadcast(directory)  # that of rank 0: it has created it
     with distributed.one_writer(common, key):
-        code = config.job(with_range_test(config), common, list(overrides))
+        code = config.job(with_auto_values(config), common, list(overrides))
     distributed.end()
     return code
 
 
-def with_range_test(config: Config) -> Config:
-    """Return the config with values for what it leaves to an LR range test (``optimizer.lr=auto``)."""
-    if not config.auto_keys or config.job.keeps_auto_keys:
+def with_auto_values(config: Config) -> Config:
+    """Return the config with numbers for its ``auto`` keys, ``batch_size`` and those of the LR range test."""
+    if not config.auto_keys:
         return config
-    from trainer.jobs.range_test import resolve_auto_keys
+    from trainer.jobs.auto_keys import resolve
 
-    return resolve_auto_keys(config)
+    return resolve(config)

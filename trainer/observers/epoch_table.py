@@ -56,14 +56,23 @@ class EpochTable:
         self.several, self.metric = view.task.option is not None, view.metric
         own, tasks = (self._of_sum(view), self._of_tasks(view)) if self.several else (self._of_single(view), {})
         heads = {column: short_name(column) for column in own} | tasks
-        self.heads = {"epoch": "epoch", "lr": "lr", **heads, **SPEED}
+        self.heads = {"epoch": "epoch", "mean_lr": "lr", **heads, **SPEED}
         self.widths = {column: cell_width(head) for column, head in self.heads.items()}
         longest = max((len(f"{phase.name} {phase.epochs:.2f}") for phase in view.phases), default=0)
         self.widths["epoch"] = max(7, 2 + longest) if len(view.phases) > 1 else 7
         self.left_out: list[str] = []
         # What is dropped last comes first: validation before training, results before speed.
         losses = [column for column in tasks if column.endswith("_loss")]
-        order = ["epoch", *reversed(own), *(c for c in tasks if c not in losses), "lr", *SPEED, *losses]
+        further = [c for c in self._of_own_metrics(view) if c != self.metric]
+        order = [
+            "epoch",
+            *(c for c in reversed(own) if c not in further),
+            *further,
+            *(c for c in tasks if c not in losses),
+            "mean_lr",
+            *SPEED,
+            *losses,
+        ]
         while self.width > width and len(order) > 2:
             self.left_out.insert(0, self.heads.pop(order.pop()))
 
@@ -77,10 +86,14 @@ class EpochTable:
         columns = ["train_loss", f"train_{option.running_metric}"]
         if view.validation is not None:
             columns += ["validation_loss", f"validation_{option.main_metric}"]
-        columns += [view.metric] if has_column(view, view.metric) else []
+        columns += [*self._of_own_metrics(view), *([view.metric] if has_column(view, view.metric) else [])]
         if view.validation is not None and view.averaged is not None:
             columns.append(f"averaged_{option.main_metric}")
         return list(dict.fromkeys(columns))
+
+    def _of_own_metrics(self, view: RunView) -> list[str]:
+        names = (part.column(name) for part in view.task.parts for name in part.option.own_metrics or ())
+        return [] if self.several or view.validation is None else [f"validation_{name}" for name in names]
 
     def _of_sum(self, view: RunView) -> list[str]:
         columns = ["train_loss"]
@@ -100,7 +113,7 @@ class EpochTable:
         texts = [f"columns of tasks: {self.split} images"] if self.several else []
         if self.left_out:
             texts.append(f"too wide for: {', '.join(self.left_out)} (the history has all)")
-        lr = "lr: that of the last step; " if "lr" in self.heads else ""
+        lr = "lr: mean over the epoch's steps; " if "mean_lr" in self.heads else ""
         return [*texts, f"{lr}*: best {self.metric} so far"]
 
     def heading(self) -> str:
@@ -112,7 +125,7 @@ class EpochTable:
         epoch = rounded(row["epoch"])
         values = {
             "epoch": epoch if len(view.phases) == 1 else f"{row['phase']} {epoch}",
-            "lr": f"{row['lr']:.2e}",
+            "mean_lr": "" if (lr := row.get("mean_lr")) is None else f"{lr:.2e}",
             "images_per_second": f"{row['images_per_second']:,.0f}",
             "seconds": f"{row['seconds']:.1f}",
         }

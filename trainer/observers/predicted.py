@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.analysis.cleaning import LEAST_ACCURACY, label_errors
 from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
-from trainer.engine.run import Info
+from trainer.engine.info import Info
 from trainer.report.figures import confusion_figure, highest_loss_figure, plot_label
 from trainer.report.prediction_figures import labels_figure, predicted_figure
 from trainer.tasks.classification import of_labelled_images

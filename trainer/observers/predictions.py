@@ -8,8 +8,8 @@ import re
 import torch
 
 from trainer.engine.evaluation import eval_mode, logits
+from trainer.engine.loader import Loader
 from trainer.engine.observer import Observer
-from trainer.engine.run import Loader
 from trainer.engine.view import RunView
 from trainer.formats import Result
 from trainer.observers.context import Context

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch.profiler import ProfilerActivity, profile
 
-from trainer.engine.loop import synchronize
 from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.files import atomic_path, write_text
 from trainer.formats import Result
+from trainer.hardware import synchronize
 from trainer.observers.context import Context
 from trainer.observers.options import Profile
 

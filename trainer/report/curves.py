@@ -54,7 +54,7 @@ def panels(row: Row, unit: str) -> list[Panel]:
     weights = {name.removeprefix("weight_"): name for name in row if name.startswith("weight_")}
     if weights:
         result.append(Panel("weights of the losses", "", weights))
-    return [*result, Panel("learning rate", "", {"lr": "lr"})]
+    return [*result, Panel("learning rate", "", {"lr": "mean_lr" if "mean_lr" in row else "lr"})]
 
 
 def of_splits(metric: str) -> dict[str, str]:

@@ -127,7 +127,7 @@ def cell(column: str, value: float | str | None) -> str:
             return shown(column, value)
         if column == "images_per_second":
             return f"{value:,.0f}"
-        if column == "lr":
+        if column in ("lr", "mean_lr"):
             return f"{value:.3g}"
     return number(value)
 

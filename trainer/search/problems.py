@@ -6,8 +6,8 @@ import importlib.util
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from trainer.duration import seconds
 from trainer.errors import Problem
-from trainer.search.duration import seconds
 from trainer.search.read_space import read_space
 
 if TYPE_CHECKING:

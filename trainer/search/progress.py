@@ -7,9 +7,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
+from trainer.duration import show_seconds
 from trainer.literal import printable
 from trainer.search.distribution import show
-from trainer.search.duration import show_seconds
 from trainer.search.space import Point
 from trainer.search.stages import Result, best_first
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 
 from trainer.analysis.comparison import flatten
 from trainer.config.load import config_from_tree
+from trainer.duration import seconds
 from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
 from trainer.hardware import default_threads
 from trainer.search.budget import Clock, fractions
-from trainer.search.duration import seconds
 from trainer.search.ledger import SETTINGS, Ledger
 from trainer.search.options import SearchSettings
 from trainer.search.presence import Presence

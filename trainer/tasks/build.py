@@ -52,7 +52,14 @@ def build_single(
         ConfigError: The data has no such target, or one of another kind.
     """
     spec = specify("", option, option.target or only_target(option, splits.targets), splits, "task")
-    return single(option.including(wanted), spec, device)
+    return tried(single(option.including(wanted), spec, device))
+
+
+def tried(task: Task) -> Task:
+    """Return the task; ConfigError if a metric of the user does not work."""
+    for part in task.parts:
+        _ = part.own_metrics
+    return task
 
 
 def only_target(option: SingleTask, targets: Sequence[Target]) -> str:
@@ -117,7 +124,7 @@ def build_multitask(
         spec = specify(name, part, part.target or name, splits, f"task.tasks.{name}")
         spec.weight = weight
         pairs.append((part.including(wanted, name), spec))
-    return Task(assembled(pairs, device), option, device)
+    return tried(Task(assembled(pairs, device), option, device))
 
 
 def restore_multitask(option: Multitask, specs: Sequence[JsonObject], device: torch.device | str = "cpu") -> Task:

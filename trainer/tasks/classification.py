@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from trainer.data.targets import MISSING_CLASS
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.hardware import accumulator_dtype
 from trainer.regularizers.functional import smooth_labels
 from trainer.tasks import losses
 from trainer.tasks.class_weights import balanced, effective_number, normalized
@@ -107,7 +108,7 @@ def of_labelled_images(part: Part, outputs: Tensor, y: Tensor, mask: Tensor | No
         mask: Which images have a label (N, 1); None = all.
     """
     known = torch.arange(len(y), device=y.device) if mask is None else mask[:, 0].nonzero()[:, 0]
-    own = outputs if part.link == "softmax" else F.logsigmoid(outputs.double())
+    own = outputs if part.link == "softmax" else F.logsigmoid(outputs.to(accumulator_dtype(outputs.device)))
     return own[known], y.argmax(1)[known], known
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from trainer.data.targets import Kind
 from trainer.errors import Problem, check
+from trainer.history import MINIMIZED, key_word
 from trainer.parameters import NonNegativeFloat, PositiveFloat, implemented_by, option
 from trainer.tasks import metrics
 from trainer.tasks.history_columns import history_columns, possible_columns
@@ -23,6 +25,13 @@ MetricNames = Annotated[
     tuple[str, ...],
     Field(description="further metrics of the validation and test images; docs/task.md lists them"),
 ]
+OwnMetrics = Annotated[
+    dict[str, dict[str, object]] | None,
+    Field(
+        description="metrics of your own by name: _target_ = function of outputs and targets, or class with update, compute"
+        " and reset; other keys are its arguments"
+    ),
+]
 
 
 @option
@@ -31,6 +40,7 @@ class SingleTask:
 
     target: TargetName = None
     metrics: MetricNames = ()
+    own_metrics: OwnMetrics = None
     kind: ClassVar[Kind]
     main_metric: ClassVar[str]
     running_metric: ClassVar[str]  # computed on training batches as well
@@ -45,7 +55,7 @@ class SingleTask:
         further = self.including(wanted).further
         if any(name.endswith(("_per_class", "_per_target")) for name in further):
             return None
-        return history_columns(("loss", self.running_metric), further, averaged)
+        return history_columns(("loss", self.running_metric), (*further, *(self.own_metrics or ())), averaged)
 
     def sampling_problems(self, sampling: str) -> list[Problem]:
         """Return why the classes cannot be drawn in these proportions (``data.sampling``)."""
@@ -247,7 +257,30 @@ def _common_rules(task: Classification | Multilabel | Regression) -> dict[str, t
     rules = {"loss": (own is None or "_target_" in own, "must name the class or function under _target_")}
     if problems := metrics.check(task.kind, task.metrics):
         rules["metrics"] = (False, "; ".join(f"{name} {text} {hint}".strip() for name, text, hint in problems))
+    if texts := [text for name, table in (task.own_metrics or {}).items() if (text := own_metric_problem(name, table))]:
+        rules["own_metrics"] = (False, "; ".join(texts))
     return rules
+
+
+def own_metric_problem(name: str, table: Mapping[str, object]) -> str:
+    """Return what is wrong with a metric of the user's; empty if nothing is.
+
+    >>> own_metric_problem("gap", {"_target_": "mine.gap"}), own_metric_problem("gap_error", {"_target_": "mine.gap"})
+    ('', '')
+    >>> own_metric_problem("f1_error", {"_target_": "mine.gap"})
+    "f1_error: whether its smallest or its largest value is the best is not clear, of 'f1' or of 'error'; another name"
+    """
+    if re.fullmatch("[a-z][a-z0-9_]*", name) is None:
+        return f"{name}: a name consists of lowercase letters, digits and _, and begins with a letter"
+    if name in ("loss", *(known for kind in metrics.METRICS.values() for known in kind)) or re.fullmatch(
+        r"top\d+", name
+    ):
+        return f"{name}: is a metric of the program, task.metrics=[{name}]; another name, such as my_{name}"
+    word, last = key_word(name), name.rpartition("_")[2]
+    if (word in MINIMIZED) != (last in MINIMIZED):
+        text = "whether its smallest or its largest value is the best is not clear"
+        return f"{name}: {text}, of {word!r} or of {last!r}; another name"
+    return "" if "_target_" in table else f"{name}: must name the class or function under _target_"
 
 
 KINDS: dict[str, type[Classification | Multilabel | Regression]] = {

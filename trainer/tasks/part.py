@@ -6,7 +6,7 @@ import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from trainer.errors import ConfigError, Problem, first_line
 from trainer.formats import Link
 from trainer.tasks.metrics import check, columns, compute
 from trainer.tasks.options import LossTable, SingleTask
+from trainer.tasks.own_metrics import OwnMetric, examples
 from trainer.tasks.predictions import Predictions
 from trainer.tasks.spec import PartSpec
 from trainer.trust import NotTrusted
@@ -57,14 +58,35 @@ class Part(ABC):
         width = (self.size if self.mask_per_value else 1) if spec.masked else 0
         self.mask = slice(self.values.stop, self.values.stop + width)
         self.function = self._loss_function()
-        problems = check(spec.kind, option.further, spec.classes)
+        problems = [Problem("metrics", *p) for p in check(spec.kind, option.further, spec.classes)]
+        taken = ("loss", option.running_metric, *columns(spec.kind, option.further, self.classes))
+        text = "has the column of another metric"
+        problems += [
+            Problem("own_metrics", name, text, "another name") for name in option.own_metrics or () if name in taken
+        ]
         if problems:
-            raise ConfigError(*(Problem("metrics", name, text, hint) for name, text, hint in problems))
+            raise ConfigError(*problems)
 
     @property
     def name(self) -> str:
         """The prefix of its columns; empty for a single task."""
         return self.spec.name
+
+    @property
+    def key(self) -> str:
+        """The place of its option in the config."""
+        return f"task.tasks.{self.name}" if self.name else "task"
+
+    @cached_property
+    def own_metrics(self) -> dict[str, OwnMetric]:
+        """The user's metrics by name, made when they are needed; ConfigError for one that does not work."""
+        made = {
+            name: OwnMetric(table, self.size, f"{self.key}.own_metrics.{name}")
+            for name, table in (self.option.own_metrics or {}).items()
+        }
+        for metric in made.values():
+            metric(examples(self.spec.kind, self.classes))
+        return made
 
     @property
     def changes_with_pixels(self) -> bool:
@@ -135,12 +157,14 @@ class Part(ABC):
 
     def further_columns(self) -> list[str]:
         """Return the names of the metrics that need the outputs of a whole split."""
-        return columns(self.spec.kind, self.option.further, self.classes)
+        return [*columns(self.spec.kind, self.option.further, self.classes), *(self.option.own_metrics or ())]
 
     def evaluate(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, float]:
         """Return these metrics of all images of a split, from the task's own columns."""
         with np.errstate(all="ignore"):  # a network that has diverged has NaN metrics
-            return compute(self.option.further, self.predictions(outputs, y, mask))
+            predictions = self.predictions(outputs, y, mask)
+            values = compute(self.option.further, predictions)
+            return values | {name: metric(predictions) for name, metric in self.own_metrics.items()}
 
     @abstractmethod
     def predictions(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Predictions:
@@ -179,7 +203,7 @@ class Part(ABC):
 
 def array(values: Tensor) -> np.ndarray:
     """Return a tensor as float64 array."""
-    return values.detach().double().cpu().numpy()
+    return values.detach().cpu().double().numpy()
 
 
 def reduced(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -208,7 +208,7 @@ def noisy(r: Record) -> Finding | None:
 
 def frozen_layers(r: Record) -> Finding | None:
     """Layers are not trained although no recipe freezes them, and the network struggles."""
-    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots else 0
+    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots and not r.setting("recipe", "freeze") else 0
     losses = r.column("validation_loss") or r.column("train_loss")
     high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
     names = {str(r.setting("recipe", "_target_")).rpartition(".")[2]}

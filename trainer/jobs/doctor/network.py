@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from trainer.analysis.diagnosis.layers import gradient_ratio
 from trainer.architectures.layers import count_parameters
-from trainer.engine.loop import synchronize
 from trainer.engine.lr_range_test import restored
 from trainer.engine.run import Run
 from trainer.engine.step import train_step
+from trainer.hardware import synchronize
 from trainer.jobs.doctor.table import Check
 from trainer.jobs.plan import saved_bytes
 from trainer.observers.histograms import dead_fraction

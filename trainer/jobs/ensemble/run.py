@@ -22,6 +22,7 @@ from trainer.inference import metric_of_run
 from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
 from trainer.literal import print_literal
+from trainer.progress import activity
 from trainer.records import read_result
 from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 
@@ -60,7 +61,8 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     members = select_best(members, option.top, metric_of_run(info, task))
     one_run = option.kind == "snapshots"
     content = joined(members, option.average, one_run)
-    checkpoint.save(content, run_dir / "checkpoints" / "best.pt")
+    with activity("writing the checkpoint of the ensemble"):
+        checkpoint.save(content, run_dir / "checkpoints" / "best.pt")
     split, rows = score_rows(config, splits, task, content)
     metric = shown_metric(info, task)
     result = {

@@ -15,7 +15,7 @@ from trainer.builder import compute, to_device
 from trainer.data import Splits
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content
-from trainer.engine.run import Info
+from trainer.engine.info import Info
 from trainer.history import better_is
 from trainer.inference import TrainedModel, links, member_of, metric_of_run
 from trainer.jobs.evaluate.scores import SPLITS, TEXTS, collect_outputs, scores, shown_value

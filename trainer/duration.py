@@ -26,6 +26,18 @@ def seconds(text: str | float) -> float:
     return total
 
 
+def is_duration(text: str | float) -> bool:
+    """Return whether a text is a duration.
+
+    >>> is_duration("2h"), is_duration("2 weeks")
+    (True, False)
+    """
+    try:
+        return seconds(text) > 0
+    except ValueError:
+        return False
+
+
 def show_seconds(value: float) -> str:
     """Return a duration as it is read most easily.
 
