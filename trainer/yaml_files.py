@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,16 @@ def load_yaml(file: Path, bounded: bool = True) -> JsonObject:
     Raises:
         ValueError: The file cannot be read, or holds something else; the message is one line without the path.
     """
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    return copy.deepcopy(_table(file, bounded, status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=1000)
+def _table(file: Path, bounded: bool, *version: int) -> JsonObject:
+    """The table in a version of a file: the jobs of a sweep read the same hundred option files."""
     import yaml
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException

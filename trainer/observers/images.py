@@ -21,6 +21,7 @@ from trainer.literal import printable
 from trainer.observers.context import Context
 from trainer.observers.event_writer import LazyEventWriter
 from trainer.observers.options import Filters
+from trainer.progress import activity
 from trainer.report.figures import batch_figure, drawing, schedule_figure
 from trainer.report.figures import save_figure as write_figure
 from trainer.tasks.spec import PartSpec
@@ -65,6 +66,7 @@ class FiltersObserver(Observer):
         if view.folder is not None and (view.epochs_done % self.every == 0 or view.over):
             self._draw_filters(view)
 
+    @activity("drawing the batch and the schedule")
     def on_fit_end(self, view: RunView, result: Result) -> None:
         if view.folder is None or view.step == 0:
             return

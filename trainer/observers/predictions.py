@@ -16,7 +16,7 @@ from trainer.observers.context import Context
 from trainer.observers.images import save_figure
 from trainer.observers.options import Predictions
 from trainer.observers.predicted import KINDS, Predicted
-from trainer.progress import steps
+from trainer.progress import activity, steps
 from trainer.report.figures import drawing
 from trainer.run_dir import write_json
 from trainer.tasks.restrict import at_test
@@ -36,6 +36,7 @@ class PredictionsObserver(Observer):
     def __init__(self, option: Predictions, context: Context) -> None:
         self.worst, self.events = option.worst, context.event_writer
 
+    @activity("predicting and drawing the errors")
     def on_fit_end(self, view: RunView, result: Result) -> None:
         split = "validation" if view.validation is not None else "test"
         status = result.get("status")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.columns import SPLITS, is_percentage, tasks_of
 from trainer.formats import JsonObject, Row
-from trainer.report.figures import canvas, epoch_ticks, percent_ticks, plot_label, total_epochs
+from trainer.report.figures import epoch_ticks, percent_ticks, plot_label, total_epochs
+from trainer.report.layout import panels as panel_grid
+from trainer.report.layout import short_numbers
 from trainer.tree import value_at
 
 if TYPE_CHECKING:
@@ -72,8 +74,9 @@ def curves_figure(rows: list[Row], unit: str = LOSS_UNITS["cross_entropy"]) -> F
     columns = min(len(plots), MAX_COLUMNS)
     several = len(plots) > columns or any(plot.title.startswith("weights") for plot in plots)
     lines = math.ceil(len(plots) / columns)
-    figure = canvas(4 * columns, 3.6 * lines if lines == 1 else 2.9 * lines + 0.4)
-    grid: list[Axes] = list(figure.subplots(lines, columns, squeeze=False).flat)
+    size, margins = (3.0, 2.7 if lines == 1 else 2.0), (0.9, 0.3, 0.5, 0.7 if several else 0.4)
+    figure, by_line = panel_grid((lines, columns), size, margins, (1.0, 0.9))
+    grid = [axes for line in by_line for axes in line]
     for axes in grid[len(plots) :]:
         axes.set_axis_off()
     for axes, plot in zip(grid, plots, strict=False):
@@ -83,7 +86,7 @@ def curves_figure(rows: list[Row], unit: str = LOSS_UNITS["cross_entropy"]) -> F
             axes.legend(frameon=False, fontsize=None if not several else 7)
     if several:
         shared = {line.get_label(): line for axes in grid for line in axes.lines if line.get_label() in COLORS}
-        figure.legend(shared.values(), map(str, shared), loc="outside upper center", ncols=len(shared), frameon=False)
+        figure.legend(shared.values(), map(str, shared), loc="upper center", ncols=len(shared), frameon=False)
     return figure
 
 
@@ -100,6 +103,8 @@ def draw(axes: Axes, plot: Panel, rows: Sequence[Row]) -> None:
     axes.set(xlabel="epoch", ylabel=plot.unit, title=plot_label(plot.title))
     if is_percentage(next(iter(plot.curves.values())).removeprefix("train_")):
         axes.yaxis.set_major_formatter(percent_ticks())
+    else:
+        short_numbers(axes)
     axes.grid(alpha=0.3)
     epoch_ticks(axes)
     for epoch, name in phase_starts(list(rows), epochs):

@@ -17,29 +17,19 @@ from trainer.errors import WriteError
 from trainer.files import atomic_path
 from trainer.formats import Row
 from trainer.literal import print_literal, printable
+from trainer.report.layout import DPI, axes_at, canvas, panels, short_numbers, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import Formatter
 
-DPI = 110
 # Distinct with any kind of color vision (Okabe & Ito 2008); the last three repeat them darker.
 DISTINCT = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#004c77", "#8f3f00", "#00694c",
 )  # fmt: skip
 
 # matplotlib is imported inside functions: it takes most of a second, which no training step should wait for.
-
-
-def canvas(width: float, height: float) -> Figure:
-    """Return a figure that is not registered with pyplot, so that reports can be drawn in any process or thread."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -94,11 +84,13 @@ def schedule_figure(curves: tuple[list[float], list[float], list[float | None]])
     """Learning rate by time in epochs and, if the schedule changes it, the momentum below; ``curves`` are these three."""
     times, lrs, momenta = curves
     with_momentum = any(m is not None for m in momenta)
-    figure = canvas(8, 5 if with_momentum else 3)
-    axes = figure.subplots(1 + with_momentum, 1, sharex=True, squeeze=False)[:, 0]
+    height = 2.05 if with_momentum else 2.35
+    figure, grid = panels((1 + with_momentum, 1), (6.9, height), (0.9, 0.2, 0.5, 0.25), (0, 0.2), sharex=True)
+    axes = [row[0] for row in grid]
     for ax, series, name in zip(axes, (lrs, momenta), ("learning rate", "momentum"), strict=False):
-        ax.plot(times, series, color="tab:blue")
+        ax.plot(times, np.array(series, float), color="tab:blue")
         ax.set(ylabel=name)
+        short_numbers(ax)
         ax.grid(alpha=0.3)
     axes[-1].set_xlabel("epoch")
     epoch_ticks(axes[-1])
@@ -120,8 +112,14 @@ def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: t
     rows = math.ceil(n / columns)
     title_height = 0.15 * h * max((t.count("\n") + 1 for t in titles if t), default=0)
     step_x, step_y = 1.08 * w, h * 1.08 + title_height
-    figure = canvas(1.25 * columns + 0.5, 1.25 * rows * step_y / step_x + 0.2)
-    axes = figure.subplots()
+    pixels = step_x / 1.25  # per inch
+    # Titles of the outer columns may be wider than an image.
+    margin = max(0.1, (text_width(titles, 7) - w / pixels) / 2 + 0.05)
+    left, right = margin + (0.3 if row_names else 0), margin - 0.08 * w / pixels
+    limits = -left * pixels, columns * step_x + right * pixels
+    bottom, top = rows * step_y - title_height + 0.02 * h, -title_height - 0.1 * h
+    figure = canvas((limits[1] - limits[0]) / pixels, (bottom - top) / pixels, layout=None)
+    axes = figure.add_axes((0, 0, 1, 1))
     for i, image in enumerate(images):
         x, y = (i % columns) * step_x, (i // columns) * step_y
         rgb = np.broadcast_to(image, (h, w, 3)) if c == 1 else image
@@ -129,8 +127,7 @@ def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: t
         axes.text(x + w / 2, y - 0.06 * h, titles[i], ha="center", va="bottom", fontsize=7)
     for i, name in enumerate(row_names):
         axes.text(-0.08 * w, i * step_y + h / 2, name, ha="right", va="center", rotation=90, fontsize=8)
-    left = -0.25 * w if row_names else -2
-    axes.set(xlim=(left, columns * step_x), ylim=(rows * step_y - title_height, -title_height - 0.1 * h))
+    axes.set(xlim=limits, ylim=(bottom, top))
     axes.set_axis_off()
     return figure
 
@@ -153,17 +150,19 @@ def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
     """Confusion matrix (K, K), true classes down, predicted ones across; each row normalized, with counts if there is room."""
     k = len(classes)
     fractions = confusion / confusion.sum(1, keepdims=True).clip(1)
-    side = max(3.2, min(0.42 * k + 1.6, 14))
-    figure = canvas(side + 0.8, side)
-    axes = figure.subplots()
+    side = max(2.4, min(0.42 * k + 0.7, 13))  # of the matrix
+    ticks = range(k) if k <= 40 else range(0, k, math.ceil(k / 40))
+    names = [plot_label(classes[i]) for i in ticks]
+    margin = text_width(names, 7) + 0.45
+    figure = canvas(margin + side + 1.0, margin + side + 0.15, layout=None)
+    axes = axes_at(figure, margin, margin, side, side)
     mappable = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(mappable, ax=axes, shrink=0.7, label="fraction of the true class")
+    scale = axes_at(figure, margin + side + 0.15, margin + 0.15 * side, 0.15, 0.7 * side)
+    figure.colorbar(mappable, cax=scale, label="fraction of the true class")
     if k <= 25:
         for i, j in zip(*np.nonzero(confusion), strict=True):
             color = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=7, color=color)
-    ticks = range(k) if k <= 40 else range(0, k, math.ceil(k / 40))
-    names = [plot_label(classes[i]) for i in ticks]
     axes.set_xticks(list(ticks), names, rotation=90, fontsize=7)
     axes.set_yticks(list(ticks), names, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.formats import Snapshot
-from trainer.report.figures import canvas, plot_label
+from trainer.report.figures import plot_label
+from trainer.report.layout import panels, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,10 +41,11 @@ def distributions_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
         "gradients": [[(w["tag"], w["grad_quantiles"]) for w in s["weights"]] for s in shown],
     }
     rows = {name: columns for name, columns in rows.items() if any(columns)}
-    figure = canvas(5.2 * len(shown) + 0.4, 2.6 * len(rows) + 0.3)
-    grid = figure.subplots(len(rows), len(shown), squeeze=False, sharex="row")
+    *between, last = (_height_of_names(layers_of(columns)) for columns in rows.values())
+    margins, gaps = (0.65, 0.15, last, 0.3), (0.6, max(between, default=0.0) + 0.35)
+    figure, grid = panels((len(rows), len(shown)), (4.6, 1.75), margins, gaps, sharex="row")
     for axes, (name, columns) in zip(grid, rows.items(), strict=True):
-        tags = in_order(tag for column in columns for tag, _ in column)
+        tags = layers_of(columns)
         for ax, column, snapshot in zip(axes, columns, shown, strict=True):
             _quantile_bars(ax, [tags.index(tag) for tag, _ in column], [quantiles for _, quantiles in column])
             ax.set_title(f"{name} at step {snapshot['step']:,}", fontsize=9)
@@ -58,6 +60,11 @@ def distributions_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
                 ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
             _references(axes[0], [(tags.index(a["tag"]), a["kind"]) for a in shown[0]["activations"]])
     return figure
+
+
+def layers_of(columns: Sequence[Sequence[tuple[str, list[float]]]]) -> list[str]:
+    """Return the tags of all layers of some snapshots, from the first to the last."""
+    return in_order(tag for column in columns for tag, _ in column)
 
 
 def in_order(tags: Iterable[str]) -> list[str]:
@@ -93,6 +100,11 @@ def _name_layers(ax: Axes, tags: list[str]) -> None:
         ax.set_xlabel("layer", fontsize=8)
 
 
+def _height_of_names(tags: list[str]) -> float:
+    """The inches that ``_name_layers`` needs below the axis."""
+    return text_width([plot_label(tag, 24) for tag in tags], 6) + 0.15 if len(tags) <= MAX_NAMES else 0.45
+
+
 def _references(ax: Axes, kinds: list[tuple[int, str]]) -> None:
     """Dot the central 68 % and 95 % that are expected of each known kind of activation."""
     for position, kind in kinds:
@@ -108,9 +120,10 @@ def steps_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
     snapshots = [s for s in snapshots if s["weights"]]
     if len(snapshots) < 2:
         return None
-    figure = canvas(12, 3.2)
-    norm, ratio, units = figure.subplots(1, 3)
-    norm.plot([s["step"] for s in snapshots], [s["grad_norm"] for s in snapshots], color="tab:blue")
+    figure, grid = panels((1, 3), (3.1, 2.3), (0.9, 0.2, 0.5, 0.4), (0.9, 0))
+    norm, ratio, units = grid[0]
+    norms = [math.nan if s["grad_norm"] is None else s["grad_norm"] for s in snapshots]
+    norm.plot([s["step"] for s in snapshots], norms, color="tab:blue")
     norm.set(title="gradient norm", xlabel="step", yscale="log")
     _update_ratios(ratio, snapshots)
     last = snapshots[-1]["activations"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainer.analysis.lr_range import Suggestion
-from trainer.report.figures import canvas
+from trainer.report.layout import canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.report.figures import canvas, plot_label
+from trainer.report.figures import plot_label
+from trainer.report.layout import canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from trainer.formats import Json
-from trainer.report.figures import canvas, plot_label
+from trainer.report.figures import plot_label
+from trainer.report.layout import canvas
 from trainer.search.distribution import number, show
 from trainer.search.space import Dimension, Space
 from trainer.search.stages import Result, best_first

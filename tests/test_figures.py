@@ -1,0 +1,95 @@
+"""Plots whose margins are fixed: nothing is cut, whatever the names and numbers."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+from trainer.formats import Row, Snapshot
+from trainer.parameters import without_collections
+from trainer.report.curves import curves_figure
+from trainer.report.figures import batch_figure, confusion_figure, highest_loss_figure, plot_label, schedule_figure
+from trainer.report.layers import distributions_figure, steps_figure
+from trainer.report.layout import DPI
+from trainer.yaml_files import load_yaml
+
+NAMES = ["Labrador retriever (Canis lupus)", "WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW", "$5_$10", "猫", "a"]
+IMAGES = np.zeros((5, 28, 28, 1), np.float32)
+
+
+def rows(loss: float, lr: float, phases: tuple[str, ...] = ("all", "all")) -> list[Row]:
+    common: Row = {
+        "phase": "all", "epoch": 1.0, "step": 10, "lr": lr, "momentum": None, "seconds": 1.0, "images_per_second": 1.0,
+    }  # fmt: skip
+    scores = {"train_accuracy": 0.5, "validation_accuracy": 0.5001, "train_loss": loss, "validation_loss": 0.98 * loss}
+    return [{**common, **scores, "phase": phase, "epoch": i + 1.0} for i, phase in enumerate(phases)]  # pyright: ignore
+
+
+def snapshots(tags: list[str], size: float) -> list[Snapshot]:
+    quantiles = [-2 * size, -size, 0.0, size, 2 * size]
+    weights = [
+        {"tag": tag, "rms": size, "grad_rms": size, "update_ratio": size, "nonfinite": 0.0, "quantiles": quantiles,
+         "grad_quantiles": quantiles}
+        for tag in tags
+    ]  # fmt: skip
+    activations = [
+        {"tag": tag, "kind": "ReLU", "mean": 0.0, "std": 1.0, "zero": 0.5, "dead": 0.1, "saturated": 0.2, "nonfinite": 0.0,
+         "quantiles": quantiles}
+        for tag in tags
+    ]  # fmt: skip
+    one = {
+        "epoch": 1.0, "phase": "all", "grad_norm": size, "batch_loss": 1.0, "batch_loss_std": 0.1, "batches": 1, "finite": True,
+        "weights": weights, "activations": activations,
+    }  # fmt: skip
+    return [{**one, "step": 1}, {**one, "step": 123456, "grad_norm": 1.5 * size}]  # pyright: ignore
+
+
+TIMES = [0.0, 1.0, 2.0]
+LONG_TAGS = [f"{i:02d}_ConvTranspose2d_layer4.block.conv{i}" for i in range(24)]
+FIGURES = {
+    "curves": lambda: curves_figure(rows(1.2, 0.0257)),
+    "curves of large and small numbers": lambda: curves_figure(rows(123456.0, 1.5e-7, ("head", "all"))),
+    "curves of one epoch": lambda: curves_figure(rows(0.6931, 0.1)[:1]),
+    "steps": lambda: steps_figure(snapshots(LONG_TAGS, 0.00123)),
+    "distributions": lambda: distributions_figure(snapshots(LONG_TAGS, 1e5)),
+    "distributions of many layers": lambda: distributions_figure(snapshots([f"{i:03d}_Conv2d" for i in range(200)], 1e-6)),
+    "confusion": lambda: confusion_figure(np.eye(5, dtype=np.int64), NAMES),
+    "confusion of many classes": lambda: confusion_figure(np.eye(101, dtype=np.int64), [f"class {i}" for i in range(101)]),
+    "highest losses": lambda: highest_loss_figure(IMAGES, [f"true {n}\npredicted {n}" for n in map(plot_label, NAMES)]),
+    "batch": lambda: batch_figure(IMAGES, IMAGES, [name[:40] for name in NAMES]),
+    "schedule": lambda: schedule_figure((TIMES, [0.0, 1.25e-5, 0.0], [None] * 3)),
+    "schedule with momentum": lambda: schedule_figure((TIMES, [0.0, 12345.0, 0.0], [0.95, 0.8501, 0.95])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from")
+def test_nothing_of_a_plot_lies_outside_of_it(name):
+    figure = FIGURES[name]()
+    assert figure is not None
+    figure.set_dpi(DPI)
+    figure.canvas.draw()
+    (left, bottom), (right, top) = figure.get_tightbbox().get_points()
+    width, height = figure.get_size_inches()
+    assert min(left, bottom) >= -1e-6
+    assert right <= width + 1e-6
+    assert top <= height + 1e-6
+
+
+def test_a_yaml_file_that_has_changed_is_read_again_and_what_was_read_belongs_to_the_caller(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: {b: 1}")
+    load_yaml(file)["a"] = 7
+    assert load_yaml(file) == {"a": {"b": 1}}
+    file.write_text("a: {b: 12}")
+    assert load_yaml(file) == {"a": {"b": 12}}
+
+
+def test_garbage_is_searched_for_again_after_an_import_that_fails():
+    during: list[bool] = []
+    with pytest.raises(ZeroDivisionError), without_collections(freeze=False):
+        during.append(1 / (during.append(gc.isenabled()) or 0) > 0)
+    assert during == [False]
+    assert gc.isenabled()
