@@ -240,6 +240,7 @@ def test_the_file_before_survives_a_rename_that_fails(tmp_path, monkeypatch):
 OTHER_FORMS = {
     "info.shape": [3, 2**40, 2**40], "info.classes": 3, "info.mean": "x", "info.std": None, "info.config": [],
     "info.targets": [3],
+    "info.config.seed": torch.zeros(1), "info.config.optimizer": {"_target_": torch.zeros(1)},
     "info.data": [], "info": [], "state": [], "state.model": 3, "state.averaged": [], "state.clock": {"phase": "x"},
     "state.clock.epoch": -1, "state.history": [{"epoch": "x"}], "state.best": 7, "state.best.row": 99, "state.random": {},
     "state.optimizer": [], "state.sums": 3, "members": [3],

@@ -223,14 +223,24 @@ def _is_shape(value: object) -> bool:
     return _all(value, int) and len(value) == 3 and all(0 < size < 2**20 for size in value)  # pyright: ignore
 
 
+def _is_plain(value: object, levels: int = 40) -> bool:
+    """Whether a value consists of what JSON has."""
+    if isinstance(value, dict):
+        names = all(isinstance(key, str | int) for key in value)
+        return levels > 0 and names and all(_is_plain(item, levels - 1) for item in value.values())
+    if isinstance(value, list | tuple):
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in value)
+    return value is None or isinstance(value, str | int | float)
+
+
 INFO_FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
     "classes": (lambda value: _all(value, str), "a list of names"),
     "shape": (_is_shape, "channels, height and width"),
     "mean": (lambda value: _all(value, int | float, 1), "a list of numbers"),
     "std": (lambda value: _all(value, int | float, 1), "a list of numbers"),
-    "config": (lambda value: isinstance(value, dict), "a table"),
-    "targets": (lambda value: _all(value, dict), "a list of tables"),
-    "data": (lambda value: isinstance(value, dict), "a table"),
+    "config": (lambda value: isinstance(value, dict) and _is_plain(value), "a table of plain values"),
+    "targets": (lambda value: _all(value, dict) and _is_plain(value), "a list of tables of plain values"),
+    "data": (lambda value: isinstance(value, dict) and _is_plain(value), "a table of plain values"),
 }
 
 
