@@ -241,6 +241,7 @@ OTHER_FORMS = {
     "info.shape": [3, 2**40, 2**40], "info.classes": 3, "info.mean": "x", "info.std": None, "info.config": [],
     "info.targets": [3],
     "info.config.seed": torch.zeros(1), "info.config.optimizer": {"_target_": torch.zeros(1)},
+    "info.data.train": {"a": 1},
     "info.data": [], "info": [], "state": [], "state.model": 3, "state.averaged": [], "state.clock": {"phase": "x"},
     "state.clock.epoch": -1, "state.history": [{"epoch": "x"}], "state.best": 7, "state.best.row": 99, "state.random": {},
     "state.optimizer": [], "state.sums": 3, "members": [3],
@@ -260,7 +261,16 @@ def test_a_checkpoint_of_another_form_is_refused_by_name(key, interrupted, train
     torch.save(content, path)
     Path("run/checkpoints/previous.pt").unlink(missing_ok=True)
     for words in (["resume=run"], ["job=evaluate", "checkpoint=run/checkpoints/last.pt", "output=scores"]):
-        of_the_run_alone = name in ("clock", "epoch", "history", "best", "row", "random", "optimizer", "sums")
+        of_the_run_alone = key.startswith("state.") and name in (
+            "clock",
+            "epoch",
+            "history",
+            "best",
+            "row",
+            "random",
+            "optimizer",
+            "sums",
+        )
         code, _, err = train(*words)
         assert code == (0 if of_the_run_alone and words[0] != "resume=run" else 2), err
         assert "Traceback" not in err

@@ -38,6 +38,7 @@ WRONG = {
     "an unknown distribution": ("job.space.optimizer.lr=normal(0,1)", "must be log(a,b), uniform(a,b)"),
     "one bound": ("job.space.optimizer.lr=log(1)", "must have two bounds"),
     "a bound that is no number": ("job.space.optimizer.lr=log(a,b)", "must have numbers as bounds"),
+    "an integer beyond floating-point numbers": (f"job.space.batch_size=int(1,{10**400})", "must have finite bounds"),
     "infinite": ("job.space.optimizer.lr=uniform(0.1,inf)", "must have finite bounds"),
     "beyond what is allowed": ("job.space.optimizer.momentum=uniform(0.5,1.5)", "> 0 and < 1"),
     "fractions of an integer": ("job.space.batch_size=uniform(16,64.5)", "must be"),

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
-from typing import NotRequired, Required, TypedDict, TypeGuard, get_args
+from typing import NotRequired, Required, TypedDict, TypeGuard, cast, get_args
 
 import torch
 
@@ -20,7 +20,8 @@ from trainer.engine.state import Best, State, StateDict, Weights, snapshot
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem, WriteError
 from trainer.files import atomic_path
-from trainer.formats import JsonObject, Row
+from trainer.formats import Json, JsonObject, Row
+from trainer.records import fits
 from trainer.run_dir import find_checkpoint
 from trainer.tasks.task import Thresholds
 from trainer.weight_files import read_weight_file
@@ -240,7 +241,7 @@ INFO_FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
     "std": (lambda value: _all(value, int | float, 1), "a list of numbers"),
     "config": (lambda value: isinstance(value, dict) and _is_plain(value), "a table of plain values"),
     "targets": (lambda value: _all(value, dict) and _is_plain(value), "a list of tables of plain values"),
-    "data": (lambda value: isinstance(value, dict) and _is_plain(value), "a table of plain values"),
+    "data": (lambda value: _is_plain(value) and fits(cast(Json, value), DataIdentity), "what is known of the data"),
 }
 
 

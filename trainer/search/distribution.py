@@ -247,9 +247,12 @@ def _bounds(kind: str, items: list[str]) -> tuple[float, float]:
         raise ValueError(f"must have two bounds: {kind}(a,b)")
     try:
         low, high = (int(item) if kind in ("int", "log_int") else float(item) for item in items)
+        finite = math.isfinite(low) and math.isfinite(high)
+    except OverflowError:  # an integer beyond floating-point numbers
+        raise ValueError("must have finite bounds") from None
     except ValueError:
         raise ValueError(f"must have {'integers' if 'int' in kind else 'numbers'} as bounds: {kind}(a,b)") from None
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not finite:
         raise ValueError("must have finite bounds")
     if low >= high:
         raise ValueError(f"must have a lower bound below the upper one; {items[0]} is not below {items[1]}")
