@@ -256,7 +256,7 @@ def test_the_diagnosis_benchmark_judges_a_run_with_its_control_and_continues_whe
 
 @pytest.mark.slow
 def test_nothing_is_lost_where_runs_are_broken_on_purpose(tmp_path):
-    counts = {"kill": 4, "signal": 4, "disk": 4, "damage": 4, "sweep": 1, "ddp": 1, "fuzz": 100, "hostile": 10}
+    counts = {"kill": 4, "signal": 4, "disk": 4, "damage": 4, "sweep": 1, "ddp": 1, "fuzz": 200, "hostile": 10}
     words = [word for name, count in counts.items() for word in (f"--{name}", str(count))]
     # In two parts, of which the second continues the first.
     run_script("torture.py", *words[:8], "--only", *list(counts)[:4], "--output", "counts.json", cwd=tmp_path)
