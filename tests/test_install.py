@@ -37,6 +37,7 @@ def test_the_wheel_declares_its_types(wheel):
     assert "trainer/py.typed" in zipfile.ZipFile(wheel).namelist()
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
     """Unpacked into an empty directory, with the checkout not importable."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")

@@ -184,6 +184,7 @@ def test_a_terminal_shows_bars_loss_accuracy_learning_rate_speed_and_time_left(t
     assert re.search(r"step \d+\s+\d+:\d\d", text)
 
 
+@pytest.mark.slow
 def test_a_command_started_by_a_notebook_prints_plain_lines_and_draws_without_the_notebooks_backend(tmp_path):
     overrides = [*STATEFUL, "output=run", "epochs=2"]
     notebook = {"JPY_PARENT_PID": "1", "MPLBACKEND": "module://a_backend.of_another_environment"}
@@ -246,6 +247,7 @@ def test_every_run_of_a_sweep_has_one_line_of_hparams_with_its_scores_and_no_str
         )
 
 
+@pytest.mark.slow
 def test_a_killed_run_has_a_line_of_hparams_too(tmp_path):
     overrides = ["data=digits", "architecture.widths=[4]", "epochs=500", "output=run", "regularizer=[]"]
     process = start(*overrides, cwd=tmp_path)
@@ -337,9 +339,8 @@ def test_a_sparkline_follows_the_values_and_fits_its_width():
     assert sparkline([], 5) == sparkline([1.0], 5) == ""
 
 
-@pytest.mark.parametrize(
-    "columns", ["30", pytest.param("60", marks=pytest.mark.slow), pytest.param("200", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", ["30", "60", "200"])
 def test_no_line_of_the_bars_is_wider_than_the_terminal(columns, tmp_path):
     text = on_a_terminal(
         tmp_path, columns, "data=fake", "data.count=3000", "data.size=12", "epochs=3", "observer=[console]"
@@ -350,6 +351,7 @@ def test_no_line_of_the_bars_is_wider_than_the_terminal(columns, tmp_path):
     assert max(map(len, bars)) <= int(columns)
 
 
+@pytest.mark.slow
 def test_a_pipe_that_supports_only_ascii_gets_no_sparkline(tmp_path):
     overrides = ("data=digits", "architecture.widths=[4]", "epochs=3", "observer=[console]", "output=run")
     process = start(*overrides, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")

@@ -21,6 +21,7 @@ from conftest import QUIET, result_of
 from faces import accept, write_faces
 from torchvision.models import squeezenet1_0
 
+from trainer.cli import main
 from trainer.files import write_text
 from trainer.skeletons import SKELETONS, skeleton
 
@@ -91,8 +92,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["-m", "seed=0,1", "output=outputs/2026-11-24/03-12-07_sweep"],
         ["data=folder", "data.root=flowers", "output=my_run"],
     ):
-        done = in_process_of_its_own("-m", "trainer", *arguments, cwd=root)
-        assert done.returncode == 0, done.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TRAINER_OVERRIDES", SMALL)
+            patch.chdir(root)
+            assert main(arguments) == 0
     return root
 
 

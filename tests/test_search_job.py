@@ -80,7 +80,9 @@ def test_a_wrong_space_is_found_without_torch_and_optuna(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("group", ["optimizer", "regularizer", "architecture", "averaging"])
+@pytest.mark.parametrize(
+    "group", ["averaging", *(pytest.param(g, marks=pytest.mark.slow) for g in ("optimizer", "regularizer", "architecture"))]
+)
 def test_every_default_space_contains_values_that_its_option_takes(group):
     files = OptionFiles()
     for option in files.groups[group]:
@@ -131,8 +133,9 @@ def test_a_search_leaves_a_winner_that_the_experiment_file_reproduces(train, tmp
 def test_a_run_or_another_search_is_not_continued(train):
     assert train("data=fake", "job=plan", "output=run")[0] == 0
     assert "already contains a run" in train("job=search", "data=fake", "output=run")[2]
-    assert train("job=search", *TINY, "job.seeds=0", "output=s")[0] == 0
-    code, _, err = train("job=search", *TINY, "job.seeds=1", "batch_size=32", "output=s")
+    words = ["job=search", "data=digits", "data.limit=200", "job.epochs=[0.1]", "job.trials=[2]", "output=s"]
+    assert train(*words, "job.seeds=0")[0] == 0
+    code, _, err = train(*words, "job.seeds=1", "batch_size=32")
     assert code == 2
     assert "contains another search: batch_size: 64 there, 32 here; job.seeds: 0 there, 1 here" in err
 
@@ -178,6 +181,7 @@ def test_workers_share_a_search_and_ctrl_c_ends_all_of_them(tmp_path):
     done.communicate()
 
 
+@pytest.mark.slow
 def test_searches_are_jobs_of_a_sweep_that_continue(train):
     words = ["-m", "job=search", *TINY, "job.seeds=0", "optimizer=sgd,adam", "output=s"]
     words = [w for w in words if w != "job.seeds=2"]
