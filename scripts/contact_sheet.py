@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 
 from trainer.augmentation.batched import BatchedPipeline, unsupported
 from trainer.augmentation.per_image import PerImagePipeline
-from trainer.config.instantiate import instantiate
+from trainer.instantiate import instantiate
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "augmentation"
 SAMPLES = 7

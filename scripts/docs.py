@@ -17,8 +17,9 @@ from typing import Any
 
 import yaml
 
-from trainer.config.options import LISTS, OptionFiles, headline
+from trainer.config.options import LISTS, OptionFiles
 from trainer.construct import locate
+from trainer.help import headline
 from trainer.parameters import parameters
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

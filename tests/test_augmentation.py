@@ -18,7 +18,7 @@ from trainer import augmentation as aug
 from trainer.augmentation.batched import BatchedPipeline
 from trainer.augmentation.per_image import PerImagePipeline
 from trainer.augmentation.transforms import transform_name, unsupported
-from trainer.config.instantiate import External, instantiate
+from trainer.instantiate import External, instantiate
 
 CONF = Path(__file__).parent.parent / "conf" / "augmentation"
 PRESETS = {"none", "cifar", "imagenet", "mnist", "heavy"}

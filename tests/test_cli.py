@@ -291,7 +291,8 @@ def write_images(folder: Path, classes: list[str], count: int = 8) -> None:
 
 
 def test_help_lists_every_group_and_option_in_under_a_second(tmp_path):
-    from trainer.config.options import OptionFiles, headline
+    from trainer.config.options import OptionFiles
+    from trainer.help import headline
 
     best = 9.0
     for _ in range(3):  # the best of three, because these machines are noisy

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from trainer.config.instantiate import External
 from trainer.config.load import load_config, prepare
-from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles, headline
+from trainer.config.options import CONF, LISTS, SINGLE, OptionFiles
 from trainer.construct import locate
 from trainer.errors import ConfigError
+from trainer.help import headline
+from trainer.instantiate import External
 from trainer.parameters import parameters
 from trainer.settings import Settings
 

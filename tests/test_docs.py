@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [
     *PAGES,
-    ROOT / "trainer/config/help.txt",
+    ROOT / "trainer/help.txt",
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md")),
 ]
 

@@ -81,7 +81,8 @@ def test_a_wrong_space_is_found_without_torch_and_optuna(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "group", ["averaging", *(pytest.param(g, marks=pytest.mark.slow) for g in ("optimizer", "regularizer", "architecture"))]
+    "group",
+    ["averaging", *(pytest.param(g, marks=pytest.mark.slow) for g in ("optimizer", "regularizer", "architecture"))],
 )
 def test_every_default_space_contains_values_that_its_option_takes(group):
     files = OptionFiles()

@@ -39,7 +39,7 @@ TARGETS = [
     "albumentations.load", "albumentations.from_dict", "albumentations.check_version.fetch_version_info",
     "trainer.files.write_text", "trainer.config.options.option_files", "trainer.cli.main", "trainer.cli.os.system",
     "trainer.trust.allow", "trainer.construct.locate", "trainer.run_dir.subprocess.run", "trainer.weight_files.pickle.loads",
-    "trainer.__main__.main", "trainer.config.instantiate.External", "trainer.engine.checkpoint.save", "trainer.allow",
+    "trainer.__main__.main", "trainer.instantiate.External", "trainer.engine.checkpoint.save", "trainer.allow",
     "hydra.utils.instantiate", "hydra.utils.call", "hydra._internal.utils._locate", "omegaconf.OmegaConf.load",
     "yaml.unsafe_load", "numpy.load", "numpy.memmap",
     "cv2.imwrite", "PIL.Image.open", "pydantic.create_model", "matplotlib.pyplot.savefig",

@@ -14,7 +14,6 @@ from trainer.architectures import Architecture, ExternalArchitecture
 from trainer.architectures.layers import find_head, map_networks, side_by_side, weight_layers
 from trainer.architectures.preprocessing import Preprocessing
 from trainer.config.constraints import named_metrics
-from trainer.config.instantiate import External
 from trainer.config.options import OptionFiles
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
@@ -35,6 +34,7 @@ from trainer.engine.time_budget import TimeBudget
 from trainer.errors import ConfigError, Problem
 from trainer.hardware import Precision, resolve_device, resolve_precision
 from trainer.initialization import Initialization, Pretrained
+from trainer.instantiate import External
 from trainer.loaders import build_loaders
 from trainer.optimizers import ExternalOptimizer, Optimizer
 from trainer.optimizers.param_groups import parameter_groups

@@ -16,7 +16,6 @@ from trainer.config.options import DEFAULTS, option_files
 from trainer.environment import configure_libraries, configure_own_process
 from trainer.errors import ConfigError, Problem, is_of_the_system, is_out_of_memory, print_errors, print_failure
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
-from trainer.formats import JsonObject
 from trainer.progress import PROGRESS, activity
 from trainer.streams import accept_all_characters, discard, keep_running_unread
 
@@ -85,12 +84,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(about())
         return FINISHED
     files = option_files(flags.config_dir)
-    try:
-        trust.allow(*(name for names in flags.allow for name in names.split(",")))
-    except trust.NotTrusted as error:
-        raise ConfigError(Problem("--allow", ",".join(flags.allow), str(error), error.hint)) from None
+    trust.allow_typed(flags.allow)
     if flags.help:
-        from trainer.config.help import help_text
+        from trainer.help import help_text
 
         print(help_text(files, flags.overrides))
         return FINISHED
@@ -103,8 +99,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         return run_sweep(flags.overrides, files, defaults)
     if flags.cfg == "job":
+        from trainer.config_text import config_text
+
         command = prepare(flags.overrides, files, defaults)
-        print(_shown(command.compose(), flags.package, flags.resolve, command.notes))
+        print(config_text(command.compose(), flags.package, flags.resolve, command.notes))
         return FINISHED
     if flags.cfg or flags.info:
         from trainer.sweep import run_hydra
@@ -119,19 +117,3 @@ def _dispatch(arguments: Sequence[str]) -> int:
     from trainer.jobs.start import start
 
     return start(config, flags.overrides)
-
-
-def _shown(tree: JsonObject, package: str | None, resolved: bool, notes: list[str]) -> str:
-    """A composed config as YAML, or a part of it; what was left out of an experiment as comments."""
-    from omegaconf import OmegaConf
-
-    from trainer.config.compose import resolve
-    from trainer.config.overrides import render
-    from trainer.tree import value_at
-
-    tree, problems = resolve(tree) if resolved else (tree, [])
-    part = value_at(tree, *package.split(".")) if package else tree
-    if problems or part is None:
-        raise ConfigError(*(problems or [Problem("--package", package, "is not a key of the config, or null")]))
-    text = OmegaConf.to_yaml(OmegaConf.create(part)) if isinstance(part, dict | list) else render(part)
-    return "\n".join([*(f"# {note}" for note in notes), text.rstrip()])

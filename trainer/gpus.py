@@ -8,6 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from trainer.errors import Problem
+
 
 def why_no_device(name: str) -> str:
     """Return why this machine does not have the device of a name such as ``cuda:1``; empty if it has, or if only torch can tell.
@@ -19,6 +21,23 @@ def why_no_device(name: str) -> str:
     if kind == "mps" and sys.platform != "darwin":
         return "is the GPU of a Mac"
     return why_no_gpu(int(index or 0)) if kind == "cuda" else ""
+
+
+def device_problems(device: str, kind: str) -> list[Problem]:
+    """Return the error of a GPU that is named and not there.
+
+    Args:
+        device: The setting ``device``.
+        kind: The setting ``engine.kind``.
+
+    >>> device_problems("auto", "auto"), device_problems("cpu", "gpu")
+    ([], [])
+    """
+    if reason := why_no_device(device):
+        return [Problem("device", device, reason, "device=cpu, or device=auto")]
+    if device == "auto" and kind == "gpu" and (reason := why_no_gpu()):
+        return [Problem("engine.kind", "gpu", reason, "engine=auto takes the CPU")]
+    return []
 
 
 def why_no_gpu(index: int = 0) -> str:

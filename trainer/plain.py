@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ class Plain:
         bases = (self.target,) if issubclass(self.target, base) else (self.target, base)
         with constructing(self.key, self.target, self.arguments):
             return type(self.target.__name__, bases, {})(**self.arguments)
+
+
+def adapted(plain: Plain, adapter: str) -> tuple[Any, list[Problem]]:
+    """Return the option that an adapter, ``module:name``, makes of a plain class or function, or its errors, relative to it."""
+    module, _, name = adapter.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)(plain), []
+    except ConfigError as error:
+        return None, [replace(p, key=p.key.removeprefix(f"{plain.key}.")) for p in error.problems]
 
 
 @contextmanager

@@ -11,11 +11,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import Problem
+from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
 
 ALLOW = "TRAINER_ALLOW"  # the environment variable with the modules that the user trusts, which processes started here inherit
@@ -54,6 +54,18 @@ def allow(*modules: str) -> None:
         if package in sys.stdlib_module_names and not in_directories(package):
             raise NotTrusted(f"{package} is part of Python's standard library, which holds no options", OF_YOUR_OWN)
     os.environ[ALLOW] = ",".join(sorted(allowed() | packages))
+
+
+def allow_typed(values: Sequence[str]) -> None:
+    """Trust the modules named after ``--allow``, several in one value with commas between them.
+
+    Raises:
+        ConfigError: A module belongs to Python itself.
+    """
+    try:
+        allow(*(name for names in values for name in names.split(",")))
+    except NotTrusted as error:
+        raise ConfigError(Problem("--allow", ",".join(values), str(error), error.hint)) from None
 
 
 OF_YOUR_OWN = "a function or class of your own that calls it, in a module that you name"

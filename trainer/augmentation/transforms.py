@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
+from trainer.errors import Problem
 from trainer.parameters import Probability, implemented_by, option
 
 if TYPE_CHECKING:
@@ -51,6 +52,20 @@ class Transform:
         raise NotImplementedError
 
 
+def crops_originals(transforms: Mapping[str, object]) -> str | None:
+    """Return the name of the first transform if it takes original images of any size."""
+    name, first = next(((name, t) for name, t in transforms.items() if t is not None), (None, None))
+    return name if isinstance(first, Transform) and first.resizes else None
+
+
+def flip_problems(transforms: Mapping[str, object], text: str) -> Iterator[Problem]:
+    """Yield an error with this text for each transform that may turn an image into one of another class."""
+    for name, transform in transforms.items():
+        if isinstance(transform, Transform) and transform.changes_classes:
+            hint = f"leave it out, or set augmentation.{name}.force=true"
+            yield Problem(f"augmentation.{name}", "on", text, hint)
+
+
 @option
 class Geometric(Transform):
     """A transform that may move pixels from beyond the border into the image; ``fill`` is the padding mode, as in numpy.pad.
@@ -75,7 +90,7 @@ class Affine(Geometric):
 
 
 class ExternalTransform(Protocol):
-    """A third-party transform (``trainer.config.instantiate.External``): an albumentations class and its arguments."""
+    """A third-party transform (``trainer.instantiate.External``): an albumentations class and its arguments."""
 
     target: Callable[..., BasicTransform]
     arguments: dict[str, Any]

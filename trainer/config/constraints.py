@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import cast
 
-from trainer.augmentation.transforms import Transform
+from trainer.augmentation.transforms import crops_originals, flip_problems
 from trainer.config.schema import Config
 from trainer.data import FileDataset
 from trainer.environment import launched_processes
 from trainer.errors import Problem
 from trainer.existing import missing
-from trainer.gpus import why_no_device, why_no_gpu
+from trainer.gpus import device_problems
 from trainer.optimizers import Optimizer, schedule_problems
 from trainer.parameters import parameters
 from trainer.regularizers.base import Regularizer
@@ -73,12 +73,9 @@ def _places(config: Config) -> Iterator[Problem]:
             yield from missing(option, key)
 
 
-def _device(config: Config) -> Iterator[Problem]:
+def _device(config: Config) -> Iterable[Problem]:
     """A GPU that is named and not there."""
-    if reason := why_no_device(config.device):
-        yield Problem("device", config.device, reason, "device=cpu, or device=auto")
-    elif config.device == "auto" and config.engine.kind == "gpu" and (reason := why_no_gpu()):
-        yield Problem("engine.kind", "gpu", reason, "engine=auto takes the CPU")
+    return device_problems(config.device, config.engine.kind)
 
 
 def _schedule(config: Config) -> Iterable[Problem]:
@@ -93,12 +90,8 @@ def _micro_batch(config: Config) -> Iterator[Problem]:
         yield Problem("micro_batch", micro_batch, f"must be at most batch_size, {size}")
 
 
-def _graph(config: Config) -> Iterator[Problem]:
-    if config.engine.graph == "on" and config.micro_batch:
-        text = "captures a whole training step, which micro_batch splits"
-        yield Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto")
-    if config.engine.graph == "on" and config.precision == "fp16":
-        yield Problem("engine.graph", "on", "cannot leave out steps, as loss scaling does", "engine.graph=auto")
+def _graph(config: Config) -> Iterable[Problem]:
+    return config.engine.graph_problems(config.micro_batch, config.precision)
 
 
 def _processes(config: Config) -> Iterable[Problem]:
@@ -110,13 +103,8 @@ def _processes(config: Config) -> Iterable[Problem]:
 
 
 def _cache(config: Config) -> Iterator[Problem]:
-    """A cache of resized images under an augmentation that crops the original ones."""
-    first = next((name for name, option in config.augmentation.items() if option is not None), None)
-    transform = config.augmentation[first] if first else None
-    data, resizes = config.data, isinstance(transform, Transform) and transform.resizes
-    if isinstance(data, FileDataset) and data.cache != "none" and resizes:
-        text = f"stores images resized to {data.size}, but augmentation.{first} crops the original images"
-        yield Problem("data.cache", data.cache, text, "data.cache=none, or augmentation=[crop,flip]")
+    if isinstance(config.data, FileDataset):
+        yield from config.data.cache_problems(crops_originals(config.augmentation))
 
 
 def _flips(config: Config) -> Iterator[Problem]:
@@ -126,10 +114,8 @@ def _flips(config: Config) -> Iterator[Problem]:
     text = f"a flip changes the class of these images (data: {config.name('data')})"
     if config.job.tta != "none":
         yield Problem("job.tta", config.job.tta, text, "job.tta=none")
-    for name, option in config.augmentation.items() if config.checkpoint is None else ():  # else training is over
-        if isinstance(option, Transform) and option.changes_classes:
-            hint = f"leave it out, or set augmentation.{name}.force=true"
-            yield Problem(f"augmentation.{name}", "on", text, hint)
+    if config.checkpoint is None:  # else training is over
+        yield from flip_problems(config.augmentation, text)
 
 
 def _metrics(config: Config) -> Iterable[Problem]:

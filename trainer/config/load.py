@@ -7,19 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer import trust
-from trainer.config import renamed
+from trainer import renamed, trust
 from trainer.config.arguments import empty, overrides_of, typed_twice
 from trainer.config.compose import Composition, choice_problems, resolve
 from trainer.config.constraints import check_config
 from trainer.config.experiments import add_experiment_files, load_experiment
-from trainer.config.instantiate import instantiate
 from trainer.config.options import DEFAULTS, LISTS, SINGLE, OptionFiles, option_files
 from trainer.config.overrides import Override, parse, values
 from trainer.config.saved import load_saved
 from trainer.config.schema import Config
 from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
+from trainer.instantiate import instantiate
 from trainer.run_dir import absolute_paths
 from trainer.settings import Settings
 from trainer.tree import is_table, value_at, with_value

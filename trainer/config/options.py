@@ -158,11 +158,3 @@ def names(value: object) -> list[str]:
     if is_list(value):
         return [name for item in value for name in names(item)]
     return [str(value)]
-
-
-def headline(file: Path) -> str:
-    """Return the first line of an option file, which is its description."""
-    for line in file.read_text().splitlines():
-        if not line.startswith("# @package"):
-            return line.removeprefix("#").strip() if line.startswith("#") else ""
-    return ""

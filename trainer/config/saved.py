@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config import renamed
-from trainer.config.instantiate import instantiate
+from trainer import renamed
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override
 from trainer.construct import locate
 from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
+from trainer.instantiate import instantiate
 from trainer.run_dir import find_checkpoint, find_run_dir, read_config
 from trainer.tree import is_table, table
 from trainer.trust import resolvers

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from trainer.activations import Activation
     from trainer.architectures.options import Architecture
     from trainer.averaging import Averaging
-    from trainer.config.instantiate import External
     from trainer.data import Dataset
     from trainer.engine.options import Engine
     from trainer.engine.recipes import Recipe
     from trainer.errors import Problem
     from trainer.initialization import Initialization, Pretrained
+    from trainer.instantiate import External
     from trainer.optimizers import Optimizer
     from trainer.regularizers import Regularizer
     from trainer.schedules import Schedule

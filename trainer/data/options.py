@@ -8,7 +8,7 @@ from pydantic import Field
 
 from trainer.data.sampling import Sampling
 from trainer.data.splits import Normalization, RawSplits, Splits
-from trainer.errors import check
+from trainer.errors import Problem, check
 from trainer.parameters import NonNegativeInt, PositiveInt, implemented_by, option
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -204,6 +204,13 @@ class FileDataset(Dataset):
         Literal["raise", "skip"],
         Field(description="what to do if a file cannot be decoded; skip = leave it out"),
     ] = "raise"
+
+    def cache_problems(self, cropping: str | None) -> list[Problem]:
+        """Return why resized images cannot be kept if this augmentation crops the original ones; None where none does."""
+        if self.cache == "none" or cropping is None:
+            return []
+        text = f"stores images resized to {self.size}, but augmentation.{cropping} crops the original images"
+        return [Problem("data.cache", self.cache, text, "data.cache=none, or augmentation=[crop,flip]")]
 
     @property
     def crop(self) -> float:

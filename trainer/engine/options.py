@@ -146,4 +146,15 @@ class Engine:
             return [Problem("engine.distributed", "none", text, "engine=ddp makes them train together")]
         return []
 
+    def graph_problems(self, micro_batch: int | None, precision: str) -> list[Problem]:
+        """Return why ``graph=on`` does not go together with micro-batches and the precision."""
+        problems: list[Problem] = []
+        if self.graph == "on" and micro_batch:
+            text = "captures a whole training step, which micro_batch splits"
+            problems.append(Problem("engine.graph", "on", text, "micro_batch=null, or engine.graph=auto"))
+        if self.graph == "on" and precision == "fp16":
+            text = "cannot leave out steps, as loss scaling does"
+            problems.append(Problem("engine.graph", "on", text, "engine.graph=auto"))
+        return problems
+
     apply = implemented_by("trainer.engine.process:apply_engine")

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer import renamed
 from trainer.analysis.comparison import Group, Outcome, at_edge, effects, flat_settings, format_value, group_runs
 from trainer.analysis.scores import own_score, scores_of
 from trainer.analysis.transfer import transfers
-from trainer.config import renamed
 from trainer.config.options import OptionFiles
 from trainer.construct import declaration
 from trainer.errors import ConfigError, Problem

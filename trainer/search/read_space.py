@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trainer.config.instantiate import instantiate
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.construct import declaration
 from trainer.errors import Problem, nearest
 from trainer.formats import JsonObject
+from trainer.instantiate import instantiate
 from trainer.parameters import Parameter, limits, search_space
 from trainer.search.distribution import Distribution, Limits, distribution
 from trainer.search.space import Dimension, Space

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from trainer.config import compose
 from trainer.config.compose import hydra_problem, search_path
-from trainer.config.instantiate import instantiate
 from trainer.config.load import instantiate_all, load_config, prepare
 from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import Override, parse, render
@@ -25,6 +24,7 @@ from trainer.environment import launched_processes
 from trainer.errors import ConfigError, Problem, WriteError, is_out_of_memory, memory_text
 from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.files import make_new_directory
+from trainer.instantiate import instantiate
 from trainer.jobs.start import start
 from trainer.literal import print_literal, printable
 from trainer.lock import one_writer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from trainer.config.options import LISTS, SINGLE, OptionFiles, headline
+from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.errors import ConfigError, Problem, nearest
 from trainer.parameters import parameters
 from trainer.settings import Settings
@@ -77,3 +77,11 @@ def _indented(file: Path) -> str:
 
 def _clip(line: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def headline(file: Path) -> str:
+    """Return the first line of an option file, which is its description."""
+    for line in file.read_text().splitlines():
+        if not line.startswith("# @package"):
+            return line.removeprefix("#").strip() if line.startswith("#") else ""
+    return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 from trainer.augmentation.transforms import Transform
 from trainer.construct import construct, is_option, locate, unusable
 from trainer.data.options import WithoutTestSplit
-from trainer.errors import ConfigError, Problem
+from trainer.errors import Problem
 from trainer.formats import JsonObject
 from trainer.interfaces import INTERFACES, has_base
 from trainer.parameters import parameters
-from trainer.plain import Plain, is_open
+from trainer.plain import Plain, adapted, is_open
 from trainer.tree import is_table
 from trainer.trust import INSTANTIATE_KEYS, NotTrusted
 
@@ -80,11 +79,7 @@ def _construct(node: Any, place: str, group: str) -> tuple[Any, Iterable[Problem
         return None, errors
     settings = {key: getattr(option, key) for key in settings}
     partial = partial if isinstance(partial, bool) else not isinstance(target, type) and is_open(target, arguments)
-    module, _, name = adapter.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)(Plain(target, arguments, settings, partial, place)), []
-    except ConfigError as error:
-        return None, [dataclasses.replace(p, key=p.key.removeprefix(f"{place}.")) for p in error.problems]
+    return adapted(Plain(target, arguments, settings, partial, place), adapter)
 
 
 def is_albumentations(target: Any) -> bool:
