@@ -63,7 +63,7 @@ class Plain:
             return type(self.target.__name__, bases, {})(**self.arguments)
 
 
-def adapted(plain: Plain, adapter: str) -> tuple[Any, list[Problem]]:
+def adapted(plain: Plain, adapter: str) -> tuple[object, list[Problem]]:
     """Return the option that an adapter, ``module:name``, makes of a plain class or function, or its errors, relative to it."""
     module, _, name = adapter.partition(":")
     try:
