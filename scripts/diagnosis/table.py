@@ -102,7 +102,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     z, p = 1.96, successes / n
     center, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
+    return max(0.0, (center - half) / (1 + z * z / n)), min(1.0, (center + half) / (1 + z * z / n))
 
 
 def proportion(successes: int, n: int) -> str:
