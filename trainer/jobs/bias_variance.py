@@ -58,8 +58,7 @@ def bias_variance(option: BiasVariance, config: Config, run_dir: Path, overrides
         for j in range(option.seeds):
             number = i * option.seeds + j + 1
             print_literal(
-                f"network {number} of {option.sets * option.seeds}: training set {i + 1}, seed {config.seed + j}",
-                flush=True,
+                f"network {number} of {option.sets * option.seeds}: training set {i + 1}, seed {config.seed + j}"
             )
             name = f"set_{i}_seed_{config.seed + j}"
             run, result = train_on(config, splits, count, (i, j), option.budget, run_dir / name)

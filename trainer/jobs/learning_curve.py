@@ -53,9 +53,7 @@ def learning_curve(option: Option, config: Config, run_dir: Path, overrides: lis
         for seed in range(option.seeds):
             number = place * option.seeds + seed + 1
             name = f"size_{size}_seed_{config.seed + seed}"
-            print_literal(
-                f"network {number} of {len(sizes) * option.seeds}: {size} images, seed {config.seed + seed}", flush=True
-            )
+            print_literal(f"network {number} of {len(sizes) * option.seeds}: {size} images, seed {config.seed + seed}")
             run, result = train_on(config, splits, size, (seed, seed), option.budget, run_dir / name)
             if result.get("status") == "interrupted":
                 return stopped(run_dir, "learning curve")
@@ -141,7 +139,7 @@ def page(curve: LearningCurve, metric: str, split: str, budget: str) -> str:
 
 def verdict(curve: LearningCurve, metric: str) -> str:
     """Whether more data is worth it, in words."""
-    name = error_name(metric)
+    name, measured = error_name(metric), shown_error(metric, curve.means[-1])
     now, twice, low, high = (shown_error(metric, v) for v in (curve.now, curve.twice, curve.low, curve.high))
     to = f"from {now} to about {twice} ({low} to {high})"
     gains = f"twice as many training images would take the {name} {to}"
@@ -151,9 +149,9 @@ def verdict(curve: LearningCurve, metric: str) -> str:
         return f"More data is hardly worth it: {gains}, which saves less than {100 * WORTH:.0f} % of it."
     if not curve.foreseen:
         return (
-            f"Whether more data is worth it cannot be told: the {name} with {curve.sizes[-1]:,} images is {shown_error(metric, curve.means[-1])}, the smaller "
-            f"sizes predict {shown_error(metric, curve.predicted)}, so no power law describes this curve. More sizes (job.sizes) "
-            "or seeds (job.seeds) may help."
+            f"Whether more data is worth it cannot be told: the {name} with {curve.sizes[-1]:,} images is {measured}, the "
+            f"smaller sizes predict {shown_error(metric, curve.predicted)}, so no power law describes this curve. More "
+            "sizes (job.sizes) or seeds (job.seeds) may help."
         )
     return f"Whether more data is worth it cannot be told: {gains}. More seeds (job.seeds) narrow the interval."
 
