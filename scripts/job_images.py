@@ -58,6 +58,9 @@ def draw() -> None:
     lines = output("job=ensemble", "job.models=3", *SMALL, "output=joined").splitlines()
     rows = [line for line in lines if line.startswith(("|", "The"))]
     terminal("ensemble", "train job=ensemble job.models=3 data.limit=500 epochs=5", "\n".join(rows))
+    for job in ("learning_curve", "bias_variance"):
+        output(f"job={job}", "data=digits", "epochs=5", "observer=[history_file]", f"output={job}")
+        shutil.copy(f"{job}/{job}.png", IMAGES / f"{job}.png")
     output(*SMALL, "output=run")
     output("job=evaluate", "checkpoint=run", "output=evaluated")
     shutil.copy("evaluated/reliability.png", IMAGES / "evaluate.png")

@@ -170,7 +170,17 @@ def test_the_report_is_regenerated_from_the_files_alone_with_its_plots_embedded(
     assert "moved/report.md" in out
     assert Path("moved/report.md").read_text() == first
     names = re.findall(r"\]\(report/(\w+)\.png\)", first)
-    assert names == ["curves", "steps", "distributions", "filters", "batch", "confusion", "misclassified"]
+    assert names == [
+        "curves",
+        "steps",
+        "distributions",
+        "filters",
+        "batch",
+        "confusion",
+        "misclassified",
+        "grad_cam",
+        "embedding",
+    ]
     assert all(cv2.imread(f"moved/report/{name}.png").std() > 5 for name in names)
     page = Path("moved/report.html").read_text()
     assert page.count("data:image/png;base64,") == len(names)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +19,13 @@ from sklearn.datasets import load_digits
 
 from trainer.analysis.diagnosis import CHECKS, Record, diagnose, imbalanced_classes, urgent
 from trainer.analysis.intervals import difference, interval, proportion_half_width
-from trainer.builder import build
+from trainer.builder import build, load_splits
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
 from trainer.engine.view import RunView
 from trainer.observers import Diagnosis, Histograms
 from trainer.observers.context import Context, build_observers
+from trainer.observers.diagnosis import dataset_info
 
 MLP = ("architecture=mlp", "architecture.widths=[64,64]", "architecture.norm=none")
 DEEP = ("architecture=mlp", "architecture.norm=none")
@@ -66,7 +69,10 @@ CAUSES_OF = {
     "high initial loss": ("exploding activations", "saturated units"),
 }
 # Of which the records are written here.
-WRITTEN = ("inputs not normalized", "frozen layers", "batch norm of tiny batches")
+WRITTEN = (
+    "inputs not normalized", "frozen layers", "batch norm of tiny batches", "sorted data",
+    "other normalization than the pretrained weights",
+)  # fmt: skip
 HEALTHY: dict[str, tuple[str, ...]] = {
     "cnn": ("architecture.widths=[16,32]",),
     "mlp": ("architecture=mlp", "architecture.widths=[64]"),
@@ -362,6 +368,48 @@ def test_inputs_that_are_not_normalized_are_named_where_the_network_struggles():
     assert names(written([2.3, 0.1, 0.1], {}, input_mean=77.0, input_std=95.0)) == ["good fit"]
 
 
+def test_batches_of_few_classes_are_named_unless_the_batches_are_as_small():
+    def found(classes: list[int], size: int, losses: tuple[float, ...] = (2.3, 2.2, 2.1)) -> list[str]:
+        record = written(list(losses), {"batch_size": size})
+        steps = [{**record.snapshots[0], "step": i, "batch_classes": n} for i, n in enumerate(classes, 1)]
+        return names(Record(record.rows, steps, record.dataset_info))
+
+    assert found([1, 2, 1, 1], 32)[0] == "sorted data"
+    assert "sorted data" not in found([9, 10, 9, 10], 32)
+    assert "sorted data" not in found([1, 1, 1, 1], 1)
+    assert "sorted data" not in found([1, 2, 1, 1], 32, (2.3, 0.1, 0.1))
+
+
+def test_the_engine_counts_the_classes_of_a_batch_and_finds_data_that_is_not_shuffled():
+    config = load_config(["data=digits", "data.limit=300", *MLP, "epochs=8", "batch_size=32", "device=cpu"])
+    run = build(config)
+    order = np.argsort(run.train.dataset.labels, kind="stable")
+    run = build(config, splits=replace(load_splits(config), train=run.train.dataset.subset(order)))
+    run.train.shuffle = False
+    observers = build_observers([Histograms(every=8), Diagnosis(probe_steps=0)], Context(run))
+    fit(run, observers)
+    snapshots = observers[1].snapshots()
+    assert {s["batch_classes"] for s in snapshots} <= {1, 2, 3}
+
+
+def test_another_normalization_than_that_of_the_pretrained_weights_is_named(train):
+    assert train("data=digits", "data.limit=100", *MLP, "epochs=1", "output=weights")[0] == 0
+    words = [
+        "data=digits",
+        "data.limit=100",
+        *MLP,
+        "epochs=1",
+        "initialization=pretrained",
+        "initialization.path=weights",
+    ]
+    for normalize, other in (("none", True), ("pretrained", False)):
+        run = build(load_config([*words, f"data.normalize={normalize}"]))
+        assert dataset_info(RunView(run))["other_normalization"] is other
+    name = "other normalization than the pretrained weights"
+    assert names(written([2.3, 2.2, 2.1], {"other_normalization": True}))[0] == name
+    assert name not in names(written([2.3, 0.1, 0.1], {"other_normalization": True}))
+
+
 def test_layers_that_nothing_in_the_config_freezes_are_named():
     weights = [{"tag": "head", "rms": 1.0, "grad_rms": 1.0, "update_ratio": 1e-3}]
     found = diagnose(*vars(written([2.3, 2.2, 2.1], {}, frozen=2, weights=weights)).values())
@@ -417,6 +465,45 @@ def test_a_probe_leaves_the_run_as_it_was():
     assert all((run.model.state_dict()[name] == value).all() for name, value in weights.items())
     assert (random == torch.get_rng_state()).all()
     assert run.optimizer.param_groups[0]["weight_decay"] == 0.0005
-    assert [b["factor"] for b in measured["from_start"]] == [0.01, 0.1, 1.0, 10.0, 100.0]
+    assert [b["factor"] for b in measured["from_start"]] == [0.1, 1.0, 10.0], "those beyond are tried if that helps"
     assert sum(measured["ranks"]) == 144
-    assert measured["from_start"][2]["loss"] < 0.7 * measured["from_start"][0]["loss"]
+    assert measured["from_start"][1]["loss"] < 0.8 * measured["from_start"][0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("needed", "fraction", "kinds"),
+    [
+        ("none", 1.0, set()),
+        ("used", 1.0, {"from_used"}),
+        ("all", 0.25, {"from_used"}),
+        ("all", 10.0, {"from_used", "from_start", "unregularized_start", "one_batch", "unregularized"}),
+    ],
+)
+def test_only_the_short_trainings_are_made_that_are_needed_and_that_the_run_is_long_enough_for(
+    needed, fraction, kinds, monkeypatch
+):
+    import trainer.engine.probes as probes
+
+    run = build(load_config(["data=digits", "data.limit=160", *MLP, "batch_size=16", "epochs=10", "device=cpu"]))
+    initial, taken = probes.initial_weights(run), [0]
+    fit(run)
+
+    def step(*arguments: Any, real=probes.train_step) -> None:
+        taken[0] += 1
+        real(*arguments)
+
+    monkeypatch.setattr(probes, "AFFORDABLE", 0.0)
+    monkeypatch.setattr(probes, "train_step", step)
+    measured = probes.probe(run, initial, 12, lambda scores: needed, fraction)
+    assert {kind for kind, value in measured.items() if isinstance(value, list) and kind != "ranks" and value} == kinds
+    assert taken[0] <= fraction * 100
+    assert ("left_out" in measured) == (needed == "all" and fraction < 1)
+    monkeypatch.setattr(probes, "AFFORDABLE", 1e12)
+    assert "left_out" not in probes.probe(run, initial, 12, lambda scores: needed, fraction), "a small network is cheap"
+
+
+def test_a_finding_says_how_many_short_trainings_were_left_out():
+    record = written([2.3, 2.2, 2.1], {"probe": {**PROBE, "left_out": 4}})
+    (finding,) = diagnose(record.rows, record.snapshots, record.dataset_info)
+    assert "4 short trainings that could tell another cause" in finding.meaning
+    assert "observer.diagnosis.probe_fraction" in finding.meaning

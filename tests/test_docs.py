@@ -63,6 +63,21 @@ def test_the_plotted_paths_of_the_optimizers_descend(tmp_path):
     assert (tmp_path / "ravine.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_plotted_paths_with_weight_decay_end_at_the_minimum_of_loss_and_penalty(tmp_path):
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from optimizer_paths import CURVATURE, MINIMUM, draw_weight_decay
+    finally:
+        sys.path.pop(0)
+    ends = draw_weight_decay(tmp_path, 400)
+    h, m = np.array(CURVATURE), np.array(MINIMUM)
+    for name in ("sgd 0", "sgd 0.1", "sgd 1", "adam 1"):
+        decay = float(name.split()[1])
+        assert np.allclose(ends[name], np.linalg.solve(np.diag(h + decay), h * m), atol=0.02), name
+    assert not np.allclose(ends["adamw 1"], ends["adam 1"], atol=0.1), "the decay of adamw is not a penalty"
+    assert (tmp_path / "weight_decay.png").read_bytes().startswith(b"\x89PNG")
+
+
 def option_files_module():
     sys.path.insert(0, str(ROOT / "scripts"))
     try:

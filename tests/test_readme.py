@@ -31,7 +31,7 @@ RUN = "outputs/2026-11-24/02-58-41"
 SMALL = (
     "data.limit=64 data.validation=16 data.test=16 data.size=48 batch_size=16 epochs=1 "
     "recipe.head_epochs=0.5 recipe.stage_epochs=0.25 "
-    f"job.epochs=[0.5,1] job.trials=[4,3] job.finalists=1 job.seeds=2 {QUIET}"
+    f"job.epochs=[0.5,1] job.trials=[4,3] job.finalists=1 job.seeds=2 job.sizes=3 job.sets=2 {QUIET}"
 )
 # Commands that need what a test machine lacks: a download, or a GPU. The error says what is missing.
 DOWNLOADED = ("cifar10", "cifar100", "fashion_mnist", "flowers102", "imagenet", "mnist", "oxford_pets", "stl10", "svhn")
@@ -146,7 +146,8 @@ def test_a_command_of_the_readme_runs_as_written(line, train, world, monkeypatch
         assert ("parameters" if "job=plan" in line else "compare.md") in out
         return
     written = [file for file in world.rglob("result.json") if before.get(file) != file.stat().st_mtime_ns]
-    assert len(written) == (6 if "-m" in line else 4 if "job=ensemble" in line else 1)
+    several = {"-m": 6, "job=ensemble": 4, "job=learning_curve": 7, "job=bias_variance": 5}
+    assert len(written) == next((count for word, count in several.items() if word in line), 1)
     assert all(result_of(file.parent)["status"] == "finished" for file in written)
 
 

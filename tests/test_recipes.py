@@ -20,6 +20,7 @@ from trainer.engine.lr_range_test import lr_range_curve
 from trainer.engine.observer import Observer
 from trainer.engine.state import snapshot
 from trainer.errors import ConfigError
+from trainer.report.lr_range import saved_range_figure
 
 SMALL = (
     "data=fake", "data.size=12", "data.count=150", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16",
@@ -158,6 +159,19 @@ def test_a_run_with_an_automatic_learning_rate_equals_the_run_with_the_suggested
     assert 1e-6 < rate < 10
     assert train(*SMALL, QUIET, "epochs=1", f"optimizer.lr={rate}", f"output={b}")[0] == 0
     assert same(load(a)["state"]["model"], load(b)["state"]["model"])
+    measured = json.loads((a / "range_test.json").read_text())
+    assert len(measured["lr"]) == len(measured["loss"]) >= 10
+    assert saved_range_figure(a / "range_test.json") is not None
+    assert not (b / "range_test.json").exists()
+
+
+def test_the_report_shows_the_range_test_of_a_phase(train, tmp_path):
+    words = ("recipe=finetune", "recipe.head_epochs=1", "epochs=2", "observer=[history_file,report]")
+    code, _, err = train(*SMALL, "architecture.norm=batch", *words, f"output={tmp_path / 'a'}")
+    assert code == 0, err
+    assert (tmp_path / "a" / "range_test_all.json").is_file()
+    assert "## LR range test: all" in (tmp_path / "a" / "report.md").read_text()
+    assert (tmp_path / "a" / "report" / "range_test_all.png").is_file()
 
 
 def test_the_minimum_learning_rate_of_clr_can_be_automatic_too(train, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -252,6 +253,60 @@ def test_the_diagnosis_benchmark_judges_a_run_with_its_control_and_continues_whe
     run_script("diagnosis_benchmark.py", *arguments, "--cached", "--markdown", "page.md", cwd=tmp_path)
     assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert "| update | 1.00 (0.21-1.00), 1 of 1 |" in (tmp_path / "page.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_diagnosis_benchmark_follows_its_advice_and_keeps_what_the_page_says_of_the_findings(tmp_path):
+    arguments = [
+        "--advice",
+        "--output",
+        "runs",
+        "--seeds",
+        "2",
+        "--only",
+        "digits-mlp-momentum__lr-far-too-high",
+        "--list",
+    ]
+    out = run_script("diagnosis_benchmark.py", *arguments, cwd=tmp_path)
+    assert "| advice | 1.00 (0.21-1.00), 1 of 1 |" in out
+    measured = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.gz")}
+    (tmp_path / "page.md").write_text("# Findings\n")
+    for _ in range(2):
+        run_script("diagnosis_benchmark.py", *arguments, "--minutes", "0", "--markdown", "page.md", cwd=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.gz")} == measured
+    page = (tmp_path / "page.md").read_text()
+    assert page.startswith("# Findings\n")
+    assert page.count("## Advice that is followed") == 1
+    assert "| lr far too high | `optimizer.lr=" in page
+
+
+@pytest.mark.slow
+def test_a_fifth_of_the_failures_of_a_setting_are_named_and_its_healthy_runs_are_not(tmp_path):
+    arguments = ["--output", "runs", "--seeds", "1", "--only", "digits-mlp-momentum", "--part", "1/5"]
+    out = run_script("diagnosis_benchmark.py", *arguments, cwd=tmp_path)
+    recall, _, precision = table_rows(out)["all"][2:5]
+    assert float(recall.split()[0]) >= 0.8
+    assert float(precision.split()[0]) >= 0.8
+    assert "Healthy runs with a false alarm: 0.00" in out
+
+
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_a_suggestion_replaces_the_parameters_of_the_option_that_it_replaces():
+    from diagnosis.advice import is_override, significant
+    from diagnosis.measure import Case, typed
+    from diagnosis.settings import SETTINGS
+
+    case = Case(SETTINGS[0], "case", 0, ("schedule=clr", "schedule.clr.step_size=5"))
+    assert "architecture.widths=[64, 64]" in typed(case)
+    words = typed(replace(case, extra=("architecture=resnet20", "schedule=[cosine]")))
+    assert not any(word.startswith(("architecture.", "schedule.clr")) for word in words)
+    assert words[-2:] == ["architecture=resnet20", "schedule=[cosine]"]
+    assert "schedule.clr.step_size=5" in typed(replace(case, extra=("schedule=[warmup,clr]",)))
+    assert "optimizer.lr=0.05" in typed(replace(case, extra=("optimizer.clip_norm=1",)))
+    assert is_override("optimizer.lr=0.1")
+    assert not any(is_override(text) for text in ("-m seed=0,1", "job=doctor", "correct the labels"))
+    assert significant([0.1, 0.12, 0.11])
+    assert not significant([0.3, -0.2, 0.1])
 
 
 @pytest.mark.slow

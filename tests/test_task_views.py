@@ -54,9 +54,11 @@ def test_every_task_has_an_entry_and_figures_of_its_own(multitask):
     assert content["split"] == "validation"
     assert list(content["tasks"]) == ["digit", "parity", "loops", "properties", "slant", "ink"]
     names = {path.stem for path in (folder / "report").glob("*.png")}
-    classes = {f"{kind}_{task}" for kind in ("confusion", "misclassified") for task in ("digit", "parity", "loops")}
+    classes = {
+        f"{kind}_{task}" for kind in ("confusion", "misclassified", "grad_cam") for task in ("digit", "parity", "loops")
+    }
     numbers = {f"{kind}_{task}" for kind in ("predicted", "largest_errors") for task in ("slant", "ink")}
-    assert names == classes | numbers | {"labels_properties"}
+    assert names == classes | numbers | {"labels_properties", "embedding"}
 
 
 def test_predictions_of_each_task_are_those_of_scikit_learn(multitask):
@@ -113,14 +115,14 @@ def test_a_single_task_needs_no_name(overrides, key, figures, tmp_path):
     content = json.loads((tmp_path / "predictions.json").read_text())
     assert key in content
     assert "tasks" not in content
-    assert {path.stem for path in (tmp_path / "report").glob("*.png")} == figures
+    assert {path.stem for path in (tmp_path / "report").glob("*.png")} == {*figures, "embedding"}
 
 
 def test_the_images_of_a_batch_have_a_line_per_task():
     from trainer.observers.images import first_batch
 
     run = build(load_config([*MULTI]))
-    *_, captions = first_batch(run, 2)
+    *_, captions, _ = first_batch(run, 2)
     index = next(run.train.indices(0, 0))[1][0]
     digit = run.train.dataset.labels[index]
     assert captions[0].split("\n")[:2] == [str(digit), "odd" if digit % 2 else "even"]
@@ -319,14 +321,14 @@ def test_class_imbalance_of_a_task_names_metric_weights_and_sampling_that_are_no
 
     single = ("task=classification", "task.target=loops")
     assert attempt("class imbalance", *single).startswith(
-        "metric=validation_balanced_accuracy or task.class_weights=balanced or data.sampling=balanced"
+        "task.class_weights=balanced or data.sampling=balanced or metric=validation_balanced_accuracy"
     )
     for used in ("task.class_weights=balanced", "data.sampling=balanced"):
         text = attempt("class imbalance", *single, used)
         assert "metric=validation_balanced_accuracy" in text
         assert "class_weights" not in text
         assert "sampling" not in text
-    metric, override, *_ = attempt("loops: class imbalance").split(" or ")
+    override, metric, *_ = attempt("loops: class imbalance").split(" or ")
     assert metric == "metric=validation_loops_balanced_accuracy"
     run = build(load_config([*MULTI, metric, override]))
     assert run.task.parts[2].class_weights() is not None

@@ -282,8 +282,25 @@ def test_the_images_of_a_plan_are_as_read_above_and_as_augmented_below(way):
         "augmentation=[rotation]",
     ]
     run = build(load_config([*overrides, f"data.loading={way}", "data.num_workers=0"]))
-    before, after, labels = first_batch(run, 5)
+    before, after, labels, _ = first_batch(run, 5)
     chosen = run.train.order(0)[:5]
     assert np.allclose(before, run.train.dataset.images[chosen] / 255, atol=1e-6)
     assert labels == [run.info.classes[label] for label in run.train.dataset.labels[chosen]]
     assert abs(after - before).mean() > 0.02
+
+
+def test_the_images_of_a_mixed_batch_have_the_targets_that_they_are_trained_on():
+    from trainer.observers.images import first_batch
+
+    run = build(load_config(["data=digits", "data.limit=100", "batch_size=32", "regularizer=[mixup]"]))
+    with torch.random.fork_rng():
+        _, y = run.regularizer.batch(*next(run.train.batches(0)))
+    *_, targets = first_batch(run, 8)
+    mixed = 0
+    for text, target in zip(targets, y, strict=False):
+        shares = {name: float(share) for share, name in (part.split(" % ") for part in text.split(" + ") if part)}
+        expected = {str(k): 100 * float(v) for k, v in enumerate(target) if v >= 0.05}
+        if len(expected) > 1:
+            mixed += 1
+            assert shares == pytest.approx(expected, abs=0.51)
+    assert mixed

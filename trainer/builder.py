@@ -19,6 +19,7 @@ from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
 from trainer.data.decode import resize_target
 from trainer.data.identity import check_same_classes, identity
+from trainer.data.splits import OTHER_NORMALIZATION
 from trainer.data.targets import LABEL
 from trainer.data_constraints import check_with_data, without_effect
 from trainer.engine import checkpoint, distributed
@@ -136,8 +137,7 @@ def load_splits(config: Config) -> Splits:
         splits = data.load()
         if weights is None or data.normalize == "channel":
             return splits
-        text = "warning: the pretrained weights were trained with another normalization: data.normalize=pretrained"
-        return dataclasses.replace(splits, notes=(*splits.notes, text))
+        return dataclasses.replace(splits, notes=(*splits.notes, OTHER_NORMALIZATION))
     if weights is None:
         raise ConfigError(
             Problem("data.normalize", "pretrained", "needs an architecture with pretrained weights",

@@ -75,6 +75,7 @@ class Snapshot(TypedDict):
     activations: list[ActivationStatistics]
     input_mean: NotRequired[float | None]  # of the pixels of the batch, as the network gets them
     input_std: NotRequired[float | None]
+    batch_classes: NotRequired[int | None]  # number of classes in the batch; None without classes or of several tasks
     frozen: NotRequired[int]  # number of weights with more than one dimension that are not trained
 
 
@@ -123,6 +124,7 @@ class Probe(TypedDict):
     unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout
     unregularized_start: NotRequired[list[Branch]]  # likewise from the initial weights
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
+    left_out: NotRequired[int]  # branches that would have taken too large a fraction of the run
 
 
 class DatasetInfo(TaskInfo, total=False):
@@ -144,6 +146,7 @@ class DatasetInfo(TaskInfo, total=False):
     batch_size: int
     steps_per_epoch: int
     lr: float
+    other_normalization: bool  # whether pretrained weights were trained with another normalization
     pretrained: bool
     mixed: bool  # whether a regularizer mixes the targets
     metric: str

@@ -10,6 +10,7 @@ from torch import nn
 from diagnosis import flaws
 from diagnosis.settings import Setting
 from trainer.data import Splits
+from trainer.engine.run import Run
 
 Change = Callable[[Setting], tuple[str, ...]]
 GROUPS = ("data", "initialization", "update", "fit", "generalization")
@@ -18,7 +19,8 @@ GROUP_OF = {
     finding: group
     for group, findings in {
         "data": ("train/test leakage", "contradictory labels", "near duplicates", "class imbalance", "label noise",
-                 "labels unrelated to the images", "inputs not normalized"),
+                 "labels unrelated to the images", "inputs not normalized", "sorted data",
+                 "other normalization than the pretrained weights"),
         "initialization": ("vanishing activations", "exploding activations", "vanishing gradients", "exploding gradients",
                            "dead units", "saturated units", "high initial loss", "identical units"),
         "update": ("NaN or Inf loss", "exploding loss", "learning rate too high", "learning rate too low", "noisy",
@@ -44,6 +46,7 @@ class Condition:
         control: The same config without the fault, where that is not the healthy config of the setting.
         splits: A change of the data.
         model: A change of the network before training.
+        run: A change of the run before training.
         hidden: Whether the score does not show it, so that it counts in any case.
         skip: Settings in which it makes no sense, by a part of their names.
         also: Findings that are true of the control, too, and count neither way.
@@ -56,6 +59,7 @@ class Condition:
     control: Change = lambda s: ()
     splits: Callable[[Splits, int], Splits] | None = None
     model: Callable[[nn.Module], None] | None = None
+    run: Callable[[Run], None] | None = None
     hidden: bool = False
     skip: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -82,6 +86,8 @@ def adam_lr(adam: float, sgd: float, *more: str) -> Change:
     return lambda s: lr(adam if s.optimizer == "adam" else sgd, *more)(s)
 
 
+# Replaced by a checkpoint of the healthy config, which is trained for it.
+PRETRAINED = "initialization.path=PRETRAINED"
 SMALL_STD, LARGE_STD = (
     ("initialization=normal", "initialization.std=0.01"),
     ("initialization=normal", "initialization.std=0.5"),
@@ -134,6 +140,11 @@ CONDITIONS = (
     Condition("shuffled labels", "data", ("labels unrelated to the images",), splits=flaws.shuffled_labels),
     Condition("label noise", "data", ("label noise",), epochs(1.5), splits=flaws.label_noise, hidden=True),
     Condition("class imbalance", "data", ("class imbalance",), splits=flaws.imbalanced, hidden=True),
+    Condition("sorted data", "data", ("sorted data",), splits=flaws.sorted_by_class, run=flaws.unshuffled),
+    Condition("other normalization than pretrained", "data", ("other normalization than the pretrained weights",),
+              lambda s: ("initialization=pretrained", PRETRAINED, "data.normalize=none", f"epochs={max(2, s.epochs // 3)}"),
+              lambda s: ("initialization=pretrained", PRETRAINED, "data.normalize=pretrained", f"epochs={max(2, s.epochs // 3)}"),
+              skip=("shapes",)),
     Condition("wrong normalization", "data", ("inputs not normalized",), splits=flaws.dark),
 )  # fmt: skip
 # Configs that should give no finding, added to each setting.

@@ -9,6 +9,8 @@ from torch import nn
 
 from trainer.data import Splits
 from trainer.data.images import ImageArray, Images
+from trainer.data.loader import Loader
+from trainer.engine.run import Run
 
 
 def with_labels(images: Images, labels: np.ndarray) -> ImageArray:
@@ -64,6 +66,17 @@ def dark(splits: Splits, seed: int) -> Splits:
     """Normalized as if the images had pixel values of 0 to 1: the network sees numbers in the hundreds."""
     channels = len(splits.mean)
     return dataclasses.replace(splits, mean=(0.0,) * channels, std=(1 / 255,) * channels)
+
+
+def sorted_by_class(splits: Splits, seed: int) -> Splits:
+    """Training images in the order of their classes."""
+    return dataclasses.replace(splits, train=splits.train.subset(np.argsort(splits.train.labels, kind="stable")))
+
+
+def unshuffled(run: Run) -> None:
+    """Batches in the order of the data set, as from a loader of one's own that does not shuffle."""
+    assert isinstance(run.train, Loader)
+    run.train.shuffle = False
 
 
 def dead_bias(model: nn.Module) -> None:

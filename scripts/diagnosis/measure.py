@@ -11,20 +11,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diagnosis.conditions import CONDITIONS, HEALTHY, Condition
+from diagnosis.conditions import CONDITIONS, HEALTHY, PRETRAINED, Condition
 from diagnosis.settings import SETTINGS, Setting, shape_splits
+from trainer.analysis.diagnosis import needed_branches
 from trainer.builder import build, load_splits
 from trainer.config.load import load_config
+from trainer.engine import checkpoint
+from trainer.engine.checkpoint import saved_info
+from trainer.engine.evaluation import best_weights
 from trainer.engine.loop import fit
 from trainer.engine.probes import branch_steps, probe
 from trainer.engine.state import snapshot
 from trainer.engine.view import RunView
+from trainer.jobs.auto_keys import resolve
 from trainer.jobs.fit import summary
 from trainer.observers import Diagnosis, Histograms
 from trainer.observers.context import Context, build_observers
 from trainer.run_dir import json_safe
 
-PROBE_STEPS = 100  # as observer.diagnosis.probe_steps
+PROBE_STEPS, PROBE_FRACTION = 100, 0.1  # as observer.diagnosis.probe_steps and probe_fraction
 
 
 @dataclass(frozen=True)
@@ -72,16 +77,49 @@ def control(case: Case) -> Case:
     return Case(case.setting, name, case.seed, overrides, judged=not overrides)
 
 
-def measure(case: Case) -> dict[str, Any]:
-    """Train a case; return history, snapshots, dataset info and scores."""
+def typed(case: Case) -> list[str]:
+    """The overrides of a case. A suggestion that chooses another option replaces the parameters of the former one."""
+    before = [*case.setting.overrides, *case.overrides]
+    for extra in case.extra:
+        key, _, value = extra.partition("=")
+        kept = [f"{key}.{name}." for name in value.strip("[]").split(",")] if value.startswith("[") else []
+        if "." not in key:
+            before = [o for o in before if not o.startswith((f"{key}=", f"{key}.")) or o.startswith(tuple(kept))]
+    return [*before, *case.extra]
+
+
+def pretrained(setting: Setting, folder: Path) -> Path:
+    """A checkpoint of the healthy config of a setting, with another seed; it is trained if there is none in the folder."""
+    path = folder / "pretrained" / f"{re.sub(r'[^a-z0-9]+', '-', setting.name)}.pt"
+    if not path.is_file():
+        run = build(load_config([*setting.overrides, "seed=100"]))
+        fit(run, [])
+        with best_weights(run):
+            content = {
+                "format": checkpoint.FORMAT,
+                "info": saved_info(run.info),
+                "row": {},
+                "model": snapshot(run.model),
+            }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save({**content, "averaged": None}, path)  # pyright: ignore
+    return path
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """Train a case; return history, snapshots, dataset info and scores. Pretrained weights are kept in ``folder``."""
     started = time.perf_counter()
-    config = load_config([*case.setting.overrides, *case.overrides, *case.extra, f"seed={case.seed}"])
+    words = [f"initialization.path={pretrained(case.setting, folder)}" if o == PRETRAINED else o for o in typed(case)]
+    config = load_config([*words, f"seed={case.seed}"])
     splits = shape_splits() if case.setting.data == ("shapes",) else load_splits(config)
     if case.condition and case.condition.splits:
         splits = case.condition.splits(splits, case.seed)
+    config = resolve(config, splits)
     run = build(config, splits=splits)
     if case.condition and case.condition.model:
         case.condition.model(run.model)
+    if case.condition and case.condition.run:
+        case.condition.run(run)
     initial = snapshot(run.model)
     histograms, diagnosis = build_observers([Histograms(), Diagnosis()], Context(run))
     fit(run, [histograms, diagnosis])
@@ -91,7 +129,10 @@ def measure(case: Case) -> dict[str, Any]:
     status = "diverged" if run.diverged else "finished"
     info = {**diagnosis.dataset_info, "status": status}  # pyright: ignore
     if case.judged and not run.diverged:
-        info["probe"] = probe(run, initial, branch_steps(run.total_steps, PROBE_STEPS))
+        rows, steps = list(run.history), branch_steps(run.total_steps, PROBE_STEPS)
+        info["probe"] = probe(
+            run, initial, steps, lambda scores: needed_branches(rows, {**info, "probe": scores}), PROBE_FRACTION
+        )
     return {
         "rows": list(run.history), "snapshots": diagnosis.snapshots(), "info": info,  # pyright: ignore
         "scores": scores, "seconds": time.perf_counter() - started,
@@ -105,7 +146,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
         return json.loads(gzip.decompress(path.read_bytes()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        record = json.loads(json.dumps(json_safe(measure(case))))
+        record = json.loads(json.dumps(json_safe(measure(case, folder))))
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(gzip.compress(json.dumps(record).encode(), mtime=0))

@@ -10,7 +10,7 @@ from typing import Any
 
 from diagnosis.conditions import CONDITIONS, GROUP_OF, GROUPS, NOTES
 from diagnosis.measure import Case, control, score
-from trainer.analysis.diagnosis import diagnose
+from trainer.analysis.diagnosis import Finding, diagnose
 
 HARM = 0.03  # loss of accuracy against the healthy control from which a fault counts
 MIN_STEPS = 100  # of a run that is probed, as in the observer
@@ -43,20 +43,19 @@ class Verdict:
         return bool(self.names) and self.names[0] in self.right
 
 
-def findings(record: dict[str, Any]) -> tuple[str, ...]:
-    """The names of the findings of a record, as the program would report them."""
+def diagnosed(record: dict[str, Any]) -> list[Finding]:
+    """The findings of a record without notes, as the program would report them."""
     info = record["info"]
     if record["scores"]["steps"] < MIN_STEPS:
         kept = ("steps", "used", "ranks", "loss_of_batch_statistics")  # without branches
         info = {**info, "probe": {k: v for k, v in info["probe"].items() if k in kept}} if "probe" in info else info
-    found = diagnose(record["rows"], record["snapshots"], info)
-    return tuple(finding.name for finding in found if finding.name not in NOTES)
+    return [finding for finding in diagnose(record["rows"], record["snapshots"], info) if finding.name not in NOTES]
 
 
 def names(case: Case, record: dict[str, Any]) -> tuple[str, ...]:
     """The findings without those that are true of the control, too."""
     also = case.condition.also if case.condition is not None else ()
-    return tuple(name for name in findings(record) if name not in also)
+    return tuple(finding.name for finding in diagnosed(record) if finding.name not in also)
 
 
 def verdicts(records: dict[str, tuple[Case, dict[str, Any]]]) -> list[Verdict]:
@@ -103,7 +102,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     z, p = 1.96, successes / n
     center, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
+    return max(0.0, (center - half) / (1 + z * z / n)), min(1.0, (center + half) / (1 + z * z / n))
 
 
 def proportion(successes: int, n: int) -> str:

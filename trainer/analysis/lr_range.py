@@ -12,6 +12,7 @@ NAMES = ("min_lr", "suggested_lr", "max_lr")
 # Fractions of the total decrease of the loss at min_lr and at max_lr.
 DESCENT_BEGUN, DESCENT_DONE = 0.1, 0.97
 MIN_RELATIVE_DROP = 0.02  # fraction of the initial loss by which the loss has to fall
+MIN_STEPS = 10  # of a test that has not diverged
 MIN_DROP_TO_NOISE = 4.0  # standard deviations of the noise by which the loss has to fall
 
 

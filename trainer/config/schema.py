@@ -91,6 +91,7 @@ class Config(Settings):
     set_keys: tuple[str, ...] = ()  # the keys and groups that the command and its experiment set
     auto_keys: tuple[str, ...] = ()  # keys whose value an LR range test finds
     range_test: dict[str, float] = field(default_factory=dict[str, float])  # the values found by it
+    range_curve: dict[str, list[float]] = field(default_factory=dict[str, list[float]])  # its learning rates and losses
     notes: tuple[str, ...] = ()  # what was decided for the user
 
     def name(self, group: str) -> str:

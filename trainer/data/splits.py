@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel; white = 1
 
+OTHER_NORMALIZATION = (
+    "warning: the pretrained weights were trained with another normalization: data.normalize=pretrained"  # a note
+)
+
 
 class RawSplits(NamedTuple):
     """The splits a data set comes with, before any are held out. ``validation`` and ``test`` are None if it has none."""

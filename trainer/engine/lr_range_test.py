@@ -11,11 +11,12 @@ from statistics import median
 from torch import Tensor
 
 from trainer.analysis.lr_range import NoDescent, lr_sequence, rounded, suggest_lr
-from trainer.engine.distributed import broadcast, world_size
+from trainer.engine.distributed import broadcast, rank, world_size
 from trainer.engine.run import Run
 from trainer.engine.step import train_step
 from trainer.optimizers.param_groups import set_lr
 from trainer.progress import steps
+from trainer.run_dir import write_json
 
 # The test ends when the loss exceeds this multiple of the first loss, or of chance level if that is higher.
 DIVERGED = 4.0
@@ -90,6 +91,9 @@ def maybe_run_lr_range_test(run: Run, steps: int = 100) -> None:
     steps = max(FEWEST_STEPS, min(steps, EPOCHS * run.steps_in_epoch))
     run.alert(f"phase {phase.name}: LR range test of {steps} steps, before the learning rate is chosen")
     lrs, losses = lr_range_curve(run, lr_sequence(1e-6, 10.0, steps))
+    if run.folder is not None and rank() == 0:
+        name = phase.name.replace(" ", "_")
+        write_json(run.folder / f"range_test_{name}.json", {"lr": lrs, "loss": losses})
     try:
         suggestion = suggest_lr(lrs, losses)
         confidence = suggestion.confidence("max_lr")

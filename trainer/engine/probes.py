@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.architectures.layers import networks_of
 from trainer.engine.evaluation import best_weights, eval_mode, has_batch_norm
@@ -21,21 +24,57 @@ from trainer.optimizers.param_groups import set_lr
 from trainer.regularizers.hooks import DropAfter, DropBefore
 
 BRIEF = 100  # steps; branches would be longer than a run that is shorter
-FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the run's peak learning rate
 IMAGES = 500  # of a split, on which a network is evaluated
 BATCH = 256
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
 
+MEMORIZING = 150  # steps on one batch
+CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direction is tried
+# Floating-point operations that branches may take however short the run is: some 20 seconds of one CPU core.
+AFFORDABLE = 2e11
+
 Batches = Iterable[tuple[Tensor, Tensor]]
+Needed = Literal[
+    "none", "used", "all"
+]  # branches: none, those from the weights that are used, and those from the initial ones
 
 
-def probe(run: Run, initial: StateDict | None, steps: int) -> Probe:
+@dataclass
+class Allowance:
+    """How many steps all branches may take together, and how many branches are left out because of it."""
+
+    steps: float
+    left_out: int = 0
+
+    def takes(self, steps: int) -> bool:
+        """Take steps if there are enough left, else count a branch as left out.
+
+        >>> allowance = Allowance(50)
+        >>> allowance.takes(20), allowance.takes(40), allowance.takes(30), allowance.left_out
+        (True, False, True, 1)
+        """
+        fits = steps <= self.steps
+        self.steps -= steps if fits else 0
+        self.left_out += not fits
+        return fits
+
+
+def probe(
+    run: Run,
+    initial: StateDict | None,
+    steps: int,
+    needed: Callable[[Probe], Needed] = lambda scores: "all",
+    fraction: float = math.inf,
+) -> Probe:
     """Measure what the history does not tell; the run is as before.
 
     Args:
         run: A run whose training has ended, of one phase if there are initial weights.
         initial: The weights before the first step; without them there are no branches from the beginning.
         steps: Steps of each branch; 0 = no branches.
+        needed: Which branches are needed, by the scores of the weights that are used.
+        fraction: Of the steps of the run, that all branches may take together; what takes no more than ``AFFORDABLE`` operations
+            is always made.
     """
     with restored(run):
         with best_weights(run):
@@ -46,17 +85,52 @@ def probe(run: Run, initial: StateDict | None, steps: int) -> Probe:
         result = Probe(steps=steps, used=split_scores(run), ranks=error_ranks(run))
         if has_batch_norm(run.model):
             result["loss_of_batch_statistics"] = loss_of_batch_statistics(run)
-        if steps and math.isfinite(result["used"]["loss"]):
-            result["from_used"] = [branch(run, used, factor, steps) for factor in (0.1, 1.0)]
-            with unregularized(run):
-                result["unregularized"] = [branch(run, used, 1.0, steps)]
-        if steps and initial is not None:
-            result["from_start"] = [branch(run, initial, factor, steps) for factor in FACTORS]
-            batch = next(endless_batches(run))
-            with unregularized(run):
-                result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
-                result["one_batch"] = [branch(run, initial, 1.0, max(2 * steps, 150), batch)]
+        which = needed(result) if steps else "none"
+        if which != "none":
+            allowance = Allowance(max(fraction * run.clock.step, affordable_steps(run)))
+            if math.isfinite(result["used"]["loss"]) and allowance.takes(2 * steps):
+                result["from_used"] = [branch(run, used, factor, steps) for factor in (0.1, 1.0)]
+            if which == "all":
+                add_causes(run, result, used, initial, allowance)
+            if allowance.left_out:
+                result["left_out"] = allowance.left_out
     return result
+
+
+def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | None, allowance: Allowance) -> None:
+    """Add the branches that tell why a run has not learned, the most telling first, as far as the allowance goes."""
+    steps = result["steps"]
+    if initial is not None:
+        result["from_start"] = from_start(run, initial, steps, allowance)
+        with unregularized(run):
+            if allowance.takes(steps):
+                result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
+            if allowance.takes(memorizing := max(2 * steps, MEMORIZING)):
+                result["one_batch"] = [branch(run, initial, 1.0, memorizing, next(endless_batches(run)))]
+    if math.isfinite(result["used"]["loss"]) and allowance.takes(steps):
+        with unregularized(run):
+            result["unregularized"] = [branch(run, used, 1.0, steps)]
+
+
+def from_start(run: Run, initial: StateDict, steps: int, allowance: Allowance) -> list[Branch]:
+    """Branches from the initial weights at the learning rate of the run, a tenth, ten times it, and further if it helps."""
+    branches: dict[float, Branch] = {}
+    for factors in ((1.0,), (0.1, 0.01), (10.0, 100.0)):
+        for factor in factors:
+            if not allowance.takes(steps):
+                continue
+            branches[factor] = branch(run, initial, factor, steps)
+            if branches[factor]["loss"] > CLOSE * branches.get(1.0, branches[factor])["loss"]:
+                break
+    return [branches[factor] for factor in sorted(branches)]
+
+
+def affordable_steps(run: Run) -> float:
+    """How many steps take ``AFFORDABLE`` floating-point operations; a backward pass takes twice as many as a forward pass."""
+    x = torch.zeros(1, *run.info.shape, device=run.precision.device)
+    with eval_mode(run.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run.model(x)
+    return AFFORDABLE / (3 * max(counter.get_total_flops(), 1) * run.train.batch_size)
 
 
 def initial_weights(run: Run) -> StateDict | None:

@@ -1,6 +1,7 @@
 """Jobs: what a command does with a config, from a training run to the comparison of many."""
 
 from trainer.jobs.combined_options import Ensemble, Soup
+from trainer.jobs.data_options import BiasVariance, LearningCurve
 from trainer.jobs.options import (
     Compare,
     Doctor,
@@ -16,6 +17,7 @@ from trainer.jobs.options import (
 from trainer.jobs.search_options import Search
 
 __all__ = [
+    "BiasVariance",
     "Compare",
     "Doctor",
     "Ensemble",
@@ -23,6 +25,7 @@ __all__ = [
     "Export",
     "Fit",
     "Job",
+    "LearningCurve",
     "Plan",
     "Predict",
     "RangeTest",

@@ -48,6 +48,8 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
             return exit_codes.FINISHED
     elif rank() == 0:
         run.id = create_run_dir(run_dir, config.tree, overrides, run.notes[0])
+        if config.range_curve:
+            write_json(run_dir / "range_test.json", config.range_curve)
     try:
         result = train_and_evaluate(run, config.observer.values(), job.tta)
     except Exception as error:

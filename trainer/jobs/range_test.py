@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 
-from trainer.analysis.lr_range import NoDescent, Suggestion, lr_sequence, rounded, smooth, suggest_lr
+from trainer.analysis.lr_range import MIN_STEPS, NoDescent, Suggestion, lr_sequence, rounded, smooth, suggest_lr
 from trainer.builder import build
 from trainer.config.schema import Config
 from trainer.engine.lr_range_test import lr_range_curve
@@ -18,8 +18,6 @@ from trainer.observers.event_writer import LazyEventWriter
 from trainer.report.figures import save_figure
 from trainer.report.lr_range import lr_range_figure
 from trainer.run_dir import check_available, create_run_dir, write_json
-
-MIN_STEPS = 10  # of a test that has not diverged
 
 
 @dataclasses.dataclass(frozen=True)

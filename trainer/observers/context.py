@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from trainer.engine.observer import Observer
-from trainer.engine.probes import initial_weights, probe
+from trainer.engine.probes import Needed, initial_weights, probe
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.formats import Probe, Snapshot
@@ -26,7 +26,7 @@ class Context:
 
     ``alert(text)`` prints an urgent message, ``event_writer()`` is TensorBoard's writer of the run,
     ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
-    ``probe(initial, steps)`` measures what tells causes apart after training, which leaves the run as it was.
+    ``probe(initial, steps, needed, fraction)`` measures what tells causes apart after training, which leaves the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
@@ -34,7 +34,7 @@ class Context:
         self.event_writer = LazyEventWriter(run.folder, run.clock.step, run.alert)
         self.layer_statistics = LayerStatistics()
         self.initial_weights = partial(initial_weights, run)
-        self.probe: Callable[[StateDict | None, int], Probe] = partial(probe, run)
+        self.probe: Callable[[StateDict | None, int, Callable[[Probe], Needed], float], Probe] = partial(probe, run)
 
 
 class ObserverOption(Protocol):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import cast
 
-from trainer.analysis.diagnosis import diagnose, needs_probe, urgent
+from trainer.analysis.diagnosis import diagnose, needed_branches, needs_probe, urgent
+from trainer.data.splits import OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
 from trainer.engine.observer import Observer
-from trainer.engine.probes import branch_steps
+from trainer.engine.probes import Needed, branch_steps
 from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
 from trainer.errors import quoted
-from trainer.formats import Contribution, DatasetInfo, FindingContent, Result, Row, Snapshot
+from trainer.formats import Contribution, DatasetInfo, FindingContent, Probe, Result, Row, Snapshot
 from trainer.literal import code_span, markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
@@ -36,12 +37,13 @@ class DiagnosisObserver(Observer):
     ones.
 
     If the curves of a finished run do not show a good fit, short trainings at other learning rates and without regularization
-    tell the causes apart (``trainer.engine.probes``); they do not change the run.
+    tell the causes apart (``trainer.engine.probes``); they do not change the run. They take at most ``probe_fraction`` of its
+    steps, or what one CPU core computes in some 20 seconds; a finding says how many are left out because of that.
     """
 
     def __init__(self, option: Diagnosis, context: Context) -> None:
         self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
-        self.initial_weights = context.initial_weights
+        self.probe_fraction, self.initial_weights = option.probe_fraction, context.initial_weights
         self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
         self.statistics, self.events, self.alert = context.layer_statistics, context.event_writer, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
@@ -99,7 +101,12 @@ class DiagnosisObserver(Observer):
         unclear = info.get("status") == "finished" and needs_probe(view.history.rows, info)
         if not self.probe_steps or not unclear or len(view.task.parts) > 1 or world_size() > 1:
             return DatasetInfo()
-        return DatasetInfo(probe=self.probe(self.initial, branch_steps(view.step, self.probe_steps)))
+        rows, steps = view.history.rows, branch_steps(view.step, self.probe_steps)
+
+        def needed(scores: Probe) -> Needed:
+            return needed_branches(rows, {**info, "probe": scores})
+
+        return DatasetInfo(probe=self.probe(self.initial, steps, needed, self.probe_fraction))
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
@@ -148,6 +155,7 @@ def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetIn
         steps_per_epoch=len(view.train),
         lr=view.lr_option,
         pretrained=bool(value_at(config, "architecture", "weights")),
+        other_normalization=OTHER_NORMALIZATION in view.notes,
         mixed=bool(mixing),
         metric=view.metric,
         config={key: value for key, value in config.items() if key not in NOT_ADVISED},

@@ -18,6 +18,7 @@ from trainer.formats import ActivationStatistics, Result, Snapshot, WeightStatis
 from trainer.observers.context import Context
 from trainer.observers.event_writer import write_histogram
 from trainer.observers.options import Histograms
+from trainer.observers.task_info import batch_classes
 from trainer.observers.tensor_stats import Distribution, distributions, sample
 from trainer.records import read_snapshots
 from trainer.run_dir import json_safe
@@ -205,7 +206,7 @@ def layer_snapshot(
         "batch_loss": loss, "batch_loss_std": loss_std, "batches": len(batch_losses), "finite": bool(finite),
         "weights": weight_rows(layers, by_kind, ratios),
         "activations": activation_rows(outputs, by_kind["activations"], dead), "input_mean": input_mean, "input_std": input_std,
-        "frozen": sum(p.ndim > 1 and not p.requires_grad for p in view.model.parameters()),
+        "frozen": sum(p.ndim > 1 and not p.requires_grad for p in view.model.parameters()), "batch_classes": batch_classes(view),
     }  # fmt: skip
     return snapshot, by_kind
 

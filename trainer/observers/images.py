@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.analysis.filters import effective_number, roughness
 from trainer.data.targets import MISSING_CLASS
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
 from trainer.engine.view import RunView
 from trainer.files import atomic_path
-from trainer.formats import Result, Row
+from trainer.formats import Contribution, Result, Row
 from trainer.history import History
 from trainer.literal import printable
 from trainer.observers.context import Context
@@ -36,12 +38,13 @@ class FiltersObserver(Observer):
     """Draws the first layer's filters every ``every`` epochs, the first ``images`` images of the first step as read and as
     augmented, and the schedule, which TensorBoard has as a curve from the beginning.
 
-    The images are written to ``report/`` and to TensorBoard.
+    The images are written to ``report/`` and to TensorBoard. How noisy the filters are, and how many of them differ in form, is
+    a curve in TensorBoard; the report has the values of the best weights (``trainer.analysis.filters``).
     """
 
     def __init__(self, option: Filters, context: Context) -> None:
         self.every, self.images, self.events = option.every, option.images, context.event_writer
-        self.first_batch: tuple[np.ndarray, np.ndarray, list[str]] | None = None
+        self.first_batch: tuple[np.ndarray, np.ndarray, list[str], list[str]] | None = None
 
     def on_fit_start(self, view: RunView) -> None:
         self.is_new_run = view.folder is not None and view.step == 0
@@ -55,9 +58,8 @@ class FiltersObserver(Observer):
     def on_step_end(self, view: RunView) -> None:
         if not self.is_new_run or self.first_batch is not None or view.batch is None:
             return
-        x, _ = view.batch
-        before, after, _ = self.first_batch = before_and_after(
-            view, x, self.images, view.data_epoch, view.batch_index - 1
+        before, after, *_ = self.first_batch = before_and_after(
+            view, view.batch, self.images, view.data_epoch, view.batch_index - 1
         )
         # Without labels: matplotlib, which draws them, takes most of a second to import.
         save_image(view, self.events, "batch", mosaic(np.concatenate([before, after]), columns=len(before)), 0)
@@ -67,19 +69,32 @@ class FiltersObserver(Observer):
             self._draw_filters(view)
 
     @activity("drawing the batch and the schedule")
-    def on_fit_end(self, view: RunView, result: Result) -> None:
+    def on_fit_end(self, view: RunView, result: Result) -> Contribution | None:
         if view.folder is None or view.step == 0:
-            return
+            return None
         if self.first_batch is not None:  # else a resumed run, which has it already
             with drawing("batch"):
                 save_figure(view, self.events, "batch", batch_figure(*self.first_batch), 0)
         with drawing("schedule"):
             save_figure(view, self.events, "schedule", schedule_figure(schedule_curve(view)))
+        with view.best_weights() if view.best is not None else contextlib.nullcontext():
+            filters = first_filters(view.model, view.info.shape)
+        if filters is None:
+            return None
+        return {
+            "filters": {
+                "roughness": roughness(filters),
+                "effective_number": effective_number(filters),
+                "count": len(filters),
+            }
+        }
 
     def _draw_filters(self, view: RunView) -> None:
         filters = first_filters(view.model, view.info.shape)
         if filters is not None:
             save_image(view, self.events, "filters", mosaic(filters))
+            self.events().add_scalar("4_steps/filter_roughness", roughness(filters), view.step)
+            self.events().add_scalar("4_steps/different_filters", effective_number(filters), view.step)
 
 
 def save_image(view: RunView, events: LazyEventWriter, name: str, image: np.ndarray, step: int | None = None) -> None:
@@ -156,25 +171,47 @@ def schedule_curve(run: RunView | Run) -> tuple[list[float], list[float], list[f
     return times, lrs, momenta
 
 
-def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The first images of the first epoch, as read and as they would go into the model, and their labels as text."""
+def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """The first images of the first epoch, as read and as they would go into the model, their labels and targets as text."""
     x, y = next(run.train.batches(0))
     with torch.random.fork_rng():
-        x, _ = run.regularizer.batch(x, y)
-    return before_and_after(run, x, count, 0, 0)
+        x, y = run.regularizer.batch(x, y)
+    return before_and_after(run, (x, y), count, 0, 0)
 
 
 def before_and_after(
-    run: RunView | Run, x: Tensor, count: int, epoch: int, batch: int
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The first images of a batch as read and, in ``x``, as augmented and regularized, both (N, H, W, C) in [0, 1]; and their
-    labels as text.
+    run: RunView | Run, trained: tuple[Tensor, Tensor], count: int, epoch: int, batch: int
+) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """The first images of a batch as read and, in ``trained`` with their targets, as augmented and regularized, both (N, H, W, C)
+    in [0, 1]; their labels as text; and what the network is trained on where that is a mixture.
     """
     images = run.train.dataset
     indices = next(run.train.indices(epoch, batch))[1][:count]
     before = np.stack([images.center_crop(i, run.info.shape[1]) for i in indices]).astype(np.float32) / 255
     columns = [[label_text(p.spec, v) for v in images.target(p.spec.target)[indices]] for p in run.task.parts]
-    return before, run.info.denormalized(x[: len(indices)]), [caption(texts) for texts in zip(*columns, strict=True)]
+    after, targets = run.info.denormalized(trained[0][: len(indices)]), trained[1][: len(indices)].float().cpu()
+    mixed = [
+        [mixture(p.classes, v, sum(v) if p.has_classes else 1.0) for v in targets[:, p.values].tolist()]
+        for p in run.task.parts
+        if p.spec.kind != "regression"
+    ]
+    texts = [caption([text for text in own if text] or [""]) for own in zip(*mixed, strict=True)] or [""] * len(indices)
+    return before, after, [caption(texts) for texts in zip(*columns, strict=True)], texts
+
+
+def mixture(classes: Sequence[str], target: Sequence[float], total: float) -> str:
+    """A target that is a mixture of classes or labels as text, those of at least 5 % of ``total``; empty if it is none.
+
+    >>> mixture(("cat", "dog", "cow"), [0.7, 0.3, 0.0], 1.0), mixture(("cat", "dog", "cow"), [0.0, 2.0, 0.0], 2.0)
+    ('70 % cat + 30 % dog', '')
+    """
+    largest = max(target, default=0.0)
+    if not largest or all(min(v, largest - v) < 0.005 for v in target):
+        return ""
+    parts = sorted(
+        ((v / total, name) for v, name in zip(target, classes, strict=True) if v >= 0.05 * total), reverse=True
+    )
+    return " + ".join(f"{100 * v:.0f} % {name}" for v, name in parts)
 
 
 def label_text(spec: PartSpec, value: np.ndarray) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, ClassVar, Literal
 
+from trainer.errors import check
 from trainer.existing import NeedsLibrary
 from trainer.parameters import Field, NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
 
@@ -67,6 +69,14 @@ class Diagnosis:
             description="maximum number of steps of the short trainings that tell causes apart without a good fit; 0 = none",
         ),
     ] = 100
+    probe_fraction: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="fraction of the steps of the run that all short trainings may take together; those of a small network "
+            "may take 2e11 operations in any case",
+        ),
+    ] = 0.1
     build = implemented_by("trainer.observers.diagnosis:DiagnosisObserver")
 
 
@@ -107,7 +117,26 @@ class Predictions:
     worst: Annotated[
         PositiveInt, Field(description="number of the largest errors to draw, by loss or in standard deviations")
     ] = 24
+    grad_cam: Annotated[
+        NonNegativeInt,
+        Field(
+            description="number of the largest errors of a task with classes whose evidence Grad-CAM shows; 0 = none"
+        ),
+    ] = 8
+    embedding: Annotated[
+        Literal["none", "pca", "umap"],
+        Field(
+            description="two dimensions in which the penultimate layer is drawn: principal components, or UMAP (umap-learn)"
+        ),
+    ] = "pca"
+    embedded: Annotated[
+        int, Field(ge=3, description="number of images in the embedding, the first ones of the split")
+    ] = 500
     build = implemented_by("trainer.observers.predictions:PredictionsObserver")
+
+    def __post_init__(self) -> None:
+        usable = self.embedding != "umap" or find_spec("umap") is not None
+        check(self, embedding=(usable, "needs umap-learn, which is not installed: pip install umap-learn, or use pca"))
 
 
 @option

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.analysis.cleaning import LEAST_ACCURACY, label_errors
 from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
 from trainer.engine.info import Info
+from trainer.observers.grad_cam import grad_cam
 from trainer.report.figures import confusion_figure, highest_loss_figure, plot_label
-from trainer.report.prediction_figures import labels_figure, predicted_figure
+from trainer.report.prediction_figures import grad_cam_figure, labels_figure, predicted_figure
 from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.part import Part
 from trainer.tasks.predictions import Predictions
@@ -147,6 +148,21 @@ class PredictedClasses(Predicted):
         rows = [error.as_dict(classes) for error in self.worst.errors]
         content = {"classes": list(classes), "confusion": self.confusion.tolist(), "misclassified": rows}
         return {**content, "label_errors": self.label_errors()}
+
+    def grad_cam(self, model: nn.Module, info: Info, count: int) -> Figure | None:
+        """Return the ``count`` errors with the highest loss, of which there are some, with the evidence for the predicted and for
+        the true class; None if the network has no feature maps.
+        """
+        entries = self.worst.entries[:count]
+        x = torch.stack([image for *_, image in entries]).to(self.part.device)
+        errors = [error for _, error, _ in entries]
+        kinds = ([e.predicted for e in errors], [e.label for e in errors])
+        maps = [grad_cam(model, self.part, x, torch.tensor(kind, device=x.device)) for kind in kinds]
+        if maps[0] is None or maps[1] is None:
+            return None
+        captions = [error.caption(self.part.classes, plot_label) for error in errors]
+        heat = (maps[0].cpu().numpy(), maps[1].cpu().numpy())
+        return grad_cam_figure(info.denormalized(torch.stack([image for *_, image in entries])), heat, captions)
 
     def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
         classes = self.part.classes

@@ -13,9 +13,10 @@ from trainer.engine.observer import Observer
 from trainer.engine.view import RunView
 from trainer.formats import Result
 from trainer.observers.context import Context
+from trainer.observers.embedding import Embedded
 from trainer.observers.images import save_figure
 from trainer.observers.options import Predictions
-from trainer.observers.predicted import KINDS, Predicted
+from trainer.observers.predicted import KINDS, Predicted, PredictedClasses
 from trainer.progress import activity, steps
 from trainer.report.figures import drawing
 from trainer.run_dir import write_json
@@ -28,13 +29,15 @@ class PredictionsObserver(Observer):
     Writes ``predictions.json`` and figures, which also go to TensorBoard. Of classes: the confusion matrix and the ``worst``
     errors with the highest loss (``report/confusion.png``, ``report/misclassified.png``). Of labels: precision and recall at
     the thresholds (``labels.png``). Of numbers: predicted against true ones and the largest errors (``predicted.png``,
-    ``largest_errors.png``). With several tasks, ``predictions.json`` has an entry for each under ``tasks``, and the name of
+    ``largest_errors.png``). Grad-CAM shows where the evidence for the errors of classes is (``grad_cam.png``), of networks with
+    feature maps. The penultimate layer of a finished run is drawn in two dimensions (``embedding.png``) and in full in
+    TensorBoard's projector. With several tasks, ``predictions.json`` has an entry for each under ``tasks``, and the name of
     the task follows that of the figure: ``confusion_digit.png``; of test images, only the main task if there is one. Images
     without a label are left out.
     """
 
     def __init__(self, option: Predictions, context: Context) -> None:
-        self.worst, self.events = option.worst, context.event_writer
+        self.option, self.events = option, context.event_writer
 
     @activity("predicting and drawing the errors")
     def on_fit_end(self, view: RunView, result: Result) -> None:
@@ -46,8 +49,16 @@ class PredictionsObserver(Observer):
             return  # there are no sane weights
         # The result of an interrupted run is that of its last weights.
         with view.best_weights() if status != "interrupted" else contextlib.nullcontext():
-            predicted = predict(view, view.loaders[split], self.worst)
+            embedded = Embedded(self.option.embedded if self.option.embedding != "none" else 0)
+            predicted = predict(view, view.loaders[split], self.option.worst, embedded)
+            without_maps = [name for name, task in predicted.items() if not self._grad_cam(view, name, task)]
+        if embedded.complete and status == "finished":
+            with drawing("embedding"):
+                save_figure(view, self.events, "embedding", embedded.figure(view, self.option.embedding))
+            embedded.write_projector(view)
         contents = {name: task.content() for name, task in predicted.items()}
+        for name in without_maps:
+            contents[name]["grad_cam"] = "none: the network has no feature maps"
         several = any(predicted)
         tasks = {name: {"kind": predicted[name].part.spec.kind, **content} for name, content in contents.items()}
         write_json(
@@ -55,9 +66,29 @@ class PredictionsObserver(Observer):
         )
         for name, task in predicted.items():
             for figure_name, draw in task.figures(view.info).items():
-                full_name = f"{figure_name}_{file_name(name)}" if several else figure_name
+                full_name = named_after(figure_name, name)
                 with drawing(full_name):
                     save_figure(view, self.events, full_name, draw())
+
+    def _grad_cam(self, view: RunView, name: str, predicted: Predicted) -> bool:
+        """Draw the evidence for the largest errors of a task with classes; return whether the network has feature maps."""
+        full_name, has_maps = named_after("grad_cam", name), True
+        if self.option.grad_cam and isinstance(predicted, PredictedClasses) and predicted.worst.errors:
+            with drawing(full_name):
+                figure = predicted.grad_cam(view.model, view.info, self.option.grad_cam)
+                has_maps = figure is not None
+                if figure is not None:
+                    save_figure(view, self.events, full_name, figure)
+        return has_maps
+
+
+def named_after(figure: str, task: str) -> str:
+    """The name of a figure, with that of its task if there are several.
+
+    >>> named_after("confusion", ""), named_after("confusion", "digit")
+    ('confusion', 'confusion_digit')
+    """
+    return f"{figure}_{file_name(task)}" if task else figure
 
 
 def file_name(task: str) -> str:
@@ -69,15 +100,16 @@ def file_name(task: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", task)
 
 
-def predict(view: RunView, loader: Loader, count: int) -> dict[str, Predicted]:
-    """The predictions of each task by its name, with the ``count`` largest errors."""
+def predict(view: RunView, loader: Loader, count: int, embedded: Embedded) -> dict[str, Predicted]:
+    """The predictions of each task by its name, with the ``count`` largest errors; ``embedded`` collects features."""
     thresholds, offset = view.task.thresholds.get("model", {}), 0
     shown, model = at_test(view.task, view.model) if loader is view.test else (view.task, view.model)
     tasks = {p.name: KINDS[p.spec.kind](p, count, thresholds.get(p.name)) for p in shown.parts}
-    with eval_mode(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode(), embedded.collecting(model):
         for x, y in steps("collecting predictions of batches", loader.batches(0), len(loader)):
             outputs = logits(model, x, view.precision).float()
             for task in tasks.values():
                 task.add(x, outputs, y, offset)
+            embedded.add(x, outputs, y, next(iter(tasks.values())))
             offset += len(x)
     return tasks

@@ -43,6 +43,14 @@ def task_info(view: RunView, part: Part) -> TaskInfo:
     return info
 
 
+def batch_classes(view: RunView) -> int | None:
+    """How many classes the images of the batch have; None of several tasks, and of one without classes."""
+    part = view.task.parts[0]
+    if len(view.task.parts) > 1 or not part.has_classes or view.batch is None:
+        return None
+    return len(view.batch[1][:, part.values].argmax(1).unique())
+
+
 def is_unweighted_cross_entropy(part: Part) -> bool:
     """Whether the loss of guessing is the entropy of the frequencies."""
     return (
@@ -54,15 +62,15 @@ def imbalance_remedies(view: RunView, part: Part, sampled: bool) -> list[str]:
     """Overrides against class imbalance that the run does not have yet."""
     metric = f"validation_{part.column('balanced_accuracy')}"
     own_metric, own_weights = view.metric == metric, sampled or part.class_weights() is not None
-    remedies: list[str] = []
-    if view.task.option is None:
-        remedies += [] if own_metric else [f"metric={metric}"]
-        remedies += [] if own_weights else ["task.class_weights=balanced"]
-    else:
-        remedies += [] if own_metric else [f"metric={metric}"]
-        remedies += [] if own_weights else [override_of_task(view, part)]
-    sampling = not own_weights and part is view.task.class_part  # a remedy instead of weights
-    return remedies + (["data.sampling=balanced"] if sampling else [])
+    # What changes training first: the metric alone chooses another epoch, but not another network.
+    remedies = (
+        []
+        if own_weights
+        else ["task.class_weights=balanced" if view.task.option is None else override_of_task(view, part)]
+    )
+    if not own_weights and part is view.task.class_part:
+        remedies.append("data.sampling=balanced")  # instead of weights
+    return remedies + ([] if own_metric else [f"metric={metric}"])
 
 
 def override_of_task(view: RunView, part: Part) -> str:

@@ -97,9 +97,13 @@ def schedule_figure(curves: tuple[list[float], list[float], list[float | None]])
     return figure
 
 
-def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str]) -> Figure:
-    """Images (N, H, W, C) in [0, 1] before augmentation above, after augmentation below, with their labels, one per line."""
-    titles = ["\n".join(map(plot_label, name.split("\n"))) for name in names] + [""] * len(after)
+def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str], targets: Sequence[str] = ()) -> Figure:
+    """Images (N, H, W, C) in [0, 1] before augmentation above, after augmentation below, with their labels, one per line.
+
+    ``targets`` are what those below are trained on where that is not the label, as of mixed images.
+    """
+    texts = [*names, *(targets or [""] * len(after))]
+    titles = ["\n".join(map(plot_label, text.split("\n"))) for text in texts]
     return image_grid(np.concatenate([before, after]), titles, len(before), ("original", "augmented"))
 
 

@@ -13,7 +13,7 @@ from trainer.literal import markdown_literal
 if TYPE_CHECKING:
     from markdown import Markdown
 
-PHOTOS = ("batch", "filters", "misclassified", "largest_errors", "suspects")  # not inverted on a dark page
+PHOTOS = ("batch", "filters", "misclassified", "grad_cam", "largest_errors", "suspects")  # not inverted on a dark page
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from trainer.analysis.lr_range import Suggestion
+from trainer.analysis.lr_range import MIN_STEPS, NoDescent, Suggestion, smooth, suggest_lr
+from trainer.records import read_table
 from trainer.report.layout import canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SMOOTHING = 0.03  # as job.smoothing of job=range_test
 COLORS = {"min_lr": "tab:green", "suggested_lr": "tab:orange", "max_lr": "tab:red"}
+
+
+def saved_range_figure(file: Path) -> Figure | None:
+    """The plot of an LR range test of a run, from its ``range_test.json``; None if that is damaged or too short."""
+    content = read_table(file)
+    lrs, losses = (numbers(content.get(key)) for key in ("lr", "loss"))
+    if len(lrs) != len(losses) or len(losses) < MIN_STEPS:
+        return None
+    try:
+        suggestion = suggest_lr(lrs, losses, SMOOTHING)
+    except NoDescent:
+        suggestion = None
+    return lr_range_figure(lrs, losses, smooth(losses, SMOOTHING * len(losses)).tolist(), suggestion, "exponential")
+
+
+def numbers(value: object) -> list[float]:
+    """A list of numbers from a file; empty if it is not one.
+
+    >>> numbers([1, 0.5]), numbers([1, None]), numbers("1")
+    ([1, 0.5], [], [])
+    """
+    values = cast(list[object], value) if isinstance(value, list) else []
+    return [v for v in values if isinstance(v, int | float)] if all(isinstance(v, int | float) for v in values) else []
 
 
 def lr_range_figure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
 from trainer.errors import quoted, shrunk_text
@@ -17,6 +17,11 @@ ENOUGH_SECONDS = 10.0  # of training, for the fraction of the time that observer
 # Plots by name, with title and description, in the order of the report.
 PLOTS = (
     ("curves", "Training curves", "loss, {metrics} and learning rate by epoch"),
+    (
+        "range_test",
+        "LR range test",
+        "loss of each batch while the learning rate rises, before training or a phase, and what is suggested",
+    ),
     ("steps", "Gradient norm and update size", "gradient norm, update-to-weight ratio, dead and saturated units"),
     (
         "distributions",
@@ -27,6 +32,12 @@ PLOTS = (
     ("batch", "Training images", "the first images, original and augmented"),
     ("confusion", "Confusion matrix", "true classes down, predicted ones across"),
     ("misclassified", "Highest-loss errors", "true class, predicted class and its probability"),
+    (
+        "grad_cam",
+        "Evidence for the errors",
+        "Grad-CAM: where the evidence for the predicted and for the true class is, bright = strong",
+    ),
+    ("embedding", "Penultimate layer", "images that the network finds similar are close to each other"),
     ("labels", "Labels", "precision and recall of each label at its threshold"),
     ("predicted", "Predicted and true numbers", "on the diagonal if they are equal"),
     ("largest_errors", "Largest errors", "true and predicted numbers"),
@@ -43,11 +54,13 @@ def page(
     environment: Environment | None,
     tasks: Sequence[TaskInfo] = (),
     data: Sequence[str] = (),
+    notes: Mapping[str, str] | None = None,
 ) -> str:
     """Return the report: how the run ended, scores, findings, data, plots, history, and how to
     reproduce it.
 
-    ``commands`` are the overrides of the command that started the run, and those that resumed it.
+    ``commands`` are the overrides of the command that started the run, and those that resumed it; ``notes`` are added to the
+    descriptions of plots, by their names.
     """
     overrides, resumes = commands
     named = [o for o in overrides if not o.startswith("output=")]
@@ -66,7 +79,10 @@ def page(
     lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
     several = len(tasks_of(rows[-1])) > 1 if rows else False
     metrics = "main metrics" if several or not rows else ", ".join(t.metric for t in tasks_of(rows[-1])) or "metrics"
-    drawn = {name: plot_lines(name, title, text.format(metrics=metrics)) for name, title, text in named_plots(plots)}
+    drawn = {
+        name: plot_lines(name, title, text.format(metrics=metrics) + (notes or {}).get(name, ""))
+        for name, title, text in named_plots(plots)
+    }
     lines += drawn.pop("curves", [])  # what is looked at first
     lines += [*data, *class_table(tasks), *(line for each in drawn.values() for line in each)]
     lines += [*history_table(rows), "", "## Reproduce", "", command(overrides), ""]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.report.figures import plot_label
+from trainer.report.figures import DISTINCT, image_grid, plot_label
 from trainer.report.layout import canvas
 
 if TYPE_CHECKING:
@@ -38,6 +38,53 @@ def labels_figure(labels: Sequence[str], precision: np.ndarray, recall: np.ndarr
     axes.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), title="precision and recall at the thresholds")
     axes.grid(alpha=0.3, axis="x")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def grad_cam_figure(images: np.ndarray, heat: tuple[np.ndarray, np.ndarray], titles: list[str]) -> Figure:
+    """Images, and below each the evidence for the predicted and for the true class over the image in gray.
+
+    Args:
+        images: (N, H, W, C) in [0, 1].
+        heat: The evidence for the predicted and for the true class, (N, H, W) in [0, 1] each.
+        titles: Of the images.
+    """
+    from matplotlib import colormaps
+
+    color = np.broadcast_to(images, (*images.shape[:3], 3))
+    gray = np.broadcast_to(images.mean(3, keepdims=True), color.shape)
+    rows = [color]
+    for values in heat:
+        weight = 0.65 * values[..., None]
+        rows.append((1 - weight) * gray + weight * colormaps["inferno"](values)[..., :3])
+    names = ("image", "predicted", "true")
+    return image_grid(np.concatenate(rows), [*titles, *([""] * (2 * len(images)))], len(images), names)
+
+
+def embedding_figure(points: np.ndarray, values: np.ndarray, classes: Sequence[str], names: tuple[str, str]) -> Figure:
+    """Images as points (N, 2) by the network's penultimate layer, colored by class or by number.
+
+    Args:
+        points: Their places.
+        values: The class of each image, -1 where it is unknown, or its number (N,).
+        classes: The names of the classes; () for numbers.
+        names: Of the axes.
+    """
+    figure = canvas(7.4, 5.6)
+    axes = figure.subplots()
+    if not classes:
+        shown = axes.scatter(*points.T, c=values, s=12, cmap="viridis")
+        figure.colorbar(shown, ax=axes)
+    elif len(classes) <= len(DISTINCT):
+        for number, name in enumerate(classes):
+            own = points[values == number]
+            axes.scatter(*own.T, s=12, color=DISTINCT[number], alpha=0.75, label=plot_label(name, 20))
+        axes.scatter(*points[values < 0].T, s=12, color="tab:gray", alpha=0.4)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    else:
+        axes.scatter(*points.T, c=values, s=12, cmap="nipy_spectral", alpha=0.75)
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.grid(alpha=0.3)
     return figure
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from trainer.analysis.diagnosis import diagnose
+from trainer.analysis.filters import in_words
 from trainer.files import write_text
+from trainer.formats import JsonObject
 from trainer.literal import print_literal
 from trainer.progress import activity
 from trainer.records import (
@@ -26,8 +29,13 @@ from trainer.report.data_section import data_section
 from trainer.report.figures import drawing, save_figure
 from trainer.report.html import self_contained_html
 from trainer.report.layers import distributions_figure, steps_figure
+from trainer.report.lr_range import saved_range_figure
 from trainer.report.page import page
 from trainer.run_dir import read_config
+from trainer.tree import table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
@@ -44,11 +52,13 @@ def write_report(run_dir: Path) -> Path:
     unit = left_out("config", lambda: loss_unit(read_config(run_dir, "run") if config.is_file() else {}), loss_unit({}))
     # facts.json: its name in earlier releases.
     info = read_info(run_dir / "dataset_info.json") or read_info(run_dir / "facts.json")
-    figures = {
+    figures: dict[str, Callable[[], Figure | None]] = {
         "curves": lambda: curves_figure(rows, unit) if rows else None,
         "steps": lambda: steps_figure(snapshots),
         "distributions": lambda: distributions_figure(snapshots),
     }
+    for file in sorted(run_dir.glob("range_test*.json")):
+        figures[file.stem] = partial(saved_range_figure, file)
     for name, draw in figures.items():
         with drawing(name):
             if (figure := draw()) is not None:
@@ -70,11 +80,42 @@ def write_report(run_dir: Path) -> Path:
         environment=read_environment(run_dir / "environment.json"),
         tasks=info.get("tasks") or (),
         data=left_out("data", lambda: data_section(info, predictions, overrides), []),
+        notes={
+            **left_out("predictions", lambda: without_evidence(predictions), {}),
+            **left_out("filters", lambda: filters_in_words(result), {}),
+        },
     )
     path = run_dir / "report.md"
     write_text(path, text)
     write_text(run_dir / "report.html", self_contained_html(text, run_dir))
     return path
+
+
+def without_evidence(predictions: JsonObject) -> dict[str, str]:
+    """Return what to add to the highest-loss errors of networks that Grad-CAM cannot explain, by the name of the plot.
+
+    >>> without_evidence({"grad_cam": "none: the network has no feature maps"})
+    {'misclassified': '; no Grad-CAM: the network has no feature maps'}
+    """
+    tasks = table(predictions.get("tasks")) or {"": predictions}
+    texts = {
+        f"misclassified_{name}" if name else "misclassified": str(table(task).get("grad_cam", ""))
+        for name, task in tasks.items()
+    }
+    return {plot: f"; no Grad-CAM: {text.removeprefix('none: ')}" for plot, text in texts.items() if text}
+
+
+def filters_in_words(result: Mapping[str, object]) -> dict[str, str]:
+    """Return what to add to the filters of the first layer, by the name of the plot; nothing without their measures.
+
+    >>> filters_in_words({"filters": {"roughness": None, "effective_number": 1.0, "count": 4}})
+    {}
+    """
+    measures = table(result.get("filters"))
+    rough, effective, count = (measures.get(name) for name in ("roughness", "effective_number", "count"))
+    if not isinstance(rough, float) or not isinstance(effective, float) or not isinstance(count, int):
+        return {}
+    return {"filters": f"; of the best weights: {in_words(rough, effective, count)}"}
 
 
 def left_out(name: str, make: Callable[[], T], default: T) -> T:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Literal, cast
 
 from trainer.analysis.diagnosis.advice import applicable
 from trainer.analysis.diagnosis.data import (
@@ -42,12 +42,16 @@ from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
 from trainer.analysis.diagnosis.update import (
     ends_at_high_lr,
     exploding_loss,
-    frozen_layers,
-    lagging_average,
     lr_too_high,
     lr_too_low,
     noisy,
     nonfinite_loss,
+)
+from trainer.analysis.diagnosis.wiring import (
+    few_classes_in_batches,
+    frozen_layers,
+    lagging_average,
+    other_normalization,
     tiny_batch_norm,
 )
 from trainer.formats import DatasetInfo
@@ -58,6 +62,8 @@ CHECKS_OF_IMAGES: tuple[Check, ...] = (leakage, contradictory_labels, near_dupli
 # From cause to effect. Each of these explains those after it: the first one that is found is the cause.
 CAUSES: tuple[Check, ...] = (
     inputs_not_normalized,
+    other_normalization,
+    few_classes_in_batches,
     identical_units,
     signal_by_depth,
     saturated_units,
@@ -86,6 +92,7 @@ CHECKS: tuple[Check, ...] = (*CAUSES, good_fit, *CHECKS_OF_IMAGES, class_imbalan
 CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
     nonfinite_loss,
     inputs_not_normalized,
+    other_normalization,
     identical_units,
     signal_by_depth,
     gradients_by_depth,
@@ -135,6 +142,16 @@ def needs_probe(rows: Rows, info: DatasetInfo) -> bool:
     return bool(rows) and good_fit(Record(rows, [], info)) is None
 
 
+def needed_branches(rows: Rows, info: DatasetInfo) -> Literal["none", "used", "all"]:
+    """Return which short trainings are needed, by the scores of the weights that are used, which ``info`` holds.
+
+    Those from these weights where the validation loss is not low, and all if the network has not learned, or does not even fit
+    the training images: no check reads the others.
+    """
+    record = Record(rows, [], info)
+    return "all" if record.struggles or not record.learned else "used" if record.weak else "none"
+
+
 def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Finding] = ()) -> list[Finding]:
     """The findings without those that are consequences of one before them, which are named in it."""
     found = [finding for check in checks if (finding := check(record)) is not None]
@@ -148,6 +165,10 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
     if consequences:
         names = " and ".join(dict.fromkeys(f.name for f in consequences))
         cause = replace(cause, meaning=f"{cause.meaning} Its consequences: {names}.")
+    left_out = 0 if record.probe is None else record.probe.get("left_out", 0)
+    if left_out:
+        text = f"{left_out} short trainings that could tell another cause would have taken too long for this run"
+        cause = replace(cause, meaning=f"{cause.meaning} {text}: see observer.diagnosis.probe_fraction.")
     return [cause, *kept]
 
 
@@ -169,4 +190,4 @@ def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:
     return whole
 
 
-__all__ = ["CHECKS", "Finding", "Record", "diagnose", "imbalanced_classes", "needs_probe", "urgent"]
+__all__ = ["CHECKS", "Finding", "Record", "diagnose", "imbalanced_classes", "needed_branches", "needs_probe", "urgent"]

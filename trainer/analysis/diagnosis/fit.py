@@ -217,9 +217,9 @@ def _overfitting(evidence: str) -> Finding:
         "The network memorizes the training images: more images, augmentation or a regularizer would help more than longer "
         "training.",
         (
-            "augmentation=[crop,rotation]",
-            "regularizer=[early_stopping,dropout,label_smoothing]",
+            "augmentation=[rotation]",
             "regularizer=[mixup]",
+            "regularizer=[early_stopping,dropout,label_smoothing]",
             "optimizer.weight_decay=0.005",
         ),
     )

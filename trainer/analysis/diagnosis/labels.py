@@ -72,6 +72,6 @@ def label_noise(r: Record) -> Finding | None:
         "label noise",
         f"of {errors} wrong predictions of {total} validation images, {100 * tail:.0f} % have their label in the less probable "
         f"half of the classes, of labels at random {100 * uniform:.0f} %",
-        f"The network confuses no similar classes: up to {100 * noise:.0f} % of the labels are wrong. It must not memorize them.",
-        ("regularizer=[early_stopping,label_smoothing]", "job=doctor"),
+        f"The network confuses no similar classes: up to {100 * noise:.0f} % of the labels are wrong. Correct them first.",
+        ("job=doctor", "regularizer=[early_stopping,label_smoothing]"),
     )

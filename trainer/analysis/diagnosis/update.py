@@ -10,6 +10,7 @@ from statistics import median
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
 BRIEF = 100  # steps; a shorter run is too short to be judged by more than that
+FAR = 0.8  # loss, relative to that of guessing, above which even the farthest branch is far from a good learning rate
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
@@ -55,10 +56,8 @@ def exploding_loss(r: Record) -> Finding | None:
 
 def lr_too_high(r: Record) -> Finding | None:
     """A lower learning rate learns more in fewer steps, or steps are large relative to the weights and the loss stays high."""
-    by_branch = _better_branch(r, (0.01, 0.1))
-    if by_branch is not None:
-        evidence, lr = by_branch
-        return _too_high(evidence, f"optimizer.lr={short(lr)}")
+    if (by_branch := _better_branch(r, (0.01, 0.1))) is not None:
+        return _too_high(*by_branch)
     ratios, losses = _update_ratios(r), r.column("train_loss")
     largest = max([*ratios, *_first_ratio(r)], default=0.0)
     rises = sum(b > 1.02 * a for a, b in pairwise(losses))
@@ -98,8 +97,7 @@ def lr_too_low(r: Record) -> Finding | None:
     """A higher learning rate learns more in fewer steps, or steps are tiny relative to the weights and the loss still falls."""
     by_branch = _better_branch(r, (10.0, 100.0))
     if by_branch is not None:
-        evidence, lr = by_branch
-        attempt = f"optimizer.lr={short(lr)}"
+        evidence, attempt = by_branch
     else:
         ratios, losses = _update_ratios(r), r.column("train_loss")
         if not ratios or len(losses) < 3 or not 1e-8 < max(ratios) < 1e-4 or r.chance_loss is None or not r.struggles:
@@ -119,8 +117,10 @@ def lr_too_low(r: Record) -> Finding | None:
     )
 
 
-def _better_branch(r: Record, factors: Sequence[float]) -> tuple[str, float] | None:
-    """What a branch at another learning rate reached from the initial weights, if that is less than the whole run; and its lr."""
+def _better_branch(r: Record, factors: Sequence[float]) -> tuple[str, str] | None:
+    """What a branch at another learning rate reached from the initial weights, if that is less than the whole run; and the
+    override for this learning rate, or for an LR range test if it is the farthest one and hardly better than guessing.
+    """
     branches, probe = r.branches("from_start"), r.probe
     if probe is None or r.chance_loss is None or not r.struggles or r.steps < BRIEF:
         return None
@@ -142,8 +142,10 @@ def _better_branch(r: Record, factors: Sequence[float]) -> tuple[str, float] | N
         and number(best.get("validation_loss")) > number(used.get("validation_loss")) - margin
     ):
         return None
+    beyond = best["factor"] in (0.01, 100.0) and number(best["loss"]) > FAR * r.chance_loss
+    attempt = "optimizer.lr=auto" if beyond else f"optimizer.lr={short(best['lr'])}"
     text = f"{probe['steps']} steps from the initial weights at lr {short(best['lr'])} reach training loss {best['loss']:.3g}"
-    return f"{text}; the run, at {short(r.lr)}, has {used['loss']:.3g} after {r.steps} steps", best["lr"]
+    return f"{text}; the run, at {short(r.lr)}, has {used['loss']:.3g} after {r.steps} steps", attempt
 
 
 def ends_at_high_lr(r: Record) -> Finding | None:
@@ -151,14 +153,18 @@ def ends_at_high_lr(r: Record) -> Finding | None:
     last = r.rows[-1].get("lr") if r.rows else None
     if last is None or last < 0.3 * r.peak_lr:
         return None
-    decayed = decayed_validation_loss(r, 0.1)
+    decayed, branches = decayed_validation_loss(r, 0.1), r.branches("from_used")
     if decayed is None:
         return None
+    # A schedule that ends low does not help where the peak itself is too high.
+    too_high = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
     return Finding(
         "ends at a high learning rate",
         f"the learning rate of the last step is {short(last)}, {100 * last / r.peak_lr:.0f} % of its peak; {decayed}",
         "At this learning rate the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never decays.",
-        ("schedule=[cosine]", r.lower_lr, "averaging=ema"),
+        (r.lower_lr, "schedule=[cosine]", "averaging=ema")
+        if too_high
+        else ("schedule=[cosine]", r.lower_lr, "averaging=ema"),
     )
 
 
@@ -203,59 +209,6 @@ def noisy(r: Record) -> Finding | None:
         f"fluctuates by {measured:.3f}, batches of {size} images would explain {predicted:.3f}",
         meaning,
         attempt,
-    )
-
-
-def frozen_layers(r: Record) -> Finding | None:
-    """Layers are not trained although no recipe freezes them, and the network struggles."""
-    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots and not r.setting("recipe", "freeze") else 0
-    losses = r.column("validation_loss") or r.column("train_loss")
-    high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
-    names = {str(r.setting("recipe", "_target_")).rpartition(".")[2]}
-    if not frozen or r.dataset_info.get("pretrained") or not high or names & {"Transfer", "Finetune", "Gradual"}:
-        return None
-    total = frozen + len(r.snapshots[-1]["weights"])
-    return Finding(
-        "frozen layers",
-        f"{frozen} of {total} layers with weights do not require gradients, so they keep their initial weights",
-        "No recipe of this run freezes layers: the network itself does.",
-        ("set requires_grad of its parameters to True",),
-    )
-
-
-def tiny_batch_norm(r: Record) -> Finding | None:
-    """The statistics of batch norm are those of very few images: evaluation differs from training."""
-    size, probe = r.dataset_info.get("batch_size") or 0, r.probe
-    if probe is None or size > 8 or "loss_of_batch_statistics" not in probe or r.chance_loss is None or not r.weak:
-        return None
-    by_batch, used = number(probe["loss_of_batch_statistics"]), number(probe["used"]["loss"])
-    if used - by_batch < 0.1 * r.chance_loss:
-        return None
-    return Finding(
-        "batch norm of tiny batches",
-        f"on the same training images, the loss is {used:.3g} with the running statistics, {by_batch:.3g} with those of batches "
-        f"of {size}",
-        "The mean and variance of so few images are noise, which the network has learned to live with.",
-        ("batch_size=32", "architecture.norm=group"),
-    )
-
-
-def lagging_average(r: Record) -> Finding | None:
-    """The averaged weights are far worse than the model's own, because they still contain the beginning of training."""
-    own, averaged = r.column("validation_loss"), r.column("averaged_loss")
-    if not own or not averaged or r.chance_loss is None:
-        return None
-    if not r.dataset_info.get("metric", "averaged").startswith("averaged"):
-        return None  # the averaged weights are used only where they are as good
-    if averaged[-1] < 1.5 * own[-1] or averaged[-1] - own[-1] < 0.05 * r.chance_loss:
-        return None
-    decay = 1 - min(0.5, 20 / max(r.steps, 1))
-    lower = f"averaging.decay={short(decay)}"
-    return Finding(
-        "lagging average",
-        f"the validation loss of the averaged weights is {averaged[-1]:.3g}, that of the model {own[-1]:.3g}",
-        f"The average reaches too far back for a run of {r.steps} steps: it still contains the weights of the beginning.",
-        (lower, "averaging=none"),
     )
 
 

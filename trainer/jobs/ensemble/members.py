@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.builder import build, restored_task
+from trainer.builder import restored_task
 from trainer.checkpoint_data import check_targets
 from trainer.config.load import config_from_tree
 from trainer.data import Splits
@@ -21,16 +21,13 @@ from trainer.engine.state import StateDict, snapshot
 from trainer.engine.view import RunView
 from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
-from trainer.formats import JsonObject, Result, Row
+from trainer.formats import JsonObject, Row
 from trainer.inference import plain_weights, use_averaged
 from trainer.jobs.compare import find_runs
-from trainer.jobs.fit import train_and_evaluate
-from trainer.jobs.restore import restore_run
+from trainer.jobs.several import train
 from trainer.literal import print_literal
-from trainer.lock import one_writer
 from trainer.observers import Observer
 from trainer.records import read_result
-from trainer.run_dir import create_run_dir
 from trainer.schedules import Product
 from trainer.tasks.restrict import main_only
 from trainer.tasks.task import Thresholds
@@ -127,24 +124,6 @@ class SnapshotCollector(Observer):
     def read(self) -> list[tuple[float, StateDict]]:
         """Return the end of each cycle and the weights at it."""
         return [(end, read_weight_file(self.folder / f"cycle_{i}.pt", "job")) for i, end in enumerate(self.ends)]
-
-
-def train(
-    tree: JsonObject, splits: Splits, run_dir: Path, observers: list[Observer] | None = None
-) -> tuple[Run, Result]:
-    """Train one member, or the rest of one that was begun before; return its run and result."""
-    config = config_from_tree(with_value(tree, "job", {"_target_": "trainer.jobs.Fit"}))
-    run = build(config, run_dir, splits)
-    with one_writer(run_dir):
-        if not (run_dir / "config.yaml").is_file():
-            run.id = create_run_dir(run_dir, config.tree, [], run.notes[0])
-        elif complete := restore_run(run, run_dir, config.tree, []):
-            print_literal(complete.partition(";")[0])
-            return run, read_result(run_dir)
-        result = train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
-    if result.get("status") == "diverged" and run.best is None:
-        raise ConfigError(f"{run_dir.name} has diverged: {run.diverged}; it has no weights to average")
-    return run, result
 
 
 def member_content(

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from shlex import quote
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from trainer.analysis.comparison import flat_settings
 from trainer.architectures.ensemble import Average
 from trainer.builder import compute, load_splits, restored_task
 from trainer.config.load import config_from_tree
 from trainer.engine import checkpoint
 from trainer.engine.checkpoint import Content, Member
 from trainer.errors import ConfigError, Problem
-from trainer.exit_codes import FINISHED, INTERRUPTED
+from trainer.exit_codes import FINISHED
 from trainer.files import write_text
 from trainer.history import ranked
 from trainer.inference import metric_of_run
 from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
+from trainer.jobs.several import check_directory, stopped
 from trainer.literal import print_literal
 from trainer.progress import activity
 from trainer.records import read_result
-from trainer.run_dir import check_available, create_run_dir, read_config, write_json
+from trainer.run_dir import create_run_dir, write_json
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.Ensemble``."""
-    new = check_directory(config, run_dir)
+    new = check_directory(config, run_dir, "ensemble")
     if config.resume is not None and read_result(run_dir).get("status") == "finished":
         print("there is nothing to resume: the ensemble is complete")
         return FINISHED
@@ -53,9 +52,7 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     elif option.kind == "snapshots":
         members = train_snapshots(option, config, splits, run_dir, ends)
     if members is None:
-        write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
-        print_literal(f"stopped; {quote(f'resume={run_dir}')} continues the ensemble", file=sys.stderr)
-        return INTERRUPTED
+        return stopped(run_dir, "ensemble")
     info = checkpoint.info_of(members[0])
     task = restored_task(config_from_tree(info.config), info, precision.device)
     members = select_best(members, option.top, metric_of_run(info, task))
@@ -81,28 +78,6 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     write_json(run_dir / "result.json", result)  # last: from here on the ensemble is complete
     print_literal(f"{text}\nfor job=evaluate, predict and export: {quote(f'checkpoint={run_dir}')}")
     return FINISHED
-
-
-def check_directory(config: Config, run_dir: Path) -> bool:
-    """Return whether a directory is new; ConfigError if it contains something other than this ensemble, or a complete one."""
-    if config.resume is not None:
-        return False
-    if (run_dir / "config.yaml").is_file() and read_result(run_dir).get("status") != "finished":
-        saved = read_config(run_dir, "output")
-        job = saved.get("job")
-        if isinstance(job, dict) and str(job.get("_target_")).endswith(".Ensemble"):
-            before, now = (flat_settings({**tree, "output": None}) for tree in (saved, config.tree))
-            changed = [
-                f"{k}: {before.get(k)} there, {now.get(k)} here"
-                for k in {**before, **now}
-                if before.get(k) != now.get(k)
-            ]
-            if changed:
-                text = f"contains another ensemble: {'; '.join(changed)}"
-                raise ConfigError(Problem("output", str(run_dir), text, "another output=<directory>"))
-            return False
-    check_available(run_dir)
-    return True
 
 
 def select_best(members: list[Member], top: int | None, metric: str) -> list[Member]:

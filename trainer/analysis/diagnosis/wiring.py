@@ -1,0 +1,91 @@
+"""Checks of what is trained and evaluated: frozen layers, tiny batches, averages that lag, order and scale of the images."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from trainer.analysis.diagnosis.record import Finding, Record, number, short
+
+
+def frozen_layers(r: Record) -> Finding | None:
+    """Layers are not trained although no recipe freezes them, and the network struggles."""
+    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots and not r.setting("recipe", "freeze") else 0
+    losses = r.column("validation_loss") or r.column("train_loss")
+    high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
+    names = {str(r.setting("recipe", "_target_")).rpartition(".")[2]}
+    if not frozen or r.dataset_info.get("pretrained") or not high or names & {"Transfer", "Finetune", "Gradual"}:
+        return None
+    total = frozen + len(r.snapshots[-1]["weights"])
+    return Finding(
+        "frozen layers",
+        f"{frozen} of {total} layers with weights do not require gradients, so they keep their initial weights",
+        "No recipe of this run freezes layers: the network itself does.",
+        ("set requires_grad of its parameters to True",),
+    )
+
+
+def tiny_batch_norm(r: Record) -> Finding | None:
+    """The statistics of batch norm are those of very few images: evaluation differs from training."""
+    size, probe = r.dataset_info.get("batch_size") or 0, r.probe
+    if probe is None or size > 8 or "loss_of_batch_statistics" not in probe or r.chance_loss is None or not r.weak:
+        return None
+    by_batch, used = number(probe["loss_of_batch_statistics"]), number(probe["used"]["loss"])
+    if used - by_batch < 0.1 * r.chance_loss:
+        return None
+    return Finding(
+        "batch norm of tiny batches",
+        f"on the same training images, the loss is {used:.3g} with the running statistics, {by_batch:.3g} with those of batches "
+        f"of {size}",
+        "The mean and variance of so few images are noise, which the network has learned to live with.",
+        ("batch_size=32", "architecture.norm=group"),
+    )
+
+
+def lagging_average(r: Record) -> Finding | None:
+    """The averaged weights are far worse than the model's own, because they still contain the beginning of training."""
+    own, averaged = r.column("validation_loss"), r.column("averaged_loss")
+    if not own or not averaged or r.chance_loss is None:
+        return None
+    if not r.dataset_info.get("metric", "averaged").startswith("averaged"):
+        return None  # the averaged weights are used only where they are as good
+    if averaged[-1] < 1.5 * own[-1] or averaged[-1] - own[-1] < 0.05 * r.chance_loss:
+        return None
+    decay = 1 - min(0.5, 20 / max(r.steps, 1))
+    lower = f"averaging.decay={short(decay)}"
+    return Finding(
+        "lagging average",
+        f"the validation loss of the averaged weights is {averaged[-1]:.3g}, that of the model {own[-1]:.3g}",
+        f"The average reaches too far back for a run of {r.steps} steps: it still contains the weights of the beginning.",
+        (lower, "averaging=none"),
+    )
+
+
+def few_classes_in_batches(r: Record) -> Finding | None:
+    """Batches hold far fewer classes than batches of random images would, and the network is not good."""
+    counts = [n for s in r.snapshots if (n := s.get("batch_classes")) is not None]
+    images = r.dataset_info.get("epoch_counts") or r.dataset_info.get("class_counts") or []
+    size, total = r.dataset_info.get("batch_size") or 0, sum(images)
+    if not r.classifies or len(counts) < 3 or not total or not r.weak:
+        return None
+    expected = sum(1 - (1 - n / total) ** size for n in images)
+    if expected < 2 or median(counts) > 0.5 * expected:
+        return None
+    return Finding(
+        "sorted data",
+        f"half of {len(counts)} batches have at most {median(counts):g} classes; {size} random images have "
+        f"{expected:.1f} on average",
+        "The images come in an order that belongs to their classes: each step unlearns the classes that it does not see.",
+        ("shuffle the training images in each epoch",),
+    )
+
+
+def other_normalization(r: Record) -> Finding | None:
+    """Pretrained weights get images in another normalization than they were trained with, and the network is not good."""
+    if not r.dataset_info.get("other_normalization") or not r.weak:
+        return None
+    return Finding(
+        "other normalization than the pretrained weights",
+        "mean and standard deviation of the images are not those with which the pretrained weights were trained",
+        "Their first layers answer to other values than they have learned.",
+        ("data.normalize=pretrained",),
+    )
