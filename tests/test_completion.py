@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +42,59 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == expected, done.stderr
+
+
+def on_path(directory: Path) -> dict[str, str]:
+    """An environment with a command ``train``, which prints its arguments if it is not asked for completions."""
+    file = directory / "bin" / "train"
+    file.parent.mkdir()
+    command = f'case "$1" in complet*) exec {sys.executable} -m trainer "$@";; esac'
+    file.write_text(f'#!/bin/sh\n{command}\necho "arguments: $*"\n')
+    file.chmod(0o755)
+    return {**os.environ, "PATH": f"{file.parent}:{os.environ['PATH']}", "HOME": str(directory), "TERM": "dumb"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("line", "expected"), [("optimizer=adamw", ["optimizer=adamw"]), ("epo", ["epochs="])])
+def test_fish_completes_the_word_at_the_cursor(line, expected, tmp_path):
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed")
+    script = f"train completion fish | source; complete -C 'train {line}'"
+    command = ["fish", "--no-config", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=on_path(tmp_path))
+    assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("optimizer=adamw", "optimizer=adamw"), ("epo", "epochs="), ("schedule.warmup.e", "schedule.warmup.epochs=")],
+)
+def test_zsh_completes_a_word_when_tab_is_pressed(line, expected, tmp_path):
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh is not installed")
+    master, slave = pty.openpty()
+    command = ["zsh", "-f", "-i"]
+    shell = subprocess.Popen(command, cwd=tmp_path, env=on_path(tmp_path), stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    seen = ""
+
+    def until(pattern: str) -> None:
+        nonlocal seen
+        while not re.search(pattern, seen):
+            part = os.read(master, 4096)
+            assert part, seen
+            seen += part.decode(errors="replace")
+        seen = ""
+
+    try:
+        os.write(master, b"PS1='ready> '; PS2=; eval \"$(train completion zsh)\"; print loaded:$?\n")
+        until("loaded:0")
+        os.write(master, f"train {line}\t".encode())
+        until(re.escape(expected))
+        os.write(master, b"\n")
+        until(f"arguments: {re.escape(expected)}")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)

@@ -361,30 +361,6 @@ def test_a_pipe_that_supports_only_ascii_gets_no_sparkline(tmp_path):
     assert "▁" not in out
 
 
-@pytest.mark.browser
-@pytest.mark.slow
-def test_a_browser_shows_charts_histograms_images_and_the_hparams_of_a_sweep(sweep, tmp_path):
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from screenshot import chromium, screenshot, tensorboard
-    finally:
-        sys.path.pop(0)
-    if chromium() is None:
-        pytest.skip("no chromium here")
-    accuracy = result_of(next(p.parent for p in sweep.glob("3_*/config.yaml")))["validation"]["accuracy"]
-    pages = {
-        "timeseries": ("1_loss", "2_accuracy", "7_activations/00_ReLU_3"),
-        "histograms": ("7_activations/00_ReLU_3",),
-        "images": ("batch", "tag: batch"),
-        "custom_scalars": ("curves",),
-        "hparams": ("0_optimizer=sgd", "5_optimizer=adam", "optimizer.lr", str(accuracy)[:5]),
-    }
-    with tensorboard(sweep) as address:
-        for page, texts in pages.items():
-            screenshot(address, page, tmp_path / f"{page}.png", wait=2, texts=texts)
-            assert cv2.imread(str(tmp_path / f"{page}.png")).std() > 10
-
-
 def test_the_time_spent_in_observers_is_reported_at_the_end(train, tmp_path):
     """With a user's own observer, which sleeps."""
     (tmp_path / "mine" / "observer").mkdir(parents=True)

@@ -46,8 +46,8 @@ def test_any_is_used_where_nothing_is_known_only():
 
 # Imported late on purpose: extras, and large libraries that only some commands need.
 LATE = {
-    "cmaes", "matplotlib", "mlflow", "mlxtend", "onnx", "onnxruntime", "onnxscript", "optuna", "pandas", "pyarrow", "safetensors",
-    "scipy", "sklearn", "sqlalchemy", "timm", "wandb",
+    "cmaes", "huggingface_hub", "matplotlib", "mlflow", "mlxtend", "onnx", "onnxruntime", "onnxscript", "optuna",
+    "pandas", "pyarrow", "safetensors", "scipy", "sklearn", "sqlalchemy", "timm", "wandb",
 }  # fmt: skip
 
 

@@ -142,7 +142,7 @@ def test_the_curves_name_the_phases_and_have_whole_epochs():
         for epoch in (1, 2)
     ]
     axes = curves_figure(rows).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["all"]
+    assert [text.get_text() for text in axes.texts] == ["head", "all"]
     assert all(tick == int(tick) for tick in axes.get_xticks())
 
 

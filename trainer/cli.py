@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    if arguments and arguments[0] in ("new-option", "completion", "complete"):
+    if arguments and arguments[0] in ("new-option", "docs", "schema", "completion", "complete"):
         from trainer.commands import run_command
 
         run_command(arguments)

@@ -22,6 +22,7 @@ _train() {
 complete -o default -F _train train
 """,
     "zsh": """
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
 _train() {
     local -a candidates=("${(@f)$(train complete "$PREFIX")}")
     compadd -S '' -- $candidates || _files

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +20,12 @@ from trainer.checkpoint_data import data_option, splits_for_checkpoint
 from trainer.data import FileDataset
 from trainer.data.targets import NOUNS
 from trainer.errors import ConfigError, Problem
-from trainer.files import atomic_path
+from trainer.exit_codes import FAILED, FINISHED
+from trainer.files import atomic_path, write_text
 from trainer.formats import JsonObject
 from trainer.inference import TrainedModel, trained
+from trainer.jobs.model_card import model_card
+from trainer.jobs.push import FILES, NotPushed, push
 from trainer.literal import print_literal
 from trainer.progress import activity
 from trainer.run_dir import check_available, create_run_dir, write_json
@@ -71,10 +76,30 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
             raise ConfigError(Problem("job.tolerance", option.tolerance, text, "job.fuse=false"))
         files[name] = {"file": str(path), "bytes": path.stat().st_size, "difference": difference}
         print_literal(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, largest difference {difference:.1e} on {source}")
-    result = {"status": "finished", "stop_reason": "exported", "checkpoint": str(checkpoint.path)}
+    result: JsonObject = {"status": "finished", "stop_reason": "exported", "checkpoint": str(checkpoint.path)}
     result |= {"weights": checkpoint.weights, "checked_on": source, **files, **metadata}
+    kind = tasks.parts[0].spec.kind
+    of_run = checkpoint.path.parent.parent if checkpoint.path.parent.name == "checkpoints" else checkpoint.path.parent
+    name = option.push or of_run.resolve().name
+    write_text(run_dir / "README.md", model_card(name, of_run, result, kind, (option.prefer, checkpoint.weights)))
+    code = FINISHED if option.push is None else pushed(option.push, option.private, run_dir, result)
     write_json(run_dir / "result.json", result)
-    return 0
+    return code
+
+
+def pushed(repository: str, private: bool, run_dir: Path, result: JsonObject) -> int:
+    """Push an export, note its address in the result, and return the exit code; on failure print how to do it later."""
+    try:
+        with activity(f"pushing to {repository}"):
+            result["pushed"] = push(run_dir, repository, private)
+    except NotPushed as error:
+        command = f"hf upload {repository} {shlex.quote(str(run_dir))} --include {' '.join(FILES)}"
+        print_literal(
+            f"error: {run_dir} is complete, but was not pushed: {error}\n  push it with: {command}", file=sys.stderr
+        )
+        return FAILED
+    print_literal(f"pushed to {result['pushed']}")
+    return FINISHED
 
 
 def require_onnx() -> None:

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from trainer.augmentation.transforms import TTA
 from trainer.config.schema import Job
-from trainer.errors import check
+from trainer.errors import Problem, check
+from trainer.jobs.push import problems as push_problems
 from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class Export(Job):
     ``tasks`` in the file describes them, with the thresholds of labels. With ``task.main`` the file holds the main task only.
 
     The file is read back and run on real images; the job fails if a probability, or a number in standard deviations of the
-    training images, differs from the network's by more than ``tolerance``.
+    training images, differs from the network's by more than ``tolerance``. ``README.md`` is its model card: scores, input and
+    output, how to run it. ``push`` uploads both to the Hugging Face hub.
     """
 
     needs_checkpoint: ClassVar[bool] = True
@@ -134,6 +136,17 @@ class Export(Job):
     ] = 1e-4
     prefer: Prefer = "best"
     weights: Weights = "auto"
+    push: Annotated[
+        str | None,
+        Field(
+            description="repository <owner>/<name> of the Hugging Face hub that gets the files, after `hf auth login`; "
+            "needs pip install 'trainer[hf]'; null = none"
+        ),
+    ] = None
+    private: Annotated[bool, Field(description="whether a repository that push creates is private")] = True
+
+    def own_problems(self) -> list[Problem]:
+        return list(push_problems(self.push))
 
     __call__ = implemented_by("trainer.jobs.export:export")
 

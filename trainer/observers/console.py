@@ -130,7 +130,7 @@ class ConsoleObserver(Observer):
             self.bars.stop()
 
     def on_result(self, view: RunView, result: Result) -> None:
-        for text in summary_lines(view, result):
+        for text in summary_lines(view, result, self.terminal.width if self.live else PIPE_WIDTH):
             self._print(text)
         sys.stdout.flush()
 

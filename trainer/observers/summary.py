@@ -12,7 +12,7 @@ from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
 from trainer.errors import quoted, shrunk_text
 from trainer.formats import Result
-from trainer.observers.epoch_table import rounded
+from trainer.observers.epoch_table import PIPE_WIDTH, rounded
 from trainer.tree import number_at, value_at
 
 ENOUGH_SECONDS = 10.0  # of training, for the fraction of the time that observers take
@@ -34,9 +34,9 @@ def sparkline(values: list[float], width: int) -> str:
     return "".join("▁▂▃▄▅▆▇█"[round(7 * (m - low) / (high - low or 1))] for m in means)
 
 
-def trends(view: RunView) -> list[str]:
-    """The trends of loss and main metrics over the epochs, those of several tasks in a line each; none if the terminal cannot
-    show the characters.
+def trends(view: RunView, width: int = PIPE_WIDTH) -> list[str]:
+    """The trends of loss and main metrics over the epochs, in one line, or in a line each, where they are wider or of several
+    tasks; none if the terminal cannot show the characters.
     """
     split = "validation" if view.validation is not None else "train"
     tasks = tasks_of(view.task.history_columns(averaged=False))
@@ -50,16 +50,20 @@ def trends(view: RunView) -> list[str]:
         "".join(texts).encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         return []
-    return texts if view.task.option is not None else ["   ".join(texts)] if texts else []
+    line = "   ".join(texts)
+    return [line] if line and view.task.option is None and len(line) <= width else texts
 
 
-def summary_lines(view: RunView, result: Result) -> list[str]:
-    """How the run ended, its metrics and findings, and how to resume it."""
+def summary_lines(view: RunView, result: Result, width: int = PIPE_WIDTH) -> list[str]:
+    """How the run ended, its metrics and findings, and how to resume it, for a terminal of ``width`` characters."""
     seconds, fraction = result.get("observer_seconds"), result.get("observer_fraction", 0.0)
     cost = "" if seconds is None else f"; observers took {seconds:.1f} s"
     if result.get("seconds", 0.0) >= ENOUGH_SECONDS:  # in a short run, their first steps are most of it
         cost += f", {100 * fraction:.1f} %"
-    lines = [f"{result.get('stop_reason')}, after {result.get('seconds', 0.0):.1f} s of training{cost}", *trends(view)]
+    lines = [
+        f"{result.get('stop_reason')}, after {result.get('seconds', 0.0):.1f} s of training{cost}",
+        *trends(view, width),
+    ]
     lines += score_lines(
         result, tasks_of(view.task.history_columns(averaged=False)), view.metric, view.validation is not None
     )

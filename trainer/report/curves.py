@@ -107,7 +107,8 @@ def draw(axes: Axes, plot: Panel, rows: Sequence[Row]) -> None:
         short_numbers(axes)
     axes.grid(alpha=0.3)
     epoch_ticks(axes)
-    for epoch, name in phase_starts(list(rows), epochs):
+    starts = phase_starts(list(rows), epochs)
+    for epoch, name in [(epochs[0], rows[0]["phase"]), *starts] if starts else []:
         axes.axvline(epoch, color="gray", linewidth=0.8, linestyle="-.")
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         axes.annotate(plot_label(name, 12), (epoch, 1), (3, -3), va="top", fontsize=8, color="gray", **place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ PHOTOS = ("batch", "filters", "misclassified", "grad_cam", "largest_errors", "su
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 1.6rem 0 .6rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; display: block; overflow-x: auto; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child { text-align: left; }
@@ -48,10 +49,19 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
     return [head, "|" + "---|" * len(columns), *body]
 
 
-def self_contained_html(text: str, folder: Path) -> str:
+def self_contained_html(
+    text: str, folder: Path, figures: Mapping[str, str] | None = None, style: str = "", script: str = ""
+) -> str:
     """Return Markdown as an HTML page in which the PNG files it refers to, within ``folder``, are embedded.
 
     HTML in the text is shown, links are not followed, and images from anywhere else are left out: names in it are data.
+
+    Args:
+        text: Markdown.
+        folder: Where its images are.
+        figures: HTML to show instead of an image, by the image's path.
+        style: CSS of these figures.
+        script: JavaScript of these figures.
     """
 
     title = next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "report")
@@ -62,9 +72,16 @@ def self_contained_html(text: str, folder: Path) -> str:
         kind = "photo" if Path(name).stem.startswith(PHOTOS) else "plot"
         return f'class="{kind}" loading="lazy" decoding="async" src="{data_url(folder, name)}"'
 
-    body = re.sub(r'src="([^"]*)"', embedded, _converter().convert(text))
+    body = _converter().convert(text)
+    for name, figure in (figures or {}).items():
+        body = re.sub(rf'<p><img [^>]*src="{re.escape(name)}"[^>]*></p>', lambda _, figure=figure: figure, body)
+    body = re.sub(r'src="([^"]*)"', embedded, body)
+    body = re.sub(
+        r"<th[^>]*>\w+</th>", lambda cell: cell[0].replace("_", "_<wbr>"), body
+    )  # where a wide column may break
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n'
+    head += f"<style>{STYLE}{style}</style>" + (f"<script>{script}</script>" if script else "")
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
 
 
 def _converter() -> Markdown:

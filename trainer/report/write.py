@@ -28,6 +28,7 @@ from trainer.report.curves import curves_figure, loss_unit
 from trainer.report.data_section import data_section
 from trainer.report.figures import drawing, save_figure
 from trainer.report.html import self_contained_html
+from trainer.report.interactive import SCRIPT, STYLE, interactive_curves
 from trainer.report.layers import distributions_figure, steps_figure
 from trainer.report.lr_range import saved_range_figure
 from trainer.report.page import page
@@ -87,7 +88,10 @@ def write_report(run_dir: Path) -> Path:
     )
     path = run_dir / "report.md"
     write_text(path, text)
-    write_text(run_dir / "report.html", self_contained_html(text, run_dir))
+    curves = left_out("interactive curves", lambda: interactive_curves(rows, unit) if rows else "", "")
+    figures = {"report/curves.png": curves} if curves else {}
+    script = SCRIPT.read_text("utf-8") if curves else ""
+    write_text(run_dir / "report.html", self_contained_html(text, run_dir, figures, STYLE, script))
     return path
 
 
