@@ -89,9 +89,9 @@ def write_report(run_dir: Path) -> Path:
     path = run_dir / "report.md"
     write_text(path, text)
     curves = left_out("interactive curves", lambda: interactive_curves(rows, unit) if rows else "", "")
-    figures = {"report/curves.png": curves} if curves else {}
+    inline = {"report/curves.png": curves} if curves else {}
     script = SCRIPT.read_text("utf-8") if curves else ""
-    write_text(run_dir / "report.html", self_contained_html(text, run_dir, figures, STYLE, script))
+    write_text(run_dir / "report.html", self_contained_html(text, run_dir, inline, STYLE, script))
     return path
 
 
