@@ -140,7 +140,7 @@ def test_a_best_value_at_the_edge_is_reported_unless_nothing_is_allowed_beyond_i
 
 
 @pytest.mark.parametrize(("overrides", "parts"), [
-    ([], ["runs = None", "must be given"]),
+    ([], ["runs: must be given"]),
     (["runs=nowhere"], ["runs = 'nowhere'", "no such directory"]),
     (["runs=empty"], ["runs = 'empty'", "contains no runs"]),
     (["runs=empty/*"], ["runs = 'empty/*'", "matches no run directory"]),
@@ -202,7 +202,7 @@ def test_the_report_of_a_killed_run_is_written_from_the_files_it_left(train, tmp
 
 
 @pytest.mark.parametrize(("overrides", "parts"), [
-    ([], ["run = None", "must be given"]),
+    ([], ["run: must be given"]),
     (["run=nowhere"], ["no such directory"]),
     (["run=."], ["is not a run directory", "it contains the runs one"]),
 ])  # fmt: skip

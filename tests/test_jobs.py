@@ -205,7 +205,7 @@ def test_predict_accepts_globs_lists_and_standard_input_and_writes_json_lines(tr
 def test_wrong_uses_of_predict_are_errors(train, run, tmp_path):
     (tmp_path / "x.png").write_bytes(b"not an image")
     for overrides, text in (
-        ((), "job.images = None: must be given"),
+        ((), "job.images: must be given"),
         (("job.images=nowhere",), "job.images = 'nowhere': no such file or directory"),
     ):
         code, _, err = train("job=predict", "checkpoint=run", *overrides)
@@ -419,7 +419,7 @@ def test_a_checkpoint_for_a_job_that_does_not_read_one_is_an_error(train, run):
     for job in ("predict", "export"):
         code, _, err = train(f"job={job}")
         assert code == 2
-        assert "checkpoint = None: must be given" in err
+        assert "checkpoint: must be given" in err
 
 
 def test_the_table_of_ensembles_has_a_row_per_repetition(monkeypatch, capsys):

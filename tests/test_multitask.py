@@ -194,7 +194,7 @@ def test_thresholds_of_labels_are_chosen_on_validation_images_and_kept_with_the_
     ("words", "message"),
     [
         ("data=digits task=multitask", "needs at least two targets"),
-        ("task=classification", "task.target = None: must name one of the targets of the data: digit, parity"),
+        ("task=classification", "task.target: must name one of the targets of the data: digit, parity"),
         ("task=classification task.target=digt", "did you mean 'digit'"),
         ("task=regression task.target=digit", "task=classification"),
         ("task=multitask metric=validation_accuracy", "must be a column of the history"),

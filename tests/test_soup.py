@@ -136,7 +136,7 @@ def test_a_greedy_soup_is_on_validation_images_at_least_as_good_as_its_best_ingr
         (("runs=[tuned_1,other]",), "is another network than"),
         (("runs=tuned_1",), "names only one run"),
         (("runs=tuned_1", "job.ingredients=epochs"), "has 0 kept checkpoints"),
-        ((), "runs = None: must be given"),
+        ((), "runs: must be given"),
         (("runs=[tuned_1,tuned_2]", "data.validation=0"), "chooses on validation images"),
     ],
 )

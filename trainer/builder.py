@@ -13,7 +13,6 @@ from trainer.analysis.hyperparameters import hyperparameters
 from trainer.architectures import Architecture, ExternalArchitecture
 from trainer.architectures.layers import find_head, map_networks, side_by_side, weight_layers
 from trainer.architectures.preprocessing import Preprocessing
-from trainer.config.constraints import named_metrics
 from trainer.config.options import OptionFiles
 from trainer.config.schema import Config
 from trainer.data import FileDataset, Splits
@@ -43,6 +42,7 @@ from trainer.plain import constructing
 from trainer.progress import activity
 from trainer.regularizers import Chain
 from trainer.schedules import Product
+from trainer.tasks.history_columns import named_metrics
 from trainer.tasks.missing import unlabelled_notes
 from trainer.tasks.task import Task
 from trainer.weight_files import weights_must_fit
@@ -60,7 +60,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
     splits = splits or load_splits(config)
     notes += [*splits.notes, *config.notes]
     notes += [f"{key} = {value:g}, by an LR range test" for key, value in config.range_test.items()]
-    task = config.task.build(splits, device, named_metrics(config).values())
+    task = config.task.build(splits, device, named_metrics(config.metric, config.options()).values())
     notes += [*unlabelled_notes(task, splits), *without_effect(config, splits.shape[0])]
     loaders = build_loaders(config, splits, task, precision, notes)
     regularizer = Chain({name: option.for_task(task) for name, option in config.regularizer.items()})

@@ -8,7 +8,6 @@ from torch import nn
 
 from trainer.architectures.layers import norm_of_single_values
 from trainer.augmentation.transforms import Transform
-from trainer.config.constraints import named_metrics
 from trainer.config.schema import Config
 from trainer.data import Splits
 from trainer.engine import distributed
@@ -17,7 +16,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.observers.options import Checkpoint
 from trainer.optimizers import Optimizer, schedule_problems
 from trainer.regularizers.base import Setup
-from trainer.tasks.history_columns import metric_problems
+from trainer.tasks.history_columns import metric_problems, named_metrics
 from trainer.tasks.missing import undecidable
 from trainer.tasks.sharing import last_shared_weight
 from trainer.tasks.task import Task
@@ -33,7 +32,7 @@ def check_with_data(
     )
     problems += schedule_problems(config.schedule, optimizer)
     columns = task.history_columns(config.averaging.enabled)
-    problems += metric_problems(named_metrics(config), columns, task.possible_columns())
+    problems += metric_problems(named_metrics(config.metric, config.options()), columns, task.possible_columns())
     problems += undecidable(task, splits, task.main_metric if config.metric == "auto" else config.metric)
     problems += check_geometry(config, task)
     problems += check_kept(config, splits, task)

@@ -30,7 +30,7 @@ class Problem:
     """One error in a command or a config."""
 
     key: str  # dotted, as typed on the command line; empty where no single key is at fault
-    value: object
+    value: object  # as typed; None where there is none
     text: str  # what is allowed; a whole sentence where `key` is empty
     hint: str = ""  # the nearest name, or what to type instead
     where: str = ""  # the option file that defines the key
@@ -42,7 +42,8 @@ class Problem:
 
     def __str__(self) -> str:
         text = quoted(self.text)
-        lines = [f"{self.key} = {self.value!r}: {text}" if self.key else text]
+        place = self.key if self.value is None else f"{self.key} = {self.value!r}"
+        lines = [f"{place}: {text}" if self.key else text]
         if self.hint:
             lines.append(f"  {quoted(self.hint)}")
         if self.where:

@@ -13,7 +13,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
@@ -76,7 +75,7 @@ def allowed() -> set[str]:
     return {name.strip() for name in os.environ.get(ALLOW, "").split(",")} - {""}
 
 
-def allow_named(*values: Any) -> None:
+def allow_named(*values: object) -> None:
     """Trust the modules of all ``_target_`` in values that the user wrote, but for Python's own, which are refused later."""
     for _, target in targets(list(values)):
         for path in PATH.findall(target):
@@ -85,7 +84,7 @@ def allow_named(*values: Any) -> None:
                 allow(package)
 
 
-def targets(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def targets(value: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield each ``_target_`` in nested tables and lists with its dotted key.
 
     >>> list(targets({"a": {"_target_": "m.A", "b": [{"_target_": "m.B"}]}}))
@@ -103,7 +102,7 @@ def targets(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from targets(item, f"{key}.{index}".strip("."))
 
 
-def resolvers(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def resolvers(value: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield each text that calls a resolver, such as ``${oc.env:HOME}``, which would read what the sender does not know.
 
     >>> list(resolvers({"a": "${oc.env:HOME}", "b": "${a}"}))
@@ -120,7 +119,7 @@ def resolvers(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, value
 
 
-def check(target: Any) -> str:
+def check(target: object) -> str:
     """Return the package of a ``_target_`` that may be imported; NotTrusted says why another one may not.
 
     Nothing is imported.

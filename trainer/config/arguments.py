@@ -46,10 +46,8 @@ def overrides_of(
     if all(meant is not None for _, meant in wrong):
         return overrides, [Problem("", None, text, f"did you mean: {' '.join(['train', *command])}")]
     guesses = [meant for _, meant in wrong if meant]
-    group = next((typed for typed, _ in wrong if typed in files.groups), "")
-    hint = (
-        f"did you mean {' '.join(guesses)}?" if guesses else f"train --help {group}".rstrip() + " lists what there is"
-    )
+    topics = ["train --help", *(typed for typed, _ in wrong if typed in files.groups)]
+    hint = f"did you mean {' '.join(guesses)}?" if guesses else f"{' '.join(topics)} lists what there is"
     return overrides, [Problem("", None, text, hint)]
 
 

@@ -6,9 +6,10 @@ from typing import cast
 
 from trainer.config.options import CONF, DEFAULTS, LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override, render, split
-from trainer.errors import ConfigError, Problem, most_similar, nearest
+from trainer.config.unknown import choice_problems, unknown_key
+from trainer.errors import ConfigError, Problem, most_similar
 from trainer.formats import Json, JsonObject
-from trainer.tree import is_list, is_table, merged, table, without
+from trainer.tree import is_table, merged, table, without
 
 SHARED = ("job", "data", "engine")  # their keys mean the same whatever the option, so another option keeps those it has
 Options = dict[str, list[str]]  # the options of each group
@@ -122,7 +123,7 @@ class Composition:
         """
         group, _, rest = item.key.partition(".")
         name = rest.partition(".")[0]
-        if not _experiment(item):
+        if not item.experiment:
             return ""
         if group in LISTS:
             absent = name in self.files.groups[group] and name not in table(self.tree[group])
@@ -138,7 +139,7 @@ class Composition:
         adds = item.kind in ("+", "++")
         for depth, part in enumerate([*path, last]):
             if not is_table(node) or (part not in node and not adds):
-                return self._unknown_key(item, path[:depth], part, node)
+                return unknown_key(item, path[:depth], part, self.tree, self.files)
             if depth < len(path):
                 node = node.setdefault(part, {})
         parent = table(node)
@@ -149,68 +150,6 @@ class Composition:
         else:
             parent[last] = merged(parent.get(last), cast(Json, item.value))
         return None
-
-    def _unknown_key(self, item: Override, path: list[str], part: str, node: Json) -> Problem:
-        text = "unknown key" if path else "unknown key or group"
-        value = None if item.kind == "~" else item.shown
-        available = [str(key) for key in node if key != "_target_"] if is_table(node) else []
-        group = "" if len(path) != 1 else path[0]
-        if group in LISTS and part in self.files.groups[group]:
-            text, hint = f"{part} is not enabled", f"enable it with {self._enabling(group, part)}"
-        else:
-            available += [] if path else [group for group in self.files.groups if group not in available]
-            hint = nearest(part, available) or self._elsewhere(part, group)
-            if path or not hint:
-                hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
-        return Problem(item.key, value, text, hint, _experiment(item))
-
-    def _elsewhere(self, part: str, group: str) -> str:
-        """Where a key may belong that is not known in its place: below the group, or at the top without one."""
-        options = [o for o in self.files.groups.get(group, ()) if part in self.files.keys(group, [o])]
-        if options:
-            return f"a key of {group}={', '.join(options)};"
-        if part in self.files.settings:
-            return f"did you mean {part!r}?"
-        if group:
-            return ""
-        below = {key: value for key, value in self.tree.items() if is_table(value)}
-        for key in (part, most_similar(part, (key for keys in below.values() for key in keys))):
-            if places := [f"{group}.{key}" for group, keys in below.items() if key in keys]:
-                return f"did you mean {places[0]!r}?"
-            if groups := [group for group, options in self.files.groups.items() if key in options]:
-                return f"did you mean {self._enabling(groups[0], part)}?"
-        return ""
-
-    def _enabling(self, group: str, option: str) -> str:
-        """What to type to have an option; of a list group, next to those that it has."""
-        enabled = [name for name in table(self.tree.get(group)) if name != "_target_"]
-        return f"{group}=[{','.join([*enabled, option])}]" if group in LISTS else f"{group}={option}"
-
-
-def _experiment(item: Override) -> str:
-    """The experiment an override comes from."""
-    return item.source if item.source.startswith("experiment=") else ""
-
-
-def choice_problems(item: Override, files: OptionFiles) -> list[Problem]:
-    """Return why an override cannot choose the options of its group."""
-    group, value, several = item.key, item.value, item.key in LISTS
-    elements = (value or ([] if several else [None])) if is_list(value) else [value]
-    none = f"{group}=[] has none" if several else f"one of: {', '.join(files.groups[group])}"
-    none = "leave it out to have none" if group == "experiment" else none
-    if item.kind == "~":
-        return [Problem(group, None, "cannot be removed", none)]
-    if any(element is None or is_table(element) for element in elements):
-        return [Problem(group, None if None in elements else value, "must name an option", none)]
-    if is_list(value) and not several:
-        return [Problem(group, value, "is a list, but the group takes one option", f"{group}={elements[0]}")]
-    if any(is_list(element) for element in elements):
-        hint = f"{group}=[{','.join(names(value))}]"
-        return [Problem(group, value, "must be a plain list of options", hint)]
-    if len(set(names(value))) < len(names(value)):
-        return [Problem(group, value, "names an option twice")]
-    unknown = [name for name in names(value) if name not in files.groups[group]]
-    return [files.unknown_option(group, name, _experiment(item)) for name in unknown]
 
 
 def hydra_compose(options: Options, files: OptionFiles) -> JsonObject:

@@ -13,12 +13,10 @@ from trainer.environment import launched_processes
 from trainer.errors import Problem
 from trainer.existing import missing
 from trainer.gpus import device_problems
-from trainer.optimizers import Optimizer, schedule_problems
+from trainer.optimizers import schedule_problems
 from trainer.parameters import parameters
-from trainer.regularizers.base import Regularizer
-from trainer.schedules import Schedule
 from trainer.settings import Settings
-from trainer.tasks.history_columns import metric_problems
+from trainer.tasks.history_columns import metric_problems, named_metrics
 
 
 class InvalidValue(Exception):
@@ -79,15 +77,12 @@ def _device(config: Config) -> Iterable[Problem]:
 
 
 def _schedule(config: Config) -> Iterable[Problem]:
-    if not isinstance(config.optimizer, Optimizer):
-        return []  # of a third-party one it shows once it is built
     return schedule_problems(config.schedule, config.optimizer)
 
 
 def _micro_batch(config: Config) -> Iterator[Problem]:
-    size, micro_batch = config.batch_size, config.micro_batch
-    if micro_batch and size != "full" and micro_batch > size:
-        yield Problem("micro_batch", micro_batch, f"must be at most batch_size, {size}")
+    if config.micro_batch and config.batch_size != "full" and config.micro_batch > config.batch_size:
+        yield Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {config.batch_size}")
 
 
 def _graph(config: Config) -> Iterable[Problem]:
@@ -120,16 +115,9 @@ def _flips(config: Config) -> Iterator[Problem]:
 
 def _metrics(config: Config) -> Iterable[Problem]:
     """Metrics that no column of the history will have, as far as the config alone tells."""
-    named = named_metrics(config)
+    named = named_metrics(config.metric, config.options())
     columns = config.task.columns(config.averaging.enabled, named.values())
     return [] if columns is None else metric_problems(named, columns, config.task.possible_columns())
-
-
-def named_metrics(config: Config) -> dict[str, str]:
-    """Return the columns of the history that the config names, by key; ``auto`` is left out."""
-    watching = [(key, option) for key, option in config.options() if isinstance(option, Schedule | Regularizer)]
-    metrics = {f"{key}.metric": option.watched_metric for key, option in watching}
-    return {key: name for key, name in ({"metric": config.metric} | metrics).items() if name not in (None, "auto")}
 
 
 def _sampling(config: Config) -> Iterable[Problem]:

@@ -9,13 +9,14 @@ from typing import Any
 
 from trainer import renamed, trust
 from trainer.config.arguments import empty, overrides_of, typed_twice
-from trainer.config.compose import Composition, choice_problems, resolve
+from trainer.config.compose import Composition, resolve
 from trainer.config.constraints import check_config
 from trainer.config.experiments import add_experiment_files, load_experiment
 from trainer.config.options import DEFAULTS, LISTS, SINGLE, OptionFiles, option_files
 from trainer.config.overrides import Override, parse, values
 from trainer.config.saved import load_saved
 from trainer.config.schema import Config
+from trainer.config.unknown import choice_problems
 from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
 from trainer.instantiate import instantiate

@@ -50,6 +50,11 @@ class Override:
         return self.key.partition(".")[0]
 
     @property
+    def experiment(self) -> str:
+        """The experiment it comes from, ``experiment=<name>``; empty if it comes from elsewhere."""
+        return self.source if self.source.startswith("experiment=") else ""
+
+    @property
     def shown(self) -> object:
         """The value as error messages show it: a sweep as typed."""
         return self.text.partition("=")[2] if self.sweep else self.value

@@ -280,8 +280,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def schedule_problems(schedules: Mapping[str, Schedule], option: Optimizer) -> list[Problem]:
+def schedule_problems(schedules: Mapping[str, Schedule], option: object) -> list[Problem]:
     """Return why the schedules of a config, by their names, cannot be combined with its optimizer.
+
+    Of a third-party optimizer this is only known once it is built.
 
     >>> from trainer.schedules import Constant, OneCycle
     >>> schedule_problems({"constant": Constant()}, SGD()), schedule_problems({"one_cycle": OneCycle()}, Momentum())
@@ -290,7 +292,7 @@ def schedule_problems(schedules: Mapping[str, Schedule], option: Optimizer) -> l
     'one_cycle moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine'
     """
     moving = [name for name, schedule in schedules.items() if any(f.moves_momentum for f in schedule.factors())]
-    if not moving or option.momentum_key is not None:
+    if not moving or not isinstance(option, Optimizer) or option.momentum_key is not None:
         return []
     text = f"{moving[0]} moves the momentum, and this optimizer has none: use optimizer=momentum, or schedule=cosine"
     return [Problem("schedule", list(schedules), text)]

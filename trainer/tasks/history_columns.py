@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from trainer.data.targets import Kind
 from trainer.errors import Problem, nearest
@@ -30,6 +31,29 @@ def possible_columns(kind: Kind, name: str = "") -> tuple[str, ...]:
     """
     names = [m for m in METRICS[kind] if not m.endswith(PER_CLASS) and m != TOP_K]
     return tuple(f"validation_{name}_{metric}" if name else f"validation_{metric}" for metric in names)
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """An option that watches a metric, such as early stopping."""
+
+    @property
+    def watched_metric(self) -> str | None:
+        """The column of the history; None or ``auto`` for that of the config."""
+
+
+def named_metrics(metric: str, options: Iterable[tuple[str, object]]) -> dict[str, str]:
+    """Return the columns of the history that a config names, by key; ``auto`` is left out.
+
+    Args:
+        metric: The setting ``metric``.
+        options: The options with their places in the config.
+
+    >>> named_metrics("validation_loss", [("data", object())])
+    {'metric': 'validation_loss'}
+    """
+    watched = {f"{key}.metric": option.watched_metric for key, option in options if isinstance(option, Watching)}
+    return {key: name for key, name in {"metric": metric, **watched}.items() if name is not None and name != "auto"}
 
 
 def metric_problems(named: Mapping[str, str], columns: Sequence[str], possible: Sequence[str]) -> list[Problem]:
