@@ -147,7 +147,7 @@ def test_transforms_without_a_batched_form_are_named():
 def test_a_third_party_transform_has_only_the_per_image_form_and_its_own_name():
     from albumentations import InvertImg
 
-    external = External(InvertImg, {"p": 1.0})
+    external = External(InvertImg, {"p": 1.0}, "augmentation.invert_img")
     assert unsupported([external]) == ["InvertImg"]
     (image,) = images_of_shape((3, 6, 5), 1)
     (inverted,) = PerImagePipeline([external], (3, 6, 5))([image], np.random.default_rng(0))
@@ -223,6 +223,7 @@ digest = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in
 """
 
 
+@pytest.mark.slow
 def test_another_process_with_another_number_of_threads_gets_the_same_images():
     scope: dict = {}
     exec(PROCESS.format(threads=1), scope)

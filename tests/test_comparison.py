@@ -188,6 +188,7 @@ def test_the_report_is_regenerated_from_the_files_alone_with_its_plots_embedded(
     assert not re.search(r"(src|href)=.(http|report/)", page)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_killed_run_is_written_from_the_files_it_left(train, tmp_path):
     assert train("data=digits", "architecture.widths=[4]", "epochs=2", "output=run")[0] == 0
     for name in ("result.json", "findings.json", "predictions.json", "report.md", "dataset_info.json"):

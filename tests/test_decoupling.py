@@ -60,12 +60,14 @@ def test_result_and_output_do_not_depend_on_the_order_of_the_observers(train):
 
 @pytest.mark.parametrize(
     "left_out",
-    [("report",), ("console",), ("history_file", "checkpoint"), ("report", "console", "tensorboard", "predictions", "filters")],
+    [("report",), ("history_file", "checkpoint", "console"), ("report", "console", "tensorboard", "predictions", "filters")],
     ids=",".join,
 )  # fmt: skip
 def test_the_findings_do_not_depend_on_other_observers(left_out, train):
     expected, _ = trained(train, "default", DEFAULT)
     result, _ = trained(train, "few", tuple(name for name in DEFAULT if name not in left_out))
+    if "filters" in left_out:
+        expected.pop("filters")  # what this observer itself reports
     assert result == expected
 
 

@@ -46,6 +46,7 @@ def test_every_page_has_an_introduction(page):
     assert len(text) > 60
 
 
+@pytest.mark.slow
 def test_the_plotted_paths_of_the_optimizers_descend(tmp_path):
     sys.path.insert(0, str(ROOT / "scripts"))
     try:

@@ -422,6 +422,7 @@ def test_a_checkpoint_for_a_job_that_does_not_read_one_is_an_error(train, run):
         assert "checkpoint: must be given" in err
 
 
+@pytest.mark.slow
 def test_the_table_of_ensembles_has_a_row_per_repetition(monkeypatch, capsys):
     import importlib.util
 

@@ -318,6 +318,7 @@ def fives(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_features_learned_on_five_digits_transfer_to_the_other_five(train, tmp_path, fives):
     """Compared with the same head on untrained layers; fine-tuning helps further."""
     common = ("data=arrays", "data.validation=0", "regularizer=[]", QUIET, "architecture.norm=batch", "device=cpu")

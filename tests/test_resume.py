@@ -110,6 +110,7 @@ def test_resume_after_sigkill_equals_the_uninterrupted_run_bit_for_bit(moment, w
     )
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_restarts_from_scratch(tmp_path, train):
     assert train(*STATEFUL, QUIET, f"output={tmp_path / 'whole'}")[0] == 0
     killed("before the first checkpoint", tmp_path / "broken")
@@ -117,6 +118,7 @@ def test_a_run_killed_before_its_first_checkpoint_restarts_from_scratch(tmp_path
     assert same_run(tmp_path / "whole", tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_resume_from_the_middle_of_an_epoch_is_exact_with_every_steps(tmp_path, train):
     every = "observer.checkpoint.every_steps=2"
     assert train(*STATEFUL, QUIET, every, f"output={tmp_path / 'whole'}")[0] == 0
@@ -299,6 +301,7 @@ def test_an_interrupt_in_the_last_evaluation_waits_for_it_and_ends_the_sweep(tmp
     assert result_of(first)["test"]["accuracy"] >= 0
 
 
+@pytest.mark.slow
 def test_the_second_interrupt_stops_at_once(tmp_path):
     overrides = [*STATEFUL, "epochs=1000", "data.count=3000", f"output={tmp_path / 'run'}"]
     process = start(*overrides, QUIET, cwd=tmp_path)

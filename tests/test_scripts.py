@@ -61,12 +61,14 @@ def test_bench_optimizers_times_every_optimizer(tmp_path):
     assert all(any(line.startswith(name) for line in out.splitlines()) for name in OptionFiles().groups["optimizer"])
 
 
+@pytest.mark.slow
 def test_bench_pooling_compares_two_orders_with_the_same_numbers(tmp_path):
     out = run_script("bench_pooling.py", "--rounds", "2", "--threads", "1", cwd=tmp_path)
     assert "activation first" in out
     assert "gradients equal bit for bit: True" in out
 
 
+@pytest.mark.slow
 def test_bench_augmentation_times_both_implementations(tmp_path):
     out = run_script("bench_augmentation.py", "--rounds", "1", cwd=tmp_path)
     for implementation in ("per batch", "per image", "channels-last"):

@@ -176,6 +176,7 @@ def test_another_search_under_the_same_name_is_refused_with_the_difference(tmp_p
         session_of(tmp_path, bowl, *SMALL[:3], "job.seeds=4", "batch_size=32")
 
 
+@pytest.mark.slow
 def test_a_budget_limits_the_time_and_all_parts_get_some(tmp_path):
     started = time.monotonic()
     session = searched(tmp_path, bowl, "job.epochs=[1,2]", "job.budget=6s", delay=lambda: time.sleep(0.01))

@@ -141,6 +141,7 @@ def test_a_run_or_another_search_is_not_continued(train):
     assert "contains another search: batch_size: 64 there, 32 here; job.seeds: 0 there, 1 here" in err
 
 
+@pytest.mark.slow
 def test_a_choice_of_optimizers_searches_each_in_its_own_space(train):
     words = [w for w in TINY if not w.startswith("job.trials")]
     code, _, err = train("job=search", *words, "job.trials=[6,3]", "job.space.optimizer=choice(sgd,adam)", "output=s")

@@ -195,6 +195,7 @@ def test_positive_weights_are_the_ratio_of_negatives_to_positives():
     torch.testing.assert_close(part.loss(z, y), expected)
 
 
+@pytest.mark.slow
 def test_the_best_threshold_maximizes_f1_among_all_thresholds():
     from sklearn.metrics import f1_score
 

@@ -165,6 +165,7 @@ def test_snapshots_of_a_resumed_run_are_not_duplicated(train):
     assert steps[-1] == history_of("run")[-1]["step"]
 
 
+@pytest.mark.slow
 def test_the_same_steps_are_looked_at_whatever_a_step_costs(train, monkeypatch):
     """So that the findings of a run do not depend on the load of the machine; also when it was resumed."""
     overrides = ["data=digits", "architecture.widths=[4]", "regularizer=[]", "observer.histograms.every=16"]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
-from trainer.config.options import LISTS, SINGLE, OptionFiles, headline
+from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.construct import locate
 from trainer.formats import Json, JsonObject
+from trainer.help import headline
 from trainer.parameters import Parameter, parameters
 from trainer.settings import Settings
 from trainer.tree import is_table, table

@@ -101,7 +101,7 @@ def shortened(value: object) -> str:
     """Return a value as Python writes it, in at most 80 characters.
 
     >>> shortened("wide"), shortened(list(range(100)))[-12:]
-    ("'wide'", '19, 20, 2...')
+    ("'wide'", '9, 20, 21...')
     """
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
