@@ -82,6 +82,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code, option = skeleton(group, name)
         write_text(root / f"mine/{name}.py", code)
         write_text(root / f"mine/{group}/{name}.yaml", option)
+    page = (ROOT / "docs/own_components.md").read_text()
+    for name in ("margins.py", "task/margins.yaml"):
+        shown = re.search(f"`mine/{name}`:\n\n```\\w+\n(.*?)```", page, re.DOTALL)
+        assert shown
+        (root / "mine" / name).parent.mkdir(exist_ok=True)
+        write_text(root / "mine" / name, shown[1])
     experiment = re.search(
         r"```yaml\n(# @package _global_\n.*?)```", (ROOT / "docs/experiment.md").read_text(), re.DOTALL
     )
