@@ -16,8 +16,8 @@ from trainer.schedules.decay import (
     MultiStep,
     Plateau,
     Step,
-    Warmup,
 )
+from trainer.schedules.warmup import Warmup
 
 __all__ = [
     "CLR",
