@@ -110,6 +110,7 @@ def test_bias_and_variance_are_those_of_the_saved_networks(train):
     assert float(shown[1]) == pytest.approx(100 * np.mean(scores), abs=0.006)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [CURVE, PARTS], ids=["learning curve", "bias and variance"])
 def test_an_interrupted_comparison_continues_and_trains_no_network_twice(command, train, monkeypatch):
     import trainer.jobs.several as several

@@ -305,6 +305,7 @@ def test_outputs_are_selected_where_the_last_layer_cannot_be_reduced():
 # Export
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's and onnx's own
 def test_an_exported_file_has_an_output_for_each_task(train, runs, images):
     onnxruntime = pytest.importorskip("onnxruntime")

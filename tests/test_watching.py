@@ -155,6 +155,7 @@ def test_without_observers_the_run_is_the_same_bit_for_bit(train):
     assert same_run("all", "few")
 
 
+@pytest.mark.slow
 def test_snapshots_of_a_resumed_run_are_not_duplicated(train):
     overrides = [*STATEFUL, "output=run", "observer.histograms.every=5"]
     assert train(*overrides, "epochs=2")[0] == 0
@@ -195,6 +196,7 @@ def test_the_update_of_a_layer_is_compared_with_its_own_weights():
     assert update_ratios(matrices(model), None) == [None, None]
 
 
+@pytest.mark.slow
 def test_a_report_draws_each_layer_under_its_own_name_in_every_phase(train):
     overrides = [
         "data=fake",
