@@ -139,6 +139,7 @@ def test_every_architecture_is_tested():
     assert set(ARCHITECTURES) == set(GROUPS["architecture"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("augmentation", "kind"), pairs(GROUPS["augmentation"], [(1, 15), (3, 16), (1, 16), (3, 15)]))
 def test_every_augmentation_works_in_memory_and_streaming_on_grayscale_and_color(augmentation, kind):
     channels, size = kind

@@ -84,6 +84,7 @@ AMBIGUOUS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", AMBIGUOUS)
 def test_two_readings_are_an_error_that_shows_both_and_how_to_choose(case, tmp_path, train):
     make(tmp_path / "d", *AMBIGUOUS[case])
@@ -318,6 +319,7 @@ def write_tree(root: Path, files: list[str]) -> list[Path]:
     return written
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

@@ -79,6 +79,7 @@ def whole(train, tmp_path) -> Path:
 
 
 # Creating the directory takes the first operations: there the command is refused with code 2.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("operation", "lasting"),
     [("replace", False), ("fsync", True)]
@@ -337,6 +338,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", ["resume", "same command"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_ensemble_continues_where_it_was(kind, again, train, monkeypatch):

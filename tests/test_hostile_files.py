@@ -117,6 +117,7 @@ def test_nothing_loads_pickles():
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["yaml", "albumentations", "argparse", "hydra_plugins", "typing", "__future__", "torch"]
 )
@@ -218,6 +219,7 @@ HTML = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\x9b2J"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [HTML, "![a](../elsewhere.png)", "![a](http://example.org/a.png)", "![a](missing.png)",
                                   "[a](javascript:alert(1))",
                                   "<javascript:alert(1)>", "[a]: javascript:alert(1)\n[a]", ESCAPES])  # fmt: skip

@@ -110,6 +110,7 @@ def test_hard_sharing_has_one_network_with_the_heads_in_its_last_layer():
 # Runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -250,6 +251,7 @@ COMBINED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMBINED)
 @pytest.mark.parametrize(
     "task",

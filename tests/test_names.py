@@ -136,6 +136,7 @@ def test_a_run_on_such_names_is_finished_evaluated_and_used(train, tmp_path):
     assert {row["class"] for row in rows} <= set(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["confusion_figure", "highest_loss_figure", "curves_figure", "steps_figure", "batch_figure"]
 )

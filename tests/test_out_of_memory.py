@@ -115,6 +115,7 @@ def test_a_step_that_does_not_fit_names_the_micro_batch_that_does_and_the_comman
     assert same(without_micro_batch("run"), without_micro_batch("set"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fail", "shrink"])
 def test_a_step_of_which_nothing_fits_says_so(mode, train, room_for):
     room_for(0)

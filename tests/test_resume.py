@@ -381,6 +381,7 @@ def test_a_resume_says_what_it_changes_and_the_report_lists_all_of_them(tmp_path
 ON_ANOTHER_MACHINE = {"threads": "64", "torch": "1.0", "CPU": "Pentium"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("then", "overrides", "said"),
     [

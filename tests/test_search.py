@@ -95,6 +95,7 @@ def test_a_clearly_better_config_wins_with_its_paired_gain(tmp_path):
     assert {seed for c in choice.candidates for seed in c.scores} == {1, 2, 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["sobol", "random", "grid", "tpe", "cmaes"])
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others(sampler, tmp_path):
     options = [f"job.sampler={sampler}", "job.epochs=[1]", "job.trials=[20]", "job.seeds=1"]

@@ -114,6 +114,7 @@ def assert_refused(answer: tuple[int, str, str], key: str, target: Any, tmp_path
             assert f"--allow {package}" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: repr(t)[:40])
 def test_a_run_directory_cannot_name_what_is_no_option(target, tree, train, tmp_path):
     node = {"_target_": target, **ARGUMENTS}
