@@ -60,14 +60,14 @@ def decomposition(predictions: np.ndarray, targets: np.ndarray, known: np.ndarra
     error, parts = _components(predictions, targets, counted)
     count = len(predictions)
     components: dict[str, Interval] = {}
+    rests = [np.delete(predictions, i, axis=0) for i in range(count)] if count >= 3 else []
+    parts_without = [_components(rest, targets, counted)[1] for rest in rests]
     for name in COMPONENTS:
-        if count < 3:
-            half = float("inf")
-        else:
-            sets = [np.delete(predictions, i, axis=0) for i in range(count)]
-            without = np.array([_components(rest, targets, counted)[1][name] for rest in sets])
-            deviation = float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
-            half = float(scipy_stats().t.ppf(0.975, count - 1)) * deviation
+        half = float("inf")
+        if parts_without:
+            without = np.array([part[name] for part in parts_without])
+            standard_error = float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
+            half = float(scipy_stats().t.ppf(0.975, count - 1)) * standard_error
         components[name] = Interval(parts[name], half, count)
     return Decomposition(error, components)
 

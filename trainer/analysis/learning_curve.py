@@ -83,7 +83,7 @@ class LearningCurve:
 
 
 def power_law(sizes: Sequence[int], errors: Sequence[float]) -> PowerLaw:
-    """Fit a power law by least squares of the relative deviations, for each exponent of a grid.
+    """Fit a power law by least squares of the relative residuals, for each exponent of a grid.
 
     Args:
         sizes: Numbers of training images, at least 1.
@@ -100,8 +100,8 @@ def power_law(sizes: Sequence[int], errors: Sequence[float]) -> PowerLaw:
     candidates: list[tuple[float, PowerLaw]] = []
     for exponent in EXPONENTS:
         floor, scale = _nonnegative(x**-exponent, y, weights)
-        deviation = float((((floor + scale * x**-exponent - y) * weights) ** 2).sum())
-        candidates.append((deviation, PowerLaw(floor, float(scale * smallest**exponent), float(exponent))))
+        residual = float((((floor + scale * x**-exponent - y) * weights) ** 2).sum())
+        candidates.append((residual, PowerLaw(floor, float(scale * smallest**exponent), float(exponent))))
     return min(candidates, key=lambda candidate: candidate[0])[1]
 
 

@@ -10,12 +10,19 @@ from torch import Tensor
 
 from trainer.analysis.bias_variance import COMPONENTS, Decomposition, decomposition
 from trainer.builder import compute, load_splits
-from trainer.errors import ConfigError, Problem
+from trainer.errors import Problem
 from trainer.exit_codes import FINISHED
 from trainer.files import write_text
-from trainer.jobs.several import check_directory, split_to_measure, stopped, train_on, used_outputs
+from trainer.jobs.several import (
+    already_complete,
+    check_directory,
+    check_enough_images,
+    split_to_measure,
+    stopped,
+    train_on,
+    used_outputs,
+)
 from trainer.literal import print_literal
-from trainer.records import read_result
 from trainer.report.data_figures import LABELS, bias_variance_figure, shares
 from trainer.report.figures import drawing, save_figure
 from trainer.report.html import markdown_table
@@ -26,7 +33,6 @@ if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.jobs.data_options import BiasVariance
 
-SMALLEST = 10  # training images
 MEANINGS = {
     "bias": "The networks agree on what is wrong: a larger network, longer training, less regularization or better labels "
     "reduce bias; more data or an ensemble hardly do.",
@@ -40,15 +46,13 @@ MEANINGS = {
 def bias_variance(option: BiasVariance, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.BiasVariance``."""
     new = check_directory(config, run_dir, "comparison of bias and variance")
-    if config.resume is not None and read_result(run_dir).get("status") == "finished":
-        print_literal("there is nothing to resume: bias and variance have been measured")
+    if already_complete(config, run_dir, "bias and variance have been measured"):
         return FINISHED
     splits, precision = load_splits(config), compute(config)
     split, count = split_to_measure(splits), round(option.fraction * len(splits.train))
-    least = max(SMALLEST, len(splits.classes))
-    if count < least:
-        text = f"leaves {count} of the {len(splits.train)} training images; at least {least} are needed"
-        raise ConfigError(Problem("job.fraction", option.fraction, text, "a larger fraction, or more data"))
+    check_enough_images(
+        count, splits, Problem("job.fraction", option.fraction, "leaves", "a larger fraction, or more data")
+    )
     if new:
         create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
     predictions: list[list[np.ndarray]] = []

@@ -17,9 +17,15 @@ from trainer.exit_codes import FINISHED
 from trainer.files import write_text
 from trainer.formats import Result, SplitScores
 from trainer.history import better_is, key_word
-from trainer.jobs.several import check_directory, split_to_measure, stopped, train_on
+from trainer.jobs.several import (
+    already_complete,
+    check_directory,
+    check_enough_images,
+    split_to_measure,
+    stopped,
+    train_on,
+)
 from trainer.literal import print_literal
-from trainer.records import read_result
 from trainer.report.data_figures import learning_curve_figure
 from trainer.report.figures import drawing, save_figure
 from trainer.report.html import markdown_table
@@ -29,21 +35,16 @@ if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.jobs.data_options import LearningCurve as Option
 
-SMALLEST = 10  # training images
-
 
 def learning_curve(option: Option, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.LearningCurve``."""
     new = check_directory(config, run_dir, "learning curve")
-    if config.resume is not None and read_result(run_dir).get("status") == "finished":
-        print_literal("there is nothing to resume: the learning curve is complete")
+    if already_complete(config, run_dir, "the learning curve is complete"):
         return FINISHED
     splits, precision = load_splits(config), compute(config)
     split, sizes = split_to_measure(splits), sizes_of(len(splits.train), option.sizes)
-    least = max(SMALLEST, len(splits.classes))
-    if sizes[0] < least:
-        text = f"would begin with {sizes[0]} of the {len(splits.train)} training images; at least {least} are needed"
-        raise ConfigError(Problem("job.sizes", option.sizes, text, "fewer sizes, or more data"))
+    problem = Problem("job.sizes", option.sizes, "would begin with", "fewer sizes, or more data")
+    check_enough_images(sizes[0], splits, problem)
     if new:
         create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
     values: list[list[float]] = []

@@ -39,6 +39,8 @@ from trainer.tree import with_value
 if TYPE_CHECKING:
     from trainer.config.schema import Config
 
+SMALLEST = 10  # training images
+
 
 def check_directory(config: Config, run_dir: Path, what: str) -> bool:
     """Return whether a directory is new.
@@ -69,6 +71,28 @@ def check_directory(config: Config, run_dir: Path, what: str) -> bool:
             return False
     check_available(run_dir)
     return True
+
+
+def already_complete(config: Config, run_dir: Path, what: str) -> bool:
+    """Return whether a job is to be resumed that is complete, which ``what`` says in words; it is printed."""
+    if config.resume is None or read_result(run_dir).get("status") != "finished":
+        return False
+    print_literal(f"there is nothing to resume: {what}")
+    return True
+
+
+def check_enough_images(count: int, splits: Splits, problem: Problem) -> None:
+    """Raise an error, to whose text the numbers are added, if networks would be trained on too few images.
+
+    Args:
+        count: The smallest number of training images.
+        splits: All data.
+        problem: The key at fault; its text is a verb, such as ``leaves``.
+    """
+    least = max(SMALLEST, len(splits.classes))
+    if count < least:
+        text = f"{problem.text} {count} of the {len(splits.train)} training images; at least {least} are needed"
+        raise ConfigError(dataclasses.replace(problem, text=text))
 
 
 def stopped(run_dir: Path, what: str) -> int:

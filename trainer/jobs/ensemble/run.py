@@ -19,10 +19,9 @@ from trainer.history import ranked
 from trainer.inference import metric_of_run
 from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
-from trainer.jobs.several import check_directory, stopped
+from trainer.jobs.several import already_complete, check_directory, stopped
 from trainer.literal import print_literal
 from trainer.progress import activity
-from trainer.records import read_result
 from trainer.run_dir import create_run_dir, write_json
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
 def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.Ensemble``."""
     new = check_directory(config, run_dir, "ensemble")
-    if config.resume is not None and read_result(run_dir).get("status") == "finished":
-        print("there is nothing to resume: the ensemble is complete")
+    if already_complete(config, run_dir, "the ensemble is complete"):
         return FINISHED
     if option.kind != "runs" and config.runs is not None:
         raise ConfigError(Problem("runs", config.runs, "has an effect only with job.kind=runs", "job.kind=runs"))
