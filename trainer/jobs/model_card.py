@@ -13,6 +13,8 @@ from trainer.columns import shown
 from trainer.formats import Json, JsonObject
 from trainer.literal import markdown_literal, printable
 from trainer.records import read_overrides, read_result
+from trainer.report.html import markdown_table
+from trainer.run_dir import read_config
 from trainer.tree import is_list, table, value_at
 
 PIPELINES = {"classification": "image-classification", "multilabel": "image-classification"}
@@ -29,8 +31,7 @@ def model_card(name: str, run_dir: Path, export: JsonObject, kind: str, choice: 
         kind: That of the task: classification, multilabel or regression; that of the main or the first of several.
         choice: Which checkpoint (best or last) and which of its weights (model, averaged or an ensemble) were exported.
     """
-    config = run_dir / "config.yaml"
-    tree = table(yaml.safe_load(config.read_text("utf-8"))) if config.is_file() else {}
+    tree = read_config(run_dir, "checkpoint") if (run_dir / "config.yaml").is_file() else {}
     files = [Path(str(table(export[key])["file"])).name for key in ("onnx", "torch") if key in export]
     scores = scores_of(run_dir, *choice)
     header: JsonObject = {"tags": ["trainer", *(["onnx"] if "onnx" in export else [])]}
@@ -72,19 +73,13 @@ def score_lines(scores: dict[str, JsonObject]) -> list[str]:
     names = list(dict.fromkeys(name for metrics in scores.values() for name in metrics))
     if not names:
         return ["Not evaluated."]
-    rows = [
-        f"| {_text(name)} | {' | '.join(_score(name, metrics.get(name)) for metrics in scores.values())} |"
-        for name in names
-    ]
-    return [f"| metric | {' | '.join(scores)} |", "|---" * (1 + len(scores)) + "|", *rows]
+    rows = [[name, *(_score(name, metrics.get(name)) for metrics in scores.values())] for name in names]
+    return markdown_table(["metric", *scores], rows)
 
 
 def interface_lines(export: JsonObject) -> list[str]:
     """Return what goes in and what comes out."""
-    shape = " x ".join(map(str, _list(export["shape"])))
-    lines = [
-        f"- Input: {export['colours']} images, uint8 (N, {shape.replace(' x ', ', ')}); normalization is part of the network."
-    ]
+    lines = [f"- Input: {export['colours']} images, uint8 (N, {_shape(export)}); normalization is part of the network."]
     for task in [table(task) for task in _list(export.get("tasks"))]:
         names = next((_list(value) for key, value in task.items() if is_list(value) and key != "thresholds"), [])
         lines.append(f"- Output `{_text(task['output'])}`, {_text(task['kind'])}: {_names(names)}.")
@@ -96,9 +91,8 @@ def interface_lines(export: JsonObject) -> list[str]:
 
 def usage(files: Sequence[str], export: JsonObject) -> list[str]:
     """Return Python that runs the file."""
-    size = ", ".join(map(str, _list(export["shape"])))
     head = ["```python", "import numpy as np", ""]
-    images = [f"images = np.zeros((1, {size}), np.uint8)  # your images, cropped and resized"]
+    images = [f"images = np.zeros((1, {_shape(export)}), np.uint8)  # your images, cropped and resized"]
     if "model.onnx" in files:
         run = ["import onnxruntime", "", *images, 'session = onnxruntime.InferenceSession("model.onnx")']
         return [*head[:2], *run, 'predictions = session.run(None, {"images": images})', "```"]
@@ -125,13 +119,17 @@ def class_name(target: object) -> str:
     return _text(str(target).rpartition(".")[2]) if isinstance(target, str) else ""
 
 
+def _shape(export: JsonObject) -> str:
+    return ", ".join(map(str, _list(export["shape"])))
+
+
 def _names(names: list[Json]) -> str:
     texts = [_text(name) for name in names[:SHOWN_CLASSES]]
     return ", ".join(texts) + (f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else "")
 
 
 def _score(name: str, value: Json) -> str:
-    return shown(name, value) if isinstance(value, float) else _text(value)
+    return shown(name, value) if isinstance(value, float) else str(value)
 
 
 def _list(value: object) -> list[Json]:
