@@ -26,16 +26,17 @@ def seconds(text: str | float) -> float:
     return total
 
 
-def is_duration(text: str | float) -> bool:
-    """Return whether a text is a duration.
+def why_no_duration(text: str | float) -> str:
+    """Return what is wrong with a text that is no duration; empty if it is one.
 
-    >>> is_duration("2h"), is_duration("2 weeks")
-    (True, False)
+    >>> why_no_duration("2h"), why_no_duration("2 weeks")
+    ('', 'must be a duration > 0 such as 10min, 1h30min or 90s')
     """
     try:
-        return seconds(text) > 0
-    except ValueError:
-        return False
+        seconds(text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def show_seconds(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import Annotated, Literal
 
-from trainer.duration import is_duration, seconds
+from trainer.duration import seconds, why_no_duration
 from trainer.errors import Problem, check
 from trainer.parameters import Field, PositiveFloat, PositiveInt, implemented_by, option
 
@@ -108,6 +108,7 @@ class Engine:
     def __post_init__(self) -> None:
         one_process = self.distributed == "none"
         capturable = self.kind != "cpu" and one_process and self.compile in ("off", "default")
+        no_duration = "" if self.budget is None else why_no_duration(self.budget)
         check(
             self,
             graph=(
@@ -123,10 +124,7 @@ class Engine:
                 or (self.compile == "off" and self.graph != "on" and not self.sync_batch_norm),
                 "needs engine.compile=off, engine.graph=auto and engine.sync_batch_norm=false",
             ),
-            budget=(
-                self.budget is None or is_duration(self.budget),
-                "must be a duration > 0 such as 10min, 1h30min or 90s",
-            ),
+            budget=(not no_duration, no_duration),
             sync_batch_norm=(not self.sync_batch_norm or not one_process, "has no effect on one process: engine=ddp"),
         )
 

@@ -14,7 +14,7 @@ from trainer.observers.tensor_stats import Distribution
 class LazyEventWriter:
     """The event writer of a run directory, created when it is first needed: a run without events has no file of them.
 
-    If the file cannot be written, ``alert`` says so once, and the run goes on without it. ``step`` is the step at which the run
+    If the file cannot be written, ``alert`` says so once, and the run continues without it. ``step`` is the step at which the run
     starts or resumes: events of later steps, written before, are dropped.
     """
 

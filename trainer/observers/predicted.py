@@ -154,7 +154,8 @@ class PredictedClasses(Predicted):
         the true class; None if the network has no feature maps.
         """
         entries = self.worst.entries[:count]
-        x = torch.stack([image for *_, image in entries]).to(self.part.device)
+        images = torch.stack([image for *_, image in entries])
+        x = images.to(self.part.device)
         errors = [error for _, error, _ in entries]
         kinds = ([e.predicted for e in errors], [e.label for e in errors])
         maps = [grad_cam(model, self.part, x, torch.tensor(kind, device=x.device)) for kind in kinds]
@@ -162,7 +163,7 @@ class PredictedClasses(Predicted):
             return None
         captions = [error.caption(self.part.classes, plot_label) for error in errors]
         heat = (maps[0].cpu().numpy(), maps[1].cpu().numpy())
-        return grad_cam_figure(info.denormalized(torch.stack([image for *_, image in entries])), heat, captions)
+        return grad_cam_figure(info.denormalized(images), heat, captions)
 
     def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
         classes = self.part.classes

@@ -27,7 +27,7 @@ class TrackerObserver(Observer):
     """Sends the config, the rows of the history, the scores of the best weights and, with ``files``, the files of a run.
 
     The id of the run in the tracker is kept in the run directory, so that a resumed run continues it. Where the tracker fails, an
-    alert says so once, and the run goes on without it.
+    alert says so once, and the run continues without it.
     """
 
     name: ClassVar[str]

@@ -101,17 +101,21 @@ def _curve(name: str, column: str, points: list[tuple[float, float, float, float
         for (x, y, epoch, _), text in zip(points, texts, strict=True)
         if len(points) <= MAX_POINTS
     )
-    dash = f' stroke-dasharray="{DASHES[name]}"' if name in DASHES else ""
-    own = name if name in ("train", "validation", "averaged") else "other"
+    own, dash = _look(name)
     style = f' style="--c: {DISTINCT[index % len(DISTINCT)]}"' if column.startswith("weight_") else ""
     attributes = f'class="{own}" data-series="{_attribute(name)}" data-points="{html.escape(data)}"{style}'
     return f'<g {attributes}><polyline class="curve" points="{line}"{dash}/>{dots}</g>'
 
 
+def _look(name: str) -> tuple[str, str]:
+    """The class of a curve, which has its color, and the attribute of its dashes."""
+    own = name if name in ("train", "validation", "averaged") else "other"
+    return own, f' stroke-dasharray="{DASHES[name]}"' if name in DASHES else ""
+
+
 def _key(name: str) -> str:
     """The line of the legend of a curve; the script turns it into a button that hides the curve."""
-    own = name if name in ("train", "validation", "averaged") else "other"
-    dash = f' stroke-dasharray="{DASHES[name]}"' if name in DASHES else ""
+    own, dash = _look(name)
     sample = (
         f'<svg viewBox="0 0 24 8"><path d="M0 4H24" stroke="var(--c, currentColor)" stroke-width="2.5"{dash}/></svg>'
     )

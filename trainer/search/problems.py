@@ -6,7 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from trainer.duration import seconds
+from trainer.duration import why_no_duration
 from trainer.errors import Problem
 from trainer.search.read_space import read_space
 
@@ -20,11 +20,8 @@ DATABASES = {"sqlite": "", "postgresql": "psycopg"}  # and the driver that each 
 def problems(option: SearchSettings, config: Config) -> list[Problem]:
     """Return the errors of the option that involve the config or the installation."""
     found = read_space(option.space, config)[1]
-    if option.budget is not None:
-        try:
-            seconds(option.budget)
-        except ValueError as error:
-            found.append(Problem("job.budget", option.budget, str(error)))
+    if option.budget is not None and (text := why_no_duration(option.budget)):
+        found.append(Problem("job.budget", option.budget, text))
     if config.metric != "auto" and not config.metric.startswith(("validation", "averaged")):
         text = "is no metric of the validation images, on which trials are compared"
         found.append(Problem("metric", config.metric, text, "metric=validation_accuracy"))
