@@ -204,14 +204,40 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def most_similar(name: str, names: Iterable[str]) -> str | None:
-    """Return the most similar of the allowed names, by its letters or as an abbreviation; None where none is similar.
+    """Return the most similar of the allowed names; None where none is similar enough to be meant.
 
-    >>> most_similar("adm", ["adam", "sgd"]), most_similar("SGD", ["adam", "sgd"]), most_similar("xyzzy", ["adam", "sgd"])
+    Similar is a name with few letters mistyped, one that begins with the other or ends with it as a word, and an
+    abbreviation by initials.
+
+    >>> most_similar("adm", ["adam", "sgd"]), most_similar("SGD", ["adam", "sgd"]), most_similar("list", ["mnist"])
     ('adam', 'sgd', None)
+    >>> most_similar("cos", ["cosine"]), most_similar("workers", ["num_workers"]), most_similar("wd", ["weight_decay"])
+    ('cosine', 'num_workers', 'weight_decay')
     """
     lower = {n.lower(): n for n in names}
-    matches = get_close_matches(name.lower(), lower, n=1, cutoff=0.6) or [n for n in lower if _initials(name) == n]
+    name = name.lower()
+    close = get_close_matches(name, lower, n=5, cutoff=0.6)
+    matches = [n for n in close if edits(name, n) <= max(min(len(name), len(n)) > 1, min(len(name), len(n)) // 3)]
+    matches = matches or [n for n in sorted(lower, key=len) if _abbreviates(name, n) or _abbreviates(n, name)]
     return lower[matches[0]] if matches else None
+
+
+def edits(a: str, b: str) -> int:
+    """Return how many letters must be added, removed, replaced, or swapped with the next one, to make one name the other.
+
+    >>> edits("sdg", "sgd"), edits("optimzer", "optimizer"), edits("init", "mnist")
+    (1, 1, 2)
+    """
+    before: list[int] = []
+    last = list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        row = [i]
+        for j, other in enumerate(b, 1):
+            row.append(min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != other)))
+            if i > 1 < j and letter == b[j - 2] and a[i - 2] == other:
+                row[j] = min(row[j], before[j - 2] + 1)
+        before, last = last, row
+    return last[-1]
 
 
 def first_line(error: BaseException) -> str:
@@ -231,5 +257,9 @@ def first_line(error: BaseException) -> str:
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
-def _initials(name: str) -> str:
-    return "".join(word[0] for word in name.split("_") if word)
+def _abbreviates(short: str, name: str) -> bool:
+    """Whether a name is the beginning, the last words or the initials of another."""
+    initials = "".join(word[0] for word in name.split("_") if word)
+    return len(short) > 1 and (
+        initials == short or name.endswith(f"_{short}") or (len(short) > 2 and name.startswith(short))
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from trainer import suggestions
 from trainer.config.options import LISTS, SINGLE, OptionFiles
-from trainer.errors import ConfigError, Problem, nearest
+from trainer.errors import ConfigError, Problem
 from trainer.parameters import parameters
 from trainer.settings import Settings
 
@@ -51,9 +52,10 @@ def _topic(files: OptionFiles, topic: str) -> str:
         for options in [keys[key, value]]
     ]
     if not found:
-        names = [*files.groups, *files.settings, *(key.rpartition(".")[2] for key, _ in keys)]
+        names = [*files.groups, *files.settings, *(option for options in files.groups.values() for option in options)]
+        names += [key.rpartition(".")[2] for key, _ in keys]
         text = f"groups are {', '.join(files.groups)}"
-        raise ConfigError(Problem("--help", topic, text, nearest(topic, names)))
+        raise ConfigError(Problem("--help", topic, text, suggestions.topic(topic, names)))
     return "\n".join(found)
 
 

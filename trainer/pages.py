@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markdown import Markdown
 
+from trainer import suggestions
 from trainer.config.options import PACKAGE, OptionFiles
-from trainer.errors import ConfigError, Problem, nearest
+from trainer.errors import ConfigError, Problem
 
 PAGES = next((p for p in (PACKAGE / "docs", PACKAGE.parent / "docs") if (p / "job.md").is_file()), PACKAGE / "docs")
 OF_THE_SITE = (
@@ -52,7 +53,7 @@ def page_text(topics: Sequence[str], files: OptionFiles) -> str:
         group, option = next((g for g, options in files.groups.items() if topic in options), group), group
     if group not in pages or (option and option not in files.groups.get(group, {})):
         options = [name for options in files.groups.values() for name in options]
-        hint = nearest(option or topic, [*pages, *options]) or "train docs lists all pages"
+        hint = suggestions.topic(option or topic, [*pages, *options]) or "train docs lists all pages"
         raise ConfigError(Problem("docs", topic, f"is neither a page ({', '.join(pages)}) nor an option", hint))
     text = re.sub(r"<!--.*?-->\n*", "", pages[group].read_text("utf-8"), flags=re.DOTALL)
     return section(text, option) if option else text.rstrip()

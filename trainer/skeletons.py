@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.errors import ConfigError, Problem, nearest
+from trainer import suggestions
+from trainer.errors import ConfigError, Problem
 from trainer.files import write_text
 
 # Each is an example of docs/own_components.md: its name there, a Python file and an option file. In a list group, an option
@@ -127,7 +128,9 @@ def new_option(arguments: Sequence[str]) -> None:
         )
     given = parser.parse_args(list(arguments))
     if given.group not in SKELETONS:
-        hint = nearest(given.group, SKELETONS) or "docs/own_components.md names the base classes of other groups"
+        hint = (
+            suggestions.topic(given.group, SKELETONS) or "docs/own_components.md names the base classes of other groups"
+        )
         raise ConfigError(Problem("new-option", given.group, f"must be one of {', '.join(SKELETONS)}", hint))
     if not given.name.isidentifier():
         raise ConfigError(Problem("new-option", given.name, "must be a name of letters, digits and _"))

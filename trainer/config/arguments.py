@@ -6,13 +6,20 @@ import re
 from collections.abc import Sequence
 from shlex import join, quote
 
+from trainer import suggestions
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.config.overrides import LITERAL, LITERAL_OR_LISTS, Override
 from trainer.errors import Problem, most_similar
 
 FLAGS = ("--help", "-h", "--version", "--multirun", "-m", "--config-dir", "-cd", "--allow", "--cfg", "-c", "--resolve",
          "--package", "-p", "--info", "-i")  # fmt: skip
-WORDS = {"train": "", "help": "--help", "version": "--version"}  # words that other programs take
+WORDS = {
+    "train": "",
+    "help": "--help",
+    "list": "--help",
+    "options": "--help",
+    "version": "--version",
+}  # of other programs
 EXAMPLE = "write key=value, such as optimizer=adam or optimizer.lr=0.1"
 
 
@@ -59,45 +66,26 @@ def _meant(words: Sequence[str], files: OptionFiles) -> tuple[int, str | None]:
     if not sign and (match := re.fullmatch(r"([\w.]+):(.*)", name)):  # as YAML writes it
         name, sign, value = match[1], ":", match[2].strip()
     following = list(words[1:3])
+    below = {group: files.keys(group, files.defaults[group]) for group in SINGLE}
+    key = suggestions.find_key(name, files.settings | {group: {} for group in files.groups} | below)
     if not value and following[:1] == ["="] and len(following) > 1:
         count, value = 3, following[1]
     elif not value and following and following[0].startswith("=") and len(following[0]) > 1:
         count, value = 2, following[0][1:]
-    elif not value and following and _bare(following[0]) and (sign or find_key(name, files)):
+    elif not value and following and _bare(following[0]) and (sign or key or suggestions.target(name)):
         count, value = 2, following[0]
-    if value and (key := find_key(name, files)):
-        return count, quote(f"{key}={value}")
+    if key and value:
+        text = "" if value in files.groups.get(key, [value]) else suggestions.option(key, value, files.groups)[1]
+        return count, text or quote(f"{key}={value}")
     if word in WORDS:  # `help` with all that follows
         return (len(words), join([WORDS[word], *words[1:]])) if word == "help" else (1, WORDS[word])
-    if word.startswith("-"):
-        return 1, most_similar(word, FLAGS)
-    options = {option: group for group, names in files.groups.items() for option in names}
-    match = most_similar(word, options)
-    return 1, f"{options[match]}={match}" if match and word not in files.groups else None
+    flag = most_similar(word, FLAGS) if word.startswith("-") else None
+    return count, flag or suggestions.meant(name, value or None, files.groups) or suggestions.word(word, files.groups)
 
 
 def _bare(word: str) -> bool:
     """Whether a word may be the value of the one before it."""
     return "=" not in word and not re.match(r"-\D|~", word)
-
-
-def find_key(name: str, files: OptionFiles) -> str | None:
-    """Return the dotted key or group that a name stands for, such as ``optimizer.lr`` for ``lr`` and ``epochs`` for ``e``.
-
-    >>> from trainer.config.options import option_files
-    >>> [find_key(name, option_files([])) for name in ("lr", "e", "batch-size", "optimizer", "xyzzy")]
-    ['optimizer.lr', 'epochs', 'batch_size', 'optimizer', None]
-    """
-    name = name.replace("-", "_")
-    if name in files.settings or name.partition(".")[0] in files.groups:
-        return name
-    starts = [key for key in files.settings if key.startswith(name)]
-    if len(starts) == 1:
-        return starts[0]
-    places = {key: f"{group}.{key}" for group in reversed(SINGLE) for key in files.keys(group, files.defaults[group])}
-    match = name if name in places else most_similar(name, places) if len(name) > 2 else None
-    close = most_similar(name, files.settings) if len(name) > 2 else None
-    return close or (places[match] if match else None)
 
 
 def empty(typed: Sequence[Override]) -> list[Problem]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
+from trainer import suggestions
 from trainer.config.options import CONF, DEFAULTS, LISTS, SINGLE, OptionFiles, names
 from trainer.config.overrides import Override, render, split
 from trainer.config.unknown import choice_problems, unknown_key
-from trainer.errors import ConfigError, Problem, most_similar
+from trainer.errors import ConfigError, Problem
 from trainer.formats import Json, JsonObject
 from trainer.tree import is_table, merged, table, without
 
@@ -95,8 +96,8 @@ class Composition:
         if item.source == DEFAULTS and problems:
             return
         self.problems += problems
-        known = self.files.groups[group]
-        chosen = [option for name in names(item.value) if (option := most_similar(name, known))]
+        meant = [suggestions.option(group, name, self.files.groups)[0] for name in names(item.value)]
+        chosen = [option for option in meant if option]
         if problems and (not chosen or group == "experiment"):
             self.doubt(group)
         elif group != "experiment":

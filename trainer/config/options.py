@@ -9,8 +9,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from trainer import trust
-from trainer.errors import ConfigError, Problem, nearest
+from trainer import suggestions, trust
+from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
 from trainer.tree import entries, is_list, is_table, table
 from trainer.yaml_files import load_yaml
@@ -59,7 +59,8 @@ class OptionFiles:
     def unknown_option(self, group: str, name: object, where: str = "") -> Problem:
         """Return the error that a group has no such option."""
         options = self.groups[group]
-        hint = f"{group}=[] has none" if group in LISTS and name == "none" else nearest(str(name), options)
+        none = group in LISTS and name == "none"
+        hint = f"{group}=[] has none" if none else suggestions.question(group, str(name), self.groups)
         return Problem(group, name, f"must be one of {', '.join(options)}", hint, where)
 
     def place(self, group: str, name: str) -> str:

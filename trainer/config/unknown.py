@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trainer import suggestions
 from trainer.config.options import LISTS, OptionFiles, names
 from trainer.config.overrides import Override
-from trainer.errors import Problem, most_similar, nearest
+from trainer.errors import Problem, nearest
 from trainer.formats import JsonObject
 from trainer.tree import is_list, is_table, table, value_at
 
@@ -27,35 +28,34 @@ def unknown_key(item: Override, path: Sequence[str], part: str, tree: JsonObject
     group = "" if len(path) != 1 else path[0]
     if group in LISTS and part in files.groups[group]:
         text, hint = f"{part} is not enabled", f"enable it with {_enabling(group, part, tree)}"
+    elif path:
+        owners = [option for option in files.groups.get(group, ()) if part in files.keys(group, [option])]
+        hint = nearest(part, available) or (f"a key of {group}={', '.join(owners)};" if owners else "")
+        elsewhere = suggestions.meant(item.key, value, files.groups) or (part in files.settings and f"{part!r}")
+        hint = hint or (f"did you mean {elsewhere}?" if elsewhere else "")
+        hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
     else:
-        available += [] if path else [group for group in files.groups if group not in available]
-        hint = nearest(part, available) or _elsewhere(part, group, tree, files)
-        if path or not hint:
-            hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
+        meant = _meant(item.key, value, tree, files)
+        available += [group for group in files.groups if group not in available]
+        hint = f"did you mean {meant}?" if meant else f"available: {', '.join(available)}"
     return Problem(item.key, value, text, hint, item.experiment)
 
 
-def _elsewhere(part: str, group: str, tree: JsonObject, files: OptionFiles) -> str:
-    """Where a key may belong that is not known in its place: below the group, or at the top without one."""
-    options = [option for option in files.groups.get(group, ()) if part in files.keys(group, [option])]
-    if options:
-        return f"a key of {group}={', '.join(options)};"
-    if part in files.settings:
-        return f"did you mean {part!r}?"
-    if group:
-        return ""
-    below = {key: value for key, value in tree.items() if is_table(value)}
-    for key in (part, most_similar(part, (key for keys in below.values() for key in keys))):
-        if places := [f"{group}.{key}" for group, keys in below.items() if key in keys]:
-            return f"did you mean {places[0]!r}?"
-        if groups := [group for group, options in files.groups.items() if key in options]:
-            return f"did you mean {_enabling(groups[0], part, tree)}?"
-    return ""
+def _meant(key: str, value: object, tree: JsonObject, files: OptionFiles) -> str:
+    """What to type for a key that is none: that of another library, one below a group, or an option."""
+    if text := suggestions.meant(key, value, files.groups):
+        return text
+    name = key.rpartition(".")[2]
+    found = suggestions.find_key(name, tree | {group: {} for group in LISTS})
+    groups = [group for group, options in files.groups.items() if name in options]
+    if groups and (found is None or found.rpartition(".")[2] != name):
+        return _enabling(groups[0], name, tree)
+    return repr(found) if found else ""
 
 
 def _enabling(group: str, option: str, tree: JsonObject) -> str:
     """What to type to have an option; of a list group, next to those that it has."""
-    enabled = [name for name in table(tree.get(group)) if name != "_target_"]
+    enabled = [name for name in table(tree.get(group)) if name not in ("_target_", option)]
     return f"{group}=[{','.join([*enabled, option])}]" if group in LISTS else f"{group}={option}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trainer import suggestions
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.construct import declaration
 from trainer.errors import Problem, nearest
@@ -102,7 +103,7 @@ class Reader:
             for name in names(choice):
                 if name not in self.files.groups[group]:
                     options = ", ".join(self.files.groups[group])
-                    near = nearest(name, self.files.groups[group])
+                    near = suggestions.question(group, str(name), self.files.groups)
                     self.add(group, text, f"names {name!r}, which is none of {options}", near)
         return Dimension(group, group, parsed) if not self.problems else None
 
@@ -132,8 +133,8 @@ class Reader:
             having = [option for option in owners if ".".join(rest) in self.keys(first, option)] or owners[:1]
             return [d for o in having for d in self.of_option(first, o, rest, key, text, first in options)]
         if key not in self.tree or first in self.files.groups:
-            near = nearest(key, [*self.files.settings, *self.files.groups])
-            self.add(key, text, "unknown key or group", near)
+            found = suggestions.find_key(key, self.tree)
+            self.add(key, text, "unknown key or group", f"did you mean {found!r}?" if found else "")
             return []
         parsed = self.checked(key, text, declaration(self.tree, key), self.tree, key)
         return [Dimension(key, key, parsed)] if parsed else []
