@@ -43,7 +43,7 @@ REQUIRED = {  # overrides without which the command of an option is not valid
     "job=export": f"checkpoint={RUN}",
     "job=predict": f"checkpoint={RUN} job.images=flowers",
     "job=report": f"run={RUN}",
-    "job=soup": "runs=outputs/2026-11-24/03-12-07_sweep job.kind=uniform",
+    "job=soup": f"runs={RUN} job.ingredients=epochs",
     "observer=wandb": "observer.wandb.mode=offline",
     "recipe=finetune": PRETRAINED,
     "recipe=gradual": PRETRAINED,
@@ -94,7 +94,8 @@ def option_section(group: str, name: str, file: Path, reference: Path | None) ->
         rows = [row for row in rows if row not in shared]
         lines += [f"The keys are those of [{reference.stem}](#{reference.stem}){', with:' if rows else '.'}", ""]
     elif "_target_" in node:
-        lines += [(inspect.getdoc(locate(node["_target_"], file.parent.name)) or "").split("\n\n>>>")[0], ""]
+        text = (inspect.getdoc(locate(node["_target_"], file.parent.name)) or "").split("\n\n>>>")[0]
+        lines += [text, ""] if (text := beyond(headline(file), text)) else []
     lines += ["```sh", command(group, name, is_preset="defaults" in tree), "```", ""]
     if rows:
         prefix = f"{group}." if "_target_" in tree else f"{group}.{name}."
@@ -103,6 +104,16 @@ def option_section(group: str, name: str, file: Path, reference: Path | None) ->
     if (DOCS / "images" / group / f"{name}.png").exists():
         lines += [f"![{name}](images/{group}/{name}.png)", ""]
     return "\n".join(lines)
+
+
+def beyond(summary: str, text: str) -> str:
+    """Return a docstring without its first paragraph if that has no word that the headline above it does not have.
+
+    >>> beyond("One class per image: softmax by default.", "One class per image.\\n\\nThe loss is linear.")
+    'The loss is linear.'
+    """
+    first, _, rest = text.partition("\n\n")
+    return rest if {*re.findall(r"\w+", first.lower())} <= {*re.findall(r"\w+", summary.lower())} else text
 
 
 def command(group: str, name: str, is_preset: bool) -> str:

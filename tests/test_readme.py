@@ -94,7 +94,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert experiment
     (root / "mine/experiment/ours.yaml").write_text(experiment[1])
     for arguments in (
-        [f"output={RUN}"],
+        [f"output={RUN}", "epochs=2", "observer.checkpoint.keep_best=2"],
         ["-m", "seed=0,1", "output=outputs/2026-11-24/03-12-07_sweep"],
         ["data=folder", "data.root=flowers", "output=my_run"],
     ):

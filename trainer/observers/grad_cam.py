@@ -14,7 +14,7 @@ from trainer.engine.evaluation import eval_mode
 from trainer.tasks.part import Part
 
 
-def grad_cam(model: nn.Module, part: Part, x: Tensor, classes: Tensor) -> Tensor | None:
+def grad_cam(model: nn.Module, part: Part, x: Tensor, *classes: Tensor) -> list[Tensor] | None:
     """Heatmaps (N, H, W) in [0, 1] of the evidence for a class of each image (Selvaraju et al. 2017, arXiv:1610.02391).
 
     With A the last feature maps with more than one pixel and z the logit of the class: relu(Σ_c mean(∂z/∂A_c) · A_c), divided by
@@ -25,10 +25,11 @@ def grad_cam(model: nn.Module, part: Part, x: Tensor, classes: Tensor) -> Tensor
         model: The network.
         part: The task with the classes.
         x: Images (N, C, H, W), normalized as in training.
-        classes: The class of each image (N,).
+        classes: The class of each image (N,), once for each heatmap; all of them take one forward pass.
 
     Returns:
-        None if no layer has outputs of the form (N, C, H, W) with more than one pixel: of an MLP or a vision transformer.
+        The heatmaps for each of ``classes``. None if no layer has outputs of the form (N, C, H, W) with more than one pixel, as
+        of an MLP or a vision transformer.
     """
     network = model.network(part.name) if isinstance(model, Parallel) else model
     with eval_mode(network), torch.compiler.set_stance("force_eager"):
@@ -37,12 +38,17 @@ def grad_cam(model: nn.Module, part: Part, x: Tensor, classes: Tensor) -> Tensor
             return None
         with torch.enable_grad(), replaced_output(layer) as maps:
             logits = part.own(network(x).float())
-            score = logits.gather(1, classes[:, None]).sum()
-            (gradient,) = torch.autograd.grad(score, maps)
+            scores = [logits.gather(1, own[:, None]).sum() for own in classes]
+            gradients = [torch.autograd.grad(score, maps, retain_graph=True)[0] for score in scores]
     features = maps[0].detach().float()
-    heat = F.relu((gradient.float().mean((2, 3), keepdim=True) * features).sum(1, keepdim=True))
+    return [heatmap(features, gradient.float(), x.shape[2:]) for gradient in gradients]
+
+
+def heatmap(features: Tensor, gradient: Tensor, size: Sequence[int]) -> Tensor:
+    """The heatmap (N, H, W) of feature maps and the gradient with respect to them (N, C, h, w); see ``grad_cam``."""
+    heat = F.relu((gradient.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True))
     heat = heat / heat.amax((2, 3), keepdim=True).clamp_min(1e-12)
-    return F.interpolate(heat, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return F.interpolate(heat, size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def last_spatial_layer(model: nn.Module, x: Tensor) -> nn.Module | None:

@@ -158,8 +158,8 @@ class PredictedClasses(Predicted):
         x = images.to(self.part.device)
         errors = [error for _, error, _ in entries]
         kinds = ([e.predicted for e in errors], [e.label for e in errors])
-        maps = [grad_cam(model, self.part, x, torch.tensor(kind, device=x.device)) for kind in kinds]
-        if maps[0] is None or maps[1] is None:
+        maps = grad_cam(model, self.part, x, *(torch.tensor(kind, device=x.device) for kind in kinds))
+        if maps is None:
             return None
         captions = [error.caption(self.part.classes, plot_label) for error in errors]
         heat = (maps[0].cpu().numpy(), maps[1].cpu().numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -107,6 +108,20 @@ def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str], target
     return image_grid(np.concatenate([before, after]), titles, len(before), ("original", "augmented"))
 
 
+def wrapped(text: str, width: float, fontsize: float) -> str:
+    """Return a text with its lines broken where they are wider than ``width`` inches, between words if there are any.
+
+    >>> wrapped("true Canis lupus familiaris\\npredicted cat", 1.2, 7)
+    'true Canis lupus\\nfamiliaris\\npredicted cat'
+    """
+    lines: list[str] = []
+    for line in text.replace(r"\$", "$").split("\n"):
+        measured = text_width([line], fontsize)
+        length = int(len(line) * width / measured) if measured > width else len(line)
+        lines += textwrap.wrap(line, max(length, 8)) or [line]
+    return "\n".join(lines).replace("$", r"\$")
+
+
 def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: tuple[str, ...] = ()) -> Figure:
     """Images (N, H, W, C) in [0, 1] in rows of ``columns``, each below its title.
 
@@ -114,9 +129,11 @@ def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: t
     """
     n, h, w, c = images.shape
     rows = math.ceil(n / columns)
-    title_height = 0.15 * h * max((t.count("\n") + 1 for t in titles if t), default=0)
-    step_x, step_y = 1.08 * w, h * 1.08 + title_height
+    step_x = 1.08 * w
     pixels = step_x / 1.25  # per inch
+    titles = [wrapped(title, 1.2, 7) for title in titles]
+    title_height = 0.15 * h * max((t.count("\n") + 1 for t in titles if t), default=0)
+    step_y = h * 1.08 + title_height
     # Titles of the outer columns may be wider than an image.
     margin = max(0.1, (text_width(titles, 7) - w / pixels) / 2 + 0.05)
     left, right = margin + (0.3 if row_names else 0), margin - 0.08 * w / pixels

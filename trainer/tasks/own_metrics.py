@@ -43,13 +43,15 @@ class OwnMetric:
         arguments = {k: v for k, v in table.items() if k != "_target_"}
         try:
             target = locate(self.path, "metric")
-            self.object = adapted(
-                Plain(target, arguments, {}, not isinstance(target, type) and is_open(target, arguments)), num_outputs
-            )
+            partial = not isinstance(target, type) and is_open(target, arguments)
         except NotTrusted as error:
             raise ConfigError(Problem(self.key, self.path, str(error), error.hint)) from None
-        except Exception as error:  # whatever the user's class raises
-            raise ConfigError(Problem(self.key, self.path, f"cannot be made: {first_line(error)}")) from None
+        except ImportError as error:
+            raise ConfigError(Problem(self.key, self.path, f"cannot be imported: {error}")) from None
+        except (TypeError, ValueError):
+            text = "is not a class or function with a known signature"
+            raise ConfigError(Problem(self.key, self.path, text)) from None
+        self.object = adapted(Plain(target, arguments, {}, partial, key), num_outputs)
 
     def __call__(self, predictions: Predictions) -> float:
         """Return its value; NaN without images, and where outputs are NaN.
@@ -97,7 +99,8 @@ def adapted(plain: Plain, num_outputs: int) -> Callable[[Tensor, Tensor], object
     if isinstance(made, Updated):
         return Accumulated(made)
     if not callable(made):
-        raise TypeError("it must be a function metric(outputs, targets), or have the methods update, compute and reset")
+        text = "must be a function metric(outputs, targets), or have the methods update, compute and reset"
+        raise ConfigError(Problem(f"{plain.key}._target_", plain.name, text))
     return made
 
 

@@ -18,6 +18,7 @@ from trainer.data.images import Images
 from trainer.data.targets import Target, is_missing
 from trainer.errors import ConfigError, Problem, first_line
 from trainer.formats import Link
+from trainer.plain import constructing
 from trainer.tasks.metrics import check, columns, compute
 from trainer.tasks.options import LossTable, SingleTask
 from trainer.tasks.own_metrics import OwnMetric, examples
@@ -224,12 +225,12 @@ class OwnLoss:
         arguments = {k: v for k, v in loss.items() if k != "_target_"}
         try:
             target = locate(self.path, "loss")
-            made = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
         except NotTrusted as error:
             raise ConfigError(Problem("loss._target_", self.path, str(error), error.hint)) from None
-        except Exception as error:  # whatever the user's class raises
-            reason = first_line(error)
-            raise ConfigError(Problem("loss._target_", self.path, f"cannot be made: {reason}")) from None
+        except ImportError as error:
+            raise ConfigError(Problem("loss._target_", self.path, f"cannot be imported: {error}")) from None
+        with constructing("loss", target, arguments):
+            made = target(**arguments) if inspect.isclass(target) else partial(target, **arguments)
         self.function = cast("Callable[..., Tensor]", made)
         self._try(len(spec.classes))
 

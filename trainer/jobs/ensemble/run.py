@@ -68,7 +68,7 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
         "members": rows[:-1],
         **({} if metric == "accuracy" else {"metric": metric}),
         "gain": gain(rows, metric),
-        split: rows[-1],
+        split: {name: value for name, value in rows[-1].items() if name not in ("name", "seconds")},
         "seconds": rows[-1]["seconds"],
     }
     text = page(split, rows, one_run, metric)
