@@ -2,13 +2,14 @@
 
 All search the learning rate and the weight decay of SGD with momentum in their default spaces, with the same number of
 processes of one thread each; the others train every trial for the full length. The config that each method ends with is
-then trained with three seeds that none has used, outside of the budget, and its mean test accuracy is the method's.
+then trained with five seeds that none has used, outside of the budget, and its mean test accuracy is the method's.
 Repetitions differ in the images (`data.split_seed`) and in all random numbers. Intervals are those of paired differences
 over the repetitions (t, 95 %).
 
 python scripts/search_table.py [--budget 600] [--repetitions 5] [--workers 2] [--data "data=mnist5k data.limit=500"]
 The full table is this, and the same with --data "data=fashion_mnist data.limit=2000": 4 methods x 5 repetitions x 10
-minutes each. Parts of a table that are in --output DIRECTORY already are not run again.
+minutes each, 6.7 hours in all. With --output DIRECTORY a table can be collected over several commands: parts that are there are
+not run again, a part that was interrupted is run again from its beginning, and --parts 4 ends after four parts.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 METHODS = ("search", "random", "grid", "tpe")
 SPACE = {"optimizer.lr": (1e-3, 3.0), "optimizer.weight_decay": (1e-6, 1e-2)}
 EPOCHS = 20
-FRESH = (900_001, 900_002, 900_003)
+FRESH = tuple(range(900_001, 900_006))
 COMMON = ["optimizer=momentum", "observer=[]", "engine.threads=1"]
 
 
@@ -35,17 +38,22 @@ def base(arguments: argparse.Namespace, repetition: int) -> list[str]:
     return [*arguments.data.split(), *COMMON, f"data.split_seed={repetition}", f"seed={1000 * repetition}"]
 
 
+def run_train(overrides: list[str]) -> None:
+    """Run `train` in one thread."""
+    command = [sys.executable, "-m", "trainer", *overrides]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
 def run_search(arguments: argparse.Namespace, repetition: int, directory: Path) -> dict[str, Any]:
     """Run `job=search` and return the winner's values."""
-    command = [sys.executable, "-m", "trainer", "job=search", *base(arguments, repetition)]
-    command += [f"job.budget={arguments.budget}s", f"job.workers={arguments.workers}", f"output={directory}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    limits = [f"job.budget={arguments.budget}s", f"job.workers={arguments.workers}", f"output={directory}"]
+    run_train(["job=search", *base(arguments, repetition), *limits])
     result = json.loads((directory / "result.json").read_text())
     trials = sum(sum(counts.values()) for counts in result["trials"].values())
     return {"point": result["winner"], "trials": trials}
 
 
-def run_baseline(arguments: argparse.Namespace, method: str, repetition: int, directory: Path) -> dict[str, Any]:
+def run_baseline(arguments: argparse.Namespace, repetition: int, directory: Path, method: str) -> dict[str, Any]:
     """Run another method in ``workers`` processes and return the values of its best trial."""
     directory.mkdir(parents=True, exist_ok=True)
     end = time.time() + arguments.budget
@@ -119,42 +127,60 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def test_accuracy(arguments: argparse.Namespace, repetition: int, point: dict[str, Any], directory: Path) -> float:
-    """Mean test accuracy of a config over the fresh seeds."""
-    values = []
-    for seed in FRESH:
-        keys = [f"{key}={value!r}" for key, value in point.items()]
-        words = [
-            *base(arguments, repetition)[:-1],
-            *keys,
-            f"epochs={EPOCHS}",
-            f"seed={seed}",
-            f"output={directory}/{seed}",
-        ]
-        if not (directory / str(seed) / "result.json").exists():
-            command = [sys.executable, "-m", "trainer", *words]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        values.append(json.loads((directory / str(seed) / "result.json").read_text())["test"]["accuracy"])
-    return sum(values) / len(values)
+    """Mean test accuracy of a config over the fresh seeds, which a sweep trains."""
+    keys = [f"{key}={value!r}" for key, value in point.items()]
+    overrides = [*base(arguments, repetition)[:-1], *keys, f"epochs={EPOCHS}", f"seed={','.join(map(str, FRESH))}"]
+    run_train(["-m", *overrides, f"output={directory}"])
+    results = [json.loads(file.read_text()) for file in directory.glob("*/result.json")]
+    return sum(result["test"]["accuracy"] for result in results) / len(FRESH)
 
 
 def measure(arguments: argparse.Namespace, method: str, repetition: int) -> dict[str, Any]:
-    """The result of one method in one repetition, from --output where it is there already."""
+    """Run one method in one repetition, and write its result to --output."""
     directory = arguments.output / f"{method}-{repetition}"
-    file = directory.with_suffix(".json")
-    if file.exists():
-        return json.loads(file.read_text())
-    found = (
-        run_search(arguments, repetition, directory)
-        if method == "search"
-        else run_baseline(arguments, method, repetition, directory)
-    )
+    found_file = directory / "found.json"
+    if not found_file.exists():
+        shutil.rmtree(directory, ignore_errors=True)  # of a part that was interrupted: its time cannot be continued
+        run = run_search if method == "search" else partial(run_baseline, method=method)
+        found_file.write_text(json.dumps(run(arguments, repetition=repetition, directory=directory)))
+    found = json.loads(found_file.read_text())
     result = found | {"test": test_accuracy(arguments, repetition, found["point"], directory / "test")}
-    file.write_text(json.dumps(result))
-    print(
-        f"repetition {repetition}, {method}: {100 * result['test']:.2f} %, {result['trials']} trials, {result['point']}",
-        flush=True,
+    part_file(arguments, method, repetition).write_text(json.dumps(result))
+    text = (
+        f"repetition {repetition}, {method}: {100 * result['test']:.2f} %, {result['trials']} trials, {result['point']}"
     )
+    print(text, flush=True)
     return result
+
+
+def part_file(arguments: argparse.Namespace, method: str, repetition: int) -> Path:
+    """The file of a part that is over."""
+    return arguments.output / f"{method}-{repetition}.json"
+
+
+def check_settings(arguments: argparse.Namespace) -> None:
+    """Exit if --output holds parts of another table."""
+    own = {"data": arguments.data, "budget": arguments.budget, "workers": arguments.workers, "epochs": EPOCHS}
+    file = arguments.output / "settings.json"
+    if file.exists() and (there := json.loads(file.read_text())) != own:
+        sys.exit(f"{arguments.output} holds parts of another table: {there}; this one: {own}")
+    file.write_text(json.dumps(own))
+
+
+def print_table(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Print the mean of each method over the repetitions, and what the search gains."""
+    from trainer.analysis.intervals import interval
+
+    settings = f"{arguments.data}, {arguments.budget:g} s, {arguments.workers} workers"
+    print(f"\n{settings}, {len(rows)} repetitions; test accuracy")
+    for method in METHODS:
+        mean = interval([row[method]["test"] for row in rows])
+        text = f"{method:8s} {100 * mean.mean:6.2f} % ± {100 * mean.half:.2f}"
+        if method != "search":
+            gain = interval([row["search"]["test"] - row[method]["test"] for row in rows])
+            better = sum(row["search"]["test"] > row[method]["test"] for row in rows)
+            text += f"   search is better by {100 * gain.mean:+.2f} ± {100 * gain.half:.2f} points, in {better} of {len(rows)}"
+        print(text)
 
 
 def main() -> None:
@@ -164,6 +190,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--data", default="data=mnist5k data.limit=500")
     parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--parts", type=int, default=None, help="parts to run at most, of those that are missing")
     for name in ("--worker", "--end", "--repetition", "--number"):  # of the processes that this script starts
         parser.add_argument(
             name, type=str if name == "--worker" else float if name == "--end" else int, help=argparse.SUPPRESS
@@ -172,22 +199,25 @@ def main() -> None:
     if arguments.worker:
         work(arguments)
         return
-    from trainer.analysis.intervals import interval
-
     arguments.output = arguments.output or Path(tempfile.mkdtemp())
     arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = [{m: measure(arguments, m, r) for m in METHODS} for r in range(arguments.repetitions)]
-    print(
-        f"\n{arguments.data}, {arguments.budget:g} s, {arguments.workers} workers, {len(rows)} repetitions; test accuracy"
-    )
-    for method in METHODS:
-        mean = interval([row[method]["test"] for row in rows])
-        text = f"{method:8s} {100 * mean.mean:6.2f} % ± {100 * mean.half:.2f}"
-        if method != "search":
-            gain = interval([row["search"]["test"] - row[method]["test"] for row in rows])
-            better = sum(row["search"]["test"] > row[method]["test"] for row in rows)
-            text += f"   search is better by {100 * gain.mean:+.2f} ± {100 * gain.half:.2f} points, in {better} of {len(rows)}"
-        print(text)
+    check_settings(arguments)
+    parts = [(method, repetition) for repetition in range(arguments.repetitions) for method in METHODS]
+    missing = [part for part in parts if not part_file(arguments, *part).exists()]
+    for part in missing[: arguments.parts]:
+        measure(arguments, *part)
+    results = {part: json.loads(file.read_text()) for part in parts if (file := part_file(arguments, *part)).exists()}
+    rows = [
+        {m: results[m, r] for m in METHODS}
+        for r in range(arguments.repetitions)
+        if {(m, r) for m in METHODS} <= results.keys()
+    ]
+    if len(results) < len(parts):
+        print(
+            f"{len(results)} of {len(parts)} parts are in {arguments.output}; the same command with --output continues"
+        )
+    if rows:
+        print_table(arguments, rows)
 
 
 if __name__ == "__main__":
