@@ -7,12 +7,14 @@ import gc
 import numpy as np
 import pytest
 
+from trainer.config.load import load_config
 from trainer.formats import Row, Snapshot
 from trainer.parameters import without_collections
 from trainer.report.curves import curves_figure
 from trainer.report.figures import batch_figure, confusion_figure, highest_loss_figure, plot_label, schedule_figure
 from trainer.report.layers import distributions_figure, steps_figure
-from trainer.report.layout import DPI
+from trainer.report.layout import DPI, log_ticks, panels, place_titles
+from trainer.report.prediction_figures import embedding_figure
 from trainer.yaml_files import load_yaml
 
 NAMES = ["Labrador retriever (Canis lupus)", "WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW", "$5_$10", "猫", "a"]
@@ -46,6 +48,7 @@ def snapshots(tags: list[str], size: float) -> list[Snapshot]:
     return [{**one, "step": 1}, {**one, "step": 123456, "grad_norm": 1.5 * size}]  # pyright: ignore
 
 
+POINTS = np.array([[0.0, 0.0], [-1234.5, 1.0], [2.0, -1e-3], [3.0, 1e4], [1e4, 5.0]])
 TIMES = [0.0, 1.0, 2.0]
 LONG_TAGS = [f"{i:02d}_ConvTranspose2d_layer4.block.conv{i}" for i in range(24)]
 FIGURES = {
@@ -60,6 +63,9 @@ FIGURES = {
     "highest losses": lambda: highest_loss_figure(IMAGES, [f"true {n}\npredicted {n}" for n in map(plot_label, NAMES)]),
     "batch": lambda: batch_figure(IMAGES, IMAGES, [name[:40] for name in NAMES]),
     "schedule": lambda: schedule_figure((TIMES, [0.0, 1.25e-5, 0.0], [None] * 3)),
+    "embedding of classes": lambda: embedding_figure(POINTS, np.arange(5) - 1, NAMES, ("component 1", "component 2")),
+    "embedding of many classes": lambda: embedding_figure(POINTS, np.arange(5), [*NAMES, *"abcdefgh"], ("1", "2")),
+    "embedding of numbers": lambda: embedding_figure(1e-5 * POINTS, np.arange(5) * 12345.0, (), ("1", "2")),
     "schedule with momentum": lambda: schedule_figure((TIMES, [0.0, 12345.0, 0.0], [0.95, 0.8501, 0.95])),
 }  # fmt: skip
 
@@ -78,6 +84,44 @@ def test_nothing_of_a_plot_lies_outside_of_it(name):
     assert top <= height + 1e-6
 
 
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from")
+def test_the_labels_of_axes_do_not_cover_the_numbers_at_their_ticks(name):
+    figure = FIGURES[name]()
+    assert figure is not None
+    figure.set_dpi(DPI)
+    place_titles(figure)
+    figure.canvas.draw()
+    for axis in (
+        axis for axes in figure.axes if axes.axison for axis in (axes.xaxis, axes.yaxis) if axis.label.get_text()
+    ):
+        label = axis.label.get_window_extent()
+        ticks = [text for text in axis.get_ticklabels() if text.get_text() and text.get_visible()]
+        assert not [text.get_text() for text in ticks if text.get_window_extent().overlaps(label)]
+        assert not (axis.axes.get_title() and axis.axes.title.get_window_extent().overlaps(label))
+
+
+@pytest.mark.parametrize(("low", "high", "numbers"), [
+    (9e-6, 0.02, ["1e-05", "0.0001", "0.001", "0.01"]), (1.0, 9.0, ["1", "2", "5"]), (0.7, 30.0, ["1", "2", "5", "10", "20"]),
+])  # fmt: skip
+def test_a_logarithmic_axis_has_plain_numbers(low, high, numbers):
+    figure, [[axes]] = panels((1, 1), (3, 3), (1, 1, 1, 1))
+    axes.plot([1, 2], [low, high])
+    axes.set(yscale="log", ylim=(low, high))
+    log_ticks(axes.yaxis)
+    figure.canvas.draw()
+    assert [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high] == numbers
+    assert not list(axes.yaxis.get_minorticklocs())
+
+
+def test_a_logarithmic_axis_between_two_numbers_of_that_kind_still_has_several():
+    figure, [[axes]] = panels((1, 1), (3, 3), (1, 1, 1, 1))
+    axes.set(yscale="log", ylim=(3.1, 4.2))
+    log_ticks(axes.yaxis)
+    figure.canvas.draw()
+    assert sum(3.1 <= value <= 4.2 for value in axes.get_yticks()) >= 2
+
+
 def test_a_yaml_file_that_has_changed_is_read_again_and_what_was_read_belongs_to_the_caller(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("a: {b: 1}")
@@ -85,6 +129,22 @@ def test_a_yaml_file_that_has_changed_is_read_again_and_what_was_read_belongs_to
     assert load_yaml(file) == {"a": {"b": 1}}
     file.write_text("a: {b: 12}")
     assert load_yaml(file) == {"a": {"b": 12}}
+
+
+def test_a_config_is_composed_again_when_an_option_file_has_changed_and_belongs_to_the_caller(tmp_path):
+    file = tmp_path / "optimizer" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("defaults: [sgd, _self_]\nlr: 0.5\n")
+
+    def optimizer():
+        return load_config(["optimizer=mine"], [tmp_path]).tree["optimizer"]
+
+    first = optimizer()
+    first["lr"] = 7
+    assert optimizer()["lr"] == 0.5
+    file.write_text("defaults: [sgd, _self_]\nlr: 0.25\n")
+    assert optimizer()["lr"] == 0.25
+    assert load_config(["optimizer=sgd"]).tree["optimizer"]["lr"] != 0.25
 
 
 def test_garbage_is_searched_for_again_after_an_import_that_fails():

@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.formats import JsonObject
 
+Version = tuple[str, int, int, int]
 MAX_BYTES = 2**20
 MAX_NODES = 100_000  # aliases expanded; a config has some hundred
 MAX_DEPTH = 40  # tables and lists in each other; a config has five
@@ -26,14 +27,26 @@ def load_yaml(file: Path, bounded: bool = True) -> JsonObject:
         ValueError: The file cannot be read, or holds something else; the message is one line without the path.
     """
     try:
-        status = file.stat()
+        return copy.deepcopy(_table(file, bounded, version(file)))
     except OSError as error:
         raise ValueError(" ".join(str(error).split())) from None
-    return copy.deepcopy(_table(file, bounded, status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+def version(file: Path) -> Version:
+    """Return what changes with the content of a file: its time of the last change, size and inode."""
+    status = file.stat()
+    return (str(file), status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def versions(directories: Iterable[Path]) -> tuple[Version, ...]:
+    """Return what changes with the content of any YAML file below some directories."""
+    return tuple(
+        version(file) for directory in directories for file in sorted(directory.rglob("*.yaml")) if file.is_file()
+    )
 
 
 @lru_cache(maxsize=1000)
-def _table(file: Path, bounded: bool, *version: int) -> JsonObject:
+def _table(file: Path, bounded: bool, _: Version) -> JsonObject:
     """The table in a version of a file: the jobs of a sweep read the same hundred option files."""
     import yaml
     from omegaconf import DictConfig, OmegaConf

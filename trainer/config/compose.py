@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from typing import cast
 
 from trainer import suggestions
@@ -11,6 +13,7 @@ from trainer.config.unknown import choice_problems, unknown_key
 from trainer.errors import ConfigError, Problem
 from trainer.formats import Json, JsonObject
 from trainer.tree import is_table, merged, table, without
+from trainer.yaml_files import Version, versions
 
 SHARED = ("job", "data", "engine")  # their keys mean the same whatever the option, so another option keeps those it has
 Options = dict[str, list[str]]  # the options of each group
@@ -56,9 +59,8 @@ class Composition:
             parts = [part for item in layer for part in split(item)]
             self.set_keys += tuple(item.key for item in parts if item.source != DEFAULTS)
             choices |= {item.key for item in parts if item.key in self.files.groups}
-            for item in parts:
-                if item.key in self.files.groups:
-                    self._choose(item)
+            for item in [part for part in parts if part.key in self.files.groups]:
+                self._choose(item)
             keys += [(item, dict(self.options)) for item in parts if item.key not in self.files.groups]
         try:
             self._read_own_files()
@@ -122,13 +124,12 @@ class Composition:
         ``experiment=cifar10_fast optimizer=adam`` leaves out the learning rate, which is meant for ``nesterov``. Keys of
         ``job``, ``data`` and ``engine`` stay where the chosen option has them.
         """
-        group, _, rest = item.key.partition(".")
-        name = rest.partition(".")[0]
+        group, name, *_ = [*item.key.split("."), ""]
         if not item.experiment:
             return ""
         if group in LISTS:
-            absent = name in self.files.groups[group] and name not in table(self.tree[group])
-            return f"{name} is not enabled" if absent else ""
+            enabled = name not in self.files.groups[group] or name in table(self.tree[group])
+            return "" if enabled else f"{name} is not enabled"
         if group not in SINGLE or options[group] == self.options[group]:
             return ""
         return "" if group in SHARED and name in table(self.tree[group]) else f"set for {group}={options[group][0]}"
@@ -155,6 +156,13 @@ class Composition:
 
 def hydra_compose(options: Options, files: OptionFiles) -> JsonObject:
     """Return the config of these options as plain values, interpolations unresolved."""
+    choices = [f"{group}={render(chosen if group in LISTS else chosen[0])}" for group, chosen in options.items()]
+    return copy.deepcopy(_composed((*search_path(files), *choices), versions(files.directories)))
+
+
+@lru_cache(maxsize=100)
+def _composed(overrides: tuple[str, ...], _: tuple[Version, ...]) -> JsonObject:
+    """The config of these overrides of Hydra; the jobs of a sweep that have the same options share it."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -162,12 +170,10 @@ def hydra_compose(options: Options, files: OptionFiles) -> JsonObject:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    choices = [f"{group}={render(chosen if group in LISTS else chosen[0])}" for group, chosen in options.items()]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-            config = compose("train", overrides=[*search_path(files), *choices])
-        tree = table(OmegaConf.to_container(config))
+            tree = table(OmegaConf.to_container(compose("train", overrides=list(overrides))))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(hydra_problem(error)) from None
     return tree | {group: {} for group in LISTS if group not in tree}
@@ -175,8 +181,8 @@ def hydra_compose(options: Options, files: OptionFiles) -> JsonObject:
 
 def search_path(files: OptionFiles) -> list[str]:
     """Return the override that makes Hydra look into the user's directories."""
-    own = files.directories[1:]
-    return [f"hydra.searchpath=[{','.join(f'file://{d.resolve()}' for d in own)}]"] if own else []
+    own = ",".join(f"file://{directory.resolve()}" for directory in files.directories[1:])
+    return [f"hydra.searchpath=[{own}]"] if own else []
 
 
 def hydra_problem(error: Exception) -> Problem:
@@ -196,8 +202,7 @@ def resolve(tree: JsonObject) -> tuple[JsonObject, list[Problem]]:
     problems: dict[str, Problem] = {}  # by reason: what refers to a key that cannot be resolved is no further error
     while True:
         try:
-            values = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-            return cast(JsonObject, values), list(problems.values())
+            return table(OmegaConf.to_container(OmegaConf.create(tree), resolve=True)), list(problems.values())
         except OmegaConfBaseException as error:
             key, reason = str(error.full_key).partition("[")[0], str(error.msg).split("\n")[0]
             problems[reason] = Problem(key, reason, "cannot be resolved")

@@ -21,7 +21,7 @@ from trainer.formats import Contribution, Result, Row
 from trainer.history import History
 from trainer.literal import printable
 from trainer.observers.context import Context
-from trainer.observers.event_writer import LazyEventWriter
+from trainer.observers.event_writer import LazyEventWriter, write_png
 from trainer.observers.options import Filters
 from trainer.progress import activity
 from trainer.report.figures import batch_figure, drawing, schedule_figure
@@ -100,21 +100,18 @@ class FiltersObserver(Observer):
 def save_image(view: RunView, events: LazyEventWriter, name: str, image: np.ndarray, step: int | None = None) -> None:
     """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
     assert view.folder is not None
-    with atomic_path(view.folder / "report" / f"{name}.png") as temporary:
+    path = view.folder / "report" / f"{name}.png"
+    with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-    events().add_image(name, image, view.step if step is None else step, dataformats="HWC")
+    write_png(events(), name, path, view.step if step is None else step)
 
 
 def save_figure(view: RunView, events: LazyEventWriter, name: str, figure: Figure, step: int | None = None) -> None:
     """Write a figure to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
     assert view.folder is not None
-    write_figure(figure, view.folder / "report" / f"{name}.png")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)  # as figures of trainer.report.figures have
-    step = view.step if step is None else step
-    events().add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+    path = view.folder / "report" / f"{name}.png"
+    write_figure(figure, path)
+    write_png(events(), name, path, view.step if step is None else step)
 
 
 def mosaic(images: np.ndarray, size: int = 48, columns: int = 16) -> np.ndarray:

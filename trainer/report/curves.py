@@ -74,7 +74,7 @@ def curves_figure(rows: list[Row], unit: str = LOSS_UNITS["cross_entropy"]) -> F
     columns = min(len(plots), MAX_COLUMNS)
     several = len(plots) > columns or any(plot.title.startswith("weights") for plot in plots)
     lines = math.ceil(len(plots) / columns)
-    size, margins = (3.0, 2.7 if lines == 1 else 2.0), (0.9, 0.3, 0.5, 0.7 if several else 0.4)
+    size, margins = (3.0, 2.7 if lines == 1 else 2.0), (1.0, 0.3, 0.5, 0.7 if several else 0.4)
     figure, by_line = panel_grid((lines, columns), size, margins, (1.0, 0.9))
     grid = [axes for line in by_line for axes in line]
     for axes in grid[len(plots) :]:

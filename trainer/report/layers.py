@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainer.formats import Snapshot
 from trainer.report.figures import plot_label
-from trainer.report.layout import panels, text_width
+from trainer.report.layout import log_ticks, panels, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +54,7 @@ def distributions_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
                 largest = max((abs(q) for _, quantiles in column for q in quantiles), default=0.0)
                 decade = 10.0 ** math.ceil(math.log10(largest / 300)) if largest else 1.0
                 ax.set_yscale("symlog", linthresh=decade, linscale=0.5)
+                log_ticks(ax.yaxis)
         if name == "activations":
             limits = [ax.get_ylim() for ax in axes]
             for ax in axes:
@@ -133,6 +134,8 @@ def steps_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
             units.plot(*zip(*points, strict=True), marker=marker, linestyle="-", label=name)
     units.set(title="units at the end, by depth", xlabel="nonlinearity", ylabel="fraction", ylim=(-0.02, 1.02))
     units.set_xticks(range(0, len(last), max(1, len(last) // 10)))
+    for ax in (norm, ratio):
+        log_ticks(ax.yaxis)
     for ax in (norm, ratio, units):
         ax.grid(alpha=0.3)
         if ax.get_legend_handles_labels()[0]:

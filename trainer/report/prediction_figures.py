@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.report.figures import DISTINCT, image_grid, plot_label
-from trainer.report.layout import canvas
+from trainer.report.layout import axes_at, canvas, place_labels, text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,17 +70,20 @@ def embedding_figure(points: np.ndarray, values: np.ndarray, classes: Sequence[s
         classes: The names of the classes; () for numbers.
         names: Of the axes.
     """
-    figure = canvas(7.4, 5.6)
-    axes = figure.subplots()
+    labels = [plot_label(name, 20) for name in classes] if len(classes) <= len(DISTINCT) else []
+    beside = text_width(labels, 8) + 0.5 if labels else 0.4 if classes else 1.2
+    figure = canvas(0.9 + 5.6 + beside, 5.6, layout=None)
+    axes = axes_at(figure, 0.9, 0.5, 5.6, 4.95)
+    place_labels(axes, 0.9)
     if not classes:
         shown = axes.scatter(*points.T, c=values, s=12, cmap="viridis")
-        figure.colorbar(shown, ax=axes)
-    elif len(classes) <= len(DISTINCT):
-        for number, name in enumerate(classes):
+        figure.colorbar(shown, cax=axes_at(figure, 6.7, 0.5, 0.15, 4.95))
+    elif labels:
+        for number, label in enumerate(labels):
             own = points[values == number]
-            axes.scatter(*own.T, s=12, color=DISTINCT[number], alpha=0.75, label=plot_label(name, 20))
+            axes.scatter(*own.T, s=12, color=DISTINCT[number], alpha=0.75, label=label)
         axes.scatter(*points[values < 0].T, s=12, color="tab:gray", alpha=0.4)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=8)
     else:
         axes.scatter(*points.T, c=values, s=12, cmap="nipy_spectral", alpha=0.75)
     axes.set(xlabel=names[0], ylabel=names[1])
