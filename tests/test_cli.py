@@ -55,6 +55,7 @@ ERRORS = {
     "unknown device": (["device=tpu"], ["device = 'tpu'", "auto, cpu, cuda"]),
     "unknown precision": (["precision=fp8"], ["precision = 'fp8'", "auto, bf16, fp16 or float32"]),
     "unknown metric": (["metric=accuracy"], ["metric = 'accuracy'", "validation_accuracy"]),
+    "too few epochs for the last phase": (["recipe=finetune", "epochs=2"], ["epochs = 2.0: must be > 3 (recipe.head_epochs)"]),
     "momentum schedule without momentum": (["optimizer=sgd", "schedule=one_cycle"], ["one_cycle moves the momentum"]),
     "flip on digits": (["augmentation=flip"], ["flip changes the class", "augmentation.flip.force=true"]),
     "bad depth": (["architecture=resnet20", "architecture.depth=21"], ["6n + 2"]),

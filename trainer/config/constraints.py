@@ -106,7 +106,7 @@ def _flips(config: Config) -> Iterator[Problem]:
     """Flips of images whose class they change, such as digits."""
     if not config.data.flips_change_classes:
         return
-    text = f"a flip changes the class of these images (data: {config.name('data')})"
+    text = "a flip changes the class of these images, such as digits"
     if config.job.tta != "none":
         yield Problem("job.tta", config.job.tta, text, "job.tta=none")
     if config.checkpoint is None:  # else training is over
@@ -120,9 +120,13 @@ def _metrics(config: Config) -> Iterable[Problem]:
     return [] if columns is None else metric_problems(named, columns, config.task.possible_columns())
 
 
+def _recipe(config: Config) -> Iterable[Problem]:
+    return config.recipe.problems(config.epochs)
+
+
 def _sampling(config: Config) -> Iterable[Problem]:
     return config.task.sampling_problems(config.data.sampling)
 
 
-CONSTRAINTS = (_job, _flips, _cache, _metrics, _sampling, _processes, _schedule, _micro_batch, _graph)
+CONSTRAINTS = (_job, _flips, _cache, _metrics, _sampling, _recipe, _processes, _schedule, _micro_batch, _graph)
 OF_THE_MACHINE = (_places, _device)

@@ -33,6 +33,25 @@ class Recipe:
         """The patterns of ``freeze``."""
         return tuple(map(str, self.freeze if isinstance(self.freeze, tuple) else (self.freeze,)))
 
+    @property
+    def before_last(self) -> tuple[float, str]:
+        """The epochs of all phases but the last one, which trains all layers, and the keys that set them."""
+        return 0.0, ""
+
+    def problems(self, epochs: float) -> list[Problem]:
+        """Return the error that ``epochs`` leaves none to the last phase."""
+        used, source = self.before_last
+        if epochs > used:
+            return []
+        text = f"must be > {used:g} ({source}): the last phase, which trains all layers, takes the rest"
+        return [Problem("epochs", epochs, text, f"epochs={2 * used:g}")]
+
+    def remaining(self, epochs: float) -> float:
+        """Return the epochs left for the last phase; ConfigError if there are none."""
+        if problems := self.problems(epochs):
+            raise ConfigError(*problems)
+        return epochs - self.before_last[0]
+
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
         """The phases of a run of ``epochs`` epochs, each with the schedule stretched over its own length.
 
@@ -76,8 +95,12 @@ class Finetune(Recipe):
     ] = "auto"
     lr_ratio: LrRatio = 10.0
 
+    @property
+    def before_last(self) -> tuple[float, str]:
+        return self.head_epochs, "recipe.head_epochs"
+
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
-        rest = remaining_epochs(epochs, self.head_epochs, "recipe.head_epochs")
+        rest = self.remaining(epochs)
         return [
             Phase("head", self.head_epochs, schedule.over(self.head_epochs), "head"),
             Phase("all", rest, schedule.over(rest), lr=self.lr, lr_ratio=self.lr_ratio),
@@ -106,8 +129,12 @@ class Gradual(Recipe):
     ] = "auto"
     lr_ratio: LrRatio = 10.0
 
+    @property
+    def before_last(self) -> tuple[float, str]:
+        return self.stages * self.stage_epochs, "recipe.stages x recipe.stage_epochs"
+
     def phases(self, epochs: float, schedule: Product) -> list[Phase]:
-        rest = remaining_epochs(epochs, self.stages * self.stage_epochs, "recipe.stages x recipe.stage_epochs")
+        rest = self.remaining(epochs)
         short = schedule.over(self.stage_epochs)
         head = Phase("head", self.stage_epochs, short, "head")
         between = [
@@ -115,15 +142,3 @@ class Gradual(Recipe):
             for i in range(1, self.stages)
         ]
         return [head, *between, Phase("all", rest, schedule.over(rest), lr=self.lr, lr_ratio=self.lr_ratio)]
-
-
-def remaining_epochs(epochs: float, used: float, source: str) -> float:
-    """The epochs left for the last phase.
-
-    Raises:
-        ConfigError: The phases before use all of them; ``source`` names the keys that set their length.
-    """
-    if epochs <= used:
-        text = f"must be > {used:g} ({source}): the last phase, which trains all layers, takes the rest"
-        raise ConfigError(Problem("epochs", epochs, text, f"epochs={2 * used:g}"))
-    return epochs - used

@@ -133,22 +133,23 @@ def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: t
     step_x = 1.08 * w
     pixels = step_x / 1.25  # per inch
     titles = [wrapped(title, 1.2, 7) for title in titles]
-    title_height = 0.15 * h * max((t.count("\n") + 1 for t in titles if t), default=0)
-    step_y = h * 1.08 + title_height
+    lines = [[t.count("\n") + 1 for t in titles[i * columns : (i + 1) * columns] if t] for i in range(rows)]
+    title_heights = [0.15 * h * max(counts, default=0) for counts in lines]
+    tops = [sum(title_heights[1 : i + 1]) + 1.08 * h * i for i in range(rows)]  # of the images
     # Titles of the outer columns may be wider than an image.
     margin = max(0.1, (text_width(titles, 7) - w / pixels) / 2 + 0.05)
     left, right = margin + (0.3 if row_names else 0), margin - 0.08 * w / pixels
     limits = -left * pixels, columns * step_x + right * pixels
-    bottom, top = rows * step_y - title_height + 0.02 * h, -title_height - 0.1 * h
+    bottom, top = tops[-1] + 1.1 * h, -title_heights[0] - 0.1 * h
     figure = canvas((limits[1] - limits[0]) / pixels, (bottom - top) / pixels, layout=None)
     axes = figure.add_axes((0, 0, 1, 1))
     for i, image in enumerate(images):
-        x, y = (i % columns) * step_x, (i // columns) * step_y
+        x, y = (i % columns) * step_x, tops[i // columns]
         rgb = np.broadcast_to(image, (h, w, 3)) if c == 1 else image
         axes.imshow(rgb, extent=(x, x + w, y + h, y), interpolation="nearest" if h < 100 else None)
         axes.text(x + w / 2, y - 0.06 * h, titles[i], ha="center", va="bottom", fontsize=7)
     for i, name in enumerate(row_names):
-        axes.text(-0.08 * w, i * step_y + h / 2, name, ha="right", va="center", rotation=90, fontsize=8)
+        axes.text(-0.08 * w, tops[i] + h / 2, name, ha="right", va="center", rotation=90, fontsize=8)
     axes.set(xlim=limits, ylim=(bottom, top))
     axes.set_axis_off()
     return figure
