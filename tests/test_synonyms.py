@@ -41,6 +41,7 @@ ANSWERS = {
     "loss=ce": "did you mean task.loss=ce?",
     "trainer.max_epochs=5": "did you mean epochs=5?",
     "data.val_split=0.2": "did you mean data.validation=0.2?",
+    "adam.lr=0.1": "did you mean optimizer=adam optimizer.lr=0.1?",
     "optimizer.seed=1": "did you mean 'seed'?",
     "job=train": "did you mean 'fit'?",
     "job=test": "did you mean job=evaluate checkpoint=<run directory>?",

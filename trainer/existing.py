@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from trainer.errors import Problem, nearest
 from trainer.parameters import parameters
 
+ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst")  # which are answered when they are read
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".tar")
 
 
@@ -64,9 +65,12 @@ def missing(option: object, key: str) -> Iterator[Problem]:
             continue
         if declared[0].or_name and "/" not in value and not value.lower().endswith(SUFFIXES):
             continue
-        if not value or not Path(value).expanduser().exists():
-            text = f"no such {declared[0].kind}" if value else "must be given"
+        path, kind = Path(value).expanduser(), declared[0].kind
+        if not value or not path.exists():
+            text = f"no such {kind}" if value else "must be given"
             yield Problem(place, value, text, parameter.meaning)
+        elif kind == "directory" and path.is_file() and not path.name.lower().endswith(ARCHIVES):
+            yield Problem(place, value, "is a file", parameter.meaning)
 
 
 def unknown_model(library: str, name: str, key: str) -> Iterator[Problem]:

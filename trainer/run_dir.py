@@ -49,6 +49,16 @@ def slug(overrides: list[str], max_length: int = 100) -> str:
     return text if len(text) <= max_length else text[: max_length - 1] + "~"
 
 
+def as_typed(overrides: Iterable[str]) -> list[str]:
+    """Return overrides as they are typed: paths are not in quotes, as in Hydra's grammar.
+
+    >>> as_typed(["data.root='my photos'", "optimizer.lr=0.1"])
+    ['data.root=my photos', 'optimizer.lr=0.1']
+    """
+    keys = "|".join(map(re.escape, PATHS_OF_OPTIONS))
+    return [re.sub(rf"^({keys})='([^'\\]*)'$", r"\1=\2", text) for text in overrides]
+
+
 def new_run_dir(overrides: list[str], now: datetime | None = None) -> Path:
     """Create and return ``outputs/<date>/<time>_<overrides>``, with a number where that exists."""
     now = now or datetime.now()
@@ -114,6 +124,8 @@ def find_run_dir(key: str, value: str | None) -> Path:
         runs = sorted(p.parent.name for p in run_dir.glob("*/config.yaml"))
         hint = "a run directory contains config.yaml and checkpoints/"
         hint = f"it contains the runs {', '.join(runs)}" if runs else hint
+        around = next((p for p in list(run_dir.parents)[:2] if (p / "config.yaml").is_file()), None)
+        hint = f"{key}={around}" if around else hint
         raise ConfigError(Problem(key, value, "is not a run directory", hint))
     check_links(run_dir, key)
     return run_dir

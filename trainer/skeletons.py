@@ -126,7 +126,11 @@ def new_option(arguments: Sequence[str]) -> None:
         raise ConfigError(
             Problem("", None, f"new-option needs a group and a name: {usage}", f"groups: {', '.join(SKELETONS)}")
         )
-    given = parser.parse_args(list(arguments))
+    given, rest = parser.parse_known_args(list(arguments))
+    if rest:
+        raise ConfigError(
+            Problem("new-option", " ".join(rest), "is left over", "train new-option <group> <name> --dir mine")
+        )
     if given.group not in SKELETONS:
         hint = (
             suggestions.topic(given.group, SKELETONS) or "docs/own_components.md names the base classes of other groups"

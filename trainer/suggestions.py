@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from trainer.errors import most_similar
@@ -126,6 +126,27 @@ def question(group: str, name: str, groups: Groups) -> str:
     return f"did you mean {known!r}?" if known else f"did you mean {text}?" if text else ""
 
 
+def joined(words: Sequence[str]) -> tuple[str, int]:
+    """Return the first arguments as one without spaces around ``=`` and within brackets, and how many they are.
+
+    >>> joined(["lr", "=", "0.1", "seed=1"]), joined(["schedule=[warmup,", "cosine]"]), joined(["schedule=[warmup", "seed=1"])
+    (('lr=0.1', 3), ('schedule=[warmup,cosine]', 2), ('schedule=[warmup', 1))
+    """
+    text, count = words[0], 1
+    while count < len(words) and (words[count].startswith("=") or (text.endswith("=") and is_value(words[count:]))):
+        text, count = text + words[count], count + 1
+    for end in range(count + 1, len(words) + 1):
+        whole = re.sub(r"[\s,]+", ",", " ".join([text, *words[count:end]]))
+        if text.count("[") > text.count("]") and whole.count("[") == whole.count("]") and whole.count("=") == 1:
+            return whole, end
+    return text, count
+
+
+def is_value(words: Sequence[str]) -> bool:
+    """Return whether the first of these arguments may be the value of one before them."""
+    return bool(words) and "=" not in words[0] and not re.match(r"-\D|~", words[0])
+
+
 def word(name: str, groups: Groups) -> str | None:
     """Return the option of any group that a word alone stands for, as an override; None where it stands for none.
 
@@ -139,6 +160,8 @@ def word(name: str, groups: Groups) -> str | None:
     for group, names in NAMES.items():
         if plain(name) in names:
             return f"{group}={names[plain(name)]}"
+    if Path(name).exists():
+        return f"resume={name}" if Path(name, "config.yaml").is_file() else _path("data", name)
     match = most_similar(name, options)
     return _model("architecture", name) or (f"{options[match]}={match}" if match else None)
 
@@ -170,10 +193,10 @@ def _path(group: str, name: str) -> str:
 
 def _of_another_group(group: str, name: str, groups: Groups) -> str:
     """What to type for an option that another group has."""
-    for other in (other for other in groups if other not in (group, "experiment")):
-        for known in groups[other]:
-            if plain(known) == plain(name):
-                return f"{other}={known}"
+    others = [g for g in groups if g not in (group, "experiment")]
+    found = [f"{other}={known}" for other in others for known in groups[other] if plain(known) == plain(name)]
+    if len(found) == 1:  # `none` is one of several groups
+        return found[0]
     return "optimizer.weight_decay=0.0005" if group == "regularizer" and plain(name) == "weightdecay" else ""
 
 

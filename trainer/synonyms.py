@@ -14,7 +14,7 @@ KEYS = {
     "initialization={}": "init weight_init initializer init_method",
     "data={}": "dataset dataset_name ds datamodule",
     "data=folder data.root={}": "data_dir data_path data_root dataset_dir dataset_path image_dir images_dir image_folder "
-    "train_dir train_data train_path img_dir",
+    "train_dir train_data train_path img_dir folder root",
     "task.loss={}": "loss criterion loss_fn loss_function",
     "epochs={}": "max_epochs n_epochs num_epochs num_train_epochs total_epochs nb_epoch n_epoch ep",
     "engine.budget={}": "max_time time_limit max_duration",

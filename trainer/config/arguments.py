@@ -38,7 +38,7 @@ def overrides_of(
     command: list[str] = ["-m"] * multirun + [quote(f"--config-dir={directory}") for directory in files.directories[1:]]
     rest = list(arguments)
     while rest:
-        if re.match(r"[^-=][^=]*=|~", rest[0]) and not (rest[0].endswith("=") and len(rest) > 1 and _bare(rest[1])):
+        if re.match(r"[^-=\s][^=\s]*=|~", rest[0]) and suggestions.joined(rest)[1] == 1:
             overrides.append(rest.pop(0))
             command.append(quote(overrides[-1]))
             continue
@@ -60,20 +60,14 @@ def overrides_of(
 
 def _meant(words: Sequence[str], files: OptionFiles) -> tuple[int, str | None]:
     """How many words belong together, and the argument that they stand for; None where nobody knows."""
-    word = words[0]
-    name, sign, value = re.sub("^-+", "", word).partition("=")
-    count = 1
+    word, count = suggestions.joined(words)
+    name, sign, value = map(str.strip, re.sub("^-+", "", word).partition("="))
     if not sign and (match := re.fullmatch(r"([\w.]+):(.*)", name)):  # as YAML writes it
         name, sign, value = match[1], ":", match[2].strip()
-    following = list(words[1:3])
     below = {group: files.keys(group, files.defaults[group]) for group in SINGLE}
     key = suggestions.find_key(name, files.settings | {group: {} for group in files.groups} | below)
-    if not value and following[:1] == ["="] and len(following) > 1:
-        count, value = 3, following[1]
-    elif not value and following and following[0].startswith("=") and len(following[0]) > 1:
-        count, value = 2, following[0][1:]
-    elif not value and following and _bare(following[0]) and (sign or key or suggestions.target(name)):
-        count, value = 2, following[0]
+    if not value and suggestions.is_value(words[count:]) and (sign or key or suggestions.target(name)):
+        count, value = count + 1, words[count]
     if key and value:
         text = "" if value in files.groups.get(key, [value]) else suggestions.option(key, value, files.groups)[1]
         return count, text or quote(f"{key}={value}")
@@ -81,11 +75,6 @@ def _meant(words: Sequence[str], files: OptionFiles) -> tuple[int, str | None]:
         return (len(words), join([WORDS[word], *words[1:]])) if word == "help" else (1, WORDS[word])
     flag = most_similar(word, FLAGS) if word.startswith("-") else None
     return count, flag or suggestions.meant(name, value or None, files.groups) or suggestions.word(word, files.groups)
-
-
-def _bare(word: str) -> bool:
-    """Whether a word may be the value of the one before it."""
-    return "=" not in word and not re.match(r"-\D|~", word)
 
 
 def empty(typed: Sequence[Override]) -> list[Problem]:

@@ -127,7 +127,7 @@ def _only_in_sweeps(item: Override, typed: list[Override]) -> list[Problem]:
     """Why an override needs ``-m``."""
     if item.key.startswith("hydra"):
         return [Problem(item.key, item.shown, "has an effect only with -m")]
-    hint = f"train -m ... runs each value; a list is written {item.key}=[{item.shown}]"
+    hint = f"train -m ... runs each value; a list is written {item.key}=[{item.shown}], a fraction with a point"
     if any(other.key == "resume" for other in typed):
         hint = "resume=... takes one value at a time, without -m"
     return [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint)] if item.sweep else []

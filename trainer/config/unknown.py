@@ -45,18 +45,24 @@ def _meant(key: str, value: object, tree: JsonObject, files: OptionFiles) -> str
     """What to type for a key that is none: that of another library, one below a group, or an option."""
     if text := suggestions.meant(key, value, files.groups):
         return text
-    name = key.rpartition(".")[2]
+    first, _, name = key.rpartition(".")
     found = suggestions.find_key(name, tree | {group: {} for group in LISTS})
-    groups = [group for group, options in files.groups.items() if name in options]
-    if groups and (found is None or found.rpartition(".")[2] != name):
-        return _enabling(groups[0], name, tree)
-    return repr(found) if found else ""
+    enabled = {f"{g}.{o}": table(keys) for g in LISTS for o, keys in table(tree.get(g)).items()}
+    below = [f"{option}.{name}" for option, keys in enabled.items() if name in keys]
+    groups = [group for group, options in files.groups.items() if (first or name) in options]
+    if found and found.rpartition(".")[2] == name and not (first and groups):
+        return repr(found)
+    if groups and not below:
+        place = f"{groups[0]}.{first}" if groups[0] in LISTS else groups[0]
+        enabling = _enabling(groups[0], first or name, tree, value is not False)
+        return f"{enabling} {place}.{name}={value}" if first else enabling
+    return repr(below[0]) if below else repr(found) if found else ""
 
 
-def _enabling(group: str, option: str, tree: JsonObject) -> str:
-    """What to type to have an option; of a list group, next to those that it has."""
+def _enabling(group: str, option: str, tree: JsonObject, wanted: bool = True) -> str:
+    """What to type to have an option, or not; of a list group, next to those that it has."""
     enabled = [name for name in table(tree.get(group)) if name not in ("_target_", option)]
-    return f"{group}=[{','.join([*enabled, option])}]" if group in LISTS else f"{group}={option}"
+    return f"{group}=[{','.join([*enabled, *[option] * wanted])}]" if group in LISTS else f"{group}={option}"
 
 
 def choice_problems(item: Override, files: OptionFiles) -> list[Problem]:

@@ -23,7 +23,7 @@ from trainer.literal import printable, printable_lines
 from trainer.parameters import limits
 from trainer.records import read_overrides, read_result, read_rows
 from trainer.report.figures import comparison_figure, drawing, save_figure
-from trainer.run_dir import check_available, read_config
+from trainer.run_dir import as_typed, check_available, read_config
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -133,7 +133,7 @@ def best_run(runs: list[Outcome], metric: str, paths: list[Path]) -> str:
     sign = 1 if better_is(metric) == "max" else -1
     best = max(scored, key=lambda run: sign * (run.score or 0.0))
     path = next(path for path in paths if path.name == best.name)
-    command = shlex.join(["train", *read_overrides(path)])
+    command = shlex.join(["train", *as_typed(read_overrides(path))])
     return f"best run: {path} ({metric} {number(metric, best.score or 0.0)}), made by: {command}"
 
 

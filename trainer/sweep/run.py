@@ -29,7 +29,7 @@ from trainer.jobs.start import start
 from trainer.literal import print_literal, printable
 from trainer.lock import one_writer
 from trainer.progress import activity
-from trainer.run_dir import check_available, read_config, write_json
+from trainer.run_dir import as_typed, check_available, read_config, write_json
 from trainer.sweep.jobs import jobs, resolve
 from trainer.sweep.manifest import Job, Sweep, state
 from trainer.sweep.options import SweepSettings
@@ -168,7 +168,7 @@ class JobRunner:
     defaults: Sequence[str]
 
     def __call__(self, job: Job, run_dir: Path) -> int:
-        print(f"\n#{job.number} {printable(' '.join(job.overrides)) or 'no override'}", flush=True)
+        print(f"\n#{job.number} {printable(' '.join(as_typed(job.overrides))) or 'no override'}", flush=True)
         try:
             return self.run(self.config(job, run_dir), job.overrides, run_dir)
         except (ConfigError, WriteError) as error:

@@ -15,7 +15,7 @@ from trainer.history import better_is
 from trainer.literal import markdown_literal, printable
 from trainer.records import read_result
 from trainer.report.html import markdown_table
-from trainer.run_dir import terminal
+from trainer.run_dir import as_typed, terminal
 from trainer.sweep.manifest import Sweep
 from trainer.tree import number_at
 
@@ -78,7 +78,7 @@ def best_job(sweep: Sweep, results: Sequence[Result]) -> str:
         return ""
     best = (max if better_is(metric) == "max" else min)(values, key=lambda number: values[number])
     job = next(job for job in sweep.jobs if job.number == best)
-    command = shlex.join(["train", *job.overrides])
+    command = shlex.join(["train", *as_typed(job.overrides)])
     return f"best: job {best}, {metric} {shown(name, values[best])}, in {sweep.run_dir(job)}, made by: {command}"
 
 

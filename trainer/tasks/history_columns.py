@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -96,7 +97,7 @@ def unknown_column(value: str, columns: Sequence[str], possible: Sequence[str]) 
     validation = f"validation_{value.removeprefix('train_').removeprefix('validation_')}"
     if validation in (*columns, *more):
         return text, f"did you mean {validation!r}?"
-    known = nearest(value, (*columns, *more))
+    known = nearest(re.sub("acc$", "accuracy", re.sub("^val(id)?_", "validation_", value)), (*columns, *more))
     per_class = next((c for c in more if value.startswith(f"{c}_")), None)
     if per_class is None:
         return text, known
