@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.errors import ConfigError, Problem
@@ -23,6 +24,7 @@ PUBLISHED = ("torch", "torchvision", "timm", "albumentations")
 NAME = r"[^\W\d]\w*"
 PATH = re.compile(rf"{NAME}(?:\.{NAME})+")
 RESOLVER = re.compile(r"\$\{[^${}]*:")  # ${oc.env:HOME}, and not the reference ${optimizer.lr}
+IF_TRUSTED = "if you trust "  # how the hints of refused modules begin
 INSTANTIATE_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_")  # of Hydra's instantiate, which is not used
 
 directories: list[Path] = []  # those given by --config-dir
@@ -140,12 +142,28 @@ def check(target: object) -> str:
         raise NotTrusted("is part of Python's standard library, which holds no options", OF_YOUR_OWN)
     known = ", ".join((OWN, *PUBLISHED))
     text = f"is refused: {package} is not one of {known}, nor a module that you named"
-    what = (
-        f"train {shlex.join([*typed, '--allow', package])}"
-        if typed
-        else f"--allow {package}, or trainer.allow({package!r})"
-    )
-    raise NotTrusted(text, f"if you trust {package}, whose code would run: {what}")
+    raise NotTrusted(text, allowing([package]))
+
+
+def allowing(packages: Sequence[str]) -> str:
+    """Return what to type if the user trusts the code of these packages."""
+    flags = [word for package in packages for word in ("--allow", package)]
+    functions = f"{shlex.join(flags)}, or trainer.allow({', '.join(map(repr, packages))})"
+    what = f"train {shlex.join([*typed, *flags])}" if typed else functions
+    return f"{IF_TRUSTED}{', '.join(packages)}, whose code would run: {what}; or --config-dir with the directory of the modules"
+
+
+def with_one_answer(problems: list[Problem]) -> list[Problem]:
+    """Return the errors with one hint for all modules that are refused, at the last of them, instead of one for each.
+
+    >>> refused = [Problem("a", "x.A", "", allowing(["x"])), Problem("b", "y.B", "", allowing(["y"]))]
+    >>> [problem.hint.replace("with the directory of the modules", "...") for problem in with_one_answer(refused)]
+    ['', "if you trust x, y, whose code would run: --allow x --allow y, or trainer.allow('x', 'y'); or --config-dir ..."]
+    """
+    refused = [problem for problem in problems if problem.hint.startswith(IF_TRUSTED)]
+    packages = dict.fromkeys(str(problem.value).partition(".")[0] for problem in refused)
+    hints = {id(problem): allowing([*packages]) if problem is refused[-1] else "" for problem in refused}
+    return [replace(problem, hint=hints.get(id(problem), problem.hint)) for problem in problems]
 
 
 def problems(tree: JsonObject) -> list[Problem]:

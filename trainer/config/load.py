@@ -175,7 +175,7 @@ def instantiate_all(tree: JsonObject, unknown: Collection[str] = ()) -> tuple[di
     settings: Settings = instantiate(target | valid, "")[0]
     problems += wrong
     problems += [p for p in trust.problems(tree) if p.group not in unknown and p.key not in {q.key for q in problems}]
-    return values | vars(settings), problems
+    return values | vars(settings), trust.with_one_answer(problems)
 
 
 def config_from_tree(tree: JsonObject) -> Config:

@@ -125,7 +125,8 @@ def _shape(export: JsonObject) -> str:
 
 def _names(names: list[Json]) -> str:
     texts = [_text(name) for name in names[:SHOWN_CLASSES]]
-    return ", ".join(texts) + (f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else "")
+    separator = "; " if any("," in text for text in texts) else ", "
+    return separator.join(texts) + (f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else "")
 
 
 def _score(name: str, value: Json) -> str:
