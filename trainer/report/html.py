@@ -25,7 +25,7 @@ th:first-child, td:first-child { text-align: left; }
 table:first-of-type { font-size: 1.05rem; }
 img { max-width: 100%; background: #fff; } em { color: #777; font-size: .85rem; }
 code, pre { background: #8882; border-radius: 3px; padding: .1em .3em; font-size: .85em; overflow-wrap: anywhere; }
-pre { padding: .8rem; overflow-x: auto; }
+pre { padding: .8rem; white-space: pre-wrap; }
 @media (max-width: 40rem) {
   body { margin: 1rem auto; } th, td { padding: .2rem .4rem; }
   p:has(> img.plot) { overflow-x: auto; } img.plot { max-width: 44rem; }

@@ -127,6 +127,7 @@ def steps_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
     norm.plot([s["step"] for s in snapshots], norms, color="tab:blue")
     norm.set(title="gradient norm", xlabel="step", yscale="log")
     _update_ratios(ratio, snapshots)
+    ratio.set_xlim(norm.get_xlim())
     last = snapshots[-1]["activations"]
     for name, marker in (("dead", "o"), ("saturated", "s")):
         points = [(i, layer[name]) for i, layer in enumerate(last) if layer.get(name) is not None]
@@ -155,6 +156,7 @@ def _update_ratios(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
         if points:
             label = plot_label(tag) if tag in (tags[0], tags[-1]) else None
             color = colors(i / max(len(tags) - 1, 1))
-            ax.plot(*zip(*points, strict=True), color=color, linewidth=1, label=label)
+            marker = "." if len(points) == 1 else None  # a line has two points
+            ax.plot(*zip(*points, strict=True), color=color, linewidth=1, label=label, marker=marker)
     ax.axhline(1e-3, color="gray", linestyle=":", linewidth=1)
     ax.set(title="update-to-weight ratio (1e-3 is usual)", xlabel="step", yscale="log")
