@@ -20,6 +20,7 @@ from trainer.observers.summary import sparkline, summary_lines
 from trainer.run_dir import terminal
 
 BAR_WIDTH, NARROW = 24, 100  # characters of a bar, a third of it below this width of the terminal
+WITH_TIME = 60  # characters of the line from which on the time left is not cut
 BESIDE = 22  # characters of the line besides bar and text: what it is of, and the time left
 
 
@@ -72,7 +73,7 @@ class ConsoleObserver(Observer):
             TextColumn("{task.description}"),
             BarColumn(bar_width=self.bar_width),
             TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(compact=True),
+            *([TimeRemainingColumn(compact=True)] if self.terminal.width >= WITH_TIME else []),
         )
         # Refreshed from the step, because a thread of its own would take the interpreter from the training.
         self.bars = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True)
