@@ -4,6 +4,7 @@ Each condition of ``scripts/diagnosis/conditions.py`` is trained in each setting
 its healthy control: a fault that does not lower the test accuracy counts as a healthy run. Half of the settings tune the
 diagnosis, the others are held out. Records are kept in ``--output``, so that the command can be continued, and a change of the
 diagnosis is measured in seconds.
+FashionMNIST is one more setting where ``TRAINER_DATA`` holds it, unpacked.
 python scripts/diagnosis_benchmark.py [--output runs] [--seeds 3] [--part 1/10] [--half held-out] [--markdown docs/diagnosis.md]
 
 With ``--advice``, the first suggested override of each failure is followed, and compared with others (``advice.py``).

@@ -25,7 +25,7 @@ from trainer.engine.loop import fit
 from trainer.engine.view import RunView
 from trainer.observers import Diagnosis, Histograms
 from trainer.observers.context import Context, build_observers
-from trainer.observers.diagnosis import dataset_info
+from trainer.observers.diagnosis import dataset_info, split_difference
 
 MLP = ("architecture=mlp", "architecture.widths=[64,64]", "architecture.norm=none")
 DEEP = ("architecture=mlp", "architecture.norm=none")
@@ -41,6 +41,7 @@ FAILURE_MODES: dict[str, tuple[str, ...]] = {
                                      "batch_size=32", "data.validation=300"),
     "lagging average": (*MLP, "averaging=ema", "averaging.decay=0.9999", "epochs=5", "metric=averaged_accuracy"),
     "learning rate too high": ("optimizer.lr=5", "epochs=5", "schedule=constant", "architecture.widths=[16,16]"),
+    "clipped too strongly": ("optimizer.clip_norm=0.0001", "epochs=2", *MLP),
     "learning rate too low": ("optimizer.lr=5e-6", "epochs=4", *MLP),
     "still improving": ("epochs=2", "batch_size=128", *MLP),
     "overfitting": ("data.limit=60", "batch_size=32", "epochs=60", *MLP),
@@ -71,7 +72,7 @@ CAUSES_OF = {
 # Of which the records are written here.
 WRITTEN = (
     "inputs not normalized", "frozen layers", "batch norm of tiny batches", "sorted data",
-    "other normalization than the pretrained weights",
+    "other normalization than the pretrained weights", "validation and test differ", "too strongly augmented",
 )  # fmt: skip
 HEALTHY: dict[str, tuple[str, ...]] = {
     "cnn": ("architecture.widths=[16,32]",),
@@ -337,6 +338,7 @@ def written(losses: list[float], info: dict, **snapshot) -> Record:
     ]  # fmt: skip
     first = {
         "step": 1,
+        "grad_norm": None,
         "weights": [],
         "activations": [],
         "batch_loss": 2.3,
@@ -445,11 +447,113 @@ def test_the_same_symptom_has_the_cause_that_the_short_trainings_show():
     assert diagnosed(from_used={0.1: 1.3, 1.0: 1.0}) == "ends at a high learning rate"
 
 
+def test_test_images_that_are_not_recognized_although_those_of_validation_are_are_named():
+    """The other scores are those of a good fit, which nobody should read into them."""
+
+    def found(test: float, images: int = 400, **info) -> list[str]:
+        scores = {"validation": 0.99, "test": test}
+        return names(written([2.0, 0.1, 0.1], {"accuracies": scores, "test": images, **info}))
+
+    assert found(0.2) == ["validation and test differ"]
+    assert found(0.97) == ["good fit"]
+    assert found(0.9, images=20) == ["good fit"], "20 images cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "labels of the test images may be numbered"),
+        ({"mean": 1.0}, "look different"),
+        ({"std": 0.4}, "look different"),
+        ({"class_fractions": [0.9, 0.1]}, "not as frequent"),
+    ],
+)
+def test_what_differs_between_validation_and_test_images_is_said(change, expected):
+    from trainer.analysis.diagnosis.data import describe_shift
+
+    own = {"mean": 0.0, "std": 1.0, "class_fractions": [0.5, 0.5]}
+    assert expected in describe_shift({"validation": own, "test": {**own, **change}})[1]
+
+
+def test_the_engine_compares_the_splits_only_where_their_accuracies_differ():
+    run = build(load_config(["data=digits", "data.limit=100", *MLP, "epochs=1", "device=cpu"]))
+    fit(run)
+    alike, apart = (
+        split_difference(RunView(run), {"validation": {"accuracy": 0.9}, "test": {"accuracy": test}})
+        for test in (0.9, 0.1)
+    )
+    assert "pixels" not in alike
+    assert apart["pixels"]["test"]["mean"] == pytest.approx(0, abs=0.2)
+    assert apart["pixels"]["test"]["class_fractions"] == pytest.approx([0.1] * 10, abs=0.02)
+    assert split_difference(RunView(run), {"validation": None, "test": {"accuracy": 0.9}}) == {}
+
+
+def test_augmentation_that_hides_the_class_is_removed_before_anything_else_is_tried():
+    free = {"factor": 1.0, "lr": 0.05, "loss": 0.9, "accuracy": 0.7, "validation_loss": 0.9}
+    info = {"config": {"augmentation": {"rotation": {}}}, "probe": {**PROBE, "unaugmented_start": [free]}}
+    record = written([2.0, 1.6, 1.5], info)
+    (finding,) = diagnose(record.rows, record.snapshots, record.dataset_info)
+    assert finding.name == "too strongly augmented"
+    assert "with rotation, the run has 1.6" in finding.evidence
+    assert finding.attempt == ("augmentation=[]",)
+    info["probe"]["unaugmented_start"] = [{**free, "validation_loss": 1.55}]
+    assert "too strongly augmented" not in names(written([2.0, 1.6, 1.5], info))
+
+
+def test_a_probe_trains_without_augmentation_only_where_there_is_some():
+    from trainer.engine.probes import initial_weights, probe
+
+    for words, expected in (((), False), (("augmentation=[rotation]", "augmentation.rotation.degrees=180"), True)):
+        run = build(load_config(["data=digits", "data.limit=200", *MLP, "epochs=1", "device=cpu", *words]))
+        initial, train = initial_weights(run), run.train
+        fit(run)
+        measured = probe(run, initial, 20)
+        assert ("unaugmented_start" in measured) == expected
+        assert run.train is train
+
+
+def test_a_schedule_that_keeps_the_learning_rate_low_is_named_instead_of_the_learning_rate():
+    start = [
+        {"factor": f, "lr": 0.05 * f, "loss": x, "accuracy": 0.5, "validation_loss": x}
+        for f, x in ((1.0, 1.2), (10.0, 0.9))
+    ]
+    record = written([2.0, 1.6, 1.5], {"probe": {**PROBE, "from_start": start}})
+    for factor, evidence, attempt in (
+        (1e-2, "the schedule keeps", "schedule=[cosine]"),
+        (1.0, "at lr 0.5", "optimizer.lr=0.5"),
+    ):
+        rows = [{**row, "lr": 0.05 * factor, "mean_lr": 0.05 * factor} for row in record.rows]
+        finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+        assert finding.name == "learning rate too low"
+        assert evidence in finding.evidence
+        assert finding.attempt[0] == attempt
+
+
+def test_layers_that_the_config_freezes_are_named_where_few_others_are_left_and_the_network_struggles():
+    weights = [{"tag": "head", "rms": 1.0, "grad_rms": 1.0, "update_ratio": 1e-3}]
+
+    def found(frozen: int, losses: tuple[float, ...] = (2.3, 2.2, 2.1), **initialization) -> list[str]:
+        config = {"recipe": {"freeze": ["1"]}, "initialization": initialization}
+        return names(written(list(losses), {"config": config}, frozen=frozen, weights=weights))
+
+    assert found(2)[0] == "frozen layers"
+    assert "frozen layers" not in found(2, (2.3, 0.3, 0.3))
+    assert "frozen layers" not in found(2, path="weights.pt"), "they are pretrained"
+
+
+def test_a_run_of_few_steps_whose_loss_is_not_low_is_called_short():
+    used = {"loss": 0.3, "accuracy": 0.91, "validation_loss": 0.31, "validation_accuracy": 0.91}
+    record = written([1.0, 0.4], {"probe": {**PROBE, "used": used}})
+    for steps, expected in ((42, ["still improving"]), (300, [])):
+        rows = [{**row, "step": steps * row["step"] // 300} for row in record.rows]
+        assert names(Record(rows, record.snapshots, record.dataset_info)) == expected
+
+
 def test_the_most_upstream_cause_is_reported_and_the_others_as_its_consequences():
     record = written([2.31, 2.3, 2.3], {"probe": PROBE}, input_mean=77.0, input_std=95.0, batch_loss=50.0)
     (cause,) = diagnose(record.rows, record.snapshots, record.dataset_info)
     assert cause.name == "inputs not normalized"
-    assert "Its consequences: high initial loss" in cause.meaning
+    assert "Its consequences: high initial loss and underfitting." in cause.meaning
 
 
 def test_a_probe_leaves_the_run_as_it_was():

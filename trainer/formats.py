@@ -123,8 +123,17 @@ class Probe(TypedDict):
     from_used: NotRequired[list[Branch]]  # from the weights that are used
     unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout
     unregularized_start: NotRequired[list[Branch]]  # likewise from the initial weights
+    unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
     left_out: NotRequired[int]  # branches that would have taken too large a fraction of the run
+
+
+class SplitPixels(TypedDict):
+    """Statistics of some images of a split, as the network gets them."""
+
+    mean: float
+    std: float
+    class_fractions: list[float]
 
 
 class DatasetInfo(TaskInfo, total=False):
@@ -151,6 +160,8 @@ class DatasetInfo(TaskInfo, total=False):
     mixed: bool  # whether a regularizer mixes the targets
     metric: str
     status: str
+    accuracies: dict[str, float]  # of a single task with classes, on "validation" and "test"
+    pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
     probe: Probe
     config: Mapping[str, object]  # what the overrides that a finding suggests are compared with
 

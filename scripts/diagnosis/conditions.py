@@ -20,12 +20,13 @@ GROUP_OF = {
     for group, findings in {
         "data": ("train/test leakage", "contradictory labels", "near duplicates", "class imbalance", "label noise",
                  "labels unrelated to the images", "inputs not normalized", "sorted data",
-                 "other normalization than the pretrained weights"),
+                 "other normalization than the pretrained weights", "validation and test differ"),
         "initialization": ("vanishing activations", "exploding activations", "vanishing gradients", "exploding gradients",
                            "dead units", "saturated units", "high initial loss", "identical units"),
         "update": ("NaN or Inf loss", "exploding loss", "learning rate too high", "learning rate too low", "noisy",
-                   "ends at a high learning rate", "frozen layers", "batch norm of tiny batches", "lagging average"),
-        "fit": ("not learning", "still improving", "underfitting", "too strongly regularized"),
+                   "ends at a high learning rate", "frozen layers", "batch norm of tiny batches", "lagging average",
+                   "clipped too strongly"),
+        "fit": ("not learning", "still improving", "underfitting", "too strongly regularized", "too strongly augmented"),
         "generalization": ("overfitting",),
     }.items()
     for finding in findings
@@ -112,6 +113,9 @@ CONDITIONS = (
               of("data.limit=400"), skip=("mlp", "nesterov", "shapes", "without"), also=FEW),
     Condition("average that lags", "update", ("lagging average",),
               lr(1, "averaging=ema", "averaging.decay=0.9999", "metric=averaged_accuracy"), hidden=True),
+    Condition("schedule that falls too early", "update", ("learning rate too low",),
+              lambda s: ("schedule=exponential", f"schedule.exponential.k={60 / s.epochs:g}")),
+    Condition("clipping to a tiny norm", "update", ("clipped too strongly",), of("optimizer.clip_norm=0.0001"), skip=("adam",)),
     Condition("frozen layers", "update", ("frozen layers",), model=flaws.frozen),
     Condition("small initial weights", "initialization", ("vanishing activations",), deep("activation=tanh", *SMALL_STD),
               deep("activation=tanh")),
@@ -133,6 +137,9 @@ CONDITIONS = (
               ("optimizer=adamw", f"optimizer.lr={s.lr:g}", f"optimizer.weight_decay={0.1 / s.lr:g}")),
     Condition("too strong dropout", "fit", ("too strongly regularized",),
               of("regularizer=[dropout]", "regularizer.dropout.p=0.95", "regularizer.dropout.where=all"), skip=("resnet",)),
+    Condition("augmentation that hides the class", "fit", ("too strongly augmented",),
+              of("augmentation=[translation,random_erasing]", "augmentation.translation.fraction=0.5",
+                 "augmentation.random_erasing.p=1")),
     Condition("too few epochs", "fit", ("still improving",), lambda s: ("epochs=1", "batch_size=128")),
     Condition("overfitting, strong", "generalization", ("overfitting",), epochs(10, "data.limit=60"), skip=("shapes",)),
     Condition("overfitting, mild", "generalization", ("overfitting",), epochs(6, "data.limit=150"), skip=("shapes",)),
@@ -145,6 +152,8 @@ CONDITIONS = (
               lambda s: ("initialization=pretrained", PRETRAINED, "data.normalize=none", f"epochs={max(2, s.epochs // 3)}"),
               lambda s: ("initialization=pretrained", PRETRAINED, "data.normalize=pretrained", f"epochs={max(2, s.epochs // 3)}"),
               skip=("shapes",)),
+    Condition("test images of another kind", "data", ("validation and test differ",), splits=flaws.inverted_test, hidden=True),
+    Condition("test labels numbered otherwise", "data", ("validation and test differ",), splits=flaws.shifted_test, hidden=True),
     Condition("wrong normalization", "data", ("inputs not normalized",), splits=flaws.dark),
 )  # fmt: skip
 # Configs that should give no finding, added to each setting.

@@ -62,6 +62,19 @@ def imbalanced(splits: Splits, seed: int) -> Splits:
     return dataclasses.replace(splits, train=splits.train.subset(np.sort(np.concatenate(kept))))
 
 
+def inverted_test(splits: Splits, seed: int) -> Splits:
+    """Test images as negatives, as from another scanner."""
+    assert isinstance(splits.test, ImageArray)
+    return dataclasses.replace(splits, test=ImageArray(255 - splits.test.images, splits.test.labels))
+
+
+def shifted_test(splits: Splits, seed: int) -> Splits:
+    """Test labels that are numbered from one on, the last class first."""
+    assert isinstance(splits.test, ImageArray)
+    labels = (splits.test.labels + 1) % (splits.test.labels.max() + 1)
+    return dataclasses.replace(splits, test=with_labels(splits.test, labels))
+
+
 def dark(splits: Splits, seed: int) -> Splits:
     """Normalized as if the images had pixel values of 0 to 1: the network sees numbers in the hundreds."""
     channels = len(splits.mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import re
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diagnosis.conditions import CONDITIONS, HEALTHY, PRETRAINED, Condition
-from diagnosis.settings import SETTINGS, Setting, shape_splits
+from diagnosis.settings import SETTINGS, Setting, present, shape_splits
 from trainer.analysis.diagnosis import needed_branches
 from trainer.builder import build, load_splits
 from trainer.config.load import load_config
@@ -55,7 +58,7 @@ def cases(seeds: int) -> list[Case]:
     """All runs: conditions and their controls with several seeds, healthy variations with one."""
     found: dict[str, Case] = {}
     for seed in range(seeds):
-        for setting in SETTINGS:
+        for setting in filter(present, SETTINGS):
             for condition in CONDITIONS:
                 if any(part in setting.name for part in condition.skip):
                     continue
@@ -112,6 +115,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     words = [f"initialization.path={pretrained(case.setting, folder)}" if o == PRETRAINED else o for o in typed(case)]
     config = load_config([*words, f"seed={case.seed}"])
     splits = shape_splits() if case.setting.data == ("shapes",) else load_splits(config)
+    if case.setting.test and splits.test is not None:
+        splits = dataclasses.replace(splits, test=splits.test.subset(np.arange(case.setting.test)))
     if case.condition and case.condition.splits:
         splits = case.condition.splits(splits, case.seed)
     config = resolve(config, splits)
@@ -121,12 +126,11 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     if case.condition and case.condition.run:
         case.condition.run(run)
     initial = snapshot(run.model)
-    histograms, diagnosis = build_observers([Histograms(), Diagnosis()], Context(run))
+    histograms, diagnosis = build_observers([Histograms(), Diagnosis(probe_steps=0)], Context(run))
     fit(run, [histograms, diagnosis])
+    scores, status = summary(run), "diverged" if run.diverged else "finished"
     for observer in (histograms, diagnosis):
-        observer.on_fit_end(RunView(run), {"status": "diverged" if run.diverged else "finished"})
-    scores = summary(run)
-    status = "diverged" if run.diverged else "finished"
+        observer.on_fit_end(RunView(run), {"status": status, **scores})  # pyright: ignore
     info = {**diagnosis.dataset_info, "status": status}  # pyright: ignore
     if case.judged and not run.diverged:
         rows, steps = list(run.history), branch_steps(run.total_steps, PROBE_STEPS)

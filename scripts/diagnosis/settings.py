@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +30,7 @@ class Setting:
         small: Overrides for a network that is too small.
         deep: Overrides for a deep network without normalization, in which activations and gradients can vanish.
         batch_size: Images per step.
+        test: Number of test images that are used; 0 = all.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Setting:
     small: tuple[str, ...]
     deep: tuple[str, ...]
     batch_size: int = 32
+    test: int = 0
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -64,6 +68,7 @@ MNIST1500, MNIST2000 = (*MNIST, "data.limit=1500"), (*MNIST, "data.limit=2000")
 MNIST1000, PLAIN, NORMED = (*MNIST, "data.limit=1000"), cnn(16, 32, norm="none"), mlp(48, 48, norm="batch")
 CNN = cnn(8, 16, 32, norm="none")
 RESNET8 = ("architecture=resnet20", "architecture.depth=8")
+FASHION = ("data=fashion_mnist", "data.download=false", "data.validation=800", "data.limit=2000")
 SETTINGS = (
     Setting("digits, mlp, momentum", "tuning", DIGITS, mlp(64, 64), "momentum", 0.05, 15, mlp(2), mlp(*[100] * 6)),
     Setting("mnist5k, cnn, momentum", "tuning", MNIST1500, cnn(8, 16, 32), "momentum", 0.05, 10, cnn(1), mlp(*[64] * 8)),
@@ -77,7 +82,15 @@ SETTINGS = (
     Setting("digits, mlp with norm, nesterov", "held out", DIGITS, NORMED, "nesterov", 0.03, 10, mlp(2), mlp(*[64] * 8)),
     Setting("mnist5k, cnn, adam", "held out", MNIST1000, cnn(8, 16, 32), "adam", 0.005, 10, cnn(1), mlp(*[90] * 7)),
     Setting("shapes, cnn, momentum", "held out", ("shapes",), cnn(12, 24, 32), "momentum", 0.05, 12, cnn(1), mlp(*[100] * 6)),
+    Setting("fashion, cnn, nesterov", "held out", FASHION, cnn(16, 32, 64), "nesterov", 0.05, 10, cnn(1), mlp(*[80] * 7),
+            test=1000),
 )  # fmt: skip
+
+
+def present(setting: Setting) -> bool:
+    """Whether the data of a setting are on this machine: nothing is downloaded."""
+    root = Path(os.environ.get("TRAINER_DATA", "~/.cache/trainer/data")).expanduser()
+    return setting.data != FASHION or (root / "FashionMNIST/raw/train-images-idx3-ubyte").is_file()
 
 
 def shapes(count: int, seed: int, size: int = 12) -> tuple[np.ndarray, np.ndarray]:

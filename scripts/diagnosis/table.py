@@ -45,7 +45,10 @@ class Verdict:
 
 def diagnosed(record: dict[str, Any]) -> list[Finding]:
     """The findings of a record without notes, as the program would report them."""
-    info = record["info"]
+    info, scores = record["info"], record["scores"]
+    parts = {name: (scores.get(name) or {}).get("accuracy") for name in ("validation", "test")}
+    if None not in parts.values():
+        info = {**info, "accuracies": parts}
     if record["scores"]["steps"] < MIN_STEPS:
         kept = ("steps", "used", "ranks", "loss_of_batch_statistics")  # without branches
         info = {**info, "probe": {k: v for k, v in info["probe"].items() if k in kept}} if "probe" in info else info

@@ -34,9 +34,8 @@ CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direct
 AFFORDABLE = 2e11
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-Needed = Literal[
-    "none", "used", "all"
-]  # branches: none, those from the weights that are used, and those from the initial ones
+# Branches: none, those from the weights that are used, and those from the initial ones.
+Needed = Literal["none", "used", "all"]
 
 
 @dataclass
@@ -102,10 +101,14 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     steps = result["steps"]
     if initial is not None:
         result["from_start"] = from_start(run, initial, steps, allowance)
+        shorter = min(run.clock.step, memorizing := max(2 * steps, MEMORIZING))
+        if run.info.config.get("augmentation") and allowance.takes(shorter):
+            with unaugmented(run):
+                result["unaugmented_start"] = [branch(run, initial, 1.0, shorter)]
         with unregularized(run):
             if allowance.takes(steps):
                 result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
-            if allowance.takes(memorizing := max(2 * steps, MEMORIZING)):
+            if allowance.takes(memorizing):
                 result["one_batch"] = [branch(run, initial, 1.0, memorizing, next(endless_batches(run)))]
     if math.isfinite(result["used"]["loss"]) and allowance.takes(steps):
         with unregularized(run):
@@ -268,6 +271,16 @@ def unregularized(run: Run) -> Iterator[None]:
             group["weight_decay"] = decay
         for module, p in dropouts:
             module.p = p
+
+
+@contextlib.contextmanager
+def unaugmented(run: Run) -> Iterator[None]:
+    """Without augmentation of the training images."""
+    train, run.train = run.train, run.train.without_augmentation(run.train.batch_size)
+    try:
+        yield
+    finally:
+        run.train = train
 
 
 def dropout_layers(model: nn.Module) -> list[nn.modules.dropout._DropoutNd | DropAfter | DropBefore]:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import cast
 
-from trainer.analysis.diagnosis import diagnose, needed_branches, needs_probe, urgent
+import numpy as np
+
+from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_probe, urgent
 from trainer.data.splits import OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
+from trainer.engine.loader import Loader
 from trainer.engine.observer import Observer
 from trainer.engine.probes import Needed, branch_steps
 from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
 from trainer.errors import quoted
-from trainer.formats import Contribution, DatasetInfo, FindingContent, Probe, Result, Row, Snapshot
+from trainer.formats import (
+    Contribution,
+    DatasetInfo,
+    FindingContent,
+    Probe,
+    Result,
+    Row,
+    Snapshot,
+    SplitPixels,
+)
 from trainer.literal import code_span, markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
@@ -111,7 +123,7 @@ class DiagnosisObserver(Observer):
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
         info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
-        self.dataset_info = info = {**info, **self._probe(view, info)}
+        self.dataset_info = info = {**info, **self._probe(view, info), **split_difference(view, result)}
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", info)
@@ -119,6 +131,30 @@ class DiagnosisObserver(Observer):
             text = "\n\n".join(map(markdown, findings)) or "no findings"
             self.events().add_text("diagnosis", text, view.step)
         return {"findings": findings}
+
+
+def split_difference(view: RunView, result: Result) -> DatasetInfo:
+    """The accuracies on validation and test images, and where they differ the statistics of both."""
+    scores = {"validation": result.get("validation"), "test": result.get("test")}
+    found = {
+        name: value for name, own in scores.items() if own is not None and (value := own.get("accuracy")) is not None
+    }
+    loaders = {name: loader for name, loader in view.loaders.items() if name in found}
+    part = view.task.parts[0]
+    if len(found) < 2 or len(view.task.parts) > 1 or part.spec.kind != "classification":
+        return DatasetInfo()
+    info = DatasetInfo(accuracies=found)
+    if not part.spec.masked and differ(found, {name: loader.num_images for name, loader in loaders.items()}):
+        info["pixels"] = {name: split_pixels(view, loader) for name, loader in loaders.items()}
+    return info
+
+
+def split_pixels(view: RunView, loader: Loader) -> SplitPixels:
+    """The statistics of the first images of a split, and the frequencies of all its classes."""
+    x, _ = next(loader.batches(0))
+    counts = np.bincount(loader.dataset.target(view.task.parts[0].spec.target), minlength=view.task.parts[0].size)
+    fractions = (counts / max(counts.sum(), 1)).tolist()
+    return SplitPixels(mean=float(x.mean()), std=float(x.std(correction=0)), class_fractions=fractions)
 
 
 def markdown(finding: FindingContent) -> str:

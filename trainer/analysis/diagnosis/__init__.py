@@ -16,18 +16,18 @@ from trainer.analysis.diagnosis.advice import applicable
 from trainer.analysis.diagnosis.data import (
     class_imbalance,
     contradictory_labels,
+    differ,
     imbalanced_classes,
     leakage,
     near_duplicates,
+    test_differs,
 )
 from trainer.analysis.diagnosis.fit import (
     good_fit,
     not_learning,
     overfitting,
     still_improving,
-    too_strongly_regularized,
     underfitting,
-    within_noise,
 )
 from trainer.analysis.diagnosis.labels import inputs_not_normalized, label_noise, labels_unrelated
 from trainer.analysis.diagnosis.layers import (
@@ -38,13 +38,15 @@ from trainer.analysis.diagnosis.layers import (
     saturated_units,
     signal_by_depth,
 )
+from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
+from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
 from trainer.analysis.diagnosis.update import (
+    clipped_too_strongly,
     ends_at_high_lr,
     exploding_loss,
     lr_too_high,
     lr_too_low,
-    noisy,
     nonfinite_loss,
 )
 from trainer.analysis.diagnosis.wiring import (
@@ -58,7 +60,7 @@ from trainer.formats import DatasetInfo
 
 Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
-CHECKS_OF_IMAGES: tuple[Check, ...] = (leakage, contradictory_labels, near_duplicates)
+CHECKS_OF_IMAGES: tuple[Check, ...] = (leakage, contradictory_labels, near_duplicates, test_differs)
 # From cause to effect. Each of these explains those after it: the first one that is found is the cause.
 CAUSES: tuple[Check, ...] = (
     inputs_not_normalized,
@@ -70,6 +72,8 @@ CAUSES: tuple[Check, ...] = (
     gradients_by_depth,
     frozen_layers,
     too_strongly_regularized,
+    clipped_too_strongly,
+    too_strongly_augmented,
     high_initial_loss,
     labels_unrelated,
     nonfinite_loss,
@@ -109,8 +113,12 @@ EXPLAINED_BY_DATA = {
     "class imbalance": ("overfitting", "underfitting", "not learning", "still improving"),
     "contradictory labels": ("overfitting", "underfitting", "label noise"),
 }
+# Findings about the config, which no other one has as its consequence.
+FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batches", "ends at a high learning rate", "sorted data",
+         "lagging average", "clipped too strongly", "too strongly augmented")  # fmt: skip
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
-INDEPENDENT = (*RESTS, "train/test leakage", "near duplicates", *EXPLAINED_BY_DATA)
+TEST_DIFFERS = "validation and test differ"
+INDEPENDENT = (*RESTS, "train/test leakage", "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)
 
 
 def diagnose(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[Finding]:
@@ -158,18 +166,29 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
     explained = {name for finding in [*others, *found] for name in EXPLAINED_BY_DATA.get(finding.name, ())}
     chain = [f for f in found if f.name not in INDEPENDENT and f.name not in explained]
     upstream = [*(f for f in others if f.name not in INDEPENDENT), *chain]
-    kept = [f for f in found if f.name in INDEPENDENT and not (f.name in RESTS and upstream)]
+    wrong = bool(upstream) or any(f.name == TEST_DIFFERS for f in found)
+    kept = [f for f in found if f.name in INDEPENDENT and not (f.name in RESTS and wrong)]
     if not chain or len(upstream) > len(chain):
         return kept
     cause, *consequences = chain
-    if consequences:
-        names = " and ".join(dict.fromkeys(f.name for f in consequences))
-        cause = replace(cause, meaning=f"{cause.meaning} Its consequences: {names}.")
+    for text, facts in (("Its consequences", False), ("Check afterwards", True)):
+        names = list(dict.fromkeys(f.name for f in consequences if (f.name in FACTS) == facts))
+        if names:
+            cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")
     left_out = 0 if record.probe is None else record.probe.get("left_out", 0)
     if left_out:
         text = f"{left_out} short trainings that could tell another cause would have taken too long for this run"
         cause = replace(cause, meaning=f"{cause.meaning} {text}: see observer.diagnosis.probe_fraction.")
     return [cause, *kept]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an enumeration.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:
@@ -190,4 +209,14 @@ def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:
     return whole
 
 
-__all__ = ["CHECKS", "Finding", "Record", "diagnose", "imbalanced_classes", "needed_branches", "needs_probe", "urgent"]
+__all__ = [
+    "CHECKS",
+    "Finding",
+    "Record",
+    "diagnose",
+    "differ",
+    "imbalanced_classes",
+    "needed_branches",
+    "needs_probe",
+    "urgent",
+]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record
+from trainer.formats import SplitPixels
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
+STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does that in one of 30,000 runs
+LOWER = 0.05  # difference of two accuracies from which it matters
 
 
 def imbalanced_classes(counts: Sequence[int]) -> tuple[int, int] | None:
@@ -35,10 +39,10 @@ def describe_near(pairs: Mapping[str, int]) -> str:
     """Return the numbers of nearly equal pairs as a phrase; empty if there are none.
 
     >>> describe_near({"two splits": 3, "two labels": 1})
-    '3 pairs in two splits and 1 pairs with two labels'
+    '3 pairs in two splits and 1 pair with two labels'
     """
     counts = [(pairs.get("two splits", 0), "in two splits"), (pairs.get("two labels", 0), "with two labels")]
-    return " and ".join(f"{count} pairs {where}" for count, where in counts if count)
+    return " and ".join(f"{count} pair{'s' * (count > 1)} {where}" for count, where in counts if count)
 
 
 def contradictory_labels(r: Record) -> Finding | None:
@@ -96,4 +100,69 @@ def class_imbalance(r: Record) -> Finding | None:
         "accuracy alone.",
         (*(r.dataset_info.get("remedies") or ()), "job=evaluate checkpoint=<run directory>"),
         "hint",
+    )
+
+
+def differ(accuracies: Mapping[str, float], sizes: Mapping[str, int]) -> bool:
+    """Return whether the test accuracy is lower than that of the validation images, by more than chance explains.
+
+    >>> sizes = {"validation": 140, "test": 400}
+    >>> differ({"validation": 0.99, "test": 0.5}, sizes), differ({"validation": 0.99, "test": 0.95}, sizes)
+    (True, False)
+    """
+    if not {"validation", "test"} <= accuracies.keys() & sizes.keys():
+        return False
+    n, m = max(sizes["validation"], 1), max(sizes["test"], 1)
+    pooled = (n * accuracies["validation"] + m * accuracies["test"]) / (n + m)
+    error = math.sqrt(max(pooled * (1 - pooled), 0.01) * (1 / n + 1 / m))
+    return accuracies["validation"] - accuracies["test"] > max(LOWER, STANDARD_ERRORS * error)
+
+
+def test_differs(r: Record) -> Finding | None:
+    """Far fewer test images than validation images are recognized."""
+    info = r.dataset_info
+    accuracies, sizes = (
+        info.get("accuracies", {}),
+        {"validation": info.get("validation", 0), "test": info.get("test", 0)},
+    )
+    if not differ(accuracies, sizes):
+        return None
+    shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
+    difference, meaning = describe_shift(info.get("pixels", {}))
+    copies = (info.get("duplicates") or {}).get("train/validation", 0)
+    if copies:
+        meaning = f"{copies} validation images are also training images, so that they are recognized: the test accuracy is true."
+    return Finding(
+        "validation and test differ",
+        f"{' but '.join(shown)} are recognized{difference}",
+        meaning,
+        ("compare images and labels of the two splits", "job=evaluate checkpoint=<run directory>"),
+    )
+
+
+def describe_shift(pixels: Mapping[str, SplitPixels]) -> tuple[str, str]:
+    """Return in what validation and test images differ, as the end of a sentence, and what that means.
+
+    >>> bright = {"mean": 1.5, "std": 1.0, "class_fractions": [0.5, 0.5]}
+    >>> describe_shift({"validation": {**bright, "mean": 0.0}, "test": bright})[0]
+    '; the pixels of the validation images have mean 0 and standard deviation 1, those of the test images 1.5 and 1'
+    """
+    if not {"validation", "test"} <= pixels.keys():
+        return "", "The test images, or their labels, come from elsewhere than those of training and validation."
+    own, test = pixels["validation"], pixels["test"]
+    if abs(own["mean"] - test["mean"]) > 0.5 * own["std"] or not 2 / 3 < test["std"] / max(own["std"], 1e-9) < 1.5:
+        text = (
+            f"; the pixels of the validation images have mean {own['mean']:.2g} and standard deviation {own['std']:.2g}, those "
+            f"of the test images {test['mean']:.2g} and {test['std']:.2g}"
+        )
+        return text, "The test images look different: they come from another source, or were prepared in another way."
+    moved = [b - a for a, b in zip(own["class_fractions"], test["class_fractions"], strict=True)]
+    if sum(map(abs, moved)) > 0.4:
+        return (
+            f"; {100 * sum(map(abs, moved)) / 2:.0f} % of the test images would need another class for equal frequencies",
+            "The classes are not as frequent in the test images as in training and validation.",
+        )
+    return (
+        "; their pixels and the frequencies of their classes are alike",
+        "The labels of the test images may be numbered in another way, or the images differ in what averages do not show.",
     )

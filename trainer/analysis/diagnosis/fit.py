@@ -1,83 +1,13 @@
-"""Checks of the fit: what is learned at all, regularization, capacity, time, generalization."""
+"""Checks of the fit: what is learned at all, capacity, time, generalization."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+import math
+from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
-from trainer.analysis.intervals import proportion_half_width
 from trainer.history import better_is
-
-EXTREME_DECAY = 2e-3  # of the weights in each step: without a gradient they would halve in 350 steps
-
-
-def too_strongly_regularized(r: Record) -> Finding | None:
-    """The network struggles, and without regularization a few steps learn more."""
-    if (by_config := _extreme_regularization(r)) is not None:
-        return by_config
-    if r.probe is None or r.chance_loss is None or not r.struggles:
-        return None
-    margin, used = 0.1 * r.chance_loss, number(r.probe["used"]["loss"])
-    free, own = r.branches("unregularized_start").get(1.0), r.branches("from_start").get(1.0)
-    if free is not None and own is not None and number(free["loss"]) < min(used, number(own["loss"])) - margin:
-        where, after, before = "initial", number(free["loss"]), used
-    else:
-        free, own = r.branches("unregularized").get(1.0), r.branches("from_used").get(1.0)
-        if free is None or own is None or number(free["loss"]) > min(0.7 * number(own["loss"]), used - margin):
-            return None
-        if number(free.get("validation_loss"), 0.0) > 0.8 * number(own.get("validation_loss"), 1.0):
-            return None
-        where, after, before = "used", number(free["loss"]), used
-    return _regularized(
-        r,
-        f"{r.probe['steps']} steps from the {where} weights without regularization reach a training loss of {after:.3g}; with "
-        f"it, the run has {before:.3g}",
-    )
-
-
-def _regularized(r: Record, evidence: str) -> Finding:
-    return Finding(
-        "too strongly regularized",
-        evidence,
-        "Dropout, weight decay or another regularizer keeps the network from fitting even the training images.",
-        _less_regularization(r),
-    )
-
-
-def _extreme_regularization(r: Record) -> Finding | None:
-    """The network struggles, and its config would let hardly any weight, or any activation, survive."""
-    decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
-    if not r.struggles:
-        return None
-    if isinstance(p, float) and p >= 0.85:
-        return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
-    coupled = str(r.setting("optimizer", "_target_")).endswith("Adam")  # its steps do not grow with the penalty
-    per_step = r.peak_lr * decay if isinstance(decay, float | int) and decay >= 0.01 and not coupled else 0.0
-    if per_step < EXTREME_DECAY:
-        return None
-    text = (
-        f"at the peak learning rate, weight decay {decay:g} takes {100 * per_step:.2g} % off the weights at each step"
-    )
-    return _regularized(r, text)
-
-
-def _less_regularization(r: Record) -> tuple[str, ...]:
-    regularizers = r.setting("regularizer")
-    names = (
-        [str(name) for name in cast(Mapping[str, object], regularizers)] if isinstance(regularizers, Mapping) else []
-    )
-    strong, kept = ([n for n in names if (n == "early_stopping") == stops] for stops in (False, True))
-    decay = r.setting("optimizer", "weight_decay")
-    weaker = (
-        ["optimizer.weight_decay=0.0005", "optimizer.weight_decay=0"]
-        if isinstance(decay, float | int) and decay
-        else []
-    )
-    if strong:
-        return (f"regularizer=[{','.join(kept)}]", *weaker)
-    return (*weaker, f"regularizer=[{','.join(kept)}]")
 
 
 def not_learning(r: Record) -> Finding | None:
@@ -169,7 +99,7 @@ def still_improving(r: Record) -> Finding | None:
 
 def _still_improving_by_probe(r: Record) -> Finding | None:
     """Some more steps lower the validation loss, although the learning rate had decayed, or the run is very short."""
-    brief = 0 < r.steps < BRIEF and r.struggles
+    brief = 0 < r.steps < BRIEF and (r.struggles or _train_loss(r) > 0.1 * (r.chance_loss or math.inf))
     gain = decayed_validation_loss(r, 0.2)
     if gain is None and not brief:
         return None
@@ -181,6 +111,11 @@ def _still_improving_by_probe(r: Record) -> Finding | None:
         (r.epochs(factor),),
         "warning" if brief else "hint",
     )
+
+
+def _train_loss(r: Record) -> float:
+    """The loss of the weights that are used on training images; 0 if it was not measured."""
+    return 0.0 if r.probe is None else number(r.probe["used"]["loss"])
 
 
 def overfitting(r: Record) -> Finding | None:
@@ -269,26 +204,4 @@ def good_fit(r: Record) -> Finding | None:
         f"the training loss is {train[-1]:.3f}, the validation loss {validation[-1]:.3f}",
         "The network has learned the task and generalizes to unseen images.",
         kind="good",
-    )
-
-
-def within_noise(r: Record) -> Finding | None:
-    """The epochs differ by less in validation accuracy than chance explains."""
-    values, n = r.column("validation_accuracy"), r.dataset_info.get("validation") or 0
-    late = values[len(values) // 2 :]
-    if len(late) < 4 or n == 0:
-        return None
-    turns = sum((b - a) * (c - b) < 0 for a, b, c in zip(late, late[1:], late[2:], strict=False))
-    if turns < 2:
-        return None
-    noise = proportion_half_width(max(late), n)
-    if noise < 0.03 or max(late) - min(late) > 2 * noise:
-        return None
-    return Finding(
-        "differences within noise",
-        f"over the last {len(late)} epochs the validation accuracy is between {min(late):.4f} and {max(late):.4f}; on {n} "
-        f"images chance alone explains ±{noise:.4f}",
-        "Which of these epochs is best is decided by chance; runs that differ by less do not differ significantly.",
-        (f"data.validation={min(4 * n, 5000)}", "-m seed=0,1,2,3,4"),
-        "hint",
     )

@@ -153,7 +153,10 @@ class Record:
         return self.struggles or validation > 0.15 * (self.chance_loss or math.inf)
 
     def branches(
-        self, kind: Literal["from_start", "from_used", "unregularized", "unregularized_start", "one_batch"]
+        self,
+        kind: Literal[
+            "from_start", "from_used", "unregularized", "unregularized_start", "unaugmented_start", "one_batch"
+        ],
     ) -> dict[float, Branch]:
         """The branches of the probe by their factor of the learning rate."""
         return {} if self.probe is None else {b["factor"]: b for b in self.probe.get(kind) or ()}
@@ -167,6 +170,12 @@ class Record:
     def peak_lr(self) -> float:
         """The highest learning rate of the history and the snapshots."""
         return max([row.get("lr") or 0.0 for row in self.rows] + [s.get("lr", 0.0) for s in self.snapshots] + [0.0])
+
+    @property
+    def mean_lr(self) -> float:
+        """The mean learning rate of the epochs; ``optimizer.lr`` where the history lacks it."""
+        rates = [rate for row in self.rows if (rate := row.get("mean_lr", row.get("lr"))) is not None]
+        return sum(rates) / len(rates) if rates else self.lr
 
     @property
     def steps(self) -> int:

@@ -11,6 +11,10 @@ from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
 BRIEF = 100  # steps; a shorter run is too short to be judged by more than that
 FAR = 0.8  # loss, relative to that of guessing, above which even the farthest branch is far from a good learning rate
+CLIPPED = (
+    30  # ratio of the norm of most gradients to that to which they are clipped, from which hardly anything is left
+)
+LOWERED = 0.2  # mean of a schedule below which it is not what one wants; that of a cosine is 0.5
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
@@ -95,6 +99,8 @@ def _too_high(evidence: str, attempt: str) -> Finding:
 
 def lr_too_low(r: Record) -> Finding | None:
     """A higher learning rate learns more in fewer steps, or steps are tiny relative to the weights and the loss still falls."""
+    if (by_schedule := _lowered_by_schedule(r)) is not None:
+        return by_schedule
     by_branch = _better_branch(r, (10.0, 100.0))
     if by_branch is not None:
         evidence, attempt = by_branch
@@ -113,7 +119,47 @@ def lr_too_low(r: Record) -> Finding | None:
         "learning rate too low",
         evidence,
         "The loss falls, but the steps are too small to reach a minimum in this number of epochs.",
-        (attempt, r.epochs(10)),
+        (attempt, "schedule=[cosine]" if r.mean_lr < LOWERED * r.lr else r.epochs(10)),
+    )
+
+
+def _lowered_by_schedule(r: Record) -> Finding | None:
+    """The schedule keeps the learning rate far below its peak, at which a few steps learn more than the run."""
+    at_peak, chance = r.branches("from_start").get(1.0), r.chance_loss
+    if at_peak is None or r.probe is None or chance is None or not r.struggles or not r.lr:
+        return None
+    fraction = r.mean_lr / r.lr
+    before, after = number(r.probe["used"]["loss"]), number(at_peak["loss"])
+    if fraction > LOWERED or after > before:
+        return None
+    last = number(r.rows[-1].get("lr"))
+    return Finding(
+        "learning rate too low",
+        f"the schedule keeps the learning rate at {100 * fraction:.2g} % of its peak, {short(r.lr)}, on average; "
+        f"{r.probe['steps']} steps at the peak reach training loss {after:.3g}, the run has {before:.3g} after {r.steps}",
+        "The schedule ends before it has reached its peak."
+        if last > 0.9 * r.peak_lr
+        else "The learning rate falls too early.",
+        ("schedule=[cosine]", "schedule=[warmup,cosine]"),
+    )
+
+
+def clipped_too_strongly(r: Record) -> Finding | None:
+    """Nearly all gradients are clipped to a small fraction of their norm, and the network struggles.
+
+    The steps of Adam and its like do not depend on the size of the gradient.
+    """
+    limit, norms = r.setting("optimizer", "clip_norm"), [n for s in r.snapshots if (n := s["grad_norm"]) is not None]
+    adaptive = str(r.setting("optimizer", "_target_")).rpartition(".")[2] not in ("SGD", "Momentum", "Nesterov")
+    if not isinstance(limit, float | int) or limit <= 0 or not norms or adaptive or not r.struggles:
+        return None
+    if sorted(norms)[len(norms) // 4] < CLIPPED * limit or max(_update_ratios(r), default=0.0) > 1e-3:
+        return None
+    return Finding(
+        "clipped too strongly",
+        f"the norm of the gradient is {short(median(norms))} in the median, and is clipped to optimizer.clip_norm={short(limit)}",
+        f"Steps are {median(norms) / limit:,.0f} times smaller than the learning rate says.",
+        (f"optimizer.clip_norm={short(max(norms))}", "optimizer.clip_norm=0"),
     )
 
 
@@ -145,7 +191,8 @@ def _better_branch(r: Record, factors: Sequence[float]) -> tuple[str, str] | Non
     beyond = best["factor"] in (0.01, 100.0) and number(best["loss"]) > FAR * r.chance_loss
     attempt = "optimizer.lr=auto" if beyond else f"optimizer.lr={short(best['lr'])}"
     text = f"{probe['steps']} steps from the initial weights at lr {short(best['lr'])} reach training loss {best['loss']:.3g}"
-    return f"{text}; the run, at {short(r.lr)}, has {used['loss']:.3g} after {r.steps} steps", attempt
+    at = short(r.lr) if r.mean_lr > LOWERED * r.lr else f"{short(r.mean_lr)} on average"
+    return f"{text}; the run, at {at}, has {used['loss']:.3g} after {r.steps} steps", attempt
 
 
 def ends_at_high_lr(r: Record) -> Finding | None:
@@ -182,36 +229,6 @@ def decayed_validation_loss(r: Record, fraction: float) -> str | None:
     return f"{probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the {name} from {before:.3g} to {after:.3g}"
 
 
-def noisy(r: Record) -> Finding | None:
-    """The loss fluctuates from epoch to epoch; the snapshots tell how much of it the batch size explains."""
-    losses, train = r.column("validation_loss") or r.column("train_loss"), r.column("train_loss")
-    stds = [std for s in r.snapshots[1:] if s["batches"] >= 8 and (std := s["batch_loss_std"]) is not None]
-    if len(losses) < 6 or not stds or not r.learned:
-        return None
-    late = losses[len(losses) // 2 :]
-    if min(losses) < 0.1 * (r.chance_loss or 0.0) or (r.rows[-1].get("lr") or 0.0) < 0.3 * r.peak_lr:
-        return None
-    roughness = _roughness(losses)
-    if roughness < 0.2 * median(late) or max(late) < 0.05:
-        return None
-    size, steps = r.dataset_info.get("batch_size") or 1, r.dataset_info.get("steps_per_epoch") or 1
-    measured, predicted = _roughness(train), stds[-1] / math.sqrt(steps)
-    larger_batches = f"batch_size={min(8 * size, 1024)}"
-    if measured < 3 * predicted:
-        meaning = "The batch size explains the noise of the training curve: larger batches would reduce it."
-        attempt = (larger_batches, r.lower_lr, "averaging=ema")
-    else:
-        meaning = "The curves are noisier than the batch size explains: the steps are too large."
-        attempt = (r.lower_lr, "averaging=ema", larger_batches)
-    return Finding(
-        "noisy",
-        f"the loss fluctuates by {roughness:.3f} from epoch to epoch, around {median(late):.3f}; the training loss "
-        f"fluctuates by {measured:.3f}, batches of {size} images would explain {predicted:.3f}",
-        meaning,
-        attempt,
-    )
-
-
 def _dead(r: Record, index: int) -> float:
     """The largest fraction of dead units of a layer in a snapshot."""
     fractions = [layer["dead"] or 0.0 for layer in r.snapshots[index]["activations"]] if r.snapshots else []
@@ -224,16 +241,6 @@ def _first_ratio(r: Record) -> list[float]:
         return []
     ratios = [number(layer["update_ratio"]) for layer in r.first["weights"]]
     return [median(ratios)] if ratios else []
-
-
-def _roughness(values: Sequence[float]) -> float:
-    """Median distance of the points in the second half of a curve from the line through their neighbors.
-
-    >>> _roughness([3.0, 2.0, 1.0, 0.0]), _roughness([1.0, 2.0, 1.0, 2.0])
-    (0.0, 1.0)
-    """
-    late = values[max(0, len(values) // 2 - 1) :]
-    return median([abs(a - 2 * b + c) / 2 for a, b, c in zip(late, late[1:], late[2:], strict=False)] or [0.0])
 
 
 def _update_ratios(r: Record) -> list[float]:

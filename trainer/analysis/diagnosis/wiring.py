@@ -8,19 +8,23 @@ from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
 
 def frozen_layers(r: Record) -> Finding | None:
-    """Layers are not trained although no recipe freezes them, and the network struggles."""
-    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots and not r.setting("recipe", "freeze") else 0
+    """Layers keep random weights, by the network itself or by ``recipe.freeze``, and the loss is high."""
+    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots else 0
     losses = r.column("validation_loss") or r.column("train_loss")
     high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
     names = {str(r.setting("recipe", "_target_")).rpartition(".")[2]}
     if not frozen or r.dataset_info.get("pretrained") or not high or names & {"Transfer", "Finetune", "Gradual"}:
         return None
-    total = frozen + len(r.snapshots[-1]["weights"])
+    total, by_config = frozen + len(r.snapshots[-1]["weights"]), bool(r.setting("recipe", "freeze"))
+    if by_config and (frozen < total / 2 or not r.struggles or r.setting("initialization", "path")):
+        return None
     return Finding(
         "frozen layers",
         f"{frozen} of {total} layers with weights do not require gradients, so they keep their initial weights",
-        "No recipe of this run freezes layers: the network itself does.",
-        ("set requires_grad of its parameters to True",),
+        "recipe.freeze leaves too few weights to train: those that are frozen are random."
+        if by_config
+        else "No recipe of this run freezes layers: the network itself does.",
+        ("recipe.freeze=[]",) if by_config else ("set requires_grad of its parameters to True",),
     )
 
 

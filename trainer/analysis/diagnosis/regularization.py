@@ -1,0 +1,99 @@
+"""Checks of what keeps a network from fitting the training images on purpose: regularizers, weight decay, augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from trainer.analysis.diagnosis.record import Finding, Record, number
+
+EXTREME_DECAY = 2e-3  # of the weights in each step: without a gradient they would halve in 350 steps
+
+
+def too_strongly_regularized(r: Record) -> Finding | None:
+    """The network struggles, and without regularization a few steps learn more."""
+    if (by_config := _extreme_regularization(r)) is not None:
+        return by_config
+    if r.probe is None or r.chance_loss is None or not r.struggles:
+        return None
+    margin, used = 0.1 * r.chance_loss, number(r.probe["used"]["loss"])
+    free, own = r.branches("unregularized_start").get(1.0), r.branches("from_start").get(1.0)
+    if free is not None and own is not None and number(free["loss"]) < min(used, number(own["loss"])) - margin:
+        where, after, before = "initial", number(free["loss"]), used
+    else:
+        free, own = r.branches("unregularized").get(1.0), r.branches("from_used").get(1.0)
+        if free is None or own is None or number(free["loss"]) > min(0.7 * number(own["loss"]), used - margin):
+            return None
+        if number(free.get("validation_loss"), 0.0) > 0.8 * number(own.get("validation_loss"), 1.0):
+            return None
+        where, after, before = "used", number(free["loss"]), used
+    return _regularized(
+        r,
+        f"{r.probe['steps']} steps from the {where} weights without regularization reach a training loss of {after:.3g}; with "
+        f"it, the run has {before:.3g}",
+    )
+
+
+def _regularized(r: Record, evidence: str) -> Finding:
+    return Finding(
+        "too strongly regularized",
+        evidence,
+        "Dropout, weight decay or another regularizer keeps the network from fitting even the training images.",
+        _less_regularization(r),
+    )
+
+
+def _extreme_regularization(r: Record) -> Finding | None:
+    """The network struggles, and its config would let hardly any weight, or any activation, survive."""
+    decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
+    if not r.struggles:
+        return None
+    if isinstance(p, float) and p >= 0.85:
+        return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
+    coupled = str(r.setting("optimizer", "_target_")).endswith("Adam")  # its steps do not grow with the penalty
+    per_step = r.peak_lr * decay if isinstance(decay, float | int) and decay >= 0.01 and not coupled else 0.0
+    if per_step < EXTREME_DECAY:
+        return None
+    text = (
+        f"at the peak learning rate, weight decay {decay:g} takes {100 * per_step:.2g} % off the weights at each step"
+    )
+    return _regularized(r, text)
+
+
+def _less_regularization(r: Record) -> tuple[str, ...]:
+    regularizers = r.setting("regularizer")
+    names = (
+        [str(name) for name in cast(Mapping[str, object], regularizers)] if isinstance(regularizers, Mapping) else []
+    )
+    strong, kept = ([n for n in names if (n == "early_stopping") == stops] for stops in (False, True))
+    decay = r.setting("optimizer", "weight_decay")
+    weaker = (
+        ["optimizer.weight_decay=0.0005", "optimizer.weight_decay=0"]
+        if isinstance(decay, float | int) and decay
+        else []
+    )
+    if strong:
+        return (f"regularizer=[{','.join(kept)}]", *weaker)
+    return (*weaker, f"regularizer=[{','.join(kept)}]")
+
+
+def too_strongly_augmented(r: Record) -> Finding | None:
+    """The network struggles, and without augmentation as few steps learn more, also about the validation images."""
+    free = r.branches("unaugmented_start").get(1.0)
+    if r.probe is None or r.chance_loss is None or not r.struggles or free is None:
+        return None
+    used = r.probe["used"]
+    key = "validation_loss" if "validation_loss" in used else "loss"
+    after, before = number(free.get(key)), number(used.get(key))
+    if after > before - 0.1 * r.chance_loss:
+        return None
+    options = r.setting("augmentation")
+    names = ", ".join(map(str, cast(Mapping[str, object], options))) if isinstance(options, Mapping) else "it"
+    name = key.replace("_", " ") if key != "loss" else "training loss"
+    return Finding(
+        "too strongly augmented",
+        f"without augmentation, no more steps than the run had lead from the initial weights to a {name} of {after:.3g}; with "
+        f"{names}, the run has {before:.3g}",
+        "Augmented images are too different from those to be recognized, or no longer show what their labels say.",
+        ("augmentation=[]",),
+    )
