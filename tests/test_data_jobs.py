@@ -94,6 +94,9 @@ def test_a_learning_curve_has_the_scores_of_its_networks(train):
     assert (Path("c") / "learning_curve.png").is_file()
     code, out, _ = train("resume=c")
     assert (code, out.strip()) == (0, "there is nothing to resume: the learning curve is complete")
+    assert (
+        "is complete; not used, another output takes them: epochs, seed" in train("resume=c", "epochs=9", "seed=1")[1]
+    )
 
 
 def test_bias_and_variance_are_those_of_the_saved_networks(train):

@@ -77,7 +77,8 @@ def already_complete(config: Config, run_dir: Path, what: str) -> bool:
     """Return whether a job is to be resumed that is complete, which ``what`` says in words; it is printed."""
     if config.resume is None or read_result(run_dir).get("status") != "finished":
         return False
-    print_literal(f"there is nothing to resume: {what}")
+    unused = f"; not used, another output takes them: {', '.join(config.set_keys)}" if config.set_keys else ""
+    print_literal(f"there is nothing to resume: {what}{unused}")
     return True
 
 

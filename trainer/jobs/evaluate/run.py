@@ -63,7 +63,8 @@ def evaluate(option: Evaluate, config: Config, run_dir: Path, overrides: list[st
         result["tasks"] = {name: each.content for name, each in details.items()}
     write_json(run_dir / "result.json", result)
     draw(details, run_dir)
-    print("\n".join(map(printable, notes)))
+    for note in notes:
+        print(printable(note))
     images = f"all {len(outputs):,} images" if split == "all" else f"{len(outputs):,} {split} images"
     show(f"{checkpoint.path} ({checkpoint.weights}) on {images}", task, values, details)
     print_literal(f"written to {run_dir}")
