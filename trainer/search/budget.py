@@ -48,17 +48,15 @@ class Clock:
         return self.elapsed >= end * self.limit
 
 
-def affordable(seconds_per_trial: float, left: float, workers: int, finalists: int, seeds: int) -> tuple[int, int]:
-    """Return how many finalists, and with how many seeds, can be repeated in the time left; at least 1 with 2 seeds.
+def affordable(trials: float, finalists: int, seeds: int, most: int) -> tuple[int, int]:
+    """Return how many finalists, and with how many seeds, can be repeated in so many trials; at least 1 with 2 seeds.
 
-    Finalists are given up before seeds: below three seeds hardly any difference is significant.
+    Finalists are given up before seeds: below three seeds hardly any difference is significant. Where there is more time, there
+    are up to ``most`` seeds.
 
-    >>> affordable(1.0, 24.0, 1, finalists=3, seeds=5), affordable(1.0, 10.0, 1, finalists=3, seeds=5)
-    ((3, 5), (1, 5))
+    >>> affordable(24, finalists=3, seeds=5, most=20), affordable(10, finalists=3, seeds=5, most=20)
+    ((3, 6), (1, 5))
     """
-    trials = left * workers / max(seconds_per_trial, 1e-9)
     while finalists > 1 and (finalists + 1) * seeds > trials:
         finalists -= 1
-    while seeds > 2 and (finalists + 1) * seeds > trials:
-        seeds -= 1
-    return finalists, seeds
+    return finalists, min(most, max(2, int(trials // (finalists + 1))))

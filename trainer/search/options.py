@@ -11,6 +11,9 @@ from pydantic import Field
 from trainer.errors import check
 from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, option
 
+STAGES = (1.0, 5.0, 20.0)  # epochs
+LEAST_STEPS = 40  # after which the score of a trial says something
+
 
 @option
 class SearchSettings:
@@ -21,8 +24,11 @@ class SearchSettings:
         Field(description="distribution of each searched key: log(a,b), uniform(a,b), choice(a,b); {} = as declared"),
     ] = dataclasses.field(default_factory=dict)
     epochs: Annotated[
-        tuple[PositiveFloat, ...], Field(min_length=1, description="length of the trials of each stage, in epochs")
-    ] = (1.0, 5.0, 20.0)
+        Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | Literal["auto"],
+        Field(
+            description="length of the trials of each stage, in epochs; auto = [1,5,20] without stages of fewer than 40 steps"
+        ),
+    ] = "auto"
     trials: Annotated[
         tuple[PositiveInt, ...] | Literal["auto"],
         Field(description="trials of each stage; auto = by the number of keys, or as many as the budget allows"),
@@ -40,9 +46,12 @@ class SearchSettings:
     ] = "median"
     finalists: Annotated[PositiveInt, Field(description="best trials of the last stage to repeat with other seeds")] = 3
     seeds: Annotated[
-        NonNegativeInt,
-        Field(description="seeds with which the finalists and the config as typed are repeated; 0 = none"),
-    ] = 5
+        NonNegativeInt | Literal["auto"],
+        Field(
+            description="seeds with which the finalists and the config as typed are repeated; 0 = none; auto = 5, or as many as "
+            "the budget allows, at most 20"
+        ),
+    ] = "auto"
     budget: Annotated[
         str | PositiveFloat | None,
         Field(description="wall-clock time such as 10min or 2h, kept up to the length of one trial; null = no limit"),
@@ -62,10 +71,22 @@ class SearchSettings:
     reports: Annotated[bool, Field(description="write a run directory with a report for every trial")] = False
 
     def __post_init__(self) -> None:
-        rising = all(a < b for a, b in pairwise(self.epochs))
-        fits = self.trials == "auto" or len(self.trials) == len(self.epochs)
+        lengths = STAGES if self.epochs == "auto" else self.epochs
+        rising = all(a < b for a, b in pairwise(lengths))
+        fits = self.trials == "auto" or len(self.trials) == len(lengths)
         check(
             self,
             epochs=(rising, "must be increasing: each stage trains longer than the one before"),
-            trials=(fits, f"must have one number per stage: job.epochs has {len(self.epochs)}"),
+            trials=(fits, f"must have one number per stage: job.epochs has {len(lengths)}"),
         )
+
+    def lengths(self, steps_per_epoch: int) -> tuple[float, ...]:
+        """Return the length of each stage; of the automatic ones, without numbers of trials, those that tell configs apart.
+
+        After a few steps the score of a config is that of its first weights.
+        """
+        if self.epochs != "auto":
+            return self.epochs
+        if self.trials != "auto":
+            return STAGES
+        return (*(length for length in STAGES[:-1] if length * steps_per_epoch >= LEAST_STEPS), STAGES[-1])

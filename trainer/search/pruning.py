@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,23 @@ if TYPE_CHECKING:
 FIRST = 4  # finished trials of a stage before the median counts
 
 
-def make_pruner(name: str, epochs: float) -> BasePruner | None:
+def make_pruner(name: str, epochs: float, least: float) -> BasePruner | None:
     """Return Optuna's pruner; None for ``none``.
 
     Args:
         name: ``job.pruner``.
         epochs: Length of the trials: the largest resource of Hyperband (Li et al. 2018, arXiv:1603.06560).
+        least: Epochs before which the median does not count, nor in the first third of a trial: with a schedule, which
+            config is ahead changes.
     """
     optuna = quiet_optuna()
     last = max(1, round(epochs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if name == "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=max(1, last // 5))
+            return optuna.pruners.MedianPruner(
+                n_startup_trials=FIRST, n_warmup_steps=max(1, math.ceil(least), math.ceil(last / 3))
+            )
         if name == "successive_halving":
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         if name == "hyperband":

@@ -23,10 +23,10 @@ from trainer.search.options import SearchSettings
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress
 from trainer.search.read_space import read_space
-from trainer.search.session import FINAL, SearchInterrupt, Session
+from trainer.search.session import FINAL, Session
 from trainer.search.space import Space
 from trainer.search.storage import open_storage
-from trainer.search.trial import Configs, Train, Trials, base_configs, maximized
+from trainer.search.trial import Configs, SearchInterrupt, Train, Trials, base_configs, maximized
 from trainer.tree import table, with_value
 
 if TYPE_CHECKING:
@@ -95,15 +95,18 @@ def make_session(part: Part, train: Train) -> Session:
     trials = Trials(configs, SearchInterrupt(part.parent), train)
     ledger = Ledger(storage, option.study or part.run_dir.absolute().name, part.run_dir, maximized(trials.metric))
     check_settings(ledger, settings(config, space), option)
-    stages = len(option.epochs)
+    steps = trials.steps_per_epoch()
+    lengths = option.lengths(steps)
+    stages = len(lengths)
     names = [*(f"stage-{i + 1}" for i in range(stages)), FINAL]
     clock = Clock(
         None if option.budget is None else seconds(option.budget),
-        fractions(stages, option.seeds > 0),
+        fractions(stages, option.seeds != 0),
         ledger.active_seconds(names),
         time.monotonic(),
     )
-    return Session(option, config, space, ledger, trials, clock, Progress(quiet=part.parent is not None))
+    progress = Progress(quiet=part.parent is not None)
+    return Session(option, lengths, steps, config, space, ledger, trials, clock, progress)
 
 
 def settings(config: Config, space: Space) -> JsonObject:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 import traceback
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trainer.engine.interrupt import Interrupt
 from trainer.errors import ConfigError, is_out_of_memory, memory_text
 from trainer.files import write_text
 from trainer.search.budget import Clock, affordable
 from trainer.search.ledger import Claimed, Ledger
+from trainer.search.options import LEAST_STEPS, STAGES
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress, status
 from trainer.search.pruning import hopeless, make_pruner
@@ -45,23 +44,8 @@ if TYPE_CHECKING:
 
 WAIT = 0.2  # seconds between two looks at the trials of others
 LEAST = 3  # trials of a stage that are run even if its part of the budget is used up
+SEEDS, MOST_SEEDS = 5, 20  # of the repetitions, by default and with a large budget
 FINAL = "final"
-
-
-class SearchInterrupt(Interrupt):
-    """Ctrl-C and SIGTERM, and the end of the process that started this one."""
-
-    def __init__(self, parent: int | None) -> None:
-        super().__init__()
-        self.parent = parent
-
-    @property
-    def requested(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self._requested or (self.parent is not None and os.getppid() != self.parent)
-
-    @requested.setter
-    def requested(self, value: bool) -> None:
-        self._requested = value
 
 
 @dataclass(frozen=True)
@@ -85,6 +69,8 @@ class Session:
     def __init__(
         self,
         option: SearchSettings,
+        lengths: tuple[float, ...],
+        steps_per_epoch: int,
         config: Config,
         space: Space,
         ledger: Ledger,
@@ -92,18 +78,27 @@ class Session:
         clock: Clock,
         progress: Progress,
     ) -> None:
-        self.option, self.config, self.space, self.ledger = option, config, space, ledger
+        self.option, self.lengths, self.steps_per_epoch = option, lengths, steps_per_epoch
+        self.config, self.space, self.ledger = config, space, ledger
         self.trials, self.clock, self.progress = trials, clock, progress
-        self.counts = automatic_trials(len(space), len(option.epochs)) if option.trials == "auto" else option.trials
+        self.counts = automatic_trials(len(space), len(lengths)) if option.trials == "auto" else option.trials
         self.stages: list[Stage] = []
         self.points: list[Point] = []
         self.repetitions: list[Result] = []
         self.run_dir: Path = ledger.run_dir
 
+    @property
+    def seeds(self) -> int:
+        """With how many seeds the finalists are repeated, unless a budget allows more or fewer."""
+        return SEEDS if self.option.seeds == "auto" else self.option.seeds
+
     def run(self, presence: Presence) -> None:
         """Run the stages and the repetitions; KeyboardInterrupt if the search is interrupted."""
         self.presence = presence
-        for number, epochs in enumerate(self.option.epochs):
+        if self.option.epochs == "auto" and len(self.lengths) < len(STAGES):
+            text = f"stages of fewer than {LEAST_STEPS} steps are left out: an epoch has {self.steps_per_epoch}"
+            self.progress.line(f"{text} (job.epochs={list(STAGES)} runs them)")
+        for number, epochs in enumerate(self.lengths):
             self.stages.append(self.stage(number, epochs))
         self.repeat()
 
@@ -157,7 +152,7 @@ class Session:
 
     def work(self, name: str, number: int, epochs: float, plan: Plan, test: bool = False) -> None:
         """Run trials of a plan until all are over, those of other processes included, or its time is."""
-        pruner = None if name == FINAL else make_pruner(self.option.pruner, epochs)
+        pruner = None if name == FINAL else make_pruner(self.option.pruner, epochs, LEAST_STEPS / self.steps_per_epoch)
         indices = [entry.index for entry in plan.entries]
         looked = 0.0
         while True:
@@ -257,12 +252,12 @@ class Session:
         if not done:
             return None
         per_epoch = statistics.median(r.seconds / max(r.epochs[-1], 1e-9) for r in done)
-        lengths = self.option.epochs
+        lengths = self.lengths
         finished = {r.entry.index for r in results}
         epochs = sum(i not in finished for i in indices) * lengths[min(number, len(lengths) - 1)]
         epochs += sum((self.counts[i] + 1) * lengths[i] for i in range(number + 1, len(lengths)))
         if name != FINAL:
-            epochs += (self.option.finalists + 1) * self.option.seeds * lengths[-1]
+            epochs += (self.option.finalists + 1) * self.seeds * lengths[-1]
         return epochs * per_epoch / self.option.workers
 
     def repeat(self) -> None:
@@ -270,10 +265,12 @@ class Session:
         last = self.stages[-1]
 
         def plan() -> FinalRecord:
-            count, seeds = self.option.finalists, self.option.seeds
+            count, seeds = self.option.finalists, self.seeds
             done = [r.seconds for r in last.results if r.state == "done"]
             if self.clock.left is not None and done:
-                count, seeds = affordable(statistics.median(done), self.clock.left, self.option.workers, count, seeds)
+                trials = self.clock.left * self.option.workers / max(statistics.median(done), 1e-9)
+                most = MOST_SEEDS if self.option.seeds == "auto" else seeds
+                count, seeds = affordable(trials, count, seeds, most)
             points = finalists(last.results, count)
             return {**final_plan(last.plans[-1].space, points, seeds).record(), "points": points}
 
@@ -284,5 +281,5 @@ class Session:
             seeds = agreed.entries[-1].seed
             named = "1 finalist" if len(self.points) == 1 else f"{len(self.points)} finalists"
             self.progress.line(f"{FINAL}: {named} and the config as typed, {seeds} seeds each")
-            self.work(FINAL, len(self.option.epochs), last.epochs, agreed, test=True)
+            self.work(FINAL, len(self.lengths), last.epochs, agreed, test=True)
         self.repetitions = self.ledger.results(FINAL)

@@ -158,6 +158,11 @@ class Trials:
         device = resolve_device(config.device, config.engine.kind)
         return config.task.build(self.splits(config), device).main_metric
 
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch of the config as typed; of ``batch_size=auto`` as with the preliminary value."""
+        images, size = len(self.splits(self.configs.base).train), self.configs.base.batch_size
+        return 1 if size == "full" else math.ceil(images / size)
+
     def splits(self, config: Config) -> Splits:
         """The images of a config; those of the last data are kept."""
         key = repr((config.tree["data"], config.tree["architecture"] if config.data.normalize == "pretrained" else ""))
@@ -243,6 +248,22 @@ class Watch(Regularizer):
             elif self.report(len(history), value):
                 self.state = "pruned"
         return None if self.state == "done" else self.state
+
+
+class SearchInterrupt(Interrupt):
+    """Ctrl-C and SIGTERM, and the end of the process that started this one."""
+
+    def __init__(self, parent: int | None) -> None:
+        super().__init__()
+        self.parent = parent
+
+    @property
+    def requested(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._requested or (self.parent is not None and os.getppid() != self.parent)
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        self._requested = value
 
 
 class TrialInterrupt(Interrupt):
