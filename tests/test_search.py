@@ -6,13 +6,14 @@ import math
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from searching import bowl, searched, session_of, trials_of
 
 from trainer.errors import ConfigError
-from trainer.search.choice import candidates, choose
+from trainer.search.choice import Candidate, candidates, choose, paired
 from trainer.search.options import SearchSettings
 from trainer.search.run import take_part
 from trainer.search.stages import best_first
@@ -148,7 +149,8 @@ def test_hopeless_trials_end_early_and_the_best_is_still_found(pruner, tmp_path)
     states = Counter(r.state for r in session.stages[0].results)
     assert (states["pruned"] > 4) == (pruner != "none")
     if pruner == "median":  # not in the first third, in which the schedule decides who is ahead
-        assert min(len(r.curve) for r in session.stages[0].results if r.state == "pruned") == 3
+        first = max(3, math.ceil(40 / session.steps_per_epoch))
+        assert min(len(r.curve) for r in session.stages[0].results if r.state == "pruned") == first
     assert session.stages[0].results[0].state == "done", "the config as typed is never pruned"
     assert all(r.state == "done" for r in session.repetitions)
     assert abs(math.log10(best(session).point["optimizer.lr"] / 0.02)) < 1
@@ -210,6 +212,45 @@ def test_a_search_says_which_stages_it_leaves_out(tmp_path, capsys):
         length for length in (1, 5, 20) if length * steps >= 40 or length == 20
     ]
     assert f"stages of fewer than 40 steps are left out: an epoch has {steps}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seconds", "seeds"), [(0.5, 20), (80, 11), (100_000, 0)])
+def test_a_budget_repeats_the_finalists_as_often_as_it_allows_and_not_at_all_below_three_seeds(
+    seconds, seeds, tmp_path
+):
+    session = session_of(tmp_path, bowl, "job.epochs=[1,2]", "job.trials=[8,4]", "job.finalists=3", "job.budget=1h")
+    session.progress.quiet = True
+    run = session.trials.run
+    session.trials.run = lambda *arguments: replace(run(*arguments), seconds=seconds)
+    take_part(session, tmp_path)
+    assert len(session.repetitions) == 4 * seeds
+    if not seeds:
+        assert the_choice(session).winner.point == best(session).point
+        assert session.clock.ends[-1] == 1.0, "the stages get the time"
+
+
+def test_a_budget_that_ends_in_an_early_stage_leaves_the_best_of_it(tmp_path, capsys):
+    session = session_of(tmp_path, bowl, "job.epochs=[1,2,4]", "job.trials=[8,4,2]", "job.budget=1h")
+    run, count = session.trials.run, []
+
+    def slow(*arguments):
+        count.append(1)
+        if len(count) == 10:  # the first trial of stage 2, which uses up the budget
+            session.clock.before += 3600
+        return run(*arguments)
+
+    session.trials.run = slow
+    take_part(session, tmp_path)
+    assert [stage.name for stage in session.stages] == ["stage-1"]
+    assert the_choice(session).winner.point == best(session).point != {}
+    assert "stage-2: left out, because the budget is used up; stage-1 decides" in capsys.readouterr().out
+
+
+def test_one_seed_decides_nothing():
+    default = Candidate(0, {}, 0.8, {1: 0.9}, {})
+    better = Candidate(1, {"lr": 0.1}, 0.7, {1: 0.95}, {}, paired({1: 0.9}, {1: 0.95}))
+    assert choose([default, better]).winner is default, "the score of the search counts"
+    assert choose([replace(default, search_score=0.6), better]).winner is better
 
 
 def test_ctrl_c_gives_the_trial_back(tmp_path):

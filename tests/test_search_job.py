@@ -57,6 +57,13 @@ WRONG = {
     "a budget in words": ("job.budget=soon", "must be a duration > 0"),
     "a database of another kind": ("job.storage=mysql://a/b", "must begin with sqlite://, postgresql://"),
     "a metric of training": ("metric=train_loss", "no metric of the validation images"),
+    "values without a distribution": (
+        "job.space.optimizer.lr=1e-4,1e-1",
+        "such as log(1e-4,1e-1) or choice(1e-4,1e-1)",
+    ),
+    "a distribution as a value": ("optimizer.lr=log(1e-4,1)", "'job.space.optimizer.lr=log(1e-4,1)'"),
+    "distributions in a table": ("job.space={optimizer.lr:log(1e-4,1)}", "'job.space.<key>=log(1e-4,1)'"),
+    "a word of other libraries": ("n_trials=20", "'job.trials=[20]'"),
     "the length as typed": ("epochs=3", "job.epochs=[1,5,3]"),
 }
 

@@ -138,6 +138,8 @@ def test_a_sweep_is_not_written_among_other_runs(train):
     (["sweep.resum=never"], "did you mean 'resume'"),
     (["optimizer.lr=interval(0,1)"], "optimizer.lr = 'interval(0,1)': has no list of values to try"),
     (["output=a,b"], "must be one directory"),
+    (["optimizer.lr=0.1,0.10"], "gives several jobs the same config: 0.1 is there twice"),
+    (["optimizer=sgd,"], "remove the comma, or add a value: 'optimizer=sgd'"),
     (["hydra.sweep.subdir=same"], "is the same for several jobs"),
     (["hydra.sweep.subdir=${nothing}"], "cannot be resolved"),
 ])  # fmt: skip

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from trainer.errors import most_similar
+from trainer.errors import Problem, most_similar
 from trainer.existing import SUFFIXES, registered, sources_of
 from trainer.formats import Json
 from trainer.synonyms import KEYS, OPTIONS, PATHS
@@ -216,3 +216,27 @@ def _shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def unreadable(argument: str, reason: str) -> Problem:
+    """Return the error of an argument that Hydra's grammar does not have.
+
+    Args:
+        argument: As typed.
+        reason: What Hydra says.
+
+    >>> unreadable("seed=1,2,", "mismatched input '<EOF>' expecting {...}").hint
+    "remove the comma, or add a value: 'seed=1,2'"
+    >>> unreadable("optimizer.lr=log(1e-4,1)", "Unknown function 'log'").hint
+    "job=search searches distributions: 'job.space.optimizer.lr=log(1e-4,1)'"
+    """
+    key, _, value = argument.partition("=")
+    text, hint = reason.splitlines()[0].partition(" expecting ")[0], ""
+    if found := re.search(r"\b(log|uniform|log_int|1-log)\(.*?\)", value):
+        text = "a distribution is no value"
+        override = f"{key}={value}" if value == found[0] else f"<key>={found[0]}"
+        hint = f"job=search searches distributions: 'job.space.{override}'"
+    elif value.endswith(","):
+        text, hint = "it ends with a comma", f"remove the comma, or add a value: {f'{key}={value.rstrip(chr(44))}'!r}"
+    hint = hint or "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
+    return Problem("", None, f"{argument!r} cannot be read: {text}", hint)

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.errors import Problem
 from trainer.run_dir import PATHS_OF_OPTIONS
+from trainer.suggestions import unreadable
 from trainer.tree import is_list, is_table
 
 # Keys whose value is one path or the name of a column, taken literally: directories of runs may be called
@@ -129,9 +130,7 @@ def parse(
         try:
             overrides.append(_plain(parser.parse_overrides([text])[0]))
         except HydraException as error:
-            reason = str(error.__cause__ or error).splitlines()[0].partition(" expecting ")[0]
-            hint = "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
-            problems.append(Problem("", None, f"{argument!r} cannot be read: {reason}", hint))
+            problems.append(unreadable(argument, str(error.__cause__ or error)))
     return overrides, problems
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
+
+from trainer.search.stages import Result
 
 FINAL = 0.35  # of the budget, for the repetitions of the finalists
 REPORT = 4.0  # seconds at the end for the report
@@ -40,6 +43,11 @@ class Clock:
         """Seconds until the budget is used up; None without one."""
         return None if self.limit is None else max(0.0, self.limit - self.elapsed)
 
+    @property
+    def kept(self) -> float:
+        """Seconds that are kept for the repetitions; 0 without a budget."""
+        return 0.0 if self.limit is None else (1 - self.ends[-1]) * self.limit
+
     def over(self, stage: int) -> bool:
         """Whether the time of a stage is over; the repetitions are the last stage."""
         if self.limit is None:
@@ -60,3 +68,9 @@ def affordable(trials: float, finalists: int, seeds: int, most: int) -> tuple[in
     while finalists > 1 and (finalists + 1) * seeds > trials:
         finalists -= 1
     return finalists, min(most, max(2, int(trials // (finalists + 1))))
+
+
+def seconds_per_epoch(results: Sequence[Result]) -> float | None:
+    """Return the median time of an epoch of the trials that ran to their end; None without any."""
+    done = [r for r in results if r.state == "done" and r.epochs]
+    return statistics.median(r.seconds / max(r.epochs[-1], 1e-9) for r in done) if done else None

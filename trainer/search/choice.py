@@ -88,13 +88,17 @@ def paired(base: dict[int, float], other: dict[int, float]) -> Interval | None:
 
 
 def choose(found: Sequence[Candidate]) -> Choice:
-    """Return the winner. A tie, an interval of the gain that includes 0, goes to the config as typed."""
+    """Return the winner. A tie, an interval of the gain that includes 0, goes to the config as typed.
+
+    Where no finalist has two seeds in common with the config as typed, there is no interval: the score of the search counts.
+    """
     default, *others = found
     repeated = [c for c in others if c.scores]
-    if not repeated and not default.scores:
+    gains = [c.gain for c in others if c.gain is not None]
+    if (not repeated and not default.scores) or (gains and all(gain.n < 2 for gain in gains)):
         ranked = sorted((c for c in found if c.search_score is not None), key=lambda c: -(c.search_score or 0.0))
         winner = ranked[0] if ranked else default
-        return Choice(winner, list(found), "the best score of the search; it was not repeated with other seeds")
+        return Choice(winner, list(found), "the best score of the search, which was not repeated with several seeds")
     if not default.scores and repeated:
         winner = max(repeated, key=lambda c: c.mean.mean if c.mean else 0.0)
         return Choice(winner, list(found), "the best mean; the config as typed did not train to the end")

@@ -48,8 +48,8 @@ class SearchSettings:
     seeds: Annotated[
         NonNegativeInt | Literal["auto"],
         Field(
-            description="seeds with which the finalists and the config as typed are repeated; 0 = none; auto = 5, or as many as "
-            "the budget allows, at most 20"
+            description="seeds with which the finalists and the config as typed are repeated; 0 = none; auto = 5, or with a "
+            "budget as many as it allows, at most 20, and none if these are fewer than 3"
         ),
     ] = "auto"
     budget: Annotated[

@@ -13,7 +13,7 @@ from trainer.errors import Problem, nearest
 from trainer.formats import JsonObject
 from trainer.instantiate import instantiate
 from trainer.parameters import Parameter, limits, search_space
-from trainer.search.distribution import Distribution, Limits, distribution
+from trainer.search.distribution import Distribution, Limits, distribution, split
 from trainer.search.space import Dimension, Space
 from trainer.tree import table, value_at, with_value
 
@@ -220,11 +220,28 @@ class Reader:
         try:
             return distribution(text, allowed(found) if found else None)
         except ValueError as error:
-            self.add(key, text, str(error))
+            self.add(key, text, str(error), form_of(str(text)))
             return None
 
     def add(self, key: str, value: object, text: str, hint: str = "") -> None:
         self.problems.append(Problem(PREFIX + key, value, text, hint))
+
+
+def form_of(text: str) -> str:
+    """Return what to write for bounds or choices without the name of a distribution; empty for others.
+
+    >>> form_of("1e-4,1e-1"), form_of("[sgd,adam]"), form_of("0.1")
+    ('such as log(1e-4,1e-1) or choice(1e-4,1e-1)', 'such as choice(sgd,adam)', '')
+    """
+    items = split(text.strip().removeprefix("[").removesuffix("]"))
+    if len(items) < 2:
+        return ""
+    try:
+        low, high = map(float, items)
+        interval = f"{'log' if 0 < low < high else 'uniform'}({','.join(items)}) or " if low < high else ""
+    except ValueError:
+        interval = ""
+    return f"such as {interval}choice({','.join(items)})"
 
 
 def allowed(found: Parameter | None) -> Limits:

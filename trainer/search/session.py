@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trainer.errors import ConfigError, is_out_of_memory, memory_text
-from trainer.files import write_text
-from trainer.search.budget import Clock, affordable
+from trainer.errors import ConfigError
+from trainer.search.budget import Clock, affordable, fractions, seconds_per_epoch
+from trainer.search.failure import failure
 from trainer.search.ledger import Claimed, Ledger
 from trainer.search.options import LEAST_STEPS, STAGES
 from trainer.search.presence import Presence
@@ -26,6 +23,7 @@ from trainer.search.stages import (
     Entry,
     Plan,
     Result,
+    Stage,
     automatic_trials,
     extension,
     final_plan,
@@ -34,7 +32,7 @@ from trainer.search.stages import (
     more,
     next_plan,
 )
-from trainer.search.trial import Outcome, Trials
+from trainer.search.trial import Trials
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -44,18 +42,9 @@ if TYPE_CHECKING:
 
 WAIT = 0.2  # seconds between two looks at the trials of others
 LEAST = 3  # trials of a stage that are run even if its part of the budget is used up
-SEEDS, MOST_SEEDS = 5, 20  # of the repetitions, by default and with a large budget
+SEEDS = 5  # of the repetitions without a budget
+FEWEST, MOST = 3, 20  # with one: the t-interval of a difference over 2 seeds is 12.7 times its standard error
 FINAL = "final"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A finished stage."""
-
-    name: str
-    epochs: float
-    plans: list[Plan]
-    results: list[Result]
 
 
 class Session:
@@ -78,14 +67,14 @@ class Session:
         clock: Clock,
         progress: Progress,
     ) -> None:
-        self.option, self.lengths, self.steps_per_epoch = option, lengths, steps_per_epoch
-        self.config, self.space, self.ledger = config, space, ledger
+        self.option, self.lengths, self.steps_per_epoch, self.config = option, lengths, steps_per_epoch, config
+        self.space, self.ledger, self.run_dir = space, ledger, ledger.run_dir
         self.trials, self.clock, self.progress = trials, clock, progress
         self.counts = automatic_trials(len(space), len(lengths)) if option.trials == "auto" else option.trials
+        self.repeated = option.seeds != 0
         self.stages: list[Stage] = []
         self.points: list[Point] = []
         self.repetitions: list[Result] = []
-        self.run_dir: Path = ledger.run_dir
 
     @property
     def seeds(self) -> int:
@@ -99,13 +88,21 @@ class Session:
             text = f"stages of fewer than {LEAST_STEPS} steps are left out: an epoch has {self.steps_per_epoch}"
             self.progress.line(f"{text} (job.epochs={list(STAGES)} runs them)")
         for number, epochs in enumerate(self.lengths):
-            self.stages.append(self.stage(number, epochs))
+            stage = self.stage(number, epochs)
+            if stage is None:
+                break
+            self.stages.append(stage)
         self.repeat()
 
-    def stage(self, number: int, epochs: float) -> Stage:
-        """Run a stage: its plan, then extensions where the best lies near a border, then more while a budget lasts."""
+    def stage(self, number: int, epochs: float) -> Stage | None:
+        """Run a stage: its plan, then extensions where the best lies near a border, then more while a budget lasts.
+
+        None if the budget was used up before a trial other than the config as typed, and an earlier stage has the results.
+        """
         name, count, seed = f"stage-{number + 1}", self.counts[number], self.config.seed + 100 * number
         before = self.stages[-1] if self.stages else None
+        if before is not None:
+            self.decide_repetitions(before)
 
         def plan() -> PlanRecord:
             if before is None:
@@ -128,10 +125,38 @@ class Session:
                 self.progress.line(f"{name}: the best lies near the border: {words}")
             self.work(name, number, epochs, plans[-1])
         results = self.ledger.results(name)
+        if (
+            before is not None
+            and self.ledger.closed(name)
+            and not any(r.score is not None and r.point for r in results)
+        ):
+            self.progress.line(f"{name}: left out, because the budget is used up; {before.name} decides")
+            return None
         if all(r.score is None for r in results):
-            reasons = "; ".join(dict.fromkeys(str(r.info.get("error", r.state)) for r in results))
+            used_up = f"job.budget={self.option.budget} is used up before the first one"
+            reasons = "; ".join(dict.fromkeys(str(r.info.get("error", r.state)) for r in results)) or used_up
             raise ConfigError(f"no trial of {name} trained to the end: {reasons}")
         return Stage(name, epochs, plans, results)
+
+    def decide_repetitions(self, before: Stage) -> None:
+        """Spend the whole budget on the stages if what is kept for the repetitions does not allow enough seeds.
+
+        Decided once, after the first stage, from the time that an epoch takes.
+        """
+        if self.clock.limit is None or self.option.seeds != "auto":
+            return
+
+        def enough() -> bool:
+            per_epoch = seconds_per_epoch(before.results)
+            return (
+                per_epoch is None or self.clock.kept * self.option.workers >= 2 * FEWEST * self.lengths[-1] * per_epoch
+            )
+
+        if not self.ledger.agree(self.stages[0].name, "repeated", enough) and self.repeated:
+            self.repeated = False
+            self.clock.ends = fractions(len(self.lengths), False)
+            text = f"{FINAL}: left out, because the budget does not allow {FEWEST} seeds; the best trial of the last stage wins"
+            self.progress.line(text)
 
     def announce(self, name: str, epochs: float, plan: Plan) -> None:
         space = ", ".join(f"{key}={text}" for key, text in plan.space.describe().items())
@@ -219,25 +244,13 @@ class Session:
             if entry.origin == "default":  # the config as typed is wrong
                 self.ledger.release(claimed.trial_id)
                 raise
-            outcome = self.failed(error, f"{name}-{entry.index:03d}")
+            outcome = failure(error, self.run_dir / "errors" / f"{name}-{entry.index:03d}.txt")
         if outcome.state == "interrupted":
             self.ledger.release(claimed.trial_id)
             raise KeyboardInterrupt
         self.ledger.finish(claimed.trial_id, outcome.value, outcome.record())
         if outcome.state == "failed":
             self.progress.line(f"{name}: trial {entry.index} failed: {outcome.error.splitlines()[0]}")
-
-    def failed(self, error: Exception, trial: str) -> Outcome:
-        """Return the outcome of a trial that has failed; of what must be a bug, ours or in a class of the user, the traceback is
-        written to a file.
-        """
-        if isinstance(error, ConfigError):
-            return Outcome("failed", error=str(error))
-        if is_out_of_memory(error):
-            return Outcome("failed", error=memory_text(error))
-        text = "".join(traceback.format_exception(error))
-        write_text(self.run_dir / "errors" / f"{trial}.txt", text)
-        return Outcome("failed", error=f"{type(error).__name__}: {error}")
 
     def show(self, name: str, number: int, indices: Sequence[int]) -> None:
         """Print the state of the stage."""
@@ -248,10 +261,9 @@ class Session:
 
     def seconds_left(self, name: str, number: int, results: Sequence[Result], indices: Sequence[int]) -> float | None:
         """Estimate of the time until the search is over, from the time per epoch so far."""
-        done = [r for r in results if r.state == "done" and r.epochs]
-        if not done:
+        per_epoch = seconds_per_epoch(results)
+        if per_epoch is None:
             return None
-        per_epoch = statistics.median(r.seconds / max(r.epochs[-1], 1e-9) for r in done)
         lengths = self.lengths
         finished = {r.entry.index for r in results}
         epochs = sum(i not in finished for i in indices) * lengths[min(number, len(lengths) - 1)]
@@ -265,12 +277,13 @@ class Session:
         last = self.stages[-1]
 
         def plan() -> FinalRecord:
-            count, seeds = self.option.finalists, self.seeds
+            count, seeds = self.option.finalists, self.seeds if self.repeated else 0
             done = [r.seconds for r in last.results if r.state == "done"]
-            if self.clock.left is not None and done:
+            if self.clock.left is not None and done and seeds:
                 trials = self.clock.left * self.option.workers / max(statistics.median(done), 1e-9)
-                most = MOST_SEEDS if self.option.seeds == "auto" else seeds
-                count, seeds = affordable(trials, count, seeds, most)
+                automatic = self.option.seeds == "auto"
+                count, seeds = affordable(trials, count, seeds, MOST if automatic else seeds)
+                seeds = 0 if automatic and seeds < FEWEST else seeds
             points = finalists(last.results, count)
             return {**final_plan(last.plans[-1].space, points, seeds).record(), "points": points}
 

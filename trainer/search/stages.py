@@ -75,6 +75,16 @@ class Result:
     info: Details = field(default_factory=lambda: Details())
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    name: str
+    epochs: float
+    plans: list[Plan]
+    results: list[Result]
+
+
 def best_first(results: Sequence[Result]) -> list[Result]:
     """Return the results that ran to their end, the best first; of equal ones that with the lower loss, then the earlier."""
     done = [r for r in results if r.state == "done" and r.score is not None]

@@ -48,7 +48,12 @@ def texts(item: Override, files: OptionFiles) -> list[str]:
         text = "has no list of values to try"
         hint = f"job=search searches intervals: 'job.space.{item.key}=uniform(a,b)'"
         raise ConfigError(Problem(item.key, item.shown, text, hint))
-    return [f"{item.kind}{item.key}={value}" for value in parsed.sweep_string_iterator()]
+    found = [f"{item.kind}{item.key}={value}" for value in parsed.sweep_string_iterator()]
+    repeated = next((text for i, text in enumerate(found) if text in found[:i]), None)
+    if repeated is not None:
+        text, value = "gives several jobs the same config", repeated.partition("=")[2]
+        raise ConfigError(Problem(item.key, item.shown, f"{text}: {value} is there twice", "seed=0,1 repeats a config"))
+    return found
 
 
 def name(number: int, overrides: Sequence[str], varied: tuple[str, ...]) -> str:

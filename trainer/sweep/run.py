@@ -69,6 +69,8 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
         if not note.startswith("experiment="):  # which each job prints for its own options
             print_literal(note)
     sweep = open_sweep(command.typed, files)
+    if not any(item.sweep for item in command.typed):
+        print_literal("no override has several values: the sweep has one job, which train without -m runs, too")
     runner = JobRunner(run, files, defaults)
     with activity("checking the options of all jobs"):
         check_values(sweep, runner)
