@@ -11,8 +11,9 @@ import torch
 
 from trainer import hardware
 from trainer.config.load import load_config
+from trainer.engine.process import slow
 from trainer.errors import ConfigError
-from trainer.hardware import accumulator_dtype, resolve_device, resolve_precision
+from trainer.hardware import accumulator_dtype, resolve_device, resolve_precision, usable_cores
 
 
 def machine(root: Path, groups: str, **files: str) -> Path:
@@ -86,3 +87,12 @@ def test_mps_is_refused_before_torch_is_imported_unless_this_is_a_mac(monkeypatc
         load_config(["device=mps"], here=True)
     monkeypatch.setattr("sys.platform", "darwin")
     assert load_config(["device=mps"], here=True).device == "mps"
+
+
+def test_more_threads_than_cores_and_fp16_on_a_cpu_are_said_to_be_slow():
+    device = torch.device("cpu")
+    cores = usable_cores()
+    assert slow(cores, resolve_precision(device, "float32", True)) == []
+    many, fp16 = slow(cores + 1, resolve_precision(device, "fp16", True))
+    assert many.startswith(f"{cores + 1} threads on {cores} cores")
+    assert "fp16" in fp16

@@ -29,6 +29,7 @@ ANSWERS = {
     "initialization=runs/best.pt": "did you mean initialization=pretrained initialization.path=runs/best.pt?",
     "architecture=resnet18.pth": "architecture=torchvision architecture.name=<model> architecture.weights=resnet18.pth",
     "optimizer=mine/optimizer/lion.yaml": "did you mean --config-dir mine optimizer=lion?",
+    "config=best.yaml": "did you mean --config-dir <directory> experiment=best with the file in <directory>/experiment?",
     "architecture=resnet18": "did you mean architecture=torchvision architecture.name=resnet18?",
     "model=resnet18": "did you mean architecture=torchvision architecture.name=resnet18?",
     "model=nothing": "architecture=..., of which train --help architecture lists the options",

@@ -80,7 +80,8 @@ def cannot_be_written(run_dir: Path, error: OSError) -> Problem:
 def check_available(run_dir: Path) -> None:
     """Raise ConfigError if a run cannot be written to ``run_dir``: it contains one, is a file, or is not writable."""
     if (run_dir / "config.yaml").exists():
-        hint = f"another output, or {quote(f'resume={run_dir}')}"
+        can_resume = (run_dir / "checkpoints").is_dir()
+        hint = f"another output, or {quote(f'resume={run_dir}')}" if can_resume else "another output"
         raise ConfigError(Problem("output", str(run_dir), "already contains a run", hint))
     existing = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
     if not existing.is_dir():
@@ -121,14 +122,20 @@ def find_run_dir(key: str, value: str | None) -> Path:
     if not run_dir.exists():
         raise ConfigError(Problem(key, value, "no such directory"))
     if not (run_dir / "config.yaml").is_file():
-        runs = sorted(p.parent.name for p in run_dir.glob("*/config.yaml"))
-        hint = "a run directory contains config.yaml and checkpoints/"
-        hint = f"it contains the runs {', '.join(runs)}" if runs else hint
-        around = next((p for p in list(run_dir.parents)[:2] if (p / "config.yaml").is_file()), None)
-        hint = f"{key}={around}" if around else hint
-        raise ConfigError(Problem(key, value, "is not a run directory", hint))
+        raise ConfigError(Problem(key, value, "is not a run directory", nearest_run(key, run_dir)))
     check_links(run_dir, key)
     return run_dir
+
+
+def nearest_run(key: str, path: Path) -> str:
+    """Return what to type in place of a path that is not a run directory: the one that it lies in, or one of those in it."""
+    around = next((parent for parent in list(path.parents)[:2] if (parent / "config.yaml").is_file()), None)
+    if around is not None:
+        return quote(f"{key}={around}")
+    runs = sorted(file.parent.name for file in path.glob("*/config.yaml"))
+    return (
+        f"it contains the runs {', '.join(runs)}" if runs else "a run directory contains config.yaml and checkpoints/"
+    )
 
 
 def check_links(run_dir: Path, key: str) -> None:
@@ -155,7 +162,8 @@ def find_checkpoint(path: str | Path, prefer: str = "best", key: str = "checkpoi
             return place / "checkpoints" / name
     if not place.exists():
         raise ConfigError(Problem(key, str(path), "no such file or directory"))
-    raise ConfigError(Problem(key, str(path), "is not a run directory: it has no checkpoints/last.pt or best.pt"))
+    text = "is not a run directory: it has no checkpoints/last.pt or best.pt"
+    raise ConfigError(Problem(key, str(path), text, nearest_run(key, place)))
 
 
 def read_config(run_dir: Path, key: str) -> JsonObject:

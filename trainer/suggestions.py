@@ -181,8 +181,10 @@ def topic(name: str, known: Collection[str]) -> str:
 def _path(group: str, name: str) -> str:
     """What to type for a path."""
     file = Path(name)
-    if file.suffix in (".yaml", ".yml") and "/" in name:
-        return f"--config-dir {file.parent.parent} {group}={file.stem}"
+    if file.suffix in (".yaml", ".yml"):
+        if file.parent.name == group:
+            return f"--config-dir {file.parent.parent} {group}={file.stem}"
+        return f"--config-dir <directory> {group}={file.stem} with the file in <directory>/{group}"
     is_path = "/" in name or name.startswith((".", "~")) or file.suffix.lower() in SUFFIXES or file.exists()
     if is_path or file.suffix:
         for ends, template in PATHS.get(group, {}).items():

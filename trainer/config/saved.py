@@ -48,7 +48,8 @@ class Saved:
             return Problem("output", item.value, "a resumed run continues in its own directory: leave it out")
         if item.key in GROUPS and item.key not in free and not is_table(item.value):
             text = f"cannot be replaced when the weights come from {self.key}=...; {', '.join(free)} can"
-            return Problem(item.key, item.shown, text, "the values of its keys can be changed")
+            hint = "the values of its keys can be changed" if self.key == "resume" else "leave it out"
+            return Problem(item.key, item.shown, text, hint)
         if self.key == "checkpoint" and item.group not in (*free, *SETTINGS_ON_CHECKPOINT):
             text = "cannot be changed for a checkpoint; job, data, engine, observer, device, precision and output can"
             return Problem(item.key, item.shown, text, "leave it out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from trainer.engine.options import Engine
-from trainer.hardware import Precision, default_threads, keep_freed_memory, world_size
+from trainer.hardware import Precision, default_threads, keep_freed_memory, usable_cores, world_size
 
 
 def apply_engine(option: Engine, precision: Precision) -> list[str]:
@@ -23,4 +23,16 @@ def apply_engine(option: Engine, precision: Precision) -> list[str]:
     device = torch.cuda.get_device_name(precision.device) if on_gpu else cpu
     layout = "channels-last" if precision.channels_last else "contiguous"
     processes = f", {world_size()} processes" if world_size() > 1 else ""
-    return [f"{device}, {precision.name}, {layout}{processes}"]
+    return [f"{device}, {precision.name}, {layout}{processes}", *slow(threads, precision)]
+
+
+def slow(threads: int, precision: Precision) -> list[str]:
+    """Return what of the settings makes the CPU slow: more threads than cores, which wait for each other, and fp16."""
+    if precision.device.type != "cpu":
+        return []
+    notes: list[str] = []
+    if threads > usable_cores():
+        notes.append(f"{threads} threads on {usable_cores()} cores wait for each other; engine.threads=auto is faster")
+    if precision.name == "fp16":
+        notes.append("CPUs hardly compute in fp16, which can take many times as long; precision=auto is faster")
+    return notes
