@@ -42,6 +42,8 @@ ANSWERS = {
     "loss=ce": "did you mean task.loss=ce?",
     "trainer.max_epochs=5": "did you mean epochs=5?",
     "data.val_split=0.2": "did you mean data.validation=0.2?",
+    "schedule=step schedule.step.step_size=3": "did you mean 'every'?",
+    "regularizer=dropout regularizer.dropout.rate=0.3": "did you mean 'p'?",
     "adam.lr=0.1": "did you mean optimizer=adam optimizer.lr=0.1?",
     "optimizer.seed=1": "did you mean 'seed'?",
     "job=train": "did you mean 'fit'?",
@@ -90,6 +92,11 @@ def test_what_is_answered_exists():
     targets += [template for templates in synonyms.PATHS.values() for template in templates.values()]
     overrides = chain.from_iterable(re.sub(r"<[^>]*>", "<>", target).split() for target in targets)
     assert [override for override in overrides if not exists(override)] == []
+
+
+def test_parameters_with_other_names_exist():
+    options = [FILES.keys(group, [option]) for group in (*SINGLE, *LISTS) for option in FILES.groups[group]]
+    assert set(synonyms.PARAMETERS) <= {key for keys in options for key in flat(keys)}
 
 
 def test_no_name_of_another_library_hides_one_of_ours():

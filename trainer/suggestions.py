@@ -9,7 +9,7 @@ from pathlib import Path
 from trainer.errors import Problem, most_similar
 from trainer.existing import SUFFIXES, registered, sources_of
 from trainer.formats import Json
-from trainer.synonyms import KEYS, OPTIONS, PATHS
+from trainer.synonyms import KEYS, OPTIONS, PARAMETERS, PATHS
 from trainer.tree import is_table, table
 
 Groups = Mapping[str, Collection[str]]  # the options of each group
@@ -145,6 +145,19 @@ def joined(words: Sequence[str]) -> tuple[str, int]:
 def is_value(words: Sequence[str]) -> bool:
     """Return whether the first of these arguments may be the value of one before them."""
     return bool(words) and "=" not in words[0] and not re.match(r"-\D|~", words[0])
+
+
+def parameter(name: str, known: Collection[str]) -> str:
+    """Return which key of an option was probably meant, as a question; empty where nobody knows.
+
+    >>> parameter("step_size", ["every", "factor"]), parameter("gama", ["gamma"]), parameter("gamma", ["every"])
+    ("did you mean 'every'?", "did you mean 'gamma'?", '')
+    """
+    meant = next(
+        (key for key, words in PARAMETERS.items() if key in known and plain(name) in map(plain, words.split())), None
+    )
+    meant = most_similar(name, known) or meant
+    return f"did you mean {meant!r}?" if meant else ""
 
 
 def word(name: str, groups: Groups) -> str | None:

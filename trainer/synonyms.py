@@ -139,6 +139,39 @@ OPTIONS = {
     "engine": {"gpu": "cuda", "ddp": "distributed dp"},
     "recipe": {"finetune": "fine_tuning", "transfer": "transfer_learning feature_extraction"},
 }  # fmt: skip
+# Keys of options, and what they are called elsewhere; one is meant where the option has it.
+PARAMETERS = {
+    "every": "step_size period step",
+    "factor": "gamma decay_rate drop",
+    "floor": "min_lr eta_min lr_min end_factor",
+    "total": "t_max max_steps total_steps max_iters",
+    "rise": "pct_start warmup_fraction",
+    "div": "div_factor",
+    "final_div": "final_div_factor",
+    "min_delta": "threshold tolerance tol",
+    "p": "prob probability rate drop_rate drop_prob keep_prob",
+    "eps": "smoothing epsilon label_smoothing",
+    "strength": "weight_decay lambda coefficient",
+    "degrees": "angle max_angle limit",
+    "std": "sigma var noise",
+    "padding": "pad",
+    "decay": "momentum beta ema_decay",
+    "widths": "channels filters features hidden hidden_sizes units layers",
+    "depth": "layers num_layers n_layers",
+    "norm": "batch_norm bn normalization norm_layer",
+    "kernel": "kernel_size filter_size",
+    "betas": "beta1 beta2",
+    "clip_norm": "max_norm clip grad_clip",
+    "milestones": "steps epochs boundaries",
+    "models": "members n_models num_models",
+    "images": "input inputs files path",
+    "metric": "monitor",
+    "name": "model arch model_name",
+    "weights": "pretrained checkpoint",
+    "root": "path dir directory folder",
+    "path": "file root",
+    "num_workers": "workers",
+}  # fmt: skip
 # What to type for a path, by the name's end; the last one is for any path.
 PATHS = {
     "data": {

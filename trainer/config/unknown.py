@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trainer import suggestions
 from trainer.config.options import LISTS, OptionFiles, names
 from trainer.config.overrides import Override
-from trainer.errors import Problem, nearest
+from trainer.errors import Problem
 from trainer.formats import JsonObject
 from trainer.tree import is_list, is_table, table, value_at
 
@@ -30,7 +30,7 @@ def unknown_key(item: Override, path: Sequence[str], part: str, tree: JsonObject
         text, hint = f"{part} is not enabled", f"enable it with {_enabling(group, part, tree)}"
     elif path:
         owners = [option for option in files.groups.get(group, ()) if part in files.keys(group, [option])]
-        hint = nearest(part, available) or (f"a key of {group}={', '.join(owners)};" if owners else "")
+        hint = suggestions.parameter(part, available) or (f"a key of {group}={', '.join(owners)};" if owners else "")
         elsewhere = suggestions.meant(item.key, value, files.groups) or (part in files.settings and f"{part!r}")
         hint = hint or (f"did you mean {elsewhere}?" if elsewhere else "")
         hint = f"{hint} available: {', '.join(available) or 'none'}".strip()
