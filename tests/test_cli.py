@@ -84,6 +84,8 @@ ERRORS = {
     "a key behind its option": (["dropout.p=0.5"], ["'regularizer=[early_stopping,dropout]' regularizer.dropout.p=0.5?"]),
     "a file for a directory": (["data=folder", f"data.root={__file__}"], ["is a file", "directory with one directory per class"]),
     "new-option with too many words": (["new-option", "optimizer", "a", "b", "--foo"], ["new-option = 'b --foo': is left over"]),
+    "one value for a list": (["task.metrics=f1"], ["task.metrics = 'f1': must be a list [text, ...]", "in brackets: [f1]"]),
+    "a metric by another name": (["task.metrics=[f1_macro]"], ["task.metrics = ['f1_macro']", "did you mean 'f1'?"]),
     "a list in a list": (["schedule=[[warmup],cosine]"], ["must be a plain list", "schedule=[warmup,cosine]"]),
     "a number for an option": (["schedule=[3]"], ["schedule = '3'", "must be one of clr"]),
     "nothing for an option": (["schedule=[null]"], ["schedule: ", "must name an option"]),

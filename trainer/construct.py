@@ -83,7 +83,9 @@ def _problems(
         if item["loc"]:
             name = str(item["loc"][0])
             allowed = "a finite number" if item["type"] == "finite_number" else describe(known[name].annotation)
-            problems.setdefault(name, Problem(name, arguments[name], f"must be {allowed}", known[name].meaning))
+            bracketed = allowed.startswith("a list [") and isinstance(arguments[name], str | int | float)
+            hint = f"in brackets: [{arguments[name]}]; {known[name].meaning}" if bracketed else known[name].meaning
+            problems.setdefault(name, Problem(name, arguments[name], f"must be {allowed}", hint))
         elif isinstance(cause, ConfigError):
             problems = {problem.key: problem for problem in cause.problems} | problems
         else:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import cast
 
 from trainer.environment import launched_rank
 from trainer.literal import printable_lines
@@ -42,7 +43,8 @@ class Problem:
 
     def __str__(self) -> str:
         text = quoted(self.text)
-        place = self.key if self.value is None else f"{self.key} = {self.value!r}"
+        value = list(cast("tuple[object, ...]", self.value)) if isinstance(self.value, tuple) else self.value
+        place = self.key if value is None else f"{self.key} = {value!r}"
         lines = [f"{place}: {text}" if self.key else text]
         if self.hint:
             lines.append(f"  {quoted(self.hint)}")

@@ -185,7 +185,7 @@ def _unknown(kind: Kind, name: str) -> tuple[str, str]:
     others = [other for other, metrics in METRICS.items() if name in metrics or _top(other, name)]
     text = f"is a metric of {' and '.join(others)}" if others else "is not a metric"
     allowed = ", ".join(METRICS[kind])
-    return f"{text}; of {kind} these are allowed: {allowed}", nearest(name, METRICS[kind])
+    return f"{text}; of {kind} these are allowed: {allowed}", nearest(name.removesuffix("_macro"), METRICS[kind])
 
 
 def _collisions(kind: Kind, names: Sequence[str], classes: Sequence[str]) -> list[tuple[str, str, str]]:

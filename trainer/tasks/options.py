@@ -256,7 +256,10 @@ def _common_rules(task: Classification | Multilabel | Regression) -> dict[str, t
     own = task.loss if isinstance(task.loss, dict) else None
     rules = {"loss": (own is None or "_target_" in own, "must name the class or function under _target_")}
     if problems := metrics.check(task.kind, task.metrics):
-        rules["metrics"] = (False, "; ".join(f"{name} {text} {hint}".strip() for name, text, hint in problems))
+        rules["metrics"] = (
+            False,
+            "; ".join(": ".join(filter(None, (f"{name} {text}", hint))) for name, text, hint in problems),
+        )
     if texts := [text for name, table in (task.own_metrics or {}).items() if (text := own_metric_problem(name, table))]:
         rules["own_metrics"] = (False, "; ".join(texts))
     return rules
