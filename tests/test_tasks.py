@@ -162,7 +162,7 @@ def test_weights_by_name_or_in_a_list_are_checked_against_the_classes():
     assert by_name.parts[0].weights == pytest.approx([0.5, 1.5])
     assert class_task((5, 5), class_weights=(1.0, 3.0)).parts[0].weights == pytest.approx([0.5, 1.5])
     with pytest.raises(ConfigError, match="did you mean"):
-        class_task((5, 5, 5, 5), class_weights={"bb": 3.0})
+        class_task((5, 5, 5, 5), class_weights={"B": 3.0})
     with pytest.raises(ConfigError, match="must hold 2 weights"):
         class_task((5, 5), class_weights=(1.0,))
 
