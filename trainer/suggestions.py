@@ -83,7 +83,9 @@ def find_key(name: str, tree: Mapping[str, Json]) -> str | None:
     starts = [key for key, value in tree.items() if not is_table(value) and key.startswith(name)]
     if len(starts) == 1:
         return starts[0]
-    places = {key: f"{group}.{key}" for group, keys in reversed([*tree.items()]) for key in table(keys)}
+    places = {
+        key: f"{group}.{key}" for group, keys in reversed([*tree.items()]) for key in table(keys) if key != "name"
+    }
     if name not in places and (template := target(name)).endswith("={}") and " " not in template:
         return template.removesuffix("={}")
     match = None if name in places else most_similar(name, tree)
@@ -110,10 +112,10 @@ def option(group: str, name: str, groups: Groups) -> tuple[str | None, str]:
     if renamed := NAMES.get(group, {}).get(plain(name)):
         known = renamed if renamed in groups[group] else None
         return known, f"{group}={renamed}"
-    if elsewhere := _path(group, name) or _of_another_group(group, name, groups) or _model(group, name):
+    if elsewhere := _path(group, name) or _model(group, name):
         return None, elsewhere
     known = most_similar(name, groups[group])
-    return known, f"{group}={known}" if known else ""
+    return known, f"{group}={known}" if known else _of_another_group(group, name, groups)
 
 
 def question(group: str, name: str, groups: Groups) -> str:

@@ -24,8 +24,7 @@ KEYS = {
     "optimizer.weight_decay={}": "wd l2_penalty weightdecay",
     "optimizer.clip_norm={}": "clip_grad clip_grad_norm grad_clip gradient_clip_val max_grad_norm gradient_clipping max_norm",
     "seed={}": "random_seed rng_seed manual_seed random_state seed_everything",
-    "device={}": "accelerator",
-    "device=cuda": "cuda use_cuda gpu use_gpu gpus ngpu n_gpu num_gpus devices gpu_ids",
+    "device=cuda": "accelerator cuda use_cuda gpu use_gpu gpus ngpu n_gpu num_gpus devices gpu_ids",
     "device=cpu": "no_cuda no_gpu use_cpu cpu_only",
     "precision={}": "mixed_precision dtype amp_dtype",
     "precision=bf16": "amp use_amp bf16 autocast",
@@ -37,7 +36,7 @@ KEYS = {
     "data.size={}": "image_size img_size input_size imgsz resolution",
     "data.limit={}": "max_samples max_train_samples num_samples n_samples subset limit_train_batches",
     "output={}": "out out_dir output_dir outdir save_dir save_path log_dir logdir logging_dir default_root_dir run_dir workdir "
-    "work_dir experiment_dir exp_dir",
+    "work_dir experiment_dir exp_dir run_name exp_name experiment_name",
     "resume={}": "ckpt_path resume_from resume_from_checkpoint resume_path load load_checkpoint load_from restore continue_from",
     "checkpoint={}": "ckpt checkpoint_path model_path load_model",
     "architecture.weights={}": "weights pretrained_weights weights_path",
@@ -56,7 +55,14 @@ KEYS = {
     "experiment={}": "config cfg config_name preset recipe_name",
     "'observer=[standard,wandb]'": "wandb use_wandb logger report_to",
     "engine=ddp": "ddp strategy",
-    "job.tta={}": "tta test_time_augmentation",
+    "job.tta=mirror": "tta test_time_augmentation",
+    "observer.checkpoint.keep_every={}": "save_every save_interval checkpoint_every save_freq save_top_k",
+    "observer.tensorboard.every={}": "log_every log_interval log_every_n_steps logging_steps print_freq",
+    "job=ensemble job.kind=folds job.models={}": "folds k_folds n_folds n_splits cv",
+    "'regularizer=[early_stopping,dropout]' regularizer.dropout.p={}": "dropout_rate drop_rate dropout_p",
+    "engine.sync_batch_norm={}": "sync_bn sync_batchnorm",
+    "data.channels={}": "in_channels in_chans num_channels n_channels",
+    "-m seed=0,1,2": "seeds n_seeds n_runs num_runs repeats n_repeats",
 }  # fmt: skip
 
 # Of each group, the options and what they are called elsewhere.
@@ -107,6 +113,7 @@ OPTIONS = {
     "task": {"classification": "classify multiclass single_label image_classification", "regression": "regress"},
     "data": {
         "folder": "image_folder images own custom directory",
+        "fashion_mnist": "fashion mnist_fashion",
         "table": "csv tsv parquet dataframe",
         "arrays": "npz npy numpy array",
         "fake": "synthetic random dummy",

@@ -160,7 +160,7 @@ def _prepared(argument: str, multirun: bool) -> str:
         if multirun and SWEEP_FUNCTIONS.match(value):
             return argument
         return f"{key}={','.join(map(_quote, value.split(',') if multirun else [value]))}"
-    within_grammar = re.fullmatch(r"[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
+    within_grammar = re.fullmatch(r"(?!~)[\w\-.:/%+?|@*$~,\\]*", value, re.ASCII)
     if within_grammar or re.search(r"[\[\]{}()\"'\\]", value) or value != value.strip():
         return argument
     return f"{key}={_quote(value)}"
