@@ -249,7 +249,7 @@ def test_the_diagnosis_benchmark_judges_a_run_with_its_control_and_continues_whe
     arguments = ["--output", "runs", "--seeds", "1", "--only", "digits-mlp-momentum__lr-too-low", "--list"]
     out = run_script("diagnosis_benchmark.py", *arguments, cwd=tmp_path)
     assert out.startswith("1 of 2: digits, mlp, momentum: lr too low, seed 0")
-    assert "| lr too low | update | 1 of 1 | learning rate too low 1 |" in out
+    assert "| lr too low | update | 1 of 1 | 1 of 1 | 1 of 1 | learning rate too low 1 |" in out
     files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert len(files) == 2
     run_script("diagnosis_benchmark.py", *arguments, "--cached", "--markdown", "page.md", cwd=tmp_path)
@@ -323,3 +323,12 @@ def test_nothing_is_lost_where_runs_are_broken_on_purpose(tmp_path):
         tried[name.partition(":")[0]] += int(cells[2].replace(",", "")) if name.partition(":")[0] in counts else 0
     assert {name: tried[name] for name in counts} == counts
     assert rows["**sum**"][4] == " 0 "
+
+
+@pytest.mark.slow
+def test_the_table_of_filters_shows_that_those_of_a_healthy_run_look_like_noise(tmp_path):
+    rows = table_rows(run_script("filters_table.py", "--seeds", "1", cwd=tmp_path))
+    accuracy, rough = (float(cell) for cell in rows["healthy"][2:4])
+    assert accuracy > 0.9
+    assert rough > 0.8
+    assert float(rows["weight decay 0.05"][3]) < 0.8

@@ -87,6 +87,11 @@ def adam_lr(adam: float, sgd: float, *more: str) -> Change:
     return lambda s: lr(adam if s.optimizer == "adam" else sgd, *more)(s)
 
 
+def transfer(s: Setting) -> tuple[str, ...]:
+    """Only the head is trained, on the features of the healthy config: other layers would adapt to another normalization."""
+    return ("initialization=pretrained", PRETRAINED, "recipe=transfer", f"epochs={max(2, s.epochs // 3)}")
+
+
 # Replaced by a checkpoint of the healthy config, which is trained for it.
 PRETRAINED = "initialization.path=PRETRAINED"
 SMALL_STD, LARGE_STD = (
@@ -149,8 +154,7 @@ CONDITIONS = (
     Condition("class imbalance", "data", ("class imbalance",), splits=flaws.imbalanced, hidden=True),
     Condition("sorted data", "data", ("sorted data",), splits=flaws.sorted_by_class, run=flaws.unshuffled),
     Condition("other normalization than pretrained", "data", ("other normalization than the pretrained weights",),
-              lambda s: ("initialization=pretrained", PRETRAINED, "data.normalize=none", f"epochs={max(2, s.epochs // 3)}"),
-              lambda s: ("initialization=pretrained", PRETRAINED, "data.normalize=pretrained", f"epochs={max(2, s.epochs // 3)}"),
+              lambda s: (*transfer(s), "data.normalize=none"), lambda s: (*transfer(s), "data.normalize=pretrained"),
               skip=("shapes",)),
     Condition("test images of another kind", "data", ("validation and test differ",), splits=flaws.inverted_test, hidden=True),
     Condition("test labels numbered otherwise", "data", ("validation and test differ",), splits=flaws.shifted_test, hidden=True),

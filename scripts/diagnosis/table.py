@@ -146,16 +146,21 @@ def false_alarms(found: Iterable[Verdict], effect: str) -> str:
 
 
 def confusion_rows(found: Iterable[Verdict]) -> list[list[str]]:
-    """For each condition: in how many runs it was harmful, named first, and what else was reported first."""
+    """For each condition: settings, runs in which it was harmful and is among the findings, or named first, and what else was
+    reported first.
+    """
     rows, found = [], list(found)
     for condition in CONDITIONS:
         own = [v for v in found if v.case.name == condition.name]
         faults = [v for v in own if v.effect == "fault"]
+        settings = [len({v.case.setting.name for v in group}) for group in (faults, own)]
+        recalled = sum(bool(set(v.names) & set(v.right)) for v in faults)
         named = [v.names[0] for v in faults if v.named]
         other = Counter(v.names[0] if v.names else "nothing" for v in faults if not v.named)
         harmless = Counter(v.names[0] if v.names else "nothing" for v in own if v.effect == "harmless")
         cells = [", ".join(f"{name} {n}" for name, n in c.most_common()) for c in (Counter(named), other, harmless)]
-        rows.append([condition.name, condition.group, f"{len(named)} of {len(faults)}", *cells])
+        counts = [f"{settings[0]} of {settings[1]}", f"{recalled} of {len(faults)}", f"{len(named)} of {len(faults)}"]
+        rows.append([condition.name, condition.group, *counts, *cells])
     return rows
 
 
