@@ -246,11 +246,12 @@ def test_a_budget_that_ends_in_an_early_stage_leaves_the_best_of_it(tmp_path, ca
     assert "stage-2: left out, because the budget is used up; stage-1 decides" in capsys.readouterr().out
 
 
-def test_one_seed_decides_nothing():
-    default = Candidate(0, {}, 0.8, {1: 0.9}, {})
+def test_with_one_common_seed_the_better_score_wins():
+    default = Candidate(0, {}, 0.6, {1: 0.9}, {})
     better = Candidate(1, {"lr": 0.1}, 0.7, {1: 0.95}, {}, paired({1: 0.9}, {1: 0.95}))
-    assert choose([default, better]).winner is default, "the score of the search counts"
-    assert choose([replace(default, search_score=0.6), better]).winner is better
+    worse = Candidate(2, {"lr": 0.2}, 0.8, {1: 0.85}, {}, paired({1: 0.9}, {1: 0.85}))
+    assert choose([default, better, worse]).winner is better
+    assert choose([default, worse]).winner is default
 
 
 def test_ctrl_c_gives_the_trial_back(tmp_path):

@@ -90,20 +90,21 @@ def paired(base: dict[int, float], other: dict[int, float]) -> Interval | None:
 def choose(found: Sequence[Candidate]) -> Choice:
     """Return the winner. A tie, an interval of the gain that includes 0, goes to the config as typed.
 
-    Where no finalist has two seeds in common with the config as typed, there is no interval: the score of the search counts.
+    With a single common seed there is no interval: the better score counts.
     """
     default, *others = found
     repeated = [c for c in others if c.scores]
-    gains = [c.gain for c in others if c.gain is not None]
-    if (not repeated and not default.scores) or (gains and all(gain.n < 2 for gain in gains)):
+    if not repeated and not default.scores:
         ranked = sorted((c for c in found if c.search_score is not None), key=lambda c: -(c.search_score or 0.0))
         winner = ranked[0] if ranked else default
-        return Choice(winner, list(found), "the best score of the search, which was not repeated with several seeds")
+        return Choice(winner, list(found), "the best score of the search, which was not repeated with other seeds")
     if not default.scores and repeated:
         winner = max(repeated, key=lambda c: c.mean.mean if c.mean else 0.0)
         return Choice(winner, list(found), "the best mean; the config as typed did not train to the end")
     comparable = [c for c in repeated if c.gain is not None]
     best = max(comparable, key=lambda c: c.gain.mean if c.gain else 0.0, default=default)
+    if best.gain is not None and best.gain.n == 1 and best.gain.mean > 0:
+        return Choice(best, list(found), "the best score with one other seed, which cannot tell it from chance")
     if best is default or best.gain is None or best.gain.low <= 0:
         return Choice(
             default, list(found), "no finalist is better than the config as typed beyond the spread over seeds"

@@ -11,6 +11,7 @@ from trainer.formats import Json
 from trainer.report.figures import plot_label
 from trainer.report.layout import canvas
 from trainer.search.distribution import number, show
+from trainer.search.progress import metric_value
 from trainer.search.space import Dimension, Space
 from trainer.search.stages import Result, best_first
 
@@ -77,7 +78,7 @@ def space_figure(spaces: Sequence[Space], results: Sequence[Sequence[Result]], l
             for state, (marker, color) in MARKS.items():
                 mine = [r for r in stage if r.state == state and dimension.name in r.point]
                 x = [position(dimension, r.point[dimension.name]) for r in mine]
-                y = [abs(bottom if r.score is None else r.score) for r in mine]
+                y = [metric_value(bottom if r.score is None else r.score, label) for r in mine]
                 ax.scatter(x, y, s=16, marker=marker, color=color, alpha=0.35 + 0.65 * order / len(results))
         _borders(ax, dimension, spaces)
         ax.set(xlabel=plot_label(dimension.name), ylabel=label if ax is axes[0] else "")
@@ -117,7 +118,7 @@ def isolation_figure(space: Space, results: Sequence[Result], label: str) -> Fig
             names = [f"{own.at((i + 0.5) / count):.2g}" for i in range(count)]
         else:
             names = [plot_label(show(choice), 16) for choice in own.choices]
-        ax.plot(range(count), np.abs(best), "o-", color="tab:blue")
+        ax.plot(range(count), [metric_value(score, label) for score in best], "o-", color="tab:blue")
         for i, n in enumerate(trials):
             ax.annotate(str(n), (i, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=7, color="gray")
         ax.set_xticks(range(count), names, rotation=20)

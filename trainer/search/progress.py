@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from trainer.duration import show_seconds
+from trainer.history import better_is
 from trainer.literal import printable
 from trainer.search.distribution import show
 from trainer.search.space import Point
@@ -48,8 +49,15 @@ def format_score(score: float, metric: str) -> str:
 
     >>> format_score(0.9512, "validation_accuracy"), format_score(-0.25, "validation_loss")
     ('95.12 %', '0.2500')
+    >>> format_score(-0.25, "validation_margin")
+    '-0.2500'
     """
-    return f"{100 * score:.2f} %" if metric.endswith("accuracy") else f"{abs(score):.4f}"
+    return f"{100 * score:.2f} %" if metric.endswith("accuracy") else f"{metric_value(score, metric):.4f}"
+
+
+def metric_value(score: float, metric: str) -> float:
+    """Return the value of a metric from a score of the search, in which a metric to be minimized is negated."""
+    return score if better_is(metric) == "max" else -score
 
 
 def status(

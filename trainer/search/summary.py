@@ -16,7 +16,7 @@ from trainer.literal import print_literal, printable
 from trainer.run_dir import terminal, write_json
 from trainer.search.best import write_experiment
 from trainer.search.choice import Candidate, Choice, bare
-from trainer.search.progress import format_gain, format_score, point_text
+from trainer.search.progress import format_gain, format_score, metric_value, point_text
 from trainer.search.session import FINAL, Session
 from trainer.search.stages import best_first, borders
 
@@ -59,7 +59,7 @@ def result(session: Session, choice: Choice) -> JsonObject:
     }
     name = bare(session.trials.metric)
     if winner.mean:
-        content["validation"] = {name: abs(winner.mean.mean)}
+        content["validation"] = {name: metric_value(winner.mean.mean, session.trials.metric)}
     if winner.tests:
         content["test"] = {name: sum(winner.tests.values()) / len(winner.tests)}
     return content
@@ -160,7 +160,7 @@ def trials_csv(session: Session) -> str:
     parts = [(stage.name, stage.results) for stage in session.stages] + [(FINAL, session.repetitions)]
     for stage, results in parts:
         for r in results:
-            score = "" if r.score is None else abs(r.score)
+            score = "" if r.score is None else metric_value(r.score, metric)
             test = (r.info.get("test") or {}).get(bare(metric), "")
             epochs = r.epochs[-1] if r.epochs else 0
             cells = [stage, r.entry.index, r.entry.origin, session.config.seed + r.entry.seed, r.state, score, epochs]
