@@ -304,6 +304,10 @@ def test_a_suggestion_replaces_the_parameters_of_the_option_that_it_replaces():
     assert not any(word.startswith(("architecture.", "schedule.clr")) for word in words)
     assert words[-2:] == ["architecture=resnet20", "schedule=[cosine]"]
     assert "schedule.clr.step_size=5" in typed(replace(case, extra=("schedule=[warmup,clr]",)))
+    resnet = next(setting for setting in SETTINGS if "architecture.depth=8" in setting.overrides)
+    assert "architecture.depth=8" not in typed(Case(resnet, "case", 0, resnet.deep)), (
+        "a condition may change the network"
+    )
     assert "optimizer.lr=0.05" in typed(replace(case, extra=("optimizer.clip_norm=1",)))
     assert is_override("optimizer.lr=0.1")
     assert not any(is_override(text) for text in ("-m seed=0,1", "job=doctor", "correct the labels"))

@@ -81,14 +81,15 @@ def control(case: Case) -> Case:
 
 
 def typed(case: Case) -> list[str]:
-    """The overrides of a case. A suggestion that chooses another option replaces the parameters of the former one."""
-    before = [*case.setting.overrides, *case.overrides]
-    for extra in case.extra:
-        key, _, value = extra.partition("=")
+    """The overrides of a case. One that chooses another option replaces the parameters of the former one."""
+    words = list(case.setting.overrides)
+    for override in (*case.overrides, *case.extra):
+        key, _, value = override.partition("=")
         kept = [f"{key}.{name}." for name in value.strip("[]").split(",")] if value.startswith("[") else []
         if "." not in key:
-            before = [o for o in before if not o.startswith((f"{key}=", f"{key}.")) or o.startswith(tuple(kept))]
-    return [*before, *case.extra]
+            words = [o for o in words if not o.startswith((f"{key}=", f"{key}.")) or o.startswith(tuple(kept))]
+        words.append(override)
+    return words
 
 
 def pretrained(setting: Setting, folder: Path) -> Path:
