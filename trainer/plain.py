@@ -108,7 +108,7 @@ def shortened(value: object) -> str:
 
 
 def source_line(error: Exception, module: str) -> str:
-    """Return where an error was raised: the last line that it has passed in a module, or the last one of all."""
+    """Return file and line of an error: the innermost frame in ``module``, or the innermost frame of all if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(sys.modules.get(module), "__file__", None)
     frame = ([frame for frame in frames if frame.filename == file] or frames)[-1]

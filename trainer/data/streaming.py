@@ -71,10 +71,10 @@ def start_worker(_: int) -> None:
 
 
 class StreamingLoader(Loader):
-    """Batches that threads or processes make, normalized on the device. They do not depend on who makes them.
+    """Loads batches in threads or processes and normalizes them on the device. The number of workers does not change the batches.
 
     Args:
-        dataset: See ``Loader``, as for all other arguments.
+        dataset: See ``Loader``, which also describes the arguments that are not listed here.
         shape: (C, H, W) of the batches.
         pipeline: Augmentation of single images, or None.
         num_workers: Threads or processes; 0 for the calling thread; ``auto`` for one per core, at most 8, to decode files,

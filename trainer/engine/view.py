@@ -173,11 +173,11 @@ class RunView:
 
     @property
     def diverged(self) -> str | None:
-        """What has become NaN or Inf, which ends training; None if nothing has, as far as it is known."""
+        """What became NaN or Inf and ended training, e.g. "the validation loss is NaN or Inf"; None if nothing has so far."""
         return self._run.diverged
 
     def is_finite(self) -> bool:
-        """Whether the training loss and the weights are finite. It waits for the device; all ranks must call it together."""
+        """Return whether the training loss and the weights are finite. Synchronizes with the device; all ranks must call it."""
         return self._run.diverged is None and nonfinite(self._run) is None
 
     @property

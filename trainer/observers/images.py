@@ -98,7 +98,7 @@ class FiltersObserver(Observer):
 
 
 def save_image(view: RunView, events: LazyEventWriter, name: str, image: np.ndarray, step: int | None = None) -> None:
-    """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
+    """Write an image uint8 (H, W, 3) to ``report/<name>.png`` and to TensorBoard, at ``step``, by default the current one."""
     assert view.folder is not None
     path = view.folder / "report" / f"{name}.png"
     with atomic_path(path) as temporary:
@@ -107,7 +107,7 @@ def save_image(view: RunView, events: LazyEventWriter, name: str, image: np.ndar
 
 
 def save_figure(view: RunView, events: LazyEventWriter, name: str, figure: Figure, step: int | None = None) -> None:
-    """Write a figure to ``report/<name>.png`` and to TensorBoard, at the current step unless it is of another."""
+    """Write a figure to ``report/<name>.png`` and to TensorBoard, at ``step``, by default the current one."""
     assert view.folder is not None
     path = view.folder / "report" / f"{name}.png"
     write_figure(figure, path)

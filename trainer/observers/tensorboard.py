@@ -134,8 +134,10 @@ def layout(tasks: Sequence[TaskColumns]) -> dict[str, dict[str, list[str | list[
 
 
 def tag(metric: str, split: str, tasks: Sequence[TaskColumns]) -> str:
-    """The tag of a metric on a split: loss and main metrics of a single task have a section each, its further metrics share
-    one, and those of each of several tasks have one of its own.
+    """Return the TensorBoard tag of a metric on a split; the part before the slash is the section of the page.
+
+    The loss and the main metric of a single task have a section each, its further metrics share one; of several tasks, each
+    has a section of its own.
 
     >>> single, several = [TaskColumns("", "accuracy", "accuracy")], [TaskColumns("ink", "mae", "mae")]
     >>> tag("loss", "train", single), tag("auroc", "validation", single), tag("ink_mae", "validation", several)
@@ -153,8 +155,10 @@ def tag(metric: str, split: str, tasks: Sequence[TaskColumns]) -> str:
 
 
 def best_tag(split: str, metric: str) -> str:
-    """The tag of a metric of the best weights. HPARAMS, which sorts tags as text, shows it before the curves, the other pages,
-    which put digits first, after them.
+    """Return the TensorBoard tag of a metric of the best weights.
+
+    The asterisk puts it before the curves in HPARAMS, which sorts tags as text, and after them on the other pages, which put
+    digits first.
 
     >>> best_tag("test", "accuracy")
     '*best/accuracy_test'

@@ -164,10 +164,10 @@ def extension(space: Space, results: Sequence[Result], total: int, count: int, s
 
     Args:
         space: The present space.
-        results: Of the stage so far.
-        total: Entries that the stage has so far.
-        count: Points to add.
-        seed: Of the points.
+        results: Results of the stage so far.
+        total: Number of trials that the stage has so far.
+        count: Number of points to add.
+        seed: Seed of the sampler that draws them.
     """
     added: list[tuple[str, Space]] = []
     wider, words = space, []

@@ -20,7 +20,7 @@ from trainer.tasks.task import Task
 
 
 def main_only(task: Task) -> Task:
-    """Return the main task as a single one, with its thresholds; a task without a main one as it is."""
+    """Return the main task of several as a task of its own, with its thresholds; any other task is returned unchanged."""
     if task.main is None:
         return task
     spec = replace(task.main.spec, name="")

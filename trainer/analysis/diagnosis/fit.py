@@ -161,7 +161,9 @@ def _overfitting(evidence: str) -> Finding:
 
 
 def worsened(values: Sequence[float], lower_is_better: bool) -> tuple[int, bool]:
-    """Return the index of the best value, and whether the last one is a tenth worse, or 0.03 below the best fraction.
+    """Return the index of the best value and whether the last value is clearly worse than it.
+
+    Clearly worse is a loss more than 10 percent above the best one, or an accuracy more than 0.03 below the best one.
 
     >>> worsened([0.5, 0.9, 0.8], lower_is_better=False), worsened([0.5, 0.2, 0.21], lower_is_better=True)
     ((1, True), (1, False))
