@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -18,6 +19,16 @@ STATEFUL = (
     "regularizer=[dropout,mixup]", "schedule=[warmup,cosine]", "averaging=ema", "augmentation=[crop,flip]", "epochs=3",
 )  # fmt: skip
 QUIET = "observer=[checkpoint,history_file]"
+
+
+def pytest_collection() -> None:
+    """Import without searching for cyclic garbage, and leave out of later searches what exists then: as the program does."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
