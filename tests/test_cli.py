@@ -186,6 +186,17 @@ def test_all_errors_are_reported_together_and_valid_arguments_are_not(case, trai
     assert not any(text in err for text in unexpected), err
 
 
+@pytest.mark.parametrize("words", [
+    ["resume=LONG"], ["job=predict", "checkpoint=LONG"], ["data=folder", "data.root=LONG/b"], ["output=LONG"],
+    ["--config-dir", "LONG"], ["data=npz", "data.path=LONG"], ["job=compare", "runs=[LONG]"],
+    ["output=" + "a/" * 3000],
+], ids=lambda words: " ".join(words)[:40])  # fmt: skip
+def test_a_path_that_is_too_long_is_answered_with_its_key(words, train):
+    code, _, err = train(*(word.replace("LONG", 300 * "x") for word in words))
+    assert (code, "is too long" in err, len(err.splitlines())) == (2, True, 1), err
+    assert "=" not in words[-1] or err.startswith(words[-1].partition("=")[0])
+
+
 def test_a_required_key_that_is_given_is_not_reported_next_to_another_error(train, tmp_path):
     code, _, err = train("data=folder", f"data.root={tmp_path}", "augmentation=nonsense")
     assert code == 2

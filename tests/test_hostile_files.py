@@ -326,12 +326,14 @@ def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
 
 
 JPEG = saved("JPEG")
+LONG_CHUNK = png(8, 8)[:33] + struct.pack(">I", 2**27) + b"IDAT" + bytes(40)
 BAD_IMAGES = {
     "a PNG of 60000 x 60000": png(60_000, 60_000),
     "a PNG of 30000 x 30000": png(30_000, 30_000, bytes(90_000)),
     "a PNG of 2^31 x 2^31": png(2**31 - 1, 2**31 - 1),
     "a PNG of 0 x 0": png(0, 0),
     "a PNG cut in its header": png(8, 8)[:20],
+    "a PNG with a chunk longer than the file": LONG_CHUNK,
     "a JPEG of 65500 x 65500": JPEG.replace(b"\x00\x08\x00\x08\x03", b"\xff\xdc\xff\xdc\x03"),
     "a BMP of 60000 x 60000": saved("BMP")[:18] + struct.pack("<ii", 60_000, 60_000) + saved("BMP")[26:],
     "a GIF of 65535 x 65535": saved("GIF")[:6] + b"\xff" * 4 + saved("GIF")[10:],
@@ -352,6 +354,18 @@ def test_a_hostile_image_is_an_error_or_left_out(data, tmp_path):
     labels = np.zeros(1, np.int64)
     assert not ImageFiles([tmp_path / "a.jpg"], labels, on_error="skip").is_readable(0)
     assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_chunk_longer_than_the_file_is_kept_from_opencv_which_takes_seconds_for_it(tmp_path, monkeypatch):
+    called: list[object] = []
+    monkeypatch.setattr("trainer.data.decode.cv2.imdecode", lambda *given: called.append(given))
+    for name, data in {"damaged": LONG_CHUNK, "whole": saved("PNG")}.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(Undecodable, match="damaged"):
+        decode(tmp_path / "damaged")
+    assert not called
+    assert decode(tmp_path / "whole").shape == (8, 8, 3)
+    assert called
 
 
 @pytest.mark.parametrize(

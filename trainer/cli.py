@@ -14,7 +14,7 @@ from typing import NoReturn
 from trainer import trust
 from trainer.config.options import DEFAULTS, option_files
 from trainer.environment import configure_libraries, configure_own_process
-from trainer.errors import ConfigError, Problem, is_of_the_system, is_out_of_memory, print_errors, print_failure
+from trainer.errors import ConfigError, Problem, paths_of, print_errors, print_failure
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
 from trainer.progress import PROGRESS, activity
 from trainer.streams import accept_all_characters, discard, keep_running_unread
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     PROGRESS.enable()
     trust.typed[:] = arguments
     try:
-        return _dispatch(arguments)
+        with paths_of(arguments):
+            return _dispatch(arguments)
     except ConfigError as error:
         print_errors(error)
         return WRONG_COMMAND
@@ -41,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard(sys.stdout)  # the reader has gone, as in `train --help | head`
         return FINISHED
     except Exception as error:
-        if not is_out_of_memory(error) and not is_of_the_system(error):
-            raise
-        print_failure(error)
+        print_failure(error)  # which raises a bug again
         return FAILED
     finally:
         trust.typed.clear()

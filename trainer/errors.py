@@ -6,7 +6,8 @@ import errno
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -77,6 +78,28 @@ def print_errors(error: ConfigError) -> None:
     print(printable_lines("\n".join(str(problem) for problem in error.problems)), file=sys.stderr)
 
 
+@contextmanager
+def paths_of(words: Sequence[str]) -> Iterator[None]:
+    """Answer a path that the system finds too long by the word of the command that holds it.
+
+    >>> with paths_of(["resume=" + 300 * "x"]):
+    ...     Path(300 * "x").exists()
+    Traceback (most recent call last):
+    trainer.errors.ConfigError: resume: the path 'xxxxxxxxxxxx...' is too long: at most 255 bytes for a name, 4095 in all
+    """
+    try:
+        yield
+    except OSError as error:
+        path = str(error.filename)
+        longest = max(Path(path).parts, key=len, default="")
+        found = [w for w in words if len(w) > 255 and (longest in w or w.rpartition("=")[2].rstrip("/") in path)]
+        if error.errno != errno.ENAMETOOLONG or not found:
+            raise
+        key, _, value = found[0].rpartition("=")
+        text = f"the path '{value[:12]}...' is too long: at most 255 bytes for a name, 4095 in all"
+        raise ConfigError(Problem(key, None, text)) from None
+
+
 def is_of_the_system(error: Exception) -> bool:
     """Whether an error is one of a file, of a disk, or of another process of the run, not a bug.
 
@@ -94,7 +117,9 @@ def _lost_peer(error: Exception) -> bool:
 
 
 def print_failure(error: Exception) -> None:
-    """Print an error of memory or of the system, and its notes, to stderr."""
+    """Print an error of memory or of the system, and its notes, to stderr; raise any other again, which is a bug."""
+    if not is_out_of_memory(error) and not is_of_the_system(error):
+        raise error
     text = memory_text(error) if is_out_of_memory(error) else str(error)
     if _lost_peer(error):
         text = f"another process of this run has ended: {first_line(error)}"

@@ -93,9 +93,9 @@ def overrides() -> Target:
     )
 
     def read(words: list[str]) -> None:
-        from trainer.errors import ConfigError
+        from trainer.errors import ConfigError, paths_of
 
-        with contextlib.suppress(ConfigError):
+        with contextlib.suppress(ConfigError), paths_of(words):
             load_config(words, here=True)
 
     return Target(st.lists(word, min_size=1, max_size=4), read)

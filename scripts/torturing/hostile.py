@@ -178,8 +178,12 @@ def checkpoints(good: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def saved(content: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(content, file)
+    file, limit = io.BytesIO(), sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)  # what is nested deeply shall be refused by the program, not here
+    try:
+        torch.save(content, file)
+    finally:
+        sys.setrecursionlimit(limit)
     return file.getvalue()
 
 

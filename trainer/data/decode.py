@@ -32,7 +32,7 @@ JPEG_SCALES = {  # OpenCV's flags by the divisor of height and width
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 # Chunks of a PNG that are Pillow's: transparency of a color, animation, and text that may hold an orientation.
-CHUNKS_FOR_PILLOW = (b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt", *MARKS_OF_ORIENTATION)
+CHUNKS_FOR_PILLOW = {b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt", *MARKS_OF_ORIENTATION}
 MAX_BYTES = 2**30
 ROWS_AT_ONCE = 2**26  # values that are blended at once: as floating-point numbers they take four times the memory
 NO_IMAGE = "is not an image that can be decoded"
@@ -100,7 +100,8 @@ def _decode_with_opencv(data: bytes, size: int | None) -> np.ndarray | None:
         flags = (scale & ~cv2.IMREAD_COLOR if gray else scale) | cv2.IMREAD_IGNORE_ORIENTATION
         image = _imdecode(encoded, flags)
         return None if image is None else pillow.oriented(image[..., None] if gray else image[..., ::-1], data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and not any(chunk in data for chunk in CHUNKS_FOR_PILLOW):
+    # OpenCV takes seconds for a chunk that claims to be longer than the file.
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" in (chunks := png_chunks(data)) and not chunks & CHUNKS_FOR_PILLOW:
         pillow.check_pixels(*struct.unpack(">II", data[16:24].ljust(8, b"\0")))
         image = _imdecode(encoded, cv2.IMREAD_UNCHANGED)
         if image is None:
@@ -180,6 +181,23 @@ def jpeg_frame(data: bytes) -> JPEGFrame | None:
             return JPEGFrame(height, width, bits, components)
         offset += 2 + length
     return None
+
+
+def png_chunks(data: bytes) -> set[bytes]:
+    """Return the types of the chunks of a PNG up to its end, ``IEND``, or up to the first one that the file does not hold whole.
+
+    >>> start, chunk = b"\\x89PNG\\r\\n\\x1a\\n", lambda name, length: length.to_bytes(4, "big") + name + b"\\0" * 6
+    >>> sorted(png_chunks(start + chunk(b"IHDR", 2) + chunk(b"IEND", 2)))
+    [b'IEND', b'IHDR']
+    >>> sorted(png_chunks(start + chunk(b"IHDR", 2) + chunk(b"IEND", 3)))
+    [b'IHDR']
+    """
+    types: set[bytes] = set()
+    offset = 8
+    while b"IEND" not in types and (end := offset + 12 + int.from_bytes(data[offset : offset + 4], "big")) <= len(data):
+        types.add(data[offset + 4 : offset + 8])
+        offset = end
+    return types
 
 
 def resize_target(size: int, crop_pct: float) -> int:
