@@ -223,6 +223,17 @@ def test_a_sweep_with_a_wrong_value_is_refused_before_its_first_job(train, tmp_p
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize(("words", "expected"), [
+    (["data=folder", "data.root=.,nowhere"], "data.root = 'nowhere': no such directory"),
+    (["data=fake", "device=cpu,cuda:7"], "device = 'cuda:7'"),
+])  # fmt: skip
+def test_what_a_job_names_and_does_not_exist_here_is_reported_before_the_first_job(words, expected, train, tmp_path):
+    code, out, err = train("-m", *words)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert not list(tmp_path.glob("outputs/*/*")), "no empty directory is left"
+
+
 def test_the_table_of_a_sweep_is_written_and_names_the_best_job_with_its_command(train):
     code, out, _ = train("-m", *SMALL, "optimizer.lr=0.05,1e-6", "output=s")
     assert code == 0

@@ -23,7 +23,7 @@ from trainer.config.overrides import Override, parse, render
 from trainer.environment import launched_processes
 from trainer.errors import ConfigError, Problem, WriteError, is_out_of_memory, memory_text
 from trainer.exit_codes import FAILED, INTERRUPTED
-from trainer.files import make_new_directory
+from trainer.files import make_new_directory, remove_empty
 from trainer.instantiate import instantiate
 from trainer.jobs.start import start
 from trainer.literal import print_literal, printable
@@ -72,8 +72,12 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
     if not any(item.sweep for item in command.typed):
         print_literal("no override has several values: the sweep has one job, which train without -m runs, too")
     runner = JobRunner(run, files, defaults)
-    with activity("checking the options of all jobs"):
-        check_values(sweep, runner)
+    try:
+        with activity("checking the options of all jobs"):
+            check_values(sweep, runner)
+    except ConfigError:
+        remove_empty(sweep.directory)
+        raise
     if sweep.existed and settings.resume == "never":
         text = "contains this sweep already, and sweep.resume=never"
         raise ConfigError(Problem("output", str(sweep.directory), text, "another output=<directory>"))
@@ -129,6 +133,10 @@ def check_values(sweep: Sweep, runner: JobRunner) -> None:
         seen.update(job.overrides)
         command = prepare(job.overrides, runner.files, runner.defaults)
         errors = instantiate_all(compose.resolve(command.tree)[0], command.unknown)[1]
+        anywhere = command.config()[1]
+        errors += [
+            p for p in command.config(here=True)[1] if p not in anywhere
+        ]  # a path or a device that does not exist
         problems |= {f"{p.key}={p.value}": replace(p, where=command.place(p.key)) for p in errors if p.key in swept}
     if problems:
         raise ConfigError(*problems.values())
