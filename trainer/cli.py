@@ -89,7 +89,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         print(help_text(files, flags.overrides))
         return FINISHED
-    from trainer.config.load import load_config, prepare
+    with activity("reading the options"):
+        from trainer.config.load import load_config, prepare
 
     defaults = os.environ.get(DEFAULTS, "").split()
     if flags.multirun:
