@@ -197,6 +197,14 @@ def test_a_path_that_is_too_long_is_answered_with_its_key(words, train):
     assert "=" not in words[-1] or err.startswith(words[-1].partition("=")[0])
 
 
+@pytest.mark.parametrize("word", ["optimizer=LONG", "LONG=1", "LONG", "job.space.optimizer=choice(LONG)"])
+def test_a_name_too_long_for_a_path_is_answered_as_any_other(word, train):
+    code, _, err = train("job=search", word.replace("LONG", 300 * "x"))
+    assert code == 2
+    assert "path" not in err
+    assert "Traceback" not in err
+
+
 def test_a_required_key_that_is_given_is_not_reported_next_to_another_error(train, tmp_path):
     code, _, err = train("data=folder", f"data.root={tmp_path}", "augmentation=nonsense")
     assert code == 2

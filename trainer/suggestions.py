@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -175,7 +176,7 @@ def word(name: str, groups: Groups) -> str | None:
     for group, names in NAMES.items():
         if plain(name) in names:
             return f"{group}={names[plain(name)]}"
-    if Path(name).exists():
+    if os.path.exists(name):  # False for what cannot be a path at all
         return f"resume={name}" if Path(name, "config.yaml").is_file() else _path("data", name)
     match = most_similar(name, options)
     return _model("architecture", name) or (f"{options[match]}={match}" if match else None)
@@ -200,7 +201,7 @@ def _path(group: str, name: str) -> str:
         if file.parent.name == group:
             return f"--config-dir {file.parent.parent} {group}={file.stem}"
         return f"--config-dir <directory> {group}={file.stem} with the file in <directory>/{group}"
-    is_path = "/" in name or name.startswith((".", "~")) or file.suffix.lower() in SUFFIXES or file.exists()
+    is_path = "/" in name or name.startswith((".", "~")) or file.suffix.lower() in SUFFIXES or os.path.exists(name)
     if is_path or file.suffix:
         for ends, template in PATHS.get(group, {}).items():
             if name.lower().endswith(ends) and (is_path or ends != ("",)):
