@@ -197,6 +197,13 @@ def test_a_path_that_is_too_long_is_answered_with_its_key(words, train):
     assert "=" not in words[-1] or err.startswith(words[-1].partition("=")[0])
 
 
+@pytest.mark.parametrize("word", ["num_classes=10", "data.shuffle=true", "pin_memory=false", "verbose=1"])
+def test_a_key_of_another_library_that_is_not_needed_is_answered_with_the_reason(word, train):
+    code, _, err = train(word)
+    assert code == 2
+    assert "leave it out: " in err
+
+
 @pytest.mark.parametrize("word", ["optimizer=LONG", "LONG=1", "LONG", "job.space.optimizer=choice(LONG)"])
 def test_a_name_too_long_for_a_path_is_answered_as_any_other(word, train):
     code, _, err = train("job=search", word.replace("LONG", 300 * "x"))

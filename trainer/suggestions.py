@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.errors import Problem, most_similar
 from trainer.existing import SUFFIXES, registered, sources_of
 from trainer.formats import Json
-from trainer.synonyms import KEYS, OPTIONS, PARAMETERS, PATHS
+from trainer.synonyms import KEYS, NEEDLESS, OPTIONS, PARAMETERS, PATHS
 from trainer.tree import is_table, table
 
 Groups = Mapping[str, Collection[str]]  # the options of each group
@@ -29,7 +29,7 @@ def _by_name(table: Mapping[str, str]) -> dict[str, str]:
     return {plain(word): target for target, words in table.items() for word in words.split()}
 
 
-TARGETS = _by_name(KEYS)
+TARGETS, REASONS = _by_name(KEYS), _by_name(NEEDLESS)
 NAMES = {group: _by_name(options) for group, options in OPTIONS.items()}
 
 
@@ -65,6 +65,15 @@ def meant(key: str, value: object, groups: Groups) -> str:
     if not isinstance(value, str) or value in groups[group]:
         return f"{group}={_shown(value)}"
     return option(group, value, groups)[1] or f"{group}=..., of which train --help {group} lists the options"
+
+
+def needless(key: str) -> str:
+    """Return why nothing is to be typed for a key of another library; empty for other keys.
+
+    >>> needless("num_classes"), needless("epochs")
+    ('leave it out: the data say how many classes there are', '')
+    """
+    return REASONS.get(plain(key), "")
 
 
 def find_key(name: str, tree: Mapping[str, Json]) -> str | None:

@@ -65,6 +65,16 @@ KEYS = {
     "-m seed=0,1,2": "seeds n_seeds n_runs num_runs repeats n_repeats",
 }  # fmt: skip
 
+# Why nothing is to be typed for a key of another library.
+NEEDLESS = {
+    "leave it out: the data say how many classes there are": "num_classes n_classes nclasses nc num_labels n_labels",
+    "leave it out: training images come in a new random order in each epoch, others in their own": "shuffle shuffle_train",
+    "leave it out: batches are loaded ahead, and copied while the device computes": "pin_memory persistent_workers prefetch "
+    "prefetch_factor non_blocking",
+    "leave it out: a progress line is shown in a terminal; observer=[...] chooses what is recorded": "verbose progress "
+    "progress_bar enable_progress_bar quiet silent",
+}  # fmt: skip
+
 # Of each group, the options and what they are called elsewhere.
 OPTIONS = {
     "job": {

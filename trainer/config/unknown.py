@@ -38,7 +38,7 @@ def unknown_key(item: Override, path: Sequence[str], part: str, tree: JsonObject
         meant = _meant(item.key, value, tree, files)
         available += [group for group in files.groups if group not in available]
         hint = f"did you mean {meant}?" if meant else f"available: {', '.join(available)}"
-    return Problem(item.key, value, text, hint, item.experiment)
+    return Problem(item.key, value, text, suggestions.needless(part) or hint, item.experiment)
 
 
 def _meant(key: str, value: object, tree: JsonObject, files: OptionFiles) -> str:
