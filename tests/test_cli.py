@@ -197,6 +197,14 @@ def test_a_path_that_is_too_long_is_answered_with_its_key(words, train):
     assert "=" not in words[-1] or err.startswith(words[-1].partition("=")[0])
 
 
+@pytest.mark.parametrize("word", ["optimizer=sgd,adam", "data=mnist,fake", "regularizer=mixup,dropout", "epochs=1,2"])
+def test_a_sweep_without_its_flag_is_a_single_error(word, train):
+    code, _, err = train(word)
+    assert code == 2
+    assert err.startswith(f"'{word}' is a sweep; it needs -m\n  train -m ... runs each value")
+    assert len(err.splitlines()) == 2
+
+
 @pytest.mark.parametrize("word", ["num_classes=10", "data.shuffle=true", "pin_memory=false", "verbose=1"])
 def test_a_key_of_another_library_that_is_not_needed_is_answered_with_the_reason(word, train):
     code, _, err = train(word)

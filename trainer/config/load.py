@@ -127,7 +127,8 @@ def _only_in_sweeps(item: Override, typed: list[Override]) -> list[Problem]:
     """Why an override needs ``-m``."""
     if item.key.startswith("hydra"):
         return [Problem(item.key, item.shown, "has an effect only with -m")]
-    hint = f"train -m ... runs each value; a list is written {item.key}=[{item.shown}], a fraction with a point"
+    a_list = "" if item.key in SINGLE else f"; a list is written {item.key}=[{item.shown}], a fraction with a point"
+    hint = f"train -m ... runs each value{a_list}"
     if any(other.key == "resume" for other in typed):
         hint = "resume=... takes one value at a time, without -m"
     return [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint)] if item.sweep else []
@@ -168,7 +169,7 @@ def instantiate_all(tree: JsonObject, unknown: Collection[str] = ()) -> tuple[di
         for name, node in enabled.items() if is_table(enabled) else [("", enabled)]:
             values[group][name], errors = instantiate(node, f"{group}.{name}")
             problems += errors
-    scalars = {key: value for key, value in concrete.items() if key not in values}
+    scalars = {key: value for key, value in concrete.items() if key not in values and key not in unknown}
     target = {"_target_": f"{Settings.__module__}.{Settings.__name__}"}
     wrong = instantiate(target | scalars, "")[1]
     valid = {key: value for key, value in scalars.items() if key not in {problem.key for problem in wrong}}

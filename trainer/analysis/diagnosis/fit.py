@@ -106,7 +106,7 @@ def _still_improving_by_probe(r: Record) -> Finding | None:
     factor = 10 if brief else 2
     return Finding(
         "still improving",
-        gain or f"the run had {r.steps} steps in all",
+        gain or f"the run had {r.steps} step{'s' * (r.steps != 1)} in all",
         "The run ended before the loss had converged.",
         (r.epochs(factor),),
         "warning" if brief else "hint",
