@@ -11,10 +11,10 @@ from trainer.config.load import load_config
 from trainer.formats import JsonObject, Row, Snapshot
 from trainer.parameters import without_collections
 from trainer.report.curves import curves_figure
-from trainer.report.figures import batch_figure, confusion_figure, highest_loss_figure, plot_label, schedule_figure
+from trainer.report.figures import batch_figure, plot_label, schedule_figure
 from trainer.report.layers import distributions_figure, steps_figure
 from trainer.report.layout import DPI, log_ticks, panels, place_titles
-from trainer.report.prediction_figures import embedding_figure
+from trainer.report.prediction_figures import confusion_figure, embedding_figure, highest_loss_figure
 from trainer.tree import table
 from trainer.yaml_files import load_yaml
 

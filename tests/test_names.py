@@ -20,12 +20,11 @@ from trainer.literal import code_span, markdown_literal, printable
 from trainer.report.figures import (
     batch_figure,
     comparison_figure,
-    confusion_figure,
-    highest_loss_figure,
     plot_label,
     save_figure,
 )
 from trainer.report.html import self_contained_html
+from trainer.report.prediction_figures import confusion_figure, highest_loss_figure
 
 HOSTILE = [
     "$5_$10", "US$1", r"a$\frac$b", "$x^2$", r"\$", "$$", "[bold]x[/bold]", "[/]", "[link=a]b", ":smile:",

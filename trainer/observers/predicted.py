@@ -14,8 +14,14 @@ from trainer.analysis.cleaning import LEAST_ACCURACY, label_errors
 from trainer.analysis.predictions import Misclassified, confusion_matrix, highest_loss_errors
 from trainer.engine.info import Info
 from trainer.observers.grad_cam import grad_cam
-from trainer.report.figures import confusion_figure, highest_loss_figure, plot_label
-from trainer.report.prediction_figures import grad_cam_figure, labels_figure, predicted_figure
+from trainer.report.figures import plot_label
+from trainer.report.prediction_figures import (
+    confusion_figure,
+    grad_cam_figure,
+    highest_loss_figure,
+    labels_figure,
+    predicted_figure,
+)
 from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.part import Part
 from trainer.tasks.predictions import Predictions

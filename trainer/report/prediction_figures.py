@@ -1,4 +1,4 @@
-"""Plots of the predictions of labels and numbers."""
+"""Plots of predictions: confusion matrix, errors, calibration, labels, numbers, embeddings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.report.figures import DISTINCT, image_grid, plot_label
+from trainer.report.figures import DISTINCT, image_grid, percent_ticks, plot_label
 from trainer.report.layout import axes_at, canvas, place_labels, text_width
 
 if TYPE_CHECKING:
@@ -16,6 +16,60 @@ if TYPE_CHECKING:
 
 MAX_LABELS = 40  # of a plot that can still be read
 MAX_POINTS = 5000
+
+
+def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
+    """Confusion matrix (K, K), true classes down, predicted ones across; each row normalized, with counts if there is room."""
+    k = len(classes)
+    fractions = confusion / confusion.sum(1, keepdims=True).clip(1)
+    side = max(2.4, min(0.42 * k + 0.7, 13))  # of the matrix
+    ticks = range(k) if k <= 40 else range(0, k, math.ceil(k / 40))
+    names = [plot_label(classes[i]) for i in ticks]
+    margin = text_width(names, 7) + 0.45
+    figure = canvas(margin + side + 1.0, margin + side + 0.15, layout=None)
+    axes = axes_at(figure, margin, margin, side, side)
+    mappable = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    scale = axes_at(figure, margin + side + 0.15, margin + 0.15 * side, 0.15, 0.7 * side)
+    figure.colorbar(mappable, cax=scale, label="fraction of the true class")
+    if k <= 25:
+        for i, j in zip(*np.nonzero(confusion), strict=True):
+            color = "white" if fractions[i, j] > 0.5 else "black"
+            axes.text(j, i, str(int(confusion[i, j])), ha="center", va="center", fontsize=7, color=color)
+    axes.set_xticks(list(ticks), names, rotation=90, fontsize=7)
+    axes.set_yticks(list(ticks), names, fontsize=7)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def highest_loss_figure(images: np.ndarray, titles: list[str]) -> Figure:
+    """Misclassified images (N, H, W, C) in [0, 1], each below its title."""
+    return image_grid(images, titles, min(len(images), 8))
+
+
+def reliability_figure(bins: Sequence[dict[str, float]], error: float) -> Figure:
+    """Reliability diagram: accuracy by confidence (Guo et al. 2017, arXiv:1706.04599), on the diagonal if calibrated.
+
+    Args:
+        bins: Of each interval of the confidence from ``low`` to ``high``, the mean ``confidence``, the ``accuracy`` and the
+            number of ``images``.
+        error: The expected calibration error.
+    """
+    figure = canvas(5.2, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2))
+    left, confidence, counts = ([row[key] for row in bins] for key in ("low", "confidence", "images"))
+    widths = [row["high"] - row["low"] for row in bins]
+    style = {"align": "edge", "edgecolor": "white", "linewidth": 1}
+    upper.plot((0, 1), (0, 1), ":", color="tab:gray", label="calibrated")
+    upper.bar(left, [row["accuracy"] for row in bins], widths, color="tab:blue", label="accuracy", **style)
+    upper.hlines(confidence, left, [row["high"] for row in bins], color="tab:red", label="mean confidence")
+    upper.yaxis.set_major_formatter(percent_ticks())
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title=f"expected calibration error {100 * error:.2f} %")
+    upper.legend(loc="upper left", framealpha=0.9)
+    bars = lower.bar(left, counts, widths, color="tab:gray", **style)
+    lower.bar_label(bars, [f"{count:g}" for count in counts], fontsize=6, padding=1)
+    lower.xaxis.set_major_formatter(percent_ticks())
+    lower.set(xlabel="confidence", ylabel="images", ylim=(0, 1.2 * max(counts, default=1)))
+    return figure
 
 
 def labels_figure(labels: Sequence[str], precision: np.ndarray, recall: np.ndarray) -> Figure:

@@ -13,7 +13,8 @@ from trainer.data.inventory import shortened
 from trainer.engine.metrics import calibration
 from trainer.jobs.evaluate.details import Details, SplitImages, percent
 from trainer.literal import printable
-from trainer.report.figures import confusion_figure, plot_label, reliability_figure
+from trainer.report.figures import plot_label
+from trainer.report.prediction_figures import confusion_figure, reliability_figure
 from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.part import Part
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from trainer.data.images import ImageFiles, Images
-from trainer.report.figures import highest_loss_figure
+from trainer.report.prediction_figures import highest_loss_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
