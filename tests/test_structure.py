@@ -36,7 +36,7 @@ def test_lines_of_code_are_counted_without_docstrings_comments_and_blank_lines()
 
 
 def test_the_front_end_does_not_grow():
-    assert sum(code_lines(file.read_text()) for file in FRONT_END) <= 1000
+    assert sum(code_lines(file.read_text()) for file in FRONT_END) < 1000
 
 
 def test_any_is_used_where_nothing_is_known_only():

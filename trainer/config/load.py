@@ -128,9 +128,8 @@ def _only_in_sweeps(item: Override, typed: list[Override]) -> list[Problem]:
     if item.key.startswith("hydra"):
         return [Problem(item.key, item.shown, "has an effect only with -m")]
     a_list = "" if item.key in SINGLE else f"; a list is written {item.key}=[{item.shown}], a fraction with a point"
-    hint = f"train -m ... runs each value{a_list}"
-    if any(other.key == "resume" for other in typed):
-        hint = "resume=... takes one value at a time, without -m"
+    resumes = any(other.key == "resume" for other in typed)
+    hint = "resume=... takes one value at a time, without -m" if resumes else f"train -m ... runs each value{a_list}"
     return [Problem("", None, f"{item.text!r} is a sweep; it needs -m", hint)] if item.sweep else []
 
 
