@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainer.columns import shown
 from trainer.errors import ConfigError, Problem
 from trainer.existing import Existing
 from trainer.history import History, better_is
@@ -59,8 +60,8 @@ class EarlyStopping(Regularizer):
             return None
         if best_row < 0:
             return f"early stopping: {self.metric} was NaN or Inf in every epoch"
-        value, epoch = history[best_row][self.metric], history[best_row]["epoch"]
-        return f"early stopping: {self.metric} was best ({value:.4f}) at epoch {epoch:g}, {self.patience} epochs ago"
+        best_value, epoch = shown(self.metric, history[best_row][self.metric]), history[best_row]["epoch"]
+        return f"early stopping: {self.metric} was best ({best_value}) at epoch {epoch:g}, {self.patience} epochs ago"
 
     def needs(self, setup: Setup) -> list[str]:
         return [] if setup.validation else ["early stopping needs validation images: data.validation=0.1"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainer.formats import Snapshot
 from trainer.report.figures import plot_label
-from trainer.report.layout import log_ticks, panels, text_width
+from trainer.report.layout import log_ticks, panels, place_labels, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,6 +134,7 @@ def steps_figure(snapshots: Sequence[Snapshot]) -> Figure | None:
         if points:
             units.plot(*zip(*points, strict=True), marker=marker, linestyle="-", label=name)
     units.set(title="units at the end, by depth", xlabel="nonlinearity", ylabel="fraction", ylim=(-0.02, 1.02))
+    place_labels(units, 0.6)
     units.set_xticks(range(0, len(last), max(1, len(last) // 10)))
     for ax in (norm, ratio):
         log_ticks(ax.yaxis)
