@@ -205,6 +205,14 @@ def test_a_sweep_without_its_flag_is_a_single_error(word, train):
     assert len(err.splitlines()) == 2
 
 
+@pytest.mark.parametrize("words", [["seed=N"], ["epochs=N"], ["architecture.widths=[N]"], ["-m", "seed=N,1"]])
+def test_an_integer_of_thousands_of_digits_is_an_error_in_words(words, train):
+    code, _, err = train(*(word.replace("N", 5000 * "9") for word in words))
+    assert code == 2
+    assert "cannot be read" in err
+    assert "4300 digits" in err
+
+
 @pytest.mark.parametrize("word", ["num_classes=10", "data.shuffle=true", "pin_memory=false", "verbose=1"])
 def test_a_key_of_another_library_that_is_not_needed_is_answered_with_the_reason(word, train):
     code, _, err = train(word)

@@ -24,7 +24,7 @@ import yaml
 from trainer.config.load import load_config
 from trainer.data.decode import Undecodable, decode
 from trainer.data.images import ImageFiles
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, Problem
 from trainer.records import read_jsonl, read_result, read_rows
 from trainer.report.html import self_contained_html
 from trainer.run_dir import git_commit
@@ -50,6 +50,7 @@ BAD_YAML = {
     "a list": "- 1",
     "text": "just text",
     "a number of many digits": "a: " + "9" * 10_000,
+    "a hexadecimal number of many digits": "a: [{b: 0x" + "f" * 10_000 + "}]",
     "bytes": b"\xff\xfe\x00a",
     "nothing closed": "a: [1, 2",
     "an unknown alias": "a: *nothing",
@@ -456,3 +457,7 @@ def test_the_manifest_of_a_sweep_leads_nowhere_else(content, train, tmp_path):
     assert code == 2
     assert "Traceback" not in err
     assert (tmp_path / "elsewhere/config.yaml").is_file()
+
+
+def test_an_integer_too_long_to_be_written_is_an_error_all_the_same():
+    assert "thousands of digits" in str(Problem("seed", [10**5000], "must be an integer in [0, 4294967296)"))

@@ -45,7 +45,10 @@ class Problem:
     def __str__(self) -> str:
         text = quoted(self.text)
         value = list(cast("tuple[object, ...]", self.value)) if isinstance(self.value, tuple) else self.value
-        place = self.key if value is None else f"{self.key} = {value!r}"
+        try:
+            place = self.key if value is None else f"{self.key} = {value!r}"
+        except ValueError:  # Python does not write integers of more than 4300 digits
+            place = f"{self.key} = <an integer of thousands of digits>"
         lines = [f"{place}: {text}" if self.key else text]
         if self.hint:
             lines.append(f"  {quoted(self.hint)}")

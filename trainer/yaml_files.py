@@ -63,6 +63,7 @@ def _table(file: Path, bounded: bool, _: Version) -> JsonObject:
         if not isinstance(content, DictConfig):
             raise ValueError("must hold keys and values")
         values = OmegaConf.to_container(content, resolve=False)
+        str(values)  # ValueError for an integer of more than 4300 digits, such as 0xfff...
     except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ValueError(" ".join(str(error).split())) from None
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}

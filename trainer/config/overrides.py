@@ -129,7 +129,7 @@ def parse(
         text = _prepared(argument, multirun)
         try:
             overrides.append(_plain(parser.parse_overrides([text])[0]))
-        except HydraException as error:
+        except (HydraException, ValueError) as error:  # ValueError: an integer of more than 4300 digits
             problems.append(unreadable(argument, str(error.__cause__ or error)))
     return overrides, problems
 
