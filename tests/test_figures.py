@@ -71,13 +71,21 @@ FIGURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.filterwarnings("ignore:Glyph .* missing from")
-def test_nothing_of_a_plot_lies_outside_of_it(name):
+def drawn(name, *prepare):
+    """A figure drawn at the resolution of its file, after functions that prepare it."""
     figure = FIGURES[name]()
     assert figure is not None
     figure.set_dpi(DPI)
+    for function in prepare:
+        function(figure)
     figure.canvas.draw()
+    return figure
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from")
+def test_nothing_of_a_plot_lies_outside_of_it(name):
+    figure = drawn(name)
     (left, bottom), (right, top) = figure.get_tightbbox().get_points()
     width, height = figure.get_size_inches()
     assert min(left, bottom) >= -1e-6
@@ -88,11 +96,7 @@ def test_nothing_of_a_plot_lies_outside_of_it(name):
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from")
 def test_the_labels_of_axes_do_not_cover_the_numbers_at_their_ticks(name):
-    figure = FIGURES[name]()
-    assert figure is not None
-    figure.set_dpi(DPI)
-    place_titles(figure)
-    figure.canvas.draw()
+    figure = drawn(name, place_titles)
     for axis in (
         axis for axes in figure.axes if axes.axison for axis in (axes.xaxis, axes.yaxis) if axis.label.get_text()
     ):

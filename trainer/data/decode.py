@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from trainer.data import pillow
-from trainer.data.pillow import MARKS_OF_ORIENTATION, Unreadable
+from trainer.data.pillow import Unreadable
 from trainer.data.sources import Member, Source
 from trainer.errors import ConfigError, Problem
 
@@ -32,7 +32,7 @@ JPEG_SCALES = {  # OpenCV's flags by the divisor of height and width
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 # Chunks of a PNG that are Pillow's: transparency of a color, animation, and text that may hold an orientation.
-CHUNKS_FOR_PILLOW = {b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt", *MARKS_OF_ORIENTATION}
+CHUNKS_FOR_PILLOW = {b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt", b"eXIf"}
 MAX_BYTES = 2**30
 ROWS_AT_ONCE = 2**26  # values that are blended at once: as floating-point numbers they take four times the memory
 NO_IMAGE = "is not an image that can be decoded"

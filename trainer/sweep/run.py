@@ -134,9 +134,8 @@ def check_values(sweep: Sweep, runner: JobRunner) -> None:
         command = prepare(job.overrides, runner.files, runner.defaults)
         errors = instantiate_all(compose.resolve(command.tree)[0], command.unknown)[1]
         anywhere = command.config()[1]
-        errors += [
-            p for p in command.config(here=True)[1] if p not in anywhere
-        ]  # a path or a device that does not exist
+        # A path or a device that does not exist.
+        errors += [p for p in command.config(here=True)[1] if p not in anywhere]
         problems |= {f"{p.key}={p.value}": replace(p, where=command.place(p.key)) for p in errors if p.key in swept}
     if problems:
         raise ConfigError(*problems.values())
