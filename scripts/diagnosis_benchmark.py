@@ -5,7 +5,8 @@ its healthy control: a fault that does not lower the test accuracy counts as a h
 diagnosis, the others are held out. Records are kept in ``--output``, so that the command can be continued, and a change of the
 diagnosis is measured in seconds.
 FashionMNIST is one more setting where ``TRAINER_DATA`` holds it, unpacked.
-python scripts/diagnosis_benchmark.py [--output runs] [--seeds 3] [--part 1/10] [--half held-out] [--markdown docs/diagnosis.md]
+python scripts/diagnosis_benchmark.py [--output runs] [--seeds 3] [--workers 2] [--part 1/10] [--half held-out]
+    [--markdown docs/diagnosis.md]
 
 With ``--advice``, the first suggested override of each failure is followed, and compared with others (``advice.py``).
 """
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 
 from diagnosis.advice import advice_report, followed
-from diagnosis.measure import Case, cases, control, measured
+from diagnosis.measure import Case, cases, control, measured_all
 from diagnosis.table import Verdict, confusion_rows, false_alarms, group_rows, markdown, verdicts
 
 ADVICE_MARK = "\n## Advice that is followed\n"
@@ -65,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("diagnosis_runs"), help="directory of the records")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="processes, one for each core")
     parser.add_argument("--part", default="1/1", help="k/n: every n-th run")
     parser.add_argument("--half", choices=("both", "tuning", "held-out"), default="both")
     parser.add_argument("--only", default="", help="part of the file names of the runs")
@@ -81,8 +83,9 @@ def main() -> None:
     if arguments.cached:
         chosen = [case for case in chosen if (arguments.output / f"{case.key}.json.gz").is_file()]
     records = {}
-    for number, case in enumerate(chosen, 1):
-        records[case.key] = case, measured(case, arguments.output)
+    workers = 1 if arguments.cached else arguments.workers
+    for number, (case, record) in enumerate(measured_all(chosen, arguments.seeds, arguments.output, workers), 1):
+        records[case.key] = case, record
         if not arguments.cached:
             print(f"{number} of {len(chosen)}: {case.setting.name}: {case.name}, seed {case.seed}", flush=True)
     found = verdicts(records)

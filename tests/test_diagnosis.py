@@ -34,6 +34,7 @@ FAILURE_MODES: dict[str, tuple[str, ...]] = {
     "exploding loss": ("architecture=mlp", "architecture.widths=[]", "optimizer=sgd", "optimizer.lr=500", "epochs=2"),
     "not learning": ("data=arrays", "data.path=shuffled.npz", "epochs=4", *MLP),
     "labels unrelated to the images": ("data=arrays", "data.path=shuffled.npz", "epochs=8", *MLP),
+    "classes mixed up": ("data=arrays", "data.path=mixed.npz", "data.validation=300", "epochs=6", *MLP),
     "label noise": ("data=arrays", "data.path=noisy.npz", "data.validation=400", "epochs=10", *MLP),
     "identical units": (*MLP, "initialization=zeros", "epochs=6"),
     "too strongly regularized": (*MLP, "optimizer.weight_decay=0.3", "epochs=8"),
@@ -95,6 +96,9 @@ def arrays(name: str) -> None:
     if name == "noisy":
         rng = np.random.default_rng(0)
         labels = np.where(rng.random(1400) < 0.35, rng.integers(0, 10, 1400), labels)
+    if name == "mixed":
+        two = np.isin(labels, (4, 7))
+        labels = np.where(two, np.random.default_rng(0).choice((4, 7), 1400), labels)
     if name == "contradictory":
         train, labels = np.concatenate([train, train[:3]]), np.concatenate([labels, (labels[:3] + 1) % 10])
     if name == "copied":  # not equal, byte for byte
@@ -127,7 +131,7 @@ def names(record: Record) -> list[str]:
 
 @pytest.mark.parametrize("failure", FAILURE_MODES)
 def test_an_induced_failure_mode_is_found_with_evidence_and_overrides_to_try(failure):
-    for name in ("shuffled", "noisy", "leaking", "unequal", "contradictory", "copied"):
+    for name in ("shuffled", "noisy", "mixed", "leaking", "unequal", "contradictory", "copied"):
         if f"data.path={name}.npz" in FAILURE_MODES[failure]:
             arrays(name)
     record = record_of(FAILURE_MODES[failure])
@@ -419,6 +423,45 @@ def test_layers_that_nothing_in_the_config_freezes_are_named():
     assert "2 of 3 layers" in found[0].evidence
     recipe = {"config": {"recipe": {"_target_": "trainer.engine.recipes.Transfer"}}}
     assert "frozen layers" not in names(written([2.3, 2.2, 2.1], recipe, frozen=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "classes mixed up"),
+        ({"errors": 12, "confident_errors": 6}, "classes mixed up"),  # a part of the labels
+        ({"confident_errors": 2}, "good fit"),  # similar classes: the confident predictions are right
+        ({"errors": 6, "confident_errors": 3}, "good fit"),  # of chance
+    ],
+)
+def test_two_classes_are_called_mixed_up_only_if_confident_predictions_are_as_often_wrong(change, expected):
+    mixed = {"classes": [3, 5], "images": 40, "errors": 20, "confident": 20, "confident_errors": 9, **change}
+    other = {"classes": [1, 8], "images": 40, "errors": 2, "confident": 20, "confident_errors": 0}
+    confusions = {"images": 200, "correct": 176, "pairs": [mixed, other]}
+    assert names(written([2.0, 0.1, 0.1], {"confusions": confusions})) == [expected]
+    alike = {**confusions, "pairs": [mixed, {**other, "errors": 16, "confident_errors": 8}]}
+    assert names(written([2.0, 0.1, 0.1], {"confusions": alike})) == ["good fit"], "it is not these two classes"
+
+
+def test_near_duplicates_are_named_where_they_are_enough_to_move_a_score():
+    def found(**pairs: int) -> list[str]:
+        near = {"two splits": 0, "two labels": 0} | {where.replace("_", " "): n for where, n in pairs.items()}
+        info = {"near_duplicates": near, "compared": {"near": 700}}  # 200 validation images
+        return [
+            f.evidence for f in diagnose(*vars(written([2.0, 0.1, 0.1], info)).values()) if f.name == "near duplicates"
+        ]
+
+    assert found(two_splits=1, two_labels=3) == []
+    assert found(two_splits=2, two_labels=3)[0].startswith("2 pairs in two splits,")
+    assert found(two_splits=1, two_labels=4)[0].startswith("4 pairs with two labels,")
+
+
+def test_a_few_contradictory_labels_do_not_explain_many_wrong_ones():
+    noise = {"ranks": [70, 10, 10, 10, 10, 10, 10, 10, 10, 10]}
+    for count, expected in ((3, True), (300, False)):
+        record = written([2.0, 1.6, 1.5], {"contradictory": count, "probe": {**PROBE, **noise}})
+        assert ("label noise" in names(record)) == expected
+        assert "contradictory labels" in names(record)
 
 
 def test_running_statistics_that_differ_from_those_of_tiny_batches_are_named():

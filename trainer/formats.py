@@ -136,6 +136,24 @@ class SplitPixels(TypedDict):
     class_fractions: list[float]
 
 
+class ConfusedPair(TypedDict):
+    """Two classes, by index, and what becomes of the validation images of the two that are predicted as one of them."""
+
+    classes: list[int]
+    images: int
+    errors: int
+    confident: int  # images of the half that is predicted with the higher probability
+    confident_errors: int
+
+
+class Confusions(TypedDict):
+    """The classes that the weights that are used confuse with each other on the validation images."""
+
+    images: int
+    correct: int
+    pairs: list[ConfusedPair]  # those with the highest fraction of errors, the highest first
+
+
 class DatasetInfo(TaskInfo, total=False):
     """What the diagnosis knows about data and config, ``dataset_info.json``; the splits hold their number of images.
 
@@ -163,6 +181,7 @@ class DatasetInfo(TaskInfo, total=False):
     accuracies: dict[str, float]  # of a single task with classes, on "validation" and "test"
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
     probe: Probe
+    confusions: Confusions  # of a single task with classes
     config: Mapping[str, object]  # what the overrides that a finding suggests are compared with
 
 

@@ -42,6 +42,19 @@ def label_noise(splits: Splits, seed: int) -> Splits:
     )
 
 
+def mixed_classes(splits: Splits, seed: int) -> Splits:
+    """The images of two classes have either label at random, in all splits."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    rng = np.random.default_rng([seed, 6])
+    two, changed = rng.permutation(int(splits.train.labels.max()) + 1)[:2], {}
+    for name, part in parts.items():
+        if part is not None:
+            labels, chosen = part.labels.copy(), np.isin(part.labels, two)
+            labels[chosen] = rng.choice(two, chosen.sum())
+            changed[name] = with_labels(part, labels)
+    return dataclasses.replace(splits, **changed)
+
+
 def leaked(splits: Splits, seed: int) -> Splits:
     """A fifth of the test images are training images, too."""
     assert isinstance(splits.train, ImageArray)

@@ -8,7 +8,11 @@ import json
 import re
 import time
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +161,24 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     temporary.write_bytes(gzip.compress(json.dumps(record).encode(), mtime=0))
     temporary.replace(path)
     return record
+
+
+def measured_all(chosen: list[Case], seeds: int, folder: Path, workers: int) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """The records of cases, in their order, by so many processes."""
+    if workers == 1:
+        yield from ((case, measured(case, folder)) for case in chosen)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from zip(chosen, pool.map(partial(_measured_key, seeds, folder), [c.key for c in chosen]), strict=True)
+
+
+def _measured_key(seeds: int, folder: Path, key: str) -> dict[str, Any]:
+    return measured(_cases_by_key(seeds)[key], folder)  # the functions of a case cannot be sent to a process
+
+
+@lru_cache
+def _cases_by_key(seeds: int) -> dict[str, Case]:
+    return {case.key: case for case in cases(seeds)}
 
 
 def score(record: dict[str, Any]) -> float:

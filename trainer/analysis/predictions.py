@@ -1,4 +1,4 @@
-"""Confusion matrix and highest-loss errors."""
+"""Confusion matrix, classes that are confused with each other, and highest-loss errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import NotRequired, TypedDict
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from trainer.formats import ConfusedPair, Confusions
 
 # A misclassified image in ``predictions.json`` and ``result.json``; ``file`` is its path if the images are files.
 MisclassifiedContent = TypedDict(
@@ -78,3 +80,45 @@ def highest_loss_errors(logits: Tensor, labels: Tensor, count: int, offset: int 
     return [
         Misclassified(int(i) + offset, int(label), int(guess), float(p), float(x)) for i, label, guess, p, x in rows
     ]
+
+
+def confused_classes(
+    labels: Tensor, predicted: Tensor, confidence: Tensor, num_classes: int, count: int = 10
+) -> Confusions:
+    """Return the ``count`` pairs of classes that are confused with each other most, relative to the images of the two.
+
+    Args:
+        labels: (N,).
+        predicted: (N,).
+        confidence: (N,), the probability of the predicted class.
+        num_classes: K.
+        count: How many pairs to return.
+
+    >>> labels, predicted = torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 1, 0, 2])
+    >>> found = confused_classes(labels, predicted, torch.tensor([0.9, 0.6, 0.8, 0.7, 1.0]), 3)
+    >>> found["pairs"]
+    [{'classes': [0, 1], 'images': 4, 'errors': 2, 'confident': 2, 'confident_errors': 0}]
+    """
+    correct = torch.bincount(labels[labels == predicted], minlength=num_classes)
+    pairs = torch.stack([labels, predicted], 1)[labels != predicted].sort(1).values
+    pairs, errors = pairs.unique(dim=0, return_counts=True)
+    rates = errors / (errors + correct[pairs].sum(1))
+    order = rates.argsort(descending=True, stable=True)[:count]
+    return Confusions(
+        images=len(labels),
+        correct=int(correct.sum()),
+        pairs=[_confused_pair(a, b, labels, predicted, confidence) for a, b in pairs[order].tolist()],
+    )
+
+
+def _confused_pair(a: int, b: int, labels: Tensor, predicted: Tensor, confidence: Tensor) -> ConfusedPair:
+    own = ((labels == a) | (labels == b)) & ((predicted == a) | (predicted == b))
+    wrong, confident = (labels != predicted)[own], confidence[own].argsort(descending=True, stable=True)
+    half = confident[: len(confident) // 2]
+    return ConfusedPair(
+        classes=[a, b],
+        images=len(wrong),
+        errors=int(wrong.sum()),
+        confident=len(half),
+        confident_errors=int(wrong[half].sum()),
+    )

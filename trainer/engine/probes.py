@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.architectures.layers import networks_of
-from trainer.engine.evaluation import best_weights, eval_mode, has_batch_norm
+from trainer.engine.evaluation import eval_mode, has_batch_norm
 from trainer.engine.lr_range_test import endless_batches, restored
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.engine.step import train_step
+from trainer.engine.used_weights import error_ranks, used_weights
 from trainer.formats import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
 from trainer.regularizers.hooks import DropAfter, DropBefore
@@ -76,9 +77,7 @@ def probe(
             is always made.
     """
     with restored(run):
-        with best_weights(run):
-            if run.averaged is not None and averaged_is_used(run):
-                run.model.load_state_dict(averaged_weights(run.averaged))
+        with used_weights(run):
             used = {name: value.clone() for name, value in run.model.state_dict().items()}
         run.model.load_state_dict(used)
         result = Probe(steps=steps, used=split_scores(run), ranks=error_ranks(run))
@@ -141,20 +140,6 @@ def initial_weights(run: Run) -> StateDict | None:
     if len(run.phases) > 1 or (run.clock.step and run.initial is None):
         return None
     return run.initial or {name: value.detach().cpu().clone() for name, value in run.model.state_dict().items()}
-
-
-def averaged_is_used(run: Run) -> bool:
-    """Whether the averaged weights of the best epoch are as good on the validation images as the model's."""
-    if run.best is None or not run.history:
-        return False
-    row = run.history[run.best["row"]]
-    own, averaged = row.get("validation_loss"), row.get("averaged_loss")
-    return own is not None and averaged is not None and averaged <= own
-
-
-def averaged_weights(averaged: nn.Module) -> StateDict:
-    """The weights of an averaged model under the names of the model."""
-    return {n.removeprefix("module."): v for n, v in averaged.state_dict().items() if n != "n_averaged"}
 
 
 def branch(
@@ -228,28 +213,6 @@ def loss_of_batch_statistics(run: Run) -> float:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.train()
         return mean_scores(run, run.train.without_augmentation(BATCH).batches(0), run.train.batch_size)[0]
-
-
-@torch.no_grad()
-def error_ranks(run: Run) -> list[int]:
-    """How many validation images have their label at each rank of the predictions, from the most probable class on.
-
-    The label of an honest error is often the second guess; one that is wrong itself is anywhere. Empty without classes.
-    """
-    part = run.task.parts[0]
-    if run.validation is None or len(run.task.parts) > 1 or part.spec.kind != "classification" or part.spec.masked:
-        return []
-    counts, seen = torch.zeros(part.size, dtype=torch.long), 0
-    with eval_mode(run.model):
-        for x, y in run.validation.batches(0):
-            with run.precision.autocast():
-                outputs = run.model(x).float()
-            target = outputs.gather(1, y[:, : part.size].argmax(1, keepdim=True))
-            counts += torch.bincount((outputs > target).sum(1).cpu(), minlength=part.size)
-            seen += len(x)
-            if seen >= 4 * IMAGES:
-                break
-    return counts.tolist()
 
 
 @contextlib.contextmanager

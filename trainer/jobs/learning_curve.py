@@ -10,8 +10,8 @@ from trainer.analysis.learning_curve import WORTH, LearningCurve, sizes_of
 from trainer.analysis.learning_curve import learning_curve as fitted
 from trainer.builder import compute, load_splits
 from trainer.columns import is_percentage, shown
-from trainer.engine.probes import averaged_is_used
 from trainer.engine.run import Run
+from trainer.engine.used_weights import averaged_is_used
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED
 from trainer.files import write_text

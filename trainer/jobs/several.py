@@ -20,8 +20,8 @@ from trainer.config.load import config_from_tree
 from trainer.data import Splits
 from trainer.data.stratified import stratified_split
 from trainer.engine.evaluation import best_weights, eval_mode, logits
-from trainer.engine.probes import averaged_is_used
 from trainer.engine.run import Run
+from trainer.engine.used_weights import averaged_is_used
 from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import INTERRUPTED
 from trainer.formats import JsonObject, Result

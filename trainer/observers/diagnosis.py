@@ -56,6 +56,7 @@ class DiagnosisObserver(Observer):
     def __init__(self, option: Diagnosis, context: Context) -> None:
         self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
         self.probe_fraction, self.initial_weights = option.probe_fraction, context.initial_weights
+        self.confusions = context.confusions
         self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
         self.statistics, self.events, self.alert = context.layer_statistics, context.event_writer, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
@@ -120,10 +121,20 @@ class DiagnosisObserver(Observer):
 
         return DatasetInfo(probe=self.probe(self.initial, steps, needed, self.probe_fraction))
 
+    def _confusions(self, info: DatasetInfo) -> DatasetInfo:
+        """Measure which classes a finished run confuses with each other."""
+        confusions = self.confusions() if info.get("status") == "finished" and world_size() == 1 else None
+        return DatasetInfo() if confusions is None else DatasetInfo(confusions=confusions)
+
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
         info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
-        self.dataset_info = info = {**info, **self._probe(view, info), **split_difference(view, result)}
+        self.dataset_info = info = {
+            **info,
+            **self._probe(view, info),
+            **self._confusions(info),
+            **split_difference(view, result),
+        }
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", info)

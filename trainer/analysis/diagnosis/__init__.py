@@ -29,7 +29,12 @@ from trainer.analysis.diagnosis.fit import (
     still_improving,
     underfitting,
 )
-from trainer.analysis.diagnosis.labels import inputs_not_normalized, label_noise, labels_unrelated
+from trainer.analysis.diagnosis.labels import (
+    classes_mixed_up,
+    inputs_not_normalized,
+    label_noise,
+    labels_unrelated,
+)
 from trainer.analysis.diagnosis.layers import (
     dead_units,
     gradients_by_depth,
@@ -82,6 +87,7 @@ CAUSES: tuple[Check, ...] = (
     lr_too_low,
     dead_units,
     tiny_batch_norm,
+    classes_mixed_up,
     label_noise,
     ends_at_high_lr,
     noisy,
@@ -113,6 +119,7 @@ EXPLAINED_BY_DATA = {
     "class imbalance": ("overfitting", "underfitting", "not learning", "still improving"),
     "contradictory labels": ("overfitting", "underfitting", "label noise"),
 }
+MANY = 0.05  # of the training images, from which contradictory labels explain other findings
 # Findings about the config, which no other one has as its consequence.
 FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batches", "ends at a high learning rate", "sorted data",
          "lagging average", "clipped too strongly", "too strongly augmented")  # fmt: skip
@@ -163,7 +170,13 @@ def needed_branches(rows: Rows, info: DatasetInfo) -> Literal["none", "used", "a
 def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Finding] = ()) -> list[Finding]:
     """The findings without those that are consequences of one before them, which are named in it."""
     found = [finding for check in checks if (finding := check(record)) is not None]
-    explained = {name for finding in [*others, *found] for name in EXPLAINED_BY_DATA.get(finding.name, ())}
+    few = record.dataset_info.get("contradictory", 0) < MANY * record.dataset_info.get("train", 0)
+    explained = {
+        name
+        for finding in [*others, *found]
+        if not (few and finding.name == "contradictory labels")
+        for name in EXPLAINED_BY_DATA.get(finding.name, ())
+    }
     chain = [f for f in found if f.name not in INDEPENDENT and f.name not in explained]
     upstream = [*(f for f in others if f.name not in INDEPENDENT), *chain]
     wrong = bool(upstream) or any(f.name == TEST_DIFFERS for f in found)

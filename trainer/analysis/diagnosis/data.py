@@ -9,6 +9,7 @@ from trainer.analysis.diagnosis.record import Finding, Record
 from trainer.formats import SplitPixels
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
+MOVES = 0.005  # fraction of the images that cannot move a score by more than is shown of it, half a percent
 STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does that in one of 30,000 runs
 LOWER = 0.05  # difference of two accuracies from which it matters
 
@@ -59,8 +60,17 @@ def contradictory_labels(r: Record) -> Finding | None:
 
 
 def near_duplicates(r: Record) -> Finding | None:
-    """Images are nearly equal to one in another split or with another label."""
-    text = describe_near(r.dataset_info.get("near_duplicates") or {})
+    """Images are nearly equal to one in another split or with another label, and enough of them to move a score.
+
+    Some pairs of small or simple images are alike by chance; the report lists them, but they move no score.
+    """
+    info = r.dataset_info
+    evaluated, total = info.get("validation", 0) + info.get("test", 0), info.get("compared", {}).get("near", 0)
+    limits = {"two splits": MOVES * evaluated, "two labels": MOVES * total}
+    pairs = {
+        where: count for where, count in (info.get("near_duplicates") or {}).items() if count > limits.get(where, 0)
+    }
+    text = describe_near(pairs)
     if not text:
         return None
     return Finding(

@@ -6,7 +6,10 @@ import math
 
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.formats import ConfusedPair
 
+MIXED_ERRORS = 8  # from which on two classes can be called mixed up
+MIXED_RATE = 0.2  # of the images of two classes that are predicted as the other one
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
 
 
@@ -75,3 +78,31 @@ def label_noise(r: Record) -> Finding | None:
         f"The network confuses no similar classes: up to {100 * noise:.0f} % of the labels are wrong. Correct them first.",
         ("job=doctor", "regularizer=[early_stopping,label_smoothing]"),
     )
+
+
+def classes_mixed_up(r: Record) -> Finding | None:
+    """Two classes are confused, as often where the network is confident as elsewhere, while others are told apart well."""
+    confusions = r.dataset_info.get("confusions")
+    if confusions is None or len(r.dataset_info.get("class_counts") or []) < 3 or not confusions["pairs"]:
+        return None
+    first, *others = confusions["pairs"]
+    apart = [pair for pair in others if not set(pair["classes"]) & set(first["classes"])]
+    rest = max((_error_rate(pair) for pair in apart), default=0.0)
+    merged = (confusions["correct"] + first["errors"]) / confusions["images"]
+    rate, confident = _error_rate(first), first["confident_errors"] / max(first["confident"], 1)
+    if first["errors"] < MIXED_ERRORS or rate < max(MIXED_RATE, 3 * rest) or merged < 0.8 or confident < 0.6 * rate:
+        return None
+    names = r.dataset_info.get("classes") or []
+    a, b = (names[i] if i < len(names) else str(i) for i in first["classes"])
+    return Finding(
+        "classes mixed up",
+        f"{first['errors']} of {first['images']} validation images of {a} and {b} are predicted as the other one, and "
+        f"so are {100 * confident:.0f} % of the half that is predicted most confidently; of other pairs of classes, at most "
+        f"{100 * rest:.0f} % are confused",
+        "Difficult images are predicted with less confidence: here labels of the two classes are mixed up, or both show the same.",
+        ("compare images and labels of the two classes", "job=doctor"),
+    )
+
+
+def _error_rate(pair: ConfusedPair) -> float:
+    return pair["errors"] / max(pair["images"], 1)
