@@ -81,7 +81,7 @@ def label_noise(r: Record) -> Finding | None:
 
 
 def classes_mixed_up(r: Record) -> Finding | None:
-    """Two classes are confused, as often where the network is confident as elsewhere, while others are told apart well."""
+    """Two classes are confused, also where the network is confident, while others are told apart well."""
     confusions = r.dataset_info.get("confusions")
     if confusions is None or len(r.dataset_info.get("class_counts") or []) < 3 or not confusions["pairs"]:
         return None
@@ -97,7 +97,7 @@ def classes_mixed_up(r: Record) -> Finding | None:
     return Finding(
         "classes mixed up",
         f"{first['errors']} of {first['images']} validation images of {a} and {b} are predicted as the other one, and "
-        f"so are {100 * confident:.0f} % of the half that is predicted most confidently; of other pairs of classes, at most "
+        f"so are {100 * confident:.0f} % of the half with the highest probabilities; of other pairs of classes, at most "
         f"{100 * rest:.0f} % are confused",
         "Difficult images are predicted with less confidence: here labels of the two classes are mixed up, or both show the same.",
         ("compare images and labels of the two classes", "job=doctor"),
