@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
@@ -83,7 +84,7 @@ def highest_loss_errors(logits: Tensor, labels: Tensor, count: int, offset: int 
 
 
 def confused_classes(
-    labels: Tensor, predicted: Tensor, confidence: Tensor, num_classes: int, count: int = 10
+    labels: Sequence[int], predicted: Sequence[int], confidence: Sequence[float], count: int = 10
 ) -> Confusions:
     """Return the ``count`` pairs of classes that are confused with each other most, relative to the images of the two.
 
@@ -91,34 +92,27 @@ def confused_classes(
         labels: (N,).
         predicted: (N,).
         confidence: (N,), the probability of the predicted class.
-        num_classes: K.
         count: How many pairs to return.
 
-    >>> labels, predicted = torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 1, 0, 2])
-    >>> found = confused_classes(labels, predicted, torch.tensor([0.9, 0.6, 0.8, 0.7, 1.0]), 3)
-    >>> found["pairs"]
+    >>> confused_classes([0, 0, 1, 1, 2], [0, 1, 1, 0, 2], [0.9, 0.6, 0.8, 0.7, 1.0])["pairs"]
     [{'classes': [0, 1], 'images': 4, 'errors': 2, 'confident': 2, 'confident_errors': 0}]
     """
-    correct = torch.bincount(labels[labels == predicted], minlength=num_classes)
-    pairs = torch.stack([labels, predicted], 1)[labels != predicted].sort(1).values
-    pairs, errors = pairs.unique(dim=0, return_counts=True)
-    rates = errors / (errors + correct[pairs].sum(1))
-    order = rates.argsort(descending=True, stable=True)[:count]
+    by_outcome: dict[tuple[int, int], list[float]] = defaultdict(list)  # (label, prediction) -> confidence
+    for label, guess, probability in zip(labels, predicted, confidence, strict=True):
+        by_outcome[label, guess].append(probability)
+    found = {(min(pair), max(pair)) for pair in by_outcome if pair[0] != pair[1]}
+    pairs = [_confused_pair(a, b, by_outcome) for a, b in sorted(found)]
     return Confusions(
         images=len(labels),
-        correct=int(correct.sum()),
-        pairs=[_confused_pair(a, b, labels, predicted, confidence) for a, b in pairs[order].tolist()],
+        correct=sum(len(values) for (label, guess), values in by_outcome.items() if label == guess),
+        pairs=sorted(pairs, key=lambda pair: -pair["errors"] / pair["images"])[:count],
     )
 
 
-def _confused_pair(a: int, b: int, labels: Tensor, predicted: Tensor, confidence: Tensor) -> ConfusedPair:
-    own = ((labels == a) | (labels == b)) & ((predicted == a) | (predicted == b))
-    wrong, confident = (labels != predicted)[own], confidence[own].argsort(descending=True, stable=True)
-    half = confident[: len(confident) // 2]
+def _confused_pair(a: int, b: int, by_outcome: Mapping[tuple[int, int], Sequence[float]]) -> ConfusedPair:
+    outcomes = [(x, y, p) for x in (a, b) for y in (a, b) for p in by_outcome.get((x, y), ())]
+    ordered = [x != y for x, y, _ in sorted(outcomes, key=lambda outcome: -outcome[2])]
+    half = ordered[: len(ordered) // 2]
     return ConfusedPair(
-        classes=[a, b],
-        images=len(wrong),
-        errors=int(wrong.sum()),
-        confident=len(half),
-        confident_errors=int(wrong[half].sum()),
+        classes=[a, b], images=len(ordered), errors=sum(ordered), confident=len(half), confident_errors=sum(half)
     )

@@ -72,12 +72,12 @@ def error_ranks(run: Run) -> list[int]:
 
 def validation_confusions(run: Run) -> Confusions | None:
     """Which classes the weights that are used confuse with each other on the validation images; None without classes."""
+    labels: list[int] = []
+    predicted: list[int] = []
+    confidence: list[float] = []
     with used_weights(run):
-        columns = [
-            (labels.cpu(), outputs.argmax(1).cpu(), outputs.softmax(1).amax(1).cpu())
-            for outputs, labels in validation_outputs(run)
-        ]
-    if not columns:
-        return None
-    labels, predicted, confidence = (torch.cat(column) for column in zip(*columns, strict=True))
-    return confused_classes(labels, predicted, confidence, run.task.parts[0].size)
+        for outputs, targets in validation_outputs(run):
+            labels += map(int, targets.numpy(force=True))
+            predicted += map(int, outputs.argmax(1).numpy(force=True))
+            confidence += map(float, outputs.softmax(1).amax(1).numpy(force=True))
+    return confused_classes(labels, predicted, confidence) if labels else None

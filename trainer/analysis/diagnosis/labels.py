@@ -99,7 +99,7 @@ def classes_mixed_up(r: Record) -> Finding | None:
         f"{first['errors']} of {first['images']} validation images of {a} and {b} are predicted as the other one, and "
         f"so are {100 * confident:.0f} % of the half with the highest probabilities; of other pairs of classes, at most "
         f"{100 * rest:.0f} % are confused",
-        "Difficult images are predicted with less confidence: here labels of the two classes are mixed up, or both show the same.",
+        "Difficult images are predicted with less confidence: labels of the two classes are mixed up, or both show the same.",
         ("compare images and labels of the two classes", "job=doctor"),
     )
 
