@@ -701,6 +701,21 @@ def test_a_run_without_observers_still_prints_its_result_and_directory(train):
     assert out.endswith("run directory: quiet\n")
 
 
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        (["--version", "now"], "--version takes nothing else: 'now'"),
+        (["-m", "--cfg", "job", "seed=0,1"], "--multirun and --cfg cannot be combined"),
+        (["--resolve", "seed=1"], "--resolve has an effect only with --cfg"),
+        (["--info", "--package", "optimizer"], "--package has an effect only with --cfg"),
+    ],
+)
+def test_flags_and_words_that_would_be_ignored_are_errors(typed, text, train):
+    code, out, err = train(*typed)
+    assert (code, out) == (2, "")
+    assert text in err
+
+
 def test_the_version_names_torch_and_the_device_without_importing_torch(train):
     code, out, _ = train("--version")
     assert code == 0

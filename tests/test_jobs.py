@@ -415,7 +415,7 @@ def test_a_checkpoint_for_a_job_that_does_not_read_one_is_an_error(train, run):
     assert "is not read by this job" in err
     code, _, err = train("job=range_test", "resume=run")
     assert code == 2
-    assert "cannot be replaced when the weights come from resume=" in err
+    assert "is not the job of the run that resume=... continues" in err
     for job in ("predict", "export"):
         code, _, err = train(f"job={job}")
         assert code == 2

@@ -109,6 +109,38 @@ def test_the_same_sweep_again_runs_what_failed_and_leaves_what_finished_untouche
     assert code == 1, "the failure counts although its job stays"
 
 
+IN_ALL_JOBS = {
+    "a job's own": (["job=search", "epochs=1", "seed=0,1"], "epochs = 1.0: has no effect on a search"),
+    "what a job reads": (["job=compare", "job.confidence=0.9,0.95"], "runs: must be given"),
+    "a schedule": (["job=ensemble", "job.kind=snapshots", "seed=0,1"], "has 0 cycles in 15 epochs"),
+    "several values together": (["batch_size=auto", "micro_batch=8", "seed=0,1"], "is what one pass takes"),
+    "different ones": (["micro_batch=100,200"], "micro_batch = 100: must be at most batch_size, 64\nmicro_batch = 200"),
+}
+
+
+@pytest.mark.parametrize("case", IN_ALL_JOBS)
+def test_errors_that_leave_no_job_of_a_sweep_are_reported_once_before_the_first_job(case, train):
+    overrides, text = IN_ALL_JOBS[case]
+    code, out, err = train("-m", *overrides, "output=s")
+    assert code == 2
+    assert err.count(text) == 1, err
+    assert "#0" not in out
+    assert not Path("s").exists()
+
+
+def test_a_combination_that_does_not_go_together_is_left_to_its_job_while_others_run(train):
+    started: list[str] = []
+
+    def run(config, overrides, run_dir):
+        started.extend(overrides)
+        write_json(run_dir / "result.json", {"status": "finished"})
+        return FINISHED
+
+    sweep = ["batch_size=32,64", "micro_batch=64,48", "output=s"]  # of four jobs only the third and the fourth can run
+    assert run_sweep(sweep, OptionFiles(), [], run) == 1
+    assert started == ["batch_size=64", "micro_batch=64", "batch_size=64", "micro_batch=48"]
+
+
 def test_the_order_of_the_overrides_does_not_make_another_sweep(train):
     assert train("-m", "data=fake", "job=plan", "seed=0,1", "output=s")[0] == 0
     code, out, _ = train("-m", "seed=0,1", "job=plan", "data=fake", "output=s")

@@ -87,7 +87,7 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         info=Info(task.classes, splits.shape, splits.mean, splits.std, config.tree, task.as_tuple(), identity(splits)),
         metric=metric,
         hyperparameters=partial(
-            hyperparameters, config.tree, config.set_keys, OptionFiles(config.config_dirs).option_name
+            hyperparameters, config.tree, list(config.set_keys), OptionFiles(config.config_dirs).option_name
         ),
         micro_batch=config.micro_batch,
         folder=folder,

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from trainer import trust
 from trainer.config.options import DEFAULTS, option_files
 from trainer.environment import configure_libraries, configure_own_process
-from trainer.errors import ConfigError, Problem, paths_of, print_errors, print_failure
+from trainer.errors import ConfigError, paths_of, print_errors, print_failure
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
+from trainer.flags import parse_flags
 from trainer.progress import PROGRESS, activity
 from trainer.streams import accept_all_characters, discard, keep_running_unread
 
@@ -48,35 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trust.typed.clear()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("train", add_help=False, allow_abbrev=False)
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--version", action="store_true")
-    parser.add_argument("--multirun", "-m", action="store_true")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[])
-    parser.add_argument("--allow", action="append", default=[])
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
-    parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--package", "-p")
-    views = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
-    parser.add_argument("--info", "-i", nargs="?", const="all", choices=views)
-    parser.add_argument("overrides", nargs="*")
-
-    def error(message: str) -> NoReturn:
-        raise ConfigError(Problem("", None, message, "train --help lists what there is"))
-
-    parser.error = error  # type: ignore[method-assign]  # one format for all errors
-    return parser
-
-
 def _dispatch(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in ("new-option", "docs", "schema", "completion", "complete"):
         from trainer.commands import run_command
 
         run_command(arguments)
         return FINISHED
-    flags, unknown = _parser().parse_known_intermixed_args(list(arguments))
-    flags.overrides = [word for word in arguments if word in flags.overrides or word in unknown]
+    flags = parse_flags(arguments)
     if flags.version:
         from trainer.about import about
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from trainer.config.arguments import FLAGS
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.errors import ConfigError, Problem, nearest
+from trainer.flags import FLAGS
 from trainer.tree import is_table
 
 # Each asks `train complete <word>`, which prints a candidate per line. For bash the sign = ends a word.

@@ -21,6 +21,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import make_new_directory, write_text
 from trainer.formats import Environment, GitCommit, JsonObject
 from trainer.literal import printable_lines
+from trainer.places import SWEEP, not_a_run
 from trainer.records import read_table
 from trainer.tree import value_at, with_value
 from trainer.yaml_files import load_yaml
@@ -83,6 +84,8 @@ def check_available(run_dir: Path) -> None:
         can_resume = (run_dir / "checkpoints").is_dir()
         hint = f"another output, or {quote(f'resume={run_dir}')}" if can_resume else "another output"
         raise ConfigError(Problem("output", str(run_dir), "already contains a run", hint))
+    if (run_dir / SWEEP).exists():
+        raise ConfigError(Problem("output", str(run_dir), "already contains a sweep", "another output=<directory>"))
     existing = next(p for p in (run_dir, *run_dir.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise ConfigError(Problem("output", str(run_dir), f"{existing} is a file, not a directory"))
@@ -119,23 +122,10 @@ def find_run_dir(key: str, value: str | None) -> Path:
     if value is None:
         raise ConfigError(Problem(key, None, f"must be given: {key}=<run directory>"))
     run_dir = Path(value).expanduser()
-    if not run_dir.exists():
-        raise ConfigError(Problem(key, value, "no such directory"))
     if not (run_dir / "config.yaml").is_file():
-        raise ConfigError(Problem(key, value, "is not a run directory", nearest_run(key, run_dir)))
+        raise ConfigError(not_a_run(key, run_dir))
     check_links(run_dir, key)
     return run_dir
-
-
-def nearest_run(key: str, path: Path) -> str:
-    """Return what to type in place of a path that is not a run directory: the one that it lies in, or one of those in it."""
-    around = next((parent for parent in list(path.parents)[:2] if (parent / "config.yaml").is_file()), None)
-    if around is not None:
-        return quote(f"{key}={around}")
-    runs = sorted(file.parent.name for file in path.glob("*/config.yaml"))
-    return (
-        f"it contains the runs {', '.join(runs)}" if runs else "a run directory contains config.yaml and checkpoints/"
-    )
 
 
 def check_links(run_dir: Path, key: str) -> None:
@@ -160,10 +150,7 @@ def find_checkpoint(path: str | Path, prefer: str = "best", key: str = "checkpoi
     for name in (f"{prefer}.pt", "last.pt", "best.pt"):
         if (place / "checkpoints" / name).is_file():
             return place / "checkpoints" / name
-    if not place.exists():
-        raise ConfigError(Problem(key, str(path), "no such file or directory"))
-    text = "is not a run directory: it has no checkpoints/last.pt or best.pt"
-    raise ConfigError(Problem(key, str(path), text, nearest_run(key, place)))
+    raise ConfigError(not_a_run(key, place, "is not a run directory: it has no checkpoints/last.pt or best.pt"))
 
 
 def read_config(run_dir: Path, key: str) -> JsonObject:

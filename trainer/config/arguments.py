@@ -10,9 +10,8 @@ from trainer import suggestions
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.config.overrides import LITERAL, LITERAL_OR_LISTS, Override
 from trainer.errors import Problem, most_similar
+from trainer.flags import FLAGS
 
-FLAGS = ("--help", "-h", "--version", "--multirun", "-m", "--config-dir", "-cd", "--allow", "--cfg", "-c", "--resolve",
-         "--package", "-p", "--info", "-i")  # fmt: skip
 WORDS = {
     "train": "",
     "help": "--help",

@@ -31,7 +31,7 @@ class Composition:
         options: The options of each group.
         unknown: Groups whose option is not known, so that any key may be right.
         saved: What of the config comes from a run or checkpoint.
-        set_keys: The keys and groups that the command and its experiment set.
+        set_keys: The keys and groups that the command and its experiment set, each with its source, as in ``Override``.
         tree: The config.
         problems: The errors.
         notes: What was left out of an experiment.
@@ -42,7 +42,7 @@ class Composition:
         self.options: Options = {group: list(chosen) for group, chosen in files.defaults.items()}
         self.unknown: set[str] = set()
         self.saved: JsonObject = {}
-        self.set_keys: tuple[str, ...] = ()
+        self.set_keys: dict[str, str] = {}
         self.tree: JsonObject = {}
         self.problems: list[Problem] = []
 
@@ -57,7 +57,7 @@ class Composition:
         choices: set[str] = set()
         for layer in layers:
             parts = [part for item in layer for part in split(item)]
-            self.set_keys += tuple(item.key for item in parts if item.source != DEFAULTS)
+            self.set_keys |= {item.key: item.source for item in parts if item.source != DEFAULTS}
             choices |= {item.key for item in parts if item.key in self.files.groups}
             for item in [part for part in parts if part.key in self.files.groups]:
                 self._choose(item)

@@ -81,7 +81,9 @@ def _schedule(config: Config) -> Iterable[Problem]:
 
 
 def _micro_batch(config: Config) -> Iterator[Problem]:
-    if config.micro_batch and config.batch_size != "full" and config.micro_batch > config.batch_size:
+    if "batch_size" in config.auto_keys:
+        yield from config.engine.auto_batch_problems(config.micro_batch)
+    elif config.micro_batch and config.batch_size != "full" and config.micro_batch > config.batch_size:
         yield Problem("micro_batch", config.micro_batch, f"must be at most batch_size, {config.batch_size}")
 
 

@@ -78,6 +78,11 @@ class Command(Composition):
 
     def config(self, here: bool = False) -> tuple[Config, list[Problem]]:
         """Return the config and all errors; options with an error are None, settings with an error have their default."""
+        config, wrong, problems = self.values()
+        return config, problems + check_config(config, wrong, here)
+
+    def values(self) -> tuple[Config, set[str], list[Problem]]:
+        """Return the config, the groups and settings with an error, and the errors but those of several values together."""
         tree, problems = resolve(self.tree)
         problems = self.problems + problems
         wrong = {problem.group for problem in problems} | self.unknown
@@ -89,8 +94,7 @@ class Command(Composition):
         wrong |= {problem.group for problem in problems}
         own = {"notes": tuple(self.notes), "config_dirs": tuple(self.files.directories[1:]), "set_keys": self.set_keys}
         options: dict[str, Any] = {**dict.fromkeys(self.unknown), **found, **own}
-        config = Config(**options, tree=absolute_paths(tree))
-        return config, problems + check_config(config, wrong, here)
+        return Config(**options, tree=absolute_paths(tree)), wrong, problems
 
 
 def prepare(
@@ -112,9 +116,10 @@ def prepare(
     except ConfigError as error:
         command.problems += error.problems
     if saved is not None:
+        typed = [item for item in typed if item.key != saved.key and not saved.repeats(item, files)]
         refused = {id(item): problem for item in typed if (problem := saved.problem(item))}
         command.problems += refused.values()
-        typed = [item for item in typed if id(item) not in refused and item.key != saved.key]
+        typed = [item for item in typed if id(item) not in refused]
         command.apply([typed], saved.tree)
     else:
         if any(item.key in ("resume", "checkpoint") and item.value is not None for item in typed):

@@ -88,7 +88,8 @@ class Config(Settings):
     observer: dict[str, Any]  # options with `build`, or observers
     tree: JsonObject  # the config as plain values, as written to the run directory
     config_dirs: tuple[Path, ...] = ()
-    set_keys: tuple[str, ...] = ()  # the keys and groups that the command and its experiment set
+    # The keys and groups that the command and its experiment set, with their source: empty, or experiment=<name>.
+    set_keys: dict[str, str] = field(default_factory=dict[str, str])
     auto_keys: tuple[str, ...] = ()  # keys whose value an LR range test finds
     range_test: dict[str, float] = field(default_factory=dict[str, float])  # the values found by it
     range_curve: dict[str, list[float]] = field(default_factory=dict[str, list[float]])  # its learning rates and losses

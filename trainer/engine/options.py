@@ -144,6 +144,17 @@ class Engine:
             return [Problem("engine.distributed", "none", text, "engine=ddp makes them train together")]
         return []
 
+    def auto_batch_problems(self, micro_batch: int | None) -> list[Problem]:
+        """Return why ``batch_size=auto`` does not go together with micro-batches and several processes."""
+        problems: list[Problem] = []
+        if micro_batch:
+            hint = "batch_size=... with micro_batch, or batch_size=auto without"
+            problems.append(Problem("batch_size", "auto", "is what one pass takes, which micro_batch splits", hint))
+        if self.distributed != "none":
+            hint = "give a number, for all processes together"
+            problems.append(Problem("batch_size", "auto", "is chosen for one process", hint))
+        return problems
+
     def graph_problems(self, micro_batch: int | None, precision: str) -> list[Problem]:
         """Return why ``graph=on`` does not go together with micro-batches and the precision."""
         problems: list[Problem] = []

@@ -30,13 +30,6 @@ def resolve(config: Config, splits: Splits | None = None) -> Config:
 
 def resolve_batch_size(config: Config, splits: Splits | None = None) -> Config:
     """Return the config with a number for ``batch_size=auto``, which is tried here, see ``trainer.engine.batch_size``."""
-    if config.micro_batch is not None:
-        hint = "batch_size=... with micro_batch, or batch_size=auto without"
-        raise ConfigError(Problem("batch_size", "auto", "is what one pass takes, which micro_batch splits", hint))
-    if config.engine.distributed != "none":
-        raise ConfigError(
-            Problem("batch_size", "auto", "is chosen for one process", "give a number, for all processes together")
-        )
     size, reason = choose_batch_size(build(config, splits=splits))
     chosen = with_values(config, {"batch_size": size})
     return dataclasses.replace(chosen, notes=(*config.notes, f"batch_size = {size}, by trying: {reason}"))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trainer.config.schema import Job
+from trainer.errors import Problem
+from trainer.jobs import run_paths
 from trainer.parameters import implemented_by, option
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
 
 
 @option
@@ -41,6 +46,7 @@ class Ensemble(Job):
         Literal["probabilities", "logits"], Field(description="outputs that are averaged over the members")
     ] = "probabilities"
 
+    problems = implemented_by("trainer.jobs.ensemble.problems:problems")
     __call__ = implemented_by("trainer.jobs.ensemble.run:ensemble")
 
 
@@ -70,3 +76,6 @@ class Soup(Job):
     ] = "greedy"
 
     __call__ = implemented_by("trainer.jobs.soup:soup")
+
+    def problems(self, config: Config) -> list[Problem]:
+        return run_paths.problems(config.runs, at_least=1 if self.ingredients == "epochs" else 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import shlex
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from trainer.files import write_text
 from trainer.formats import JsonObject
 from trainer.history import better_is
 from trainer.jobs.compare_tables import Comparison, csv_text, label, number
+from trainer.jobs.run_paths import find_runs
 from trainer.literal import printable, printable_lines
 from trainer.parameters import limits
 from trainer.records import read_overrides, read_result, read_rows
@@ -85,44 +85,6 @@ def read_outcomes(option: Compare, trees: dict[Path, JsonObject], files: OptionF
         rows = read_rows(path / "history.jsonl")
         runs.append(Outcome(path.name, settings, own.get(metric) if use else None, rows, own))
     return metric, runs
-
-
-def find_runs(runs: tuple[str, ...] | str | None, at_least: int = 2) -> list[Path]:
-    """Return the run directories that ``runs`` names directly, by globs, or by directories that contain them.
-
-    Raises:
-        ConfigError: Fewer run directories than ``at_least``.
-    """
-    if not runs:
-        raise ConfigError(Problem("runs", None, "must be given: runs=[a,b,...] or runs=<directory of runs>"))
-    paths = {path for value in ([runs] if isinstance(runs, str) else runs) for path in _runs_in(value)}
-    if len(paths) < at_least:
-        value = runs if isinstance(runs, str) else ",".join(runs)
-        raise ConfigError(Problem("runs", value, "names only one run", "at least two are needed"))
-    return sorted(paths, key=_sort_key)
-
-
-def _runs_in(value: str) -> list[Path]:
-    """Return the run directories that one value of ``runs`` names."""
-    place = Path(value).expanduser()
-    if not place.is_dir() and any(c in value for c in "*?["):
-        matches = [Path(p) for p in glob.glob(str(place)) if (Path(p) / "config.yaml").is_file()]
-        if not matches:
-            raise ConfigError(Problem("runs", value, "matches no run directory"))
-        return matches
-    if not place.is_dir():
-        raise ConfigError(Problem("runs", value, "no such directory"))
-    paths = [place] if (place / "config.yaml").is_file() else [p.parent for p in place.rglob("config.yaml")]
-    if not paths:
-        hint = "a run directory contains config.yaml and result.json"
-        raise ConfigError(Problem("runs", value, "contains no runs", hint))
-    return paths
-
-
-def _sort_key(path: Path) -> tuple[str, int, str]:
-    """Sort the jobs of a sweep by their number."""
-    number = path.name.partition("_")[0]
-    return str(path.parent), int(number) if number.isdigit() else -1, path.name
 
 
 def best_run(runs: list[Outcome], metric: str, paths: list[Path]) -> str:

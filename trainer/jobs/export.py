@@ -43,8 +43,6 @@ COLORS = {1: "grey", 3: "RGB"}  # by number of channels, as the exported file na
 def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.Export``."""
     check_available(run_dir)
-    if option.format != "torch":
-        require_onnx()
     checkpoint = trained(config, option.prefer, option.weights)
     info, precision = checkpoint.info, checkpoint.precision
     x, source = example_images(config, checkpoint, option.images)
@@ -100,17 +98,6 @@ def pushed(repository: str, private: bool, run_dir: Path, result: JsonObject) ->
         return FAILED
     print_literal(f"pushed to {result['pushed']}")
     return FINISHED
-
-
-def require_onnx() -> None:
-    """Raise ConfigError if the extra ``trainer[export]`` is not installed."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        hint = "pip install 'trainer[export]', or job.format=torch"
-        raise ConfigError(Problem("job.format", "onnx", f"needs {error.name}", hint)) from None
 
 
 def output_name(part: Part) -> str:

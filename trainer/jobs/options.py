@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trainer.augmentation.transforms import TTA
 from trainer.config.schema import Job
-from trainer.errors import Problem, check
+from trainer.errors import ConfigError, Problem, check
+from trainer.jobs import run_paths
 from trainer.jobs.push import problems as push_problems
 from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
+from trainer.run_dir import find_run_dir
 
 if TYPE_CHECKING:
-    pass
+    from trainer.config.schema import Config
 
+ONNX = ("onnx", "onnxruntime", "onnxscript")  # the extra trainer[export]
 Prefer = Annotated[
     Literal["best", "last"],
     Field(description="checkpoint of a run directory to use: the one with the best metric, or the last"),
@@ -146,7 +150,12 @@ class Export(Job):
     private: Annotated[bool, Field(description="whether a repository that push creates is private")] = True
 
     def own_problems(self) -> list[Problem]:
-        return list(push_problems(self.push))
+        lacking = [name for name in ONNX if find_spec(name) is None] if self.format != "torch" else []
+        hint = "pip install 'trainer[export]', or job.format=torch"
+        return [
+            *push_problems(self.push),
+            *(Problem("job.format", self.format, f"needs {n}", hint) for n in lacking[:1]),
+        ]
 
     __call__ = implemented_by("trainer.jobs.export:export")
 
@@ -170,6 +179,9 @@ class Compare(Job):
 
     __call__ = implemented_by("trainer.jobs.compare:compare")
 
+    def problems(self, config: Config) -> list[Problem]:
+        return run_paths.problems(config.runs)
+
 
 @option
 class Report(Job):
@@ -179,6 +191,13 @@ class Report(Job):
     reads_data: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False  # it writes into another directory
     __call__ = implemented_by("trainer.jobs.report:report")
+
+    def problems(self, config: Config) -> list[Problem]:
+        try:
+            find_run_dir("run", config.run)
+        except ConfigError as error:
+            return list(error.problems)
+        return []
 
 
 @option

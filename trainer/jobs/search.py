@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from trainer.config.options import option_files
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
-from trainer.errors import ConfigError, Problem
 from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.formats import Result
 from trainer.jobs.fit import train_and_evaluate
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
 def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) -> int:
     """See ``trainer.jobs.Search``."""
-    if any(o.lstrip("+").startswith("epochs=") for o in overrides):
-        text = "has no effect on a search, whose stages have lengths of their own"
-        raise ConfigError(Problem("epochs", config.epochs, text, f"job.epochs=[1,5,{config.epochs:g}]"))
     new = check_directory(run_dir)
     configs = base_configs(config, overrides, read_space(option.space, config)[0])  # errors, before anything is written
     try:

@@ -24,10 +24,10 @@ from trainer.files import write_text
 from trainer.formats import Scores
 from trainer.history import ranked
 from trainer.inference import TrainedModel, better, metric_of_run, trained_network
-from trainer.jobs.compare import find_runs
 from trainer.jobs.ensemble.members import read_members
 from trainer.jobs.ensemble.run import mean_thresholds
 from trainer.jobs.evaluate.scores import SPLITS, TEXTS, collect_outputs, scores, shown_value
+from trainer.jobs.run_paths import find_runs
 from trainer.literal import print_literal
 from trainer.loaders import build_loaders
 from trainer.run_dir import check_available, create_run_dir, write_json

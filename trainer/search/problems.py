@@ -20,6 +20,9 @@ DATABASES = {"sqlite": "", "postgresql": "psycopg"}  # and the driver that each 
 def problems(option: SearchSettings, config: Config) -> list[Problem]:
     """Return the errors of the option that involve the config or the installation."""
     found = read_space(option.space, config)[1]
+    if config.set_keys.get("epochs") == "":  # typed; an experiment is meant for training
+        text = "has no effect on a search, whose stages have lengths of their own"
+        found.append(Problem("epochs", config.epochs, text, f"job.epochs=[1,5,{config.epochs:g}]"))
     if option.budget is not None and (text := why_no_duration(option.budget)):
         found.append(Problem("job.budget", option.budget, text))
     if config.metric != "auto" and not config.metric.startswith(("validation", "averaged")):

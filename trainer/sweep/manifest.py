@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.errors import ConfigError, Problem
+from trainer.places import SWEEP as MANIFEST
 from trainer.records import read_json, read_result
 from trainer.run_dir import check_available, write_json
 from trainer.tree import entries, table
 
 State = Literal["pending", "interrupted", "failed", "diverged", "finished"]
-MANIFEST = "sweep.json"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from trainer.config import compose
 from trainer.config.compose import hydra_problem, search_path
-from trainer.config.load import instantiate_all, load_config, prepare
+from trainer.config.constraints import check_config
+from trainer.config.load import load_config, prepare
 from trainer.config.options import CONF, OptionFiles
 from trainer.config.overrides import Override, parse, render
 from trainer.environment import launched_processes
@@ -60,9 +60,6 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
     command = prepare([text for text in overrides if text not in own], files, defaults, multirun=True)
     if any(o.key == "resume" and o.value is not None for o in command.typed):
         command.problems.append(Problem("resume", None, "cannot be combined with -m: resume one run at a time"))
-    same = {item.key for item in command.typed if not item.sweep}  # in all jobs
-    errors = instantiate_all(compose.resolve(command.tree)[0], command.unknown)[1]
-    command.problems += [replace(p, where=command.place(p.key)) for p in errors if p.key in same]
     if command.problems:
         command.compose()  # raises, with the errors of the values
     for note in command.notes:
@@ -74,7 +71,7 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
     runner = JobRunner(run, files, defaults)
     try:
         with activity("checking the options of all jobs"):
-            check_values(sweep, runner)
+            check_jobs(sweep, runner)
     except ConfigError:
         remove_empty(sweep.directory)
         raise
@@ -119,26 +116,32 @@ def open_sweep(typed: Sequence[Override], files: OptionFiles) -> Sweep:
     return Sweep(directory, [o.text for o in of_jobs], enumerated)
 
 
-def check_values(sweep: Sweep, runner: JobRunner) -> None:
-    """Raise ConfigError with the values of a sweep that are wrong by themselves, before its first job.
+def check_jobs(sweep: Sweep, runner: JobRunner) -> None:
+    """Raise ConfigError, before the first job, with the values that are wrong by themselves, or if no job could run.
 
-    Each value is looked at once. Combinations that do not go together are left to their jobs: the others run.
+    Each value is looked at once. Combinations that do not go together are left to their jobs, as long as others run.
     """
     swept = {override.partition("=")[0] for job in sweep.jobs for override in job.overrides}
     seen: set[str] = set()
-    problems: dict[str, Problem] = {}
-    for job in sweep.jobs:
-        if seen.issuperset(job.overrides) or sweep.states[job.number] == "finished":
+    wrong: dict[str, Problem] = {}
+    hopeless: dict[str, Problem] = {}
+    possible = False
+    unfinished = [job for job in sweep.jobs if sweep.states[job.number] != "finished"]
+    for job in unfinished:
+        if seen.issuperset(job.overrides) and (possible or wrong):
             continue
         seen.update(job.overrides)
         command = prepare(job.overrides, runner.files, runner.defaults)
-        errors = instantiate_all(compose.resolve(command.tree)[0], command.unknown)[1]
-        anywhere = command.config()[1]
-        # A path or a device that does not exist.
-        errors += [p for p in command.config(here=True)[1] if p not in anywhere]
-        problems |= {f"{p.key}={p.value}": replace(p, where=command.place(p.key)) for p in errors if p.key in swept}
-    if problems:
-        raise ConfigError(*problems.values())
+        config, groups, values = command.values()
+        values = [p for p in values if p not in command.problems]
+        together, everything = (check_config(config, groups, here) for here in (False, True))
+        here = [p for p in everything if p not in together]  # a path or a device that does not exist
+        wrong |= {f"{p.key}={p.value}": p for p in [*values, *here] if p.key in swept}
+        problems = [*command.problems, *values, *everything]
+        possible = possible or not problems
+        hopeless |= {f"{p.key}={p.value}: {p.text}": p for p in problems}
+    if wrong or (hopeless and not possible and len(unfinished) == len(sweep.jobs)):
+        raise ConfigError(*(wrong or hopeless).values())
 
 
 def run_jobs(sweep: Sweep, remaining: Sequence[Job], typed: Sequence[Override], runner: JobRunner) -> list[int]:

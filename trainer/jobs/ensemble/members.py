@@ -23,12 +23,11 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import atomic_path
 from trainer.formats import JsonObject, Row
 from trainer.inference import plain_weights, use_averaged
-from trainer.jobs.compare import find_runs
+from trainer.jobs.run_paths import find_runs
 from trainer.jobs.several import train
 from trainer.literal import print_literal
 from trainer.observers import Observer
 from trainer.records import read_result
-from trainer.schedules import Product
 from trainer.tasks.restrict import main_only
 from trainer.tasks.task import Thresholds
 from trainer.tree import table, with_value
@@ -70,18 +69,6 @@ def train_members(
         thresholds = run.best.get("thresholds", {}) if run.best else run.task.thresholds
         contents.append(member_content(run, weights, thresholds, name(i), result.get("seconds", 0.0), row))
     return contents
-
-
-def cycle_ends(option: Ensemble, config: Config) -> list[float]:
-    """Return the ends of the schedule's cycles, in epochs; ConfigError if there are fewer than two."""
-    ends = Product(tuple(config.schedule.values())).over(config.epochs).cycle_ends(config.epochs)
-    if len(ends) < 2:
-        text = f"has {len(ends)} cycles in {config.epochs:g} epochs; snapshots need at least two"
-        hint = f"schedule=warm_restarts schedule.warm_restarts.cycle={max(config.epochs / option.models, 0.1):g}"
-        raise ConfigError(Problem("schedule", list(config.schedule), text, hint))
-    if len(config.recipe.phases(config.epochs, Product(()))) > 1:
-        raise ConfigError(Problem("job.kind", "snapshots", "needs a recipe with a single phase", "recipe=scratch"))
-    return ends
 
 
 def train_snapshots(

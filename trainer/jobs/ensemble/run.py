@@ -17,7 +17,8 @@ from trainer.exit_codes import FINISHED
 from trainer.files import write_text
 from trainer.history import ranked
 from trainer.inference import metric_of_run
-from trainer.jobs.ensemble.members import cycle_ends, read_members, train_folds, train_seeds, train_snapshots
+from trainer.jobs.ensemble.members import read_members, train_folds, train_seeds, train_snapshots
+from trainer.jobs.ensemble.problems import cycle_ends
 from trainer.jobs.ensemble.scores import gain, page, score_rows, shown_metric
 from trainer.jobs.several import already_complete, check_directory, stopped
 from trainer.literal import print_literal
@@ -34,13 +35,10 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     new = check_directory(config, run_dir, "ensemble")
     if already_complete(config, run_dir, "the ensemble is complete"):
         return FINISHED
-    if option.kind != "runs" and config.runs is not None:
-        raise ConfigError(Problem("runs", config.runs, "has an effect only with job.kind=runs", "job.kind=runs"))
     splits = load_splits(config)
     precision = compute(config)
-    # Wrong runs or a wrong schedule are errors before the run directory exists.
+    # Wrong runs are errors before the run directory exists.
     members = read_members(config, splits) if option.kind == "runs" else None
-    ends = cycle_ends(option, config) if option.kind == "snapshots" else []
     if new:
         create_run_dir(run_dir, config.tree, overrides, f"{precision.device}, {precision.name}")
     if option.kind == "seeds":
@@ -48,7 +46,7 @@ def ensemble(option: Ensemble, config: Config, run_dir: Path, overrides: list[st
     elif option.kind == "folds":
         members = train_folds(option, config, splits, run_dir)
     elif option.kind == "snapshots":
-        members = train_snapshots(option, config, splits, run_dir, ends)
+        members = train_snapshots(option, config, splits, run_dir, cycle_ends(config))
     if members is None:
         return stopped(run_dir, "ensemble")
     info = checkpoint.info_of(members[0])
