@@ -61,6 +61,7 @@ FAILURE_MODES: dict[str, tuple[str, ...]] = {
     "train/test leakage": ("data=arrays", "data.path=leaking.npz", "epochs=1", *MLP),
     "contradictory labels": ("data=arrays", "data.path=contradictory.npz", "epochs=1", *MLP),
     "near duplicates": ("data=arrays", "data.path=copied.npz", "epochs=1", *MLP),
+    "repeated image": ("data=arrays", "data.path=blank.npz", "epochs=1", *MLP),
     "class imbalance": ("data=arrays", "data.path=unequal.npz", "epochs=1", *MLP),
     "differences within noise": ("data.validation=60", "epochs=16", "optimizer.lr=0.02", "batch_size=16", "schedule=constant",
                                  *MLP),
@@ -99,6 +100,8 @@ def arrays(name: str) -> None:
     if name == "mixed":
         two = np.isin(labels, (4, 7))
         labels = np.where(two, np.random.default_rng(0).choice((4, 7), 1400), labels)
+    if name == "blank":
+        train = np.where(np.random.default_rng(0).random(1400)[:, None, None] < 0.1, np.uint8(0), train)
     if name == "contradictory":
         train, labels = np.concatenate([train, train[:3]]), np.concatenate([labels, (labels[:3] + 1) % 10])
     if name == "copied":  # not equal, byte for byte
@@ -131,7 +134,7 @@ def names(record: Record) -> list[str]:
 
 @pytest.mark.parametrize("failure", FAILURE_MODES)
 def test_an_induced_failure_mode_is_found_with_evidence_and_overrides_to_try(failure):
-    for name in ("shuffled", "noisy", "mixed", "leaking", "unequal", "contradictory", "copied"):
+    for name in ("shuffled", "noisy", "mixed", "leaking", "unequal", "contradictory", "copied", "blank"):
         if f"data.path={name}.npz" in FAILURE_MODES[failure]:
             arrays(name)
     record = record_of(FAILURE_MODES[failure])
@@ -144,7 +147,7 @@ def test_an_induced_failure_mode_is_found_with_evidence_and_overrides_to_try(fai
     assert any(c.isdigit() for c in finding.evidence)
     assert finding.meaning.endswith(".")
     assert finding.attempt
-    of_data = ("train/test leakage", "contradictory labels", "near duplicates", "class imbalance")
+    of_data = ("train/test leakage", "contradictory labels", "near duplicates", "class imbalance", "repeated image")
     assert "good fit" not in findings or failure in of_data
 
 
@@ -432,15 +435,67 @@ def test_layers_that_nothing_in_the_config_freezes_are_named():
         ({"errors": 12, "confident_errors": 6}, "classes mixed up"),  # a part of the labels
         ({"confident_errors": 2}, "good fit"),  # similar classes: the confident predictions are right
         ({"errors": 6, "confident_errors": 3}, "good fit"),  # of chance
+        ({"classes": [3, 9]}, "good fit"),  # a rare class is taken for a frequent one
     ],
 )
 def test_two_classes_are_called_mixed_up_only_if_confident_predictions_are_as_often_wrong(change, expected):
-    mixed = {"classes": [3, 5], "images": 40, "errors": 20, "confident": 20, "confident_errors": 9, **change}
-    other = {"classes": [1, 8], "images": 40, "errors": 2, "confident": 20, "confident_errors": 0}
-    confusions = {"images": 200, "correct": 176, "pairs": [mixed, other]}
-    assert names(written([2.0, 0.1, 0.1], {"confusions": confusions})) == [expected]
+    mixed = {"classes": [3, 5], "images": 40, "errors": 20, "confident_errors": 9, **change}
+    other = {"classes": [1, 8], "images": 40, "errors": 2, "confident_errors": 0}
+    confusions = {"images": 200, "correct": 150, "pairs": [mixed, other]}
+    info = {"confusions": confusions, "class_counts": [50] * 9 + [9]}
+    assert expected in names(written([2.0, 0.1, 0.1], info))
+    assert (expected == "good fit") == ("classes mixed up" not in names(written([2.0, 0.1, 0.1], info)))
     alike = {**confusions, "pairs": [mixed, {**other, "errors": 16, "confident_errors": 8}]}
     assert names(written([2.0, 0.1, 0.1], {"confusions": alike})) == ["good fit"], "it is not these two classes"
+
+
+def test_all_classes_that_are_mixed_up_with_each_other_are_named_and_similar_ones_are_a_hint():
+    def found(*pairs: tuple[list[int], int, int], correct: int) -> tuple[str, str, str]:
+        listed = [{"classes": c, "images": 40, "errors": n, "confident_errors": m} for c, n, m in pairs]
+        record = written([2.0, 0.1, 0.1], {"confusions": {"images": 300, "correct": correct, "pairs": listed}})
+        finding = next(f for f in diagnose(*vars(record).values()) if f.name == "classes mixed up")
+        return finding.kind, finding.meaning, finding.attempt[0]
+
+    kind, meaning, attempt = found(([3, 5], 20, 9), ([5, 8], 19, 10), ([3, 8], 18, 8), ([0, 1], 2, 0), correct=240)
+    assert kind == "warning"
+    assert "labels of 3, 5 and 8 are mixed up" in meaning
+    assert attempt == "compare images and labels of 3, 5 and 8"
+    kind, meaning, _ = found(([3, 5], 12, 0), ([0, 1], 1, 0), correct=286)
+    assert kind == "hint"
+    assert meaning.startswith("All other classes are told apart")
+
+
+def test_an_image_that_is_there_many_times_explains_its_copies_and_contradictory_labels():
+    repeated = {"images": 40, "labels": 10, "duplicates": {"train/validation": 20}}
+    found = {"repeated": repeated, "contradictory": 40, "duplicates": {"train/validation": 20}}
+    assert set(names(written([2.0, 0.1, 0.1], found))) == {"good fit", "repeated image"}
+    more = {**found, "contradictory": 43, "duplicates": {"train/validation": 25}}
+    evidence = {f.name: f.evidence for f in diagnose(*vars(written([2.0, 0.1, 0.1], more)).values())}
+    assert evidence["contradictory labels"].startswith("3 training images")
+    assert evidence["train/test leakage"].startswith("5 images of validation")
+    few = {**found, "repeated": {**repeated, "images": 4}}
+    assert "repeated image" not in names(written([2.0, 0.1, 0.1], few))
+
+
+def test_rare_classes_explain_that_fewer_test_images_are_recognized():
+    fractions = {"validation": [0.1] * 9 + [0.0], "test": [0.09] * 9 + [0.19]}
+    pixels = {name: {"mean": 0.0, "std": 1.0, "roughness": 0.1, "class_fractions": f} for name, f in fractions.items()}
+    info = {"accuracies": {"validation": 0.99, "test": 0.82}, "test": 400, "pixels": pixels}
+    for counts, expected in (([50] * 10, "warning"), ([50] * 9 + [3], "hint")):
+        findings = diagnose(*vars(written([2.0, 0.1, 0.1], {**info, "class_counts": counts})).values())
+        (differing,) = [f for f in findings if f.name == "validation and test differ"]
+        assert differing.kind == expected
+        assert "not as frequent" in differing.meaning
+    assert findings[0].name == "class imbalance"
+
+
+def test_targets_without_a_most_probable_class_do_not_count_as_sorted_data():
+    words = ["data=digits", "data.limit=200", *MLP, "epochs=1", "device=cpu", "regularizer=[label_smoothing]"]
+    for eps, uniform in ((0.1, False), (0.9, True)):
+        run = build(load_config([*words, f"regularizer.label_smoothing.eps={eps}"]))
+        observers = build_observers([Histograms(every=2), Diagnosis(probe_steps=0)], Context(run))
+        fit(run, observers)
+        assert {s["batch_classes"] is None for s in observers[1].snapshots()} == {uniform}
 
 
 def test_near_duplicates_are_named_where_they_are_enough_to_move_a_score():
@@ -509,12 +564,15 @@ def test_test_images_that_are_not_recognized_although_those_of_validation_are_ar
         ({"mean": 1.0}, "look different"),
         ({"std": 0.4}, "look different"),
         ({"class_fractions": [0.9, 0.1]}, "not as frequent"),
+        ({"roughness": 0.5}, "noisier or sharper"),
+        ({"roughness": 0.1}, "smoother"),
+        ({"channel_means": [-0.5, 0.1, 0.6]}, "BGR instead of RGB"),
     ],
 )
 def test_what_differs_between_validation_and_test_images_is_said(change, expected):
     from trainer.analysis.diagnosis.data import describe_shift
 
-    own = {"mean": 0.0, "std": 1.0, "class_fractions": [0.5, 0.5]}
+    own = {"mean": 0.0, "std": 1.0, "roughness": 0.2, "channel_means": [0.6, 0.1, -0.5], "class_fractions": [0.5, 0.5]}
     assert expected in describe_shift({"validation": own, "test": {**own, **change}})[1]
 
 

@@ -133,7 +133,17 @@ class SplitPixels(TypedDict):
 
     mean: float
     std: float
+    roughness: float  # mean difference of neighboring pixels, in standard deviations
+    channel_means: NotRequired[list[float]]  # of color images
     class_fractions: list[float]
+
+
+class Repeated(TypedDict):
+    """The image that the training images hold most often, byte for byte."""
+
+    images: int
+    labels: int  # how many different ones it has
+    duplicates: dict[str, int]  # as in ``DatasetInfo``
 
 
 class ConfusedPair(TypedDict):
@@ -142,8 +152,7 @@ class ConfusedPair(TypedDict):
     classes: list[int]
     images: int
     errors: int
-    confident: int  # images of the half that is predicted with the higher probability
-    confident_errors: int
+    confident_errors: int  # in the half that is predicted with the higher probability
 
 
 class Confusions(TypedDict):
@@ -155,10 +164,7 @@ class Confusions(TypedDict):
 
 
 class DatasetInfo(TaskInfo, total=False):
-    """What the diagnosis knows about data and config, ``dataset_info.json``; the splits hold their number of images.
-
-    What is known of a single task stands here too.
-    """
+    """What the diagnosis knows, ``dataset_info.json``; the splits hold their number of images. A single task stands here too."""
 
     tasks: list[TaskInfo]
     learns_weights: bool  # whether the weights of the losses of several tasks are learned
@@ -166,10 +172,9 @@ class DatasetInfo(TaskInfo, total=False):
     test: int
     duplicates: dict[str, int]  # by "<split>/<split>"
     contradictory: int  # training images that are equal to one with another label
+    repeated: Repeated  # absent if no training image is there twice
     near_duplicates: dict[str, int]  # pairs in "two splits" and with "two labels"; absent if they were not looked for
-    compared: dict[
-        str, int
-    ]  # number of images: "images" in all, "exact" = compared byte for byte, "near" = by thumbnail
+    compared: dict[str, int]  # "images" in all, "exact" = compared byte for byte, "near" = by thumbnail
     batch_size: int
     steps_per_epoch: int
     lr: float

@@ -19,7 +19,7 @@ GROUP_OF = {
     finding: group
     for group, findings in {
         "data": ("train/test leakage", "contradictory labels", "near duplicates", "class imbalance", "label noise",
-                 "labels unrelated to the images", "classes mixed up", "inputs not normalized", "sorted data",
+                 "repeated image", "labels unrelated to the images", "classes mixed up", "inputs not normalized", "sorted data",
                  "other normalization than the pretrained weights", "validation and test differ"),
         "initialization": ("vanishing activations", "exploding activations", "vanishing gradients", "exploding gradients",
                            "dead units", "saturated units", "high initial loss", "identical units"),
@@ -152,6 +152,7 @@ CONDITIONS = (
     Condition("shuffled labels", "data", ("labels unrelated to the images",), splits=flaws.shuffled_labels),
     Condition("label noise", "data", ("label noise",), epochs(1.5), splits=flaws.label_noise, hidden=True),
     Condition("two classes mixed up", "data", ("classes mixed up",), splits=flaws.mixed_classes),
+    Condition("blank images", "data", ("repeated image",), splits=flaws.blank_images, hidden=True),
     Condition("class imbalance", "data", ("class imbalance",), splits=flaws.imbalanced, hidden=True),
     Condition("sorted data", "data", ("sorted data",), splits=flaws.sorted_by_class, run=flaws.unshuffled),
     Condition("other normalization than pretrained", "data", ("other normalization than the pretrained weights",),

@@ -55,6 +55,18 @@ def mixed_classes(splits: Splits, seed: int) -> Splits:
     return dataclasses.replace(splits, **changed)
 
 
+def blank_images(splits: Splits, seed: int) -> Splits:
+    """A fifth of the images of training and validation is black, as where files could not be read."""
+    rng, changed = np.random.default_rng([seed, 7]), {}
+    for name, part in {"train": splits.train, "validation": splits.validation}.items():
+        if part is not None:
+            assert isinstance(part, ImageArray)
+            images = part.images.copy()
+            images[rng.random(len(part)) < 0.2] = 0
+            changed[name] = ImageArray(images, part.labels)
+    return dataclasses.replace(splits, **changed)
+
+
 def leaked(splits: Splits, seed: int) -> Splits:
     """A fifth of the test images are training images, too."""
     assert isinstance(splits.train, ImageArray)

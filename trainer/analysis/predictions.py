@@ -95,7 +95,7 @@ def confused_classes(
         count: How many pairs to return.
 
     >>> confused_classes([0, 0, 1, 1, 2], [0, 1, 1, 0, 2], [0.9, 0.6, 0.8, 0.7, 1.0])["pairs"]
-    [{'classes': [0, 1], 'images': 4, 'errors': 2, 'confident': 2, 'confident_errors': 0}]
+    [{'classes': [0, 1], 'images': 4, 'errors': 2, 'confident_errors': 0}]
     """
     by_outcome: dict[tuple[int, int], list[float]] = defaultdict(list)  # (label, prediction) -> confidence
     for label, guess, probability in zip(labels, predicted, confidence, strict=True):
@@ -113,6 +113,4 @@ def _confused_pair(a: int, b: int, by_outcome: Mapping[tuple[int, int], Sequence
     outcomes = [(x, y, p) for x in (a, b) for y in (a, b) for p in by_outcome.get((x, y), ())]
     ordered = [x != y for x, y, _ in sorted(outcomes, key=lambda outcome: -outcome[2])]
     half = ordered[: len(ordered) // 2]
-    return ConfusedPair(
-        classes=[a, b], images=len(ordered), errors=sum(ordered), confident=len(half), confident_errors=sum(half)
-    )
+    return ConfusedPair(classes=[a, b], images=len(ordered), errors=sum(ordered), confident_errors=sum(half))

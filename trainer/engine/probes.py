@@ -30,6 +30,7 @@ BATCH = 256
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
 
 MEMORIZING = 150  # steps on one batch
+LEAST = 3  # branches whose steps a longer one has at least
 CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direction is tried
 # Floating-point operations that branches may take however short the run is: some 20 seconds of one CPU core.
 AFFORDABLE = 2e11
@@ -46,17 +47,20 @@ class Allowance:
     steps: float
     left_out: int = 0
 
-    def takes(self, steps: int) -> bool:
-        """Take steps if there are enough left, else count a branch as left out.
+    def grant(self, steps: int, least: int | None = None) -> int:
+        """Return how many of the steps there are left, and take them; 0 if those are fewer than the least, all by default, which
+        counts as a branch that is left out.
 
         >>> allowance = Allowance(50)
-        >>> allowance.takes(20), allowance.takes(40), allowance.takes(30), allowance.left_out
-        (True, False, True, 1)
+        >>> allowance.grant(20), allowance.grant(40), allowance.left_out, allowance.grant(40, least=30)
+        (20, 0, 1, 30)
         """
-        fits = steps <= self.steps
-        self.steps -= steps if fits else 0
-        self.left_out += not fits
-        return fits
+        granted = int(min(steps, self.steps))
+        if granted < (steps if least is None else least):
+            self.left_out += 1
+            return 0
+        self.steps -= granted
+        return granted
 
 
 def probe(
@@ -86,7 +90,7 @@ def probe(
         which = needed(result) if steps else "none"
         if which != "none":
             allowance = Allowance(max(fraction * run.clock.step, affordable_steps(run)))
-            if math.isfinite(result["used"]["loss"]) and allowance.takes(2 * steps):
+            if math.isfinite(result["used"]["loss"]) and allowance.grant(2 * steps):
                 result["from_used"] = [branch(run, used, factor, steps) for factor in (0.1, 1.0)]
             if which == "all":
                 add_causes(run, result, used, initial, allowance)
@@ -96,22 +100,29 @@ def probe(
 
 
 def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | None, allowance: Allowance) -> None:
-    """Add the branches that tell why a run has not learned, the most telling first, as far as the allowance goes."""
+    """Add the branches that tell why a run has not learned, as far as the allowance goes: the short ones first, then those that
+    take what is left.
+    """
     steps = result["steps"]
     if initial is not None:
         result["from_start"] = from_start(run, initial, steps, allowance)
-        shorter = min(run.clock.step, memorizing := max(2 * steps, MEMORIZING))
-        if run.info.config.get("augmentation") and allowance.takes(shorter):
-            with unaugmented(run):
-                result["unaugmented_start"] = [branch(run, initial, 1.0, shorter)]
-        with unregularized(run):
-            if allowance.takes(steps):
-                result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
-            if allowance.takes(memorizing):
-                result["one_batch"] = [branch(run, initial, 1.0, memorizing, next(endless_batches(run)))]
-    if math.isfinite(result["used"]["loss"]) and allowance.takes(steps):
-        with unregularized(run):
+    with unregularized(run):
+        if initial is not None and allowance.grant(steps):
+            result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
+        if math.isfinite(result["used"]["loss"]) and allowance.grant(steps):
             result["unregularized"] = [branch(run, used, 1.0, steps)]
+    if initial is None:
+        return
+    least, memorizing = LEAST * steps, max(2 * steps, MEMORIZING)
+    shorter = min(run.clock.step, memorizing)
+    if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, min(least, shorter))):
+        with unaugmented(run):
+            result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
+        if result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss():
+            return  # images and labels belong together
+    if granted := allowance.grant(memorizing, least):
+        with unregularized(run):
+            result["one_batch"] = [branch(run, initial, 1.0, granted, next(endless_batches(run)))]
 
 
 def from_start(run: Run, initial: StateDict, steps: int, allowance: Allowance) -> list[Branch]:
@@ -119,7 +130,7 @@ def from_start(run: Run, initial: StateDict, steps: int, allowance: Allowance) -
     branches: dict[float, Branch] = {}
     for factors in ((1.0,), (0.1, 0.01), (10.0, 100.0)):
         for factor in factors:
-            if not allowance.takes(steps):
+            if not allowance.grant(steps):
                 continue
             branches[factor] = branch(run, initial, factor, steps)
             if branches[factor]["loss"] > CLOSE * branches.get(1.0, branches[factor])["loss"]:

@@ -165,7 +165,12 @@ def split_pixels(view: RunView, loader: Loader) -> SplitPixels:
     x, _ = next(loader.batches(0))
     counts = np.bincount(loader.dataset.target(view.task.parts[0].spec.target), minlength=view.task.parts[0].size)
     fractions = (counts / max(counts.sum(), 1)).tolist()
-    return SplitPixels(mean=float(x.mean()), std=float(x.std(correction=0)), class_fractions=fractions)
+    std, differences = float(x.std(correction=0)), x.diff(dim=-1).abs()
+    roughness = float(differences.mean()) / max(std, 1e-9) if differences.numel() else 0.0
+    pixels = SplitPixels(mean=float(x.mean()), std=std, roughness=roughness, class_fractions=fractions)
+    if x.shape[1] > 1:
+        pixels["channel_means"] = [float(channel.mean()) for channel in x.unbind(1)]
+    return pixels
 
 
 def markdown(finding: FindingContent) -> str:
@@ -213,6 +218,8 @@ def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetIn
         weights = [part.spec.weight for part in view.task.parts]
         info["guessing_loss"] = sum(w * task.get("guessing_loss", 0.0) for w, task in zip(weights, tasks, strict=True))
         info["kind"] = "several"
+    if (repeated := prints.most_repeated()) is not None:
+        info["repeated"] = repeated
     if view.validation is not None:
         info["validation"] = view.validation.num_images
     if view.test is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from trainer.analysis.cleaning import Pair, exact_duplicates, near_duplicates
 from trainer.data.images import ImageArray, ImageFiles, Images
 from trainer.data.sources import length
 from trainer.data.thumbnails import thumbnails
+from trainer.formats import Repeated
 from trainer.report.suspects import Place, Suspect
 
 MAX_FILES = 20_000  # of a split, whose digests are computed
@@ -49,6 +51,18 @@ class Fingerprints:
         for key, value in zip(self.keys[split], values, strict=False):
             labels.setdefault(key, set()).add(value)
         return sum(len(labels[key]) > 1 for key in self.keys[split])
+
+    def most_repeated(self, split: str = "train") -> Repeated | None:
+        """Return what is known of the image that a split has most often; None if each is there once."""
+        digests = [key for key in self.keys[split] if isinstance(key, bytes)]
+        key, count = max(Counter(digests).items(), key=lambda item: item[1], default=(b"", 0))
+        if count < 2:
+            return None
+        values = label_bytes(self.parts[split])
+        held = {name for name, keys in self.keys.items() if key in keys}
+        across = {f"{a}/{b}": self.keys[b].count(key) for a, b in PAIRS if {a, b} <= held}
+        labels = {value for k, value in zip(self.keys[split], values, strict=False) if k == key}
+        return Repeated(images=count, labels=len(labels), duplicates=across)
 
 
 def fingerprints(images: Images) -> list[Fingerprint]:

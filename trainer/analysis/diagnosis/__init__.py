@@ -20,6 +20,7 @@ from trainer.analysis.diagnosis.data import (
     imbalanced_classes,
     leakage,
     near_duplicates,
+    repeated_image,
     test_differs,
 )
 from trainer.analysis.diagnosis.fit import (
@@ -65,7 +66,7 @@ from trainer.formats import DatasetInfo
 
 Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
-CHECKS_OF_IMAGES: tuple[Check, ...] = (leakage, contradictory_labels, near_duplicates, test_differs)
+CHECKS_OF_IMAGES: tuple[Check, ...] = (repeated_image, leakage, contradictory_labels, near_duplicates, test_differs)
 # From cause to effect. Each of these explains those after it: the first one that is found is the cause.
 CAUSES: tuple[Check, ...] = (
     inputs_not_normalized,
@@ -97,7 +98,7 @@ CAUSES: tuple[Check, ...] = (
     overfitting,
     still_improving,
 )
-CHECKS: tuple[Check, ...] = (*CAUSES, good_fit, *CHECKS_OF_IMAGES, class_imbalance, within_noise)
+CHECKS: tuple[Check, ...] = (*CAUSES, good_fit, class_imbalance, *CHECKS_OF_IMAGES, within_noise)
 # With several tasks, these are about the network and the images, or about the sum of the losses and the size of the steps.
 CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
     nonfinite_loss,
@@ -118,6 +119,7 @@ KINDS = ("urgent", "warning", "hint", "good")
 EXPLAINED_BY_DATA = {
     "class imbalance": ("overfitting", "underfitting", "not learning", "still improving"),
     "contradictory labels": ("overfitting", "underfitting", "label noise"),
+    "repeated image": ("overfitting", "underfitting", "label noise", "still improving"),
 }
 MANY = 0.05  # of the training images, from which contradictory labels explain other findings
 # Findings about the config, which no other one has as its consequence.

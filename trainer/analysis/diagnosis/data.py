@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record
-from trainer.formats import SplitPixels
+from trainer.formats import Repeated, SplitPixels
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
 MOVES = 0.005  # fraction of the images that cannot move a score by more than is shown of it, half a percent
@@ -46,10 +46,31 @@ def describe_near(pairs: Mapping[str, int]) -> str:
     return " and ".join(f"{count} pair{'s' * (count > 1)} {where}" for count, where in counts if count)
 
 
+def placeholder(r: Record) -> Repeated | None:
+    """The image that many training images are, under several labels."""
+    repeated, least = r.dataset_info.get("repeated"), max(10.0, 0.01 * r.dataset_info.get("train", 0))
+    return repeated if repeated is not None and repeated["images"] >= least and repeated["labels"] > 1 else None
+
+
+def repeated_image(r: Record) -> Finding | None:
+    """Many training images, of several classes, are one and the same."""
+    repeated = placeholder(r)
+    if repeated is None:
+        return None
+    return Finding(
+        "repeated image",
+        f"{repeated['images']} of {r.dataset_info.get('train', 0)} training images are one and the same, byte for byte, under "
+        f"{repeated['labels']} labels",
+        "It is a placeholder, or what is left of files that could not be read: it shows nothing that belongs to its labels.",
+        ("restore or remove these images; suspects.csv lists them",),
+    )
+
+
 def contradictory_labels(r: Record) -> Finding | None:
     """Equal training images have different labels."""
-    count = r.dataset_info.get("contradictory", 0)
-    if not count:
+    repeated = placeholder(r)
+    count = r.dataset_info.get("contradictory", 0) - (repeated["images"] if repeated else 0)
+    if count <= 0:
         return None
     return Finding(
         "contradictory labels",
@@ -84,7 +105,9 @@ def near_duplicates(r: Record) -> Finding | None:
 
 def leakage(r: Record) -> Finding | None:
     """Images are in more than one split."""
-    text = describe_duplicates(r.dataset_info.get("duplicates") or {})
+    repeated = placeholder(r)
+    known = repeated["duplicates"] if repeated else {}
+    text = describe_duplicates({k: n - known.get(k, 0) for k, n in (r.dataset_info.get("duplicates") or {}).items()})
     if not text:
         return None
     return Finding(
@@ -138,7 +161,9 @@ def test_differs(r: Record) -> Finding | None:
     if not differ(accuracies, sizes):
         return None
     shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
-    difference, meaning = describe_shift(info.get("pixels", {}))
+    difference, meaning, by_frequency = describe_shift(
+        info.get("pixels", {}), accuracies["validation"] - accuracies["test"]
+    )
     copies = (info.get("duplicates") or {}).get("train/validation", 0)
     if copies:
         meaning = f"{copies} validation images are also training images, so that they are recognized: the test accuracy is true."
@@ -147,32 +172,57 @@ def test_differs(r: Record) -> Finding | None:
         f"{' but '.join(shown)} are recognized{difference}",
         meaning,
         ("compare images and labels of the two splits", "job=evaluate checkpoint=<run directory>"),
+        "hint" if by_frequency and imbalanced_classes(info.get("class_counts") or []) else "warning",
     )
 
 
-def describe_shift(pixels: Mapping[str, SplitPixels]) -> tuple[str, str]:
-    """Return in what validation and test images differ, as the end of a sentence, and what that means.
+def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0) -> tuple[str, str, bool]:
+    """Return in what validation and test images differ, as the end of a sentence, what that means, and whether it is the
+    frequencies of their classes, which explain a ``gap`` of the accuracies.
 
     >>> bright = {"mean": 1.5, "std": 1.0, "class_fractions": [0.5, 0.5]}
     >>> describe_shift({"validation": {**bright, "mean": 0.0}, "test": bright})[0]
     '; the pixels of the validation images have mean 0 and standard deviation 1, those of the test images 1.5 and 1'
     """
     if not {"validation", "test"} <= pixels.keys():
-        return "", "The test images, or their labels, come from elsewhere than those of training and validation."
+        return "", "The test images, or their labels, come from elsewhere than those of training and validation.", False
     own, test = pixels["validation"], pixels["test"]
     if abs(own["mean"] - test["mean"]) > 0.5 * own["std"] or not 2 / 3 < test["std"] / max(own["std"], 1e-9) < 1.5:
         text = (
             f"; the pixels of the validation images have mean {own['mean']:.2g} and standard deviation {own['std']:.2g}, those "
             f"of the test images {test['mean']:.2g} and {test['std']:.2g}"
         )
-        return text, "The test images look different: they come from another source, or were prepared in another way."
+        return (
+            text,
+            "The test images look different: they come from another source, or were prepared in another way.",
+            False,
+        )
+    rough, smooth = test.get("roughness", 0.0), own.get("roughness", 0.0)
+    if not 2 / 3 * smooth <= rough <= 1.5 * smooth:
+        return (
+            f"; neighboring pixels of the validation images differ by {smooth:.2g} standard deviations, of the test images by "
+            f"{rough:.2g}",
+            f"The test images are {'noisier or sharper' if rough > smooth else 'smoother'}: they come from another source, or "
+            "were resized or compressed in another way.",
+            False,
+        )
+    colors, other = own.get("channel_means") or [], test.get("channel_means") or []
+    if any(abs(a - b) > 0.25 * own["std"] for a, b in zip(colors, other, strict=False)):
+        shown = [", ".join(f"{mean:.2g}" for mean in means) for means in (colors, other)]
+        return (
+            f"; the channels of the validation images have means {shown[0]}, those of the test images {shown[1]}",
+            "The colors of the test images are others: their channels may be in another order, such as BGR instead of RGB.",
+            False,
+        )
     moved = [b - a for a, b in zip(own["class_fractions"], test["class_fractions"], strict=True)]
-    if sum(map(abs, moved)) > 0.4:
+    if sum(map(abs, moved)) > min(0.4, gap):
         return (
             f"; {100 * sum(map(abs, moved)) / 2:.0f} % of the test images would need another class for equal frequencies",
             "The classes are not as frequent in the test images as in training and validation.",
+            True,
         )
     return (
         "; their pixels and the frequencies of their classes are alike",
         "The labels of the test images may be numbered in another way, or the images differ in what averages do not show.",
+        False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record, number
@@ -81,27 +82,48 @@ def label_noise(r: Record) -> Finding | None:
 
 
 def classes_mixed_up(r: Record) -> Finding | None:
-    """Two classes are confused, also where the network is confident, while others are told apart well."""
-    confusions = r.dataset_info.get("confusions")
-    if confusions is None or len(r.dataset_info.get("class_counts") or []) < 3 or not confusions["pairs"]:
+    """Some classes are confused far more than others: even where the network is confident, or while it knows all others."""
+    counts, confusions = r.dataset_info.get("class_counts") or [], r.dataset_info.get("confusions")
+    if confusions is None or not confusions["pairs"] or not counts:
         return None
-    first, *others = confusions["pairs"]
-    apart = [pair for pair in others if not set(pair["classes"]) & set(first["classes"])]
-    rest = max((_error_rate(pair) for pair in apart), default=0.0)
-    merged = (confusions["correct"] + first["errors"]) / confusions["images"]
-    rate, confident = _error_rate(first), first["confident_errors"] / max(first["confident"], 1)
-    if first["errors"] < MIXED_ERRORS or rate < max(MIXED_RATE, 3 * rest) or merged < 0.8 or confident < 0.6 * rate:
+    mixed, errors, rest = _most_confused(confusions["pairs"])
+    first = confusions["pairs"][0]
+    merged, rate = (confusions["correct"] + errors) / confusions["images"], _error_rate(first)
+    confident = first["confident_errors"] / max(first["images"] // 2, 1)
+    by_chance = merged >= 0.8 and rate >= 3 * rest and confident >= 0.6 * rate
+    outstanding = merged >= 0.9 and rate >= 5 * rest
+    unequal = imbalanced_classes([counts[i] for i in mixed]) is not None  # rare classes are taken for frequent ones
+    if first["errors"] < MIXED_ERRORS or rate < MIXED_RATE or unequal or len(mixed) == len(counts):
+        return None
+    if not (by_chance or outstanding):
         return None
     names = r.dataset_info.get("classes") or []
-    a, b = (names[i] if i < len(names) else str(i) for i in first["classes"])
+    shown = [names[i] if i < len(names) else str(i) for i in mixed]
+    these, half = f"{', '.join(shown[:-1])} and {shown[-1]}", f"{100 * confident:.0f} %"
     return Finding(
         "classes mixed up",
-        f"{first['errors']} of {first['images']} validation images of {a} and {b} are predicted as the other one, and "
-        f"so are {100 * confident:.0f} % of the half with the highest probabilities; of other pairs of classes, at most "
-        f"{100 * rest:.0f} % are confused",
-        "Difficult images are predicted with less confidence: labels of the two classes are mixed up, or both show the same.",
-        ("compare images and labels of the two classes", "job=doctor"),
+        f"{100 * rate:.0f} % of {first['images']} validation images of {shown[0]} and {shown[1]} are predicted as the other one, "
+        f"and {half} of the half with the highest probabilities; of other pairs of classes, at most {100 * rest:.0f} %",
+        f"Difficult images are predicted with less confidence: labels of {these} are mixed up, or both show the same."
+        if by_chance
+        else f"All other classes are told apart: some labels of {these} are mixed up, or their images are hardly different.",
+        (f"compare images and labels of {these}", "job=doctor"),
+        "warning" if by_chance else "hint",
     )
+
+
+def _most_confused(pairs: Sequence[ConfusedPair]) -> tuple[list[int], int, float]:
+    """Return the classes of the first pair, and those that are confused with them half as often; the errors among them; and the
+    highest error rate of a pair of other classes.
+    """
+    mixed = set(pairs[0]["classes"])
+    for pair in pairs:
+        if mixed & set(pair["classes"]) and _error_rate(pair) > 0.5 * _error_rate(pairs[0]):
+            mixed |= set(pair["classes"])
+    errors = sum(pair["errors"] for pair in pairs if set(pair["classes"]) <= mixed)
+    rest = max((_error_rate(pair) for pair in pairs if not mixed & set(pair["classes"])), default=0.0)
+    ordered = [*pairs[0]["classes"], *sorted(mixed - set(pairs[0]["classes"]))]
+    return ordered, errors, rest
 
 
 def _error_rate(pair: ConfusedPair) -> float:

@@ -46,10 +46,10 @@ def _regularized(r: Record, evidence: str) -> Finding:
 def _extreme_regularization(r: Record) -> Finding | None:
     """The network struggles, and its config would let hardly any weight, or any activation, survive."""
     decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
+    if r.weak and isinstance(p, float) and p >= 0.85:
+        return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
     if not r.struggles:
         return None
-    if isinstance(p, float) and p >= 0.85:
-        return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
     coupled = str(r.setting("optimizer", "_target_")).endswith("Adam")  # its steps do not grow with the penalty
     per_step = r.peak_lr * decay if isinstance(decay, float | int) and decay >= 0.01 and not coupled else 0.0
     if per_step < EXTREME_DECAY:
