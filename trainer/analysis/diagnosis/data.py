@@ -207,7 +207,7 @@ def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0) -> tuple
             False,
         )
     colors, other = own.get("channel_means") or [], test.get("channel_means") or []
-    if any(abs(a - b) > 0.25 * own["std"] for a, b in zip(colors, other, strict=False)):
+    if any(abs(a - b) > 0.1 * own["std"] for a, b in zip(colors, other, strict=False)):
         shown = [", ".join(f"{mean:.2g}" for mean in means) for means in (colors, other)]
         return (
             f"; the channels of the validation images have means {shown[0]}, those of the test images {shown[1]}",

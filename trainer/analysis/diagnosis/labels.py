@@ -11,6 +11,7 @@ from trainer.formats import ConfusedPair
 
 MIXED_ERRORS = 8  # from which on two classes can be called mixed up
 MIXED_RATE = 0.2  # of the images of two classes that are predicted as the other one
+CHANCE = 0.4  # likewise, from which on it is not much better to guess
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
 
 
@@ -84,16 +85,15 @@ def label_noise(r: Record) -> Finding | None:
 def classes_mixed_up(r: Record) -> Finding | None:
     """Some classes are confused far more than others: even where the network is confident, or while it knows all others."""
     counts, confusions = r.dataset_info.get("class_counts") or [], r.dataset_info.get("confusions")
-    if confusions is None or not confusions["pairs"] or not counts:
-        return None
+    if confusions is None or not confusions["pairs"] or imbalanced_classes(counts):
+        return None  # rare classes are taken for frequent ones
     mixed, errors, rest = _most_confused(confusions["pairs"])
     first = confusions["pairs"][0]
     merged, rate = (confusions["correct"] + errors) / confusions["images"], _error_rate(first)
     confident = first["confident_errors"] / max(first["images"] // 2, 1)
-    by_chance = merged >= 0.8 and rate >= 3 * rest and confident >= 0.6 * rate
-    outstanding = merged >= 0.9 and rate >= 5 * rest
-    unequal = imbalanced_classes([counts[i] for i in mixed]) is not None  # rare classes are taken for frequent ones
-    if first["errors"] < MIXED_ERRORS or rate < MIXED_RATE or unequal or len(mixed) == len(counts):
+    by_chance = merged >= 0.8 and rate >= min(3 * rest, CHANCE) and confident >= 0.6 * rate
+    outstanding = merged >= 0.9 and rate >= 5 * rest and len(mixed) == 2
+    if first["errors"] < MIXED_ERRORS or rate < MIXED_RATE or len(mixed) > max(2, len(counts) // 3) or len(counts) < 3:
         return None
     if not (by_chance or outstanding):
         return None
@@ -113,15 +113,15 @@ def classes_mixed_up(r: Record) -> Finding | None:
 
 
 def _most_confused(pairs: Sequence[ConfusedPair]) -> tuple[list[int], int, float]:
-    """Return the classes of the first pair, and those that are confused with them half as often; the errors among them; and the
-    highest error rate of a pair of other classes.
+    """Return the classes of the first pair, and those that can hardly be told from them; the errors among them; and the highest
+    error rate of any other pair.
     """
     mixed = set(pairs[0]["classes"])
     for pair in pairs:
-        if mixed & set(pair["classes"]) and _error_rate(pair) > 0.5 * _error_rate(pairs[0]):
+        if mixed & set(pair["classes"]) and _error_rate(pair) >= CHANCE:
             mixed |= set(pair["classes"])
     errors = sum(pair["errors"] for pair in pairs if set(pair["classes"]) <= mixed)
-    rest = max((_error_rate(pair) for pair in pairs if not mixed & set(pair["classes"])), default=0.0)
+    rest = max((_error_rate(pair) for pair in pairs if not set(pair["classes"]) <= mixed), default=0.0)
     ordered = [*pairs[0]["classes"], *sorted(mixed - set(pairs[0]["classes"]))]
     return ordered, errors, rest
 
