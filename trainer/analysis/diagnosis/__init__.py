@@ -28,6 +28,7 @@ from trainer.analysis.diagnosis.fit import (
     not_learning,
     overfitting,
     still_improving,
+    too_short,
     underfitting,
 )
 from trainer.analysis.diagnosis.labels import (
@@ -35,6 +36,7 @@ from trainer.analysis.diagnosis.labels import (
     inputs_not_normalized,
     label_noise,
     labels_unrelated,
+    validation_harder,
 )
 from trainer.analysis.diagnosis.layers import (
     dead_units,
@@ -90,9 +92,11 @@ CAUSES: tuple[Check, ...] = (
     tiny_batch_norm,
     classes_mixed_up,
     label_noise,
+    validation_harder,
     ends_at_high_lr,
     noisy,
     lagging_average,
+    too_short,
     underfitting,
     not_learning,
     overfitting,
@@ -119,7 +123,7 @@ KINDS = ("urgent", "warning", "hint", "good")
 EXPLAINED_BY_DATA = {
     "class imbalance": ("overfitting", "underfitting", "not learning", "still improving"),
     "contradictory labels": ("overfitting", "underfitting", "label noise"),
-    "repeated image": ("overfitting", "underfitting", "label noise", "still improving"),
+    "repeated image": ("overfitting", "underfitting", "label noise", "still improving", "validation harder than test"),
 }
 MANY = 0.05  # of the training images, from which contradictory labels explain other findings
 # Findings about the config, which no other one has as its consequence.

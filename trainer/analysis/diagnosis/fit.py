@@ -9,6 +9,8 @@ from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
 from trainer.history import better_is
 
+FEW = 5  # steps of an epoch, below which batches are too large
+
 
 def not_learning(r: Record) -> Finding | None:
     """Loss and accuracy are those of guessing."""
@@ -88,29 +90,27 @@ def still_improving(r: Record) -> Finding | None:
         return None  # as low as it gets, or the slope of the end of a schedule
     if last > min(losses) or gain < 0.02 * max(losses[0] - last, 1e-9) or last < 0.01 or before <= last:
         return None
-    return Finding(
-        "still improving",
-        f"the loss fell from {before:.3f} to {last:.3f} over the last {part} of {len(losses)} epochs",
-        "The run ended before the loss had converged.",
-        (r.epochs(2),),
-        "hint",
-    )
+    text = f"the loss fell from {before:.3f} to {last:.3f} over the last {part} of {len(losses)} epochs"
+    return _ended_early(text, (r.epochs(2),), "hint")
 
 
 def _still_improving_by_probe(r: Record) -> Finding | None:
-    """Some more steps lower the validation loss, although the learning rate had decayed, or the run is very short."""
-    brief = 0 < r.steps < BRIEF and (r.struggles or _train_loss(r) > 0.1 * (r.chance_loss or math.inf))
-    gain = decayed_validation_loss(r, 0.2)
-    if gain is None and not brief:
+    """Some more steps lower the validation loss, although the learning rate had decayed."""
+    gain = None if 0 < r.steps < BRIEF else decayed_validation_loss(r, 0.2)
+    return None if gain is None else _ended_early(gain, (r.epochs(2),), "hint")
+
+
+def too_short(r: Record) -> Finding | None:
+    """The run has so few steps that nothing else can be said of a loss that is not low."""
+    if not 0 < r.steps < BRIEF or not (r.struggles or _train_loss(r) > 0.1 * (r.chance_loss or math.inf)):
         return None
-    factor = 10 if brief else 2
-    return Finding(
-        "still improving",
-        gain or f"the run had {r.steps} step{'s' * (r.steps != 1)} in all",
-        "The run ended before the loss had converged.",
-        (r.epochs(factor),),
-        "warning" if brief else "hint",
-    )
+    few = r.steps < FEW * r.rows[-1]["epoch"] and (r.dataset_info.get("batch_size") or 0) > 32
+    smaller = ("batch_size=32",) if few else ()
+    return _ended_early(f"the run had {r.steps} step{'s' * (r.steps != 1)} in all", (*smaller, r.epochs(10)), "warning")
+
+
+def _ended_early(evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
+    return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
 
 
 def _train_loss(r: Record) -> float:

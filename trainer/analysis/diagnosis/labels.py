@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainer.analysis.diagnosis.data import imbalanced_classes
+from trainer.analysis.diagnosis.data import differ, imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.formats import ConfusedPair
 
@@ -57,28 +57,68 @@ def labels_unrelated(r: Record) -> Finding | None:
 
 
 def label_noise(r: Record) -> Finding | None:
-    """Wrong predictions have their label anywhere among the less probable classes, as labels that are wrong themselves have."""
+    """Wrong predictions have their label anywhere among the less probable classes, as labels that are wrong themselves have, or
+    are as frequent where the network is confident.
+    """
     ranks = [] if r.probe is None else r.probe.get("ranks") or []
     total, classes = sum(ranks), len(ranks)
     errors = total - ranks[0] if ranks else 0
-    if (
-        classes < 4
-        or errors < 25
-        or ranks[0] < 0.35 * total
-        or imbalanced_classes(r.dataset_info.get("class_counts") or [])
-    ):
+    if imbalanced_classes(r.dataset_info.get("class_counts") or []):
         return None
+    if classes < 4 or errors < 25 or ranks[0] < 0.35 * total:
+        return _systematic_noise(r)
     tail = sum(ranks[classes // 2 :]) / errors
     uniform = (classes - classes // 2) / (classes - 1)
     if tail < 0.7 * uniform:
-        return None
-    noise = errors / total
-    return Finding(
-        "label noise",
+        return _systematic_noise(r)
+    return _noise(
         f"of {errors} wrong predictions of {total} validation images, {100 * tail:.0f} % have their label in the less probable "
         f"half of the classes, of labels at random {100 * uniform:.0f} %",
-        f"The network confuses no similar classes: up to {100 * noise:.0f} % of the labels are wrong. Correct them first.",
+        f"The network confuses no similar classes: up to {100 * errors / total:.0f} % of the labels are wrong.",
+    )
+
+
+def _systematic_noise(r: Record) -> Finding | None:
+    """Pairs of classes are confused as often among the predictions with the highest probabilities as among the others."""
+    confusions = r.dataset_info.get("confusions")
+    if confusions is None or not confusions["images"] or classes_mixed_up(r) is not None:
+        return None
+    errors = sum(pair["errors"] for pair in confusions["pairs"])
+    confident = sum(pair["confident_errors"] for pair in confusions["pairs"])
+    accuracy = confusions["correct"] / confusions["images"]
+    if errors < 25 or accuracy < 0.65 or confident < 0.35 * errors:
+        return None
+    return _noise(
+        f"of {errors} confusions of two classes in the validation images, {100 * confident / errors:.0f} % are in the half with "
+        "the highest probabilities, of labels that are wrong at random 50 %",
+        f"Difficult images are predicted with less confidence: up to {100 * (1 - accuracy):.0f} % of the labels are wrong.",
+    )
+
+
+def _noise(evidence: str, meaning: str) -> Finding:
+    return Finding(
+        "label noise",
+        evidence,
+        f"{meaning} Correct them first.",
         ("job=doctor", "regularizer=[early_stopping,label_smoothing]"),
+    )
+
+
+def validation_harder(r: Record) -> Finding | None:
+    """Far fewer validation images than test images are recognized."""
+    info, accuracies = r.dataset_info, r.dataset_info.get("accuracies", {})
+    sizes = {"validation": info.get("validation", 0), "test": info.get("test", 0)}
+    swapped = {"validation": "test", "test": "validation"}
+    if not differ(
+        *({other: part[own] for own, other in swapped.items() if own in part} for part in (accuracies, sizes))
+    ):
+        return None
+    shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
+    return Finding(
+        "validation harder than test",
+        f"only {shown[0]} are recognized, but {shown[1]}",
+        "Validation images are held out from the training images: labels of both may be wrong, or their images worse.",
+        ("compare images and labels of the two splits", "job=doctor"),
     )
 
 

@@ -106,7 +106,7 @@ def lr_too_low(r: Record) -> Finding | None:
         evidence, attempt = by_branch
     else:
         ratios, losses = _update_ratios(r), r.column("train_loss")
-        if not ratios or len(losses) < 3 or not 1e-8 < max(ratios) < 1e-4 or r.chance_loss is None or not r.struggles:
+        if not ratios or len(losses) < 3 or not 0 < max(ratios) < 1e-4 or r.chance_loss is None or not r.struggles:
             return None
         if losses[-1] < 0.5 * r.chance_loss and losses[-1] > 0.97 * losses[-2]:
             return None
@@ -114,7 +114,8 @@ def lr_too_low(r: Record) -> Finding | None:
             f"a step changes the weights of the median layer by {100 * max(ratios):.2g} % (about 0.1 % is usual); the "
             f"training loss went from {losses[0]:.3f} to {losses[-1]:.3f}"
         )
-        attempt = f"optimizer.lr={short(r.lr * 100)}" if max(ratios) < 1e-5 else r.higher_lr
+        further = f"optimizer.lr={short(r.lr * 100)}" if max(ratios) > 1e-6 else "optimizer.lr=auto"
+        attempt = further if max(ratios) < 1e-5 else r.higher_lr
     return Finding(
         "learning rate too low",
         evidence,
@@ -124,19 +125,23 @@ def lr_too_low(r: Record) -> Finding | None:
 
 
 def _lowered_by_schedule(r: Record) -> Finding | None:
-    """The schedule keeps the learning rate far below its peak, at which a few steps learn more than the run."""
-    at_peak, chance = r.branches("from_start").get(1.0), r.chance_loss
-    if at_peak is None or r.probe is None or chance is None or not r.struggles or not r.lr:
+    """The schedule keeps the learning rate far below its peak, where a few steps learn more than the run, or lower its loss."""
+    chance, steps = r.chance_loss, 0 if r.probe is None else r.probe["steps"]
+    if r.probe is None or chance is None or not r.struggles or not r.lr or r.mean_lr > LOWERED * r.lr:
         return None
-    fraction = r.mean_lr / r.lr
-    before, after = number(r.probe["used"]["loss"]), number(at_peak["loss"])
-    if fraction > LOWERED or after > before:
+    before = number(r.probe["used"]["loss"])
+    start, more = r.branches("from_start").get(1.0), r.branches("from_used").get(1.0)
+    reached, lowered = (math.inf if b is None else number(b["loss"]) for b in (start, more))
+    if reached <= before:
+        text = f"{steps} steps at the peak reach training loss {reached:.3g}, the run has {before:.3g} after {r.steps}"
+    elif lowered < before - MARGIN * chance:
+        text = f"after {r.steps} steps, {steps} more at the peak lower the training loss from {before:.3g} to {lowered:.3g}"
+    else:
         return None
     last = number(r.rows[-1].get("lr"))
     return Finding(
         "learning rate too low",
-        f"the schedule keeps the learning rate at {100 * fraction:.2g} % of its peak, {short(r.lr)}, on average; "
-        f"{r.probe['steps']} steps at the peak reach training loss {after:.3g}, the run has {before:.3g} after {r.steps}",
+        f"the schedule keeps the learning rate at {100 * r.mean_lr / r.lr:.2g} % of its peak, {short(r.lr)}, on average; {text}",
         "The schedule ends before it has reached its peak."
         if last > 0.9 * r.peak_lr
         else "The learning rate falls too early.",
