@@ -136,19 +136,21 @@ def class_imbalance(r: Record) -> Finding | None:
     )
 
 
-def differ(accuracies: Mapping[str, float], sizes: Mapping[str, int]) -> bool:
-    """Return whether the test accuracy is lower than that of the validation images, by more than chance explains.
+def differ(
+    accuracies: Mapping[str, float], sizes: Mapping[str, int], higher: str = "validation", lower: str = "test"
+) -> bool:
+    """Return whether the accuracy on one split is lower than that on the other, by more than chance explains.
 
     >>> sizes = {"validation": 140, "test": 400}
     >>> differ({"validation": 0.99, "test": 0.5}, sizes), differ({"validation": 0.99, "test": 0.95}, sizes)
     (True, False)
     """
-    if not {"validation", "test"} <= accuracies.keys() & sizes.keys():
+    if not {higher, lower} <= accuracies.keys() & sizes.keys():
         return False
-    n, m = max(sizes["validation"], 1), max(sizes["test"], 1)
-    pooled = (n * accuracies["validation"] + m * accuracies["test"]) / (n + m)
+    n, m = max(sizes[higher], 1), max(sizes[lower], 1)
+    pooled = (n * accuracies[higher] + m * accuracies[lower]) / (n + m)
     error = math.sqrt(max(pooled * (1 - pooled), 0.01) * (1 / n + 1 / m))
-    return accuracies["validation"] - accuracies["test"] > max(LOWER, STANDARD_ERRORS * error)
+    return accuracies[higher] - accuracies[lower] > max(LOWER, STANDARD_ERRORS * error)
 
 
 def test_differs(r: Record) -> Finding | None:

@@ -108,10 +108,7 @@ def validation_harder(r: Record) -> Finding | None:
     """Far fewer validation images than test images are recognized."""
     info, accuracies = r.dataset_info, r.dataset_info.get("accuracies", {})
     sizes = {"validation": info.get("validation", 0), "test": info.get("test", 0)}
-    swapped = {"validation": "test", "test": "validation"}
-    if not differ(
-        *({other: part[own] for own, other in swapped.items() if own in part} for part in (accuracies, sizes))
-    ):
+    if not differ(accuracies, sizes, "test", "validation"):
         return None
     shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
     return Finding(
