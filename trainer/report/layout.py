@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import XAxis, YAxis
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
 
 DPI = 110
 
@@ -104,14 +108,37 @@ def text_width(texts: Iterable[str], fontsize: float) -> float:
     >>> 0 < narrow < wide < 1, text_width(["WWW"], 20) > 1.9 * wide
     (True, True)
     """
-    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.font_manager import FontProperties
 
-    renderer, font = RendererAgg(1, 1, DPI), FontProperties(size=fontsize)
+    font = FontProperties(size=fontsize)
     lines = {line for text in texts for line in text.replace(r"\$", "$").split("\n") if line}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in scripts that the font lacks
-        return max((renderer.get_text_width_height_descent(line, font, False)[0] / DPI for line in lines), default=0.0)
+        return max((text_size(line, font, False, DPI)[0] / DPI for line in lines), default=0.0)
+
+
+@lru_cache(maxsize=10_000)
+def text_size(text: str, font: FontProperties, ismath: bool, dpi: float) -> tuple[float, float, float]:
+    """Return width, height and descent of a line of text in pixels.
+
+    matplotlib remembers them for a figure. Most texts are those of the figures before: of the other plots, and of other runs.
+    """
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(1, 1, dpi).get_text_width_height_descent(text, font, ismath)
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Draw a figure as PNG, its texts measured by ``text_size``; savefig would draw everything once more for the layout alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    class Canvas(FigureCanvasAgg):
+        def get_renderer(self) -> RendererAgg:
+            renderer = super().get_renderer()
+            renderer.get_text_width_height_descent = partial(text_size, dpi=renderer.dpi)  # type: ignore[method-assign]
+            return renderer
+
+    Canvas(figure).print_png(path, pil_kwargs={"compress_level": 3})  # 5 % larger, in half the time
 
 
 def short_numbers(axes: Axes) -> None:
