@@ -15,6 +15,9 @@ import pytest
 import torch
 from conftest import QUIET, STATEFUL, history_of, load, result_of, start
 
+from trainer.config.load import load_config
+from trainer.errors import ConfigError
+
 SMALL = (
     "data=fake", "data.size=8", "data.count=60", "data.num_classes=3", "architecture.widths=[4]", "batch_size=8", "epochs=1",
     QUIET,
@@ -209,8 +212,35 @@ def test_a_sweep_without_its_flag_is_a_single_error(word, train):
 def test_an_integer_of_thousands_of_digits_is_an_error_in_words(words, train):
     code, _, err = train(*(word.replace("N", 5000 * "9") for word in words))
     assert code == 2
-    assert "cannot be read" in err
-    assert "4300 digits" in err
+    assert "cannot be read: it holds an integer of thousands of digits" in err
+    assert "quote" not in err
+    assert len(err) < 500
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer._target_=torch.optim.RAdam", "optimizer.lr=0.1", "optimizer.betas=[0.8,0.9]"],
+        [
+            "optimizer.lr=0.1",
+            "optimizer.betas=[0.8,0.9]",
+            "optimizer._target_=torch.optim.RAdam",
+            "~optimizer.momentum",
+        ],
+        ["optimizer={_target_:torch.optim.RAdam,lr:0.1,betas:[0.8,0.9]}"],
+    ],
+)
+def test_a_class_that_is_typed_takes_the_keys_that_are_typed_and_none_of_the_option_before(words):
+    node = {"_target_": "torch.optim.RAdam", "lr": 0.1, "betas": [0.8, 0.9]}
+    assert load_config(words).tree["optimizer"] == node
+    with pytest.raises(ConfigError) as wrong:
+        load_config([*words, "optimizer.beta=3"])
+    assert [(p.key, p.text, p.where) for p in wrong.value.problems] == [("optimizer.beta", "unknown key", "")]
+
+
+def test_the_class_that_an_option_has_anyway_leaves_its_values():
+    target = load_config(["optimizer=adam"]).tree["optimizer"]["_target_"]
+    assert load_config(["optimizer=adam", f"optimizer._target_={target}"]).tree == load_config(["optimizer=adam"]).tree
 
 
 @pytest.mark.parametrize("word", ["num_classes=10", "data.shuffle=true", "pin_memory=false", "verbose=1"])

@@ -161,3 +161,11 @@ def test_a_run_says_that_an_augmentation_of_colors_has_no_effect_on_grayscale_im
     for channels, said in ((1, True), (3, False)):
         run = build(load_config([*SMALL, f"data.channels={channels}", "augmentation=[hue_saturation]"]))
         assert ("augmentation.hue_saturation has no effect: the images are grayscale" in run.notes) is said
+
+
+def test_a_run_says_which_times_of_its_schedule_it_does_not_reach():
+    overrides = ["data=fake", "schedule=[warmup,multistep]", "schedule.warmup.epochs=4", "epochs=3"]
+    notes = build(load_config([*overrides, "schedule.multistep.milestones=[2,3,5,6]"])).notes
+    assert "schedule.warmup.epochs = 4 is not reached: training ends after 3 epochs" in notes
+    assert "schedule.multistep.milestones = 5, 6 is not reached: training ends after 3 epochs" in notes
+    assert not any("is not reached" in note for note in build(load_config([*overrides, "epochs=13"])).notes)

@@ -124,8 +124,11 @@ def test_names_from_data_are_text_in_a_card(tmp_path):
         "colours": "grey",
         "onnx": {"file": "model.onnx"},
     }
-    card = model_card("# name", tmp_path, export, "classification", ("best", "model"))
+    (tmp_path / "config.yaml").write_text("damaged: [")  # the checkpoint holds the config, too
+    tree = {"architecture": {"_target_": "trainer.architectures.CNN"}}
+    card = model_card("# name", tmp_path, tree, export, "classification", ("best", "model"))
     assert "<script>" not in card
     assert "[a](http" not in card
     assert "Not evaluated." in card
+    assert "CNN for classification of images with trainer." in card
     assert "onnxruntime.InferenceSession" in card

@@ -82,6 +82,9 @@ class History:
     def best(self, metric: str) -> int | None:
         """The index of the first row with the best value of ``metric``; None if no row has a value other than NaN.
 
+        Of equal values the first is the best, as early stopping counts: an epoch replaces another one only if it is better by the
+        metric that the user chose. ``metric=validation_loss`` tells epochs of equal accuracy apart.
+
         A row whose training, validation or averaged loss is NaN or Inf is never the best.
         """
         sign = 1.0 if better_is(metric) == "min" else -1.0

@@ -39,7 +39,8 @@ class Settings:
     metric: Annotated[
         str,
         Field(
-            description="column of the history that selects the best checkpoint, such as validation_loss; auto = of the task"
+            description="column of the history that selects the best checkpoint, the first of equal ones, such as "
+            "validation_loss; auto = of the task"
         ),
     ] = "auto"
     output: Annotated[str | None, Field(description="run directory; null = outputs/<date>/<time>_<overrides>")] = None

@@ -13,6 +13,7 @@ from trainer.formats import Json
 from trainer.synonyms import KEYS, NEEDLESS, OPTIONS, PARAMETERS, PATHS
 from trainer.tree import is_table, table
 
+LONGEST = 200  # characters of an argument that are shown
 Groups = Mapping[str, Collection[str]]  # the options of each group
 
 
@@ -258,6 +259,7 @@ def unreadable(argument: str, reason: str) -> Problem:
     "job=search searches distributions: 'job.space.optimizer.lr=log(1e-4,1)'"
     """
     key, _, value = argument.partition("=")
+    argument = argument if len(argument) <= LONGEST else f"{argument[: LONGEST - 1]}…"
     text, hint = reason.splitlines()[0].partition(" expecting ")[0], ""
     if found := re.search(r"\b(log|uniform|log_int|1-log)\(.*?\)", value):
         text = "a distribution is no value"
@@ -265,5 +267,7 @@ def unreadable(argument: str, reason: str) -> Problem:
         hint = f"job=search searches distributions: 'job.space.{override}'"
     elif value.endswith(","):
         text, hint = "it ends with a comma", f"remove the comma, or add a value: {f'{key}={value.rstrip(chr(44))}'!r}"
+    elif "digits) for integer" in reason:  # Python's limit of 4300
+        text, hint = "it holds an integer of thousands of digits", f"train --help {key} says what it takes"
     hint = hint or "quote lists, spaces and commas in the shell: 'schedule=[warmup,cosine]'"
     return Problem("", None, f"{argument!r} cannot be read: {text}", hint)

@@ -32,6 +32,7 @@ class Composition:
         unknown: Groups whose option is not known, so that any key may be right.
         saved: What of the config comes from a run or checkpoint.
         set_keys: The keys and groups that the command and its experiment set, each with its source, as in ``Override``.
+        other_classes: Where the command names a class with ``_target_``, whose keys may be added: ``optimizer.``.
         tree: The config.
         problems: The errors.
         notes: What was left out of an experiment.
@@ -43,6 +44,7 @@ class Composition:
         self.unknown: set[str] = set()
         self.saved: JsonObject = {}
         self.set_keys: dict[str, str] = {}
+        self.other_classes: tuple[str, ...] = ()
         self.tree: JsonObject = {}
         self.problems: list[Problem] = []
 
@@ -84,7 +86,7 @@ class Composition:
     def place(self, key: str) -> str:
         """Return the file that defines a key, as error messages name it; empty where there is none."""
         group, _, rest = key.partition(".")
-        if group in self.saved or group not in self.files.groups:
+        if group in self.saved or group not in self.files.groups or key.startswith(self.other_classes):
             return "conf/train.yaml" if group in self.files.settings else ""
         return self.files.place(group, rest.partition(".")[0] if group in LISTS else self.options[group][0])
 
@@ -109,7 +111,7 @@ class Composition:
     def _set_keys(self, keys: list[tuple[Override, Options]]) -> None:
         """Set keys, each with the options it is meant for."""
         left_out: dict[str, list[str]] = {}
-        for item, options in keys:
+        for item, options in sorted(keys, key=lambda pair: not pair[0].key.endswith("._target_")):  # classes first
             if item.group in self.unknown:
                 continue
             if reason := self._unused(item, options):
@@ -138,7 +140,7 @@ class Composition:
         """Set or remove a key; return the error if the config has no such key."""
         *path, last = item.key.split(".")
         node: Json = self.tree
-        adds = item.kind in ("+", "++")
+        adds = item.kind in ("+", "++") or item.key.startswith(self.other_classes)
         for depth, part in enumerate([*path, last]):
             if not is_table(node) or (part not in node and not adds):
                 return unknown_key(item, path[:depth], part, self.tree, self.files)
@@ -146,10 +148,13 @@ class Composition:
                 node = node.setdefault(part, {})
         parent = table(node)
         if item.kind == "~":
-            if item.value not in (None, "", parent[last]):
-                return Problem(item.key, item.value, f"is not the value to remove, {parent[last]!r}")
-            del parent[last]
+            if item.value not in (None, "", parent.get(last)):
+                return Problem(item.key, item.value, f"is not the value to remove, {parent.get(last)!r}")
+            parent.pop(last, None)
         else:
+            if last == "_target_" and parent.get(last) != item.value:
+                parent.clear()  # the keys of the class before
+                self.other_classes += (item.key.removesuffix(last),)
             parent[last] = merged(parent.get(last), cast(Json, item.value))
         return None
 

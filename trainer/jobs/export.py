@@ -79,7 +79,8 @@ def export(option: Export, config: Config, run_dir: Path, overrides: list[str]) 
     kind = tasks.parts[0].spec.kind
     of_run = checkpoint.path.parent.parent if checkpoint.path.parent.name == "checkpoints" else checkpoint.path.parent
     name = option.push or of_run.resolve().name
-    write_text(run_dir / "README.md", model_card(name, of_run, result, kind, (option.prefer, checkpoint.weights)))
+    choice = (option.prefer, checkpoint.weights)
+    write_text(run_dir / "README.md", model_card(name, of_run, info.config, result, kind, choice))
     code = FINISHED if option.push is None else pushed(option.push, option.private, run_dir, result)
     write_json(run_dir / "result.json", result)
     return code

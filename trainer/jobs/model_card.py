@@ -14,24 +14,25 @@ from trainer.formats import Json, JsonObject
 from trainer.literal import markdown_literal, printable
 from trainer.records import read_overrides, read_result
 from trainer.report.html import markdown_table
-from trainer.run_dir import read_config
 from trainer.tree import is_list, table, value_at
 
 PIPELINES = {"classification": "image-classification", "multilabel": "image-classification"}
 SHOWN_CLASSES = 50
 
 
-def model_card(name: str, run_dir: Path, export: JsonObject, kind: str, choice: tuple[str, str]) -> str:
+def model_card(
+    name: str, run_dir: Path, tree: JsonObject, export: JsonObject, kind: str, choice: tuple[str, str]
+) -> str:
     """Return the model card as Markdown.
 
     Args:
         name: Heading, such as the name of the repository.
         run_dir: The directory of the run or ensemble that the checkpoint is of.
+        tree: The config in the checkpoint.
         export: ``result.json`` of the export.
         kind: That of the task: classification, multilabel or regression; that of the main or the first of several.
         choice: Which checkpoint (best or last) and which of its weights (model, averaged or an ensemble) were exported.
     """
-    tree = read_config(run_dir, "checkpoint") if (run_dir / "config.yaml").is_file() else {}
     files = [Path(str(table(export[key])["file"])).name for key in ("onnx", "torch") if key in export]
     scores = scores_of(run_dir, *choice)
     header: JsonObject = {"tags": ["trainer", *(["onnx"] if "onnx" in export else [])]}

@@ -5,7 +5,7 @@ optimizer before every step. A schedule has no state: it can be plotted before t
 Several schedules are multiplied (``Product``).
 """
 
-from trainer.schedules.base import Product, Schedule, Timed, curve
+from trainer.schedules.base import Product, Schedule, Timed, curve, unreached
 from trainer.schedules.cycles import CLR, OneCycle, WarmRestarts
 from trainer.schedules.decay import (
     Constant,
@@ -36,4 +36,5 @@ __all__ = [
     "WarmRestarts",
     "Warmup",
     "curve",
+    "unreached",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
@@ -22,6 +22,7 @@ class Schedule:
     """A function from time to a multiplier of the peak learning rate, in [0, 1]."""
 
     moves_momentum: ClassVar[bool] = False  # whether ``momentum_at`` returns a number
+    times: ClassVar[tuple[str, ...]] = ()  # parameters that are times in epochs, which a shorter run does not reach
 
     @property
     def watched_metric(self) -> str | None:
@@ -53,6 +54,7 @@ class Schedule:
 class Timed(Schedule):
     """A schedule that depends on the fraction of the phase completed; after the end it keeps its last value."""
 
+    times: ClassVar[tuple[str, ...]] = ("total",)
     total: Annotated[PositiveFloat | None, Field(description="length in epochs; null = length of the phase")] = None
 
     def progress(self, t: float) -> float:
@@ -90,6 +92,30 @@ class Product(Schedule):
 
     def factors(self) -> tuple[Schedule, ...]:
         return tuple(factor for schedule in self.schedules for factor in schedule.factors())
+
+
+def unreached(schedules: Mapping[str, Schedule], total: float) -> list[str]:
+    """Return a note for each time of a schedule that lies beyond the end of a run.
+
+    Args:
+        schedules: The schedules of a config by their names.
+        total: The length of the run in epochs.
+
+    >>> from trainer.schedules import MultiStep, Warmup
+    >>> unreached({"warmup": Warmup(epochs=2), "multistep": MultiStep(milestones=(1, 5))}, 3)
+    ['schedule.multistep.milestones = 5 is not reached: training ends after 3 epochs']
+    """
+    notes: list[str] = []
+    for name, schedule in schedules.items():
+        for key in schedule.times:
+            value = getattr(schedule, key)
+            values = [
+                time for time in (value if isinstance(value, tuple) else [value]) if time is not None and time > total
+            ]
+            if values:
+                text = f"schedule.{name}.{key} = {', '.join(f'{time:g}' for time in values)} is not reached"
+                notes.append(f"{text}: training ends after {total:g} epochs")
+    return notes
 
 
 def curve(schedule: Callable[[float], float], total: float, points: int = 200) -> tuple[list[float], list[float]]:

@@ -29,6 +29,7 @@ class CLR(Schedule):
     [0.25, 0.015625]
     """
 
+    times: ClassVar[tuple[str, ...]] = ("step_size",)
     step_size: Annotated[
         PositiveFloat,
         Field(
@@ -72,6 +73,7 @@ class WarmRestarts(Schedule):
     [1.0, 3.0, 7.0]
     """
 
+    times: ClassVar[tuple[str, ...]] = ("cycle",)
     cycle: Annotated[PositiveFloat, Field(description="length of the first cycle in epochs")] = 5.0
     cycle_mult: Annotated[
         float,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ class Step(Schedule):
     [1.0, 1.0, 0.5, 0.25]
     """
 
+    times: ClassVar[tuple[str, ...]] = ("every",)
     every: Annotated[PositiveFloat, Field(description="number of epochs between drops")] = 5.0
     factor: Factor = 0.5
 
@@ -48,6 +49,7 @@ class MultiStep(Schedule):
     [1.0, 0.1]
     """
 
+    times: ClassVar[tuple[str, ...]] = ("milestones",)
     milestones: Annotated[
         tuple[PositiveFloat, ...],
         Field(description="times of the drops in epochs, increasing; He et al. 2015: 1/2 and 3/4 of training"),
@@ -75,6 +77,7 @@ class Plateau(Schedule):
     [1.0, 1.0, 0.5, 0.5]
     """
 
+    times: ClassVar[tuple[str, ...]] = ("patience",)
     metric: Annotated[str, Field(description="column of the history that should improve")] = "validation_loss"
     patience: Annotated[PositiveInt, Field(description="number of epochs without improvement before a drop")] = 3
     factor: Factor = 0.5
@@ -122,6 +125,7 @@ class InverseSqrt(Schedule):
     [1.0, 1.0, 0.5]
     """
 
+    times: ClassVar[tuple[str, ...]] = ("scale",)
     scale: Annotated[
         PositiveFloat, Field(description="number of epochs at the peak learning rate before the decay")
     ] = 1.0

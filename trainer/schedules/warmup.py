@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ class Warmup(Schedule):
     [0.0, 0.5, 1.0, 1.0]
     """
 
+    times: ClassVar[tuple[str, ...]] = ("epochs",)
     epochs: Annotated[PositiveFloat, Field(description="length of the warmup in epochs; 5 in the paper")] = 1.0
     start: Annotated[float, Field(ge=0, lt=1, description="initial learning rate as a fraction of the peak")] = 0.01
 
