@@ -41,7 +41,7 @@ from trainer.optimizers.param_groups import parameter_groups
 from trainer.plain import constructing
 from trainer.progress import activity
 from trainer.regularizers import Chain
-from trainer.schedules import Product, unreached
+from trainer.schedules import Product
 from trainer.tasks.history_columns import named_metrics
 from trainer.tasks.missing import unlabelled_notes
 from trainer.tasks.task import Task
@@ -72,7 +72,6 @@ def build(config: Config, folder: Path | None = None, splits: Splits | None = No
         notes.append("no validation images: the last weights count as the best")
     metric = task.main_metric if config.metric == "auto" else config.metric
     phases = config.recipe.phases(config.epochs, Product(tuple(config.schedule.values())))
-    notes += unreached(config.schedule, max(phase.epochs for phase in phases))
     norms = freeze(model, config.recipe.frozen, phases)
     run = Run(
         model=model,

@@ -16,6 +16,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.observers.options import Checkpoint
 from trainer.optimizers import Optimizer, schedule_problems
 from trainer.regularizers.base import Setup
+from trainer.schedules import Product, unreached
 from trainer.tasks.history_columns import metric_problems, named_metrics
 from trainer.tasks.missing import undecidable
 from trainer.tasks.sharing import last_shared_weight
@@ -68,12 +69,14 @@ def check_kept(config: Config, splits: Splits, task: Task) -> list[Problem]:
 
 
 def without_effect(config: Config, channels: int) -> list[str]:
-    """Return a note for each augmentation that changes colors only, if the images have none."""
-    return [
+    """Return a note for what has no effect: augmentation of colors that the images lack, times beyond the end of training."""
+    notes = [
         f"augmentation.{name} has no effect: the images are grayscale"
         for name, option in config.augmentation.items()
         if isinstance(option, Transform) and option.changes_colors_only and channels != 3
     ]
+    phases = config.recipe.phases(config.epochs, Product(()))
+    return notes + unreached(config.schedule, max(phase.epochs for phase in phases))
 
 
 def moved_numbers(task: Task, what: str, without: str) -> list[Problem]:

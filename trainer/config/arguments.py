@@ -12,13 +12,9 @@ from trainer.config.overrides import LITERAL, LITERAL_OR_LISTS, Override
 from trainer.errors import Problem, most_similar
 from trainer.flags import FLAGS
 
-WORDS = {
-    "train": "",
-    "help": "--help",
-    "list": "--help",
-    "options": "--help",
-    "version": "--version",
-}  # of other programs
+WORDS = {  # of other programs
+    "train": "", "help": "--help", "list": "--help", "options": "--help", "version": "--version",
+}  # fmt: skip
 EXAMPLE = "write key=value, such as optimizer=adam or optimizer.lr=0.1"
 
 

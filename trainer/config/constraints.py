@@ -71,6 +71,11 @@ def _places(config: Config) -> Iterator[Problem]:
             yield from missing(option, key)
 
 
+def _device(config: Config) -> Iterable[Problem]:
+    """A GPU that is named and not there."""
+    return device_problems(config.device, config.engine.kind)
+
+
 def _schedule(config: Config) -> Iterable[Problem]:
     return schedule_problems(config.schedule, config.optimizer)
 
@@ -126,4 +131,4 @@ def _sampling(config: Config) -> Iterable[Problem]:
 
 
 CONSTRAINTS = (_job, _flips, _cache, _metrics, _sampling, _recipe, _processes, _schedule, _micro_batch, _graph)
-OF_THE_MACHINE = (_places, lambda config: device_problems(config.device, config.engine.kind))
+OF_THE_MACHINE = (_places, _device)

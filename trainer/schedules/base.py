@@ -108,13 +108,11 @@ def unreached(schedules: Mapping[str, Schedule], total: float) -> list[str]:
     notes: list[str] = []
     for name, schedule in schedules.items():
         for key in schedule.times:
-            value = getattr(schedule, key)
-            values = [
-                time for time in (value if isinstance(value, tuple) else [value]) if time is not None and time > total
-            ]
-            if values:
-                text = f"schedule.{name}.{key} = {', '.join(f'{time:g}' for time in values)} is not reached"
-                notes.append(f"{text}: training ends after {total:g} epochs")
+            value: float | tuple[float, ...] | None = getattr(schedule, key)
+            times = value if isinstance(value, tuple) else () if value is None else (value,)
+            if beyond := ", ".join(f"{time:g}" for time in times if time > total):
+                text = f"schedule.{name}.{key} = {beyond} is not reached: training ends after {total:g} epochs"
+                notes.append(text)
     return notes
 
 
