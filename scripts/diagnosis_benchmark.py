@@ -142,9 +142,9 @@ override that is drawn at random from all that the diagnosis suggests anywhere, 
 learning rate. A command that is refused improves nothing. The fraction recovered is the median gain relative to what the failure
 costs. The advice was changed by the results on the settings marked as tuning; those held out were measured with the final advice.
 
-Four of the five held-out settings have been followed, with all conditions but the last two, mixed classes and blank images, whose
-remedy is to correct the data, and the present form of another normalization; FashionMNIST has not. Most of these runs were trained
-by earlier versions. Of the tuning settings, three have been followed in full with the conditions of then, mnist5k mlp adam in part.
+Four of the five held-out settings have been followed, with all conditions but mixed classes and blank images, whose remedy is to
+correct the data, and the present form of another normalization; FashionMNIST has not. Most of these runs were trained by earlier
+versions. Of the tuning settings, three have been followed in full with the conditions of then, mnist5k mlp adam in part.
 
 """
 
