@@ -12,11 +12,16 @@ from pathlib import Path
 import pytest
 from searching import bowl, searched, session_of, trials_of
 
+from trainer.analysis.intervals import interval
 from trainer.errors import ConfigError
-from trainer.search.choice import Candidate, candidates, choose, paired
+from trainer.search.budget import repetitions
+from trainer.search.choice import Candidate, candidates, choose, gains_over
+from trainer.search.distribution import Distribution
+from trainer.search.expected import finalists
 from trainer.search.options import SearchSettings
 from trainer.search.run import take_part
-from trainer.search.stages import best_first
+from trainer.search.space import Dimension, Space
+from trainer.search.stages import Entry, Result, best_first, next_plan
 
 SMALL = ("job.epochs=[1,3]", "job.trials=[8,4]", "job.finalists=2", "job.seeds=3")
 
@@ -143,12 +148,12 @@ def test_a_region_of_nan_is_counted_and_left(tmp_path):
     assert best(session).point["optimizer.lr"] <= 0.02
 
 
-@pytest.mark.parametrize("pruner", ["none", "median", "successive_halving", "hyperband"])
+@pytest.mark.parametrize("pruner", ["none", "quartile", "median", "successive_halving", "hyperband"])
 def test_hopeless_trials_end_early_and_the_best_is_still_found(pruner, tmp_path):
     session = searched(tmp_path, bowl, f"job.pruner={pruner}", "job.epochs=[9]", "job.trials=[32]", "job.seeds=2")
     states = Counter(r.state for r in session.stages[0].results)
     assert (states["pruned"] > 4) == (pruner != "none")
-    if pruner == "median":  # not in the first third, in which the schedule decides who is ahead
+    if pruner in ("quartile", "median"):  # not in the first third, in which the schedule decides who is ahead
         first = max(3, math.ceil(40 / session.steps_per_epoch))
         assert min(len(r.curve) for r in session.stages[0].results if r.state == "pruned") == first
     assert session.stages[0].results[0].state == "done", "the config as typed is never pruned"
@@ -214,19 +219,88 @@ def test_a_search_says_which_stages_it_leaves_out(tmp_path, capsys):
     assert f"stages of fewer than 40 steps are left out: an epoch has {steps}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("seconds", "seeds"), [(0.5, 20), (80, 11), (100_000, 0)])
-def test_a_budget_repeats_the_finalists_as_often_as_it_allows_and_not_at_all_below_three_seeds(
-    seconds, seeds, tmp_path
-):
+@pytest.mark.parametrize(("pruner", "fraction"), [("quartile", 0.25), ("median", 0.5)])
+def test_a_quantile_ends_that_part_of_equally_good_trials_however_many_there_are(pruner, fraction, tmp_path):
+    def noise(tree):
+        return random.Random(repr(tree["optimizer"])).uniform(0.5, 0.9)
+
+    options = [f"job.pruner={pruner}", "job.epochs=[6]", "job.trials=[128]", "job.seeds=0"]
+    results = searched(tmp_path, noise, *options).stages[0].results
+    pruned = sum(r.state == "pruned" for r in results) / len(results)
+    assert abs(pruned - fraction) < 0.12
+
+
+@pytest.mark.parametrize(("seconds", "first", "total"), [(0.5, 40, 40), (80, 5, 17), (100_000, 0, 0)])
+def test_a_budget_repeats_the_finalists_then_the_best_of_them_as_often_as_it_allows(seconds, first, total, tmp_path):
     session = session_of(tmp_path, bowl, "job.epochs=[1,2]", "job.trials=[8,4]", "job.finalists=3", "job.budget=1h")
     session.progress.quiet = True
     run = session.trials.run
     session.trials.run = lambda *arguments: replace(run(*arguments), seconds=seconds)
     take_part(session, tmp_path)
-    assert len(session.repetitions) == 4 * seeds
-    if not seeds:
-        assert the_choice(session).winner.point == best(session).point
+    seeds = [{r.entry.seed for r in session.repetitions if r.entry.candidate == number} for number in range(4)]
+    best_number = the_choice(session).winner.number
+    assert [len(s) for s in seeds] == [total if n in (0, best_number) else first for n in range(4)]
+    assert seeds[0] == set(range(1, total + 1))
+    if not total:
+        assert the_choice(session).winner.point == session.points[0]
         assert session.clock.ends[-1] == 1.0, "the stages get the time"
+
+
+@pytest.mark.parametrize("seeds", [None, 1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_repetitions_fit_into_the_trials_that_there_are(count, seeds):
+    for trials in range(2 * max(seeds or 1, 2), 400):
+        found = repetitions(trials, count, seeds)
+        assert (found.finalists + 1) * found.first + 2 * (found.seeds - found.first) <= trials
+        assert found.first >= 1
+        assert 1 <= found.finalists <= count
+
+
+def trial(index, score, lr, state="done", **point):
+    return Result(Entry(index, "planned", None), {"lr": lr, **point}, score, state)
+
+
+LR = Space((Dimension("lr", "lr", Distribution("log", 1e-3, 1.0)),))
+
+
+def test_a_lucky_trial_among_bad_ones_is_no_finalist():
+    good = [trial(i, 0.90 + 0.001 * (i % 3), 10 ** (-2.2 + 0.04 * i)) for i in range(10)]
+    bad = [trial(10 + i, 0.5 + 0.01 * i, 10 ** (-0.6 + 0.04 * i)) for i in range(10)]
+    lucky = trial(20, 0.95, 10**-0.5)
+    assert best_first([*good, *bad, lucky])[0] is lucky
+    chosen = finalists(LR, [*good, *bad, lucky], 3)
+    assert all(10**-2.3 < point["lr"] < 10**-1.8 for point in chosen)
+    units = sorted(LR["lr"].distribution.unit(point["lr"]) for point in chosen)
+    assert units[1] - units[0] >= 0.05, "finalists are different"
+
+
+def test_few_trials_are_ranked_by_their_scores():
+    few = [trial(i, score, 10 ** (-1 - i / 10)) for i, score in enumerate([0.5, 0.9, 0.7, 0.8, 0.6])]
+    assert [p["lr"] for p in finalists(LR, few, 2)] == [few[1].point["lr"], few[3].point["lr"]]
+
+
+def test_finalists_are_found_among_options_and_trials_that_diverged():
+    space = Space(
+        (Dimension("optimizer", "optimizer", Distribution("choice", choices=("sgd", "adam"))), *LR.dimensions)
+    )
+    results = [
+        trial(i, None if i % 4 == 3 else 0.6 + 0.2 * (i % 2), 10 ** (-3 + i / 8), "diverged" if i % 4 == 3 else "done",
+              optimizer=("sgd", "adam")[i % 2])
+        for i in range(20)
+    ]  # fmt: skip
+    chosen = finalists(space, results, 2)
+    assert [point["optimizer"] for point in chosen] == ["adam", "adam"]
+    assert all(any(r.point == point and r.state == "done" for r in results) for point in chosen)
+
+
+def test_the_next_stage_lies_around_the_best_quarter_not_around_the_few_that_are_run_again():
+    results = [trial(i, 0.9 - abs(i - 50) / 1000, 10 ** (-3 + 3 * i / 100)) for i in range(100)]
+    plan = next_plan(LR, results, 6, 0.25, "sobol", 0)
+    low, high = plan.space["lr"].distribution.bounds
+    quarter = [math.log10(r.point["lr"]) for r in best_first(results)[:25]]
+    assert low == pytest.approx(min(quarter) - 0.45, abs=0.01)
+    assert high == pytest.approx(max(quarter) + 0.45, abs=0.01)
+    assert sum(entry.origin == "kept" for entry in plan.entries) == 5
 
 
 def test_a_budget_that_ends_in_an_early_stage_leaves_the_best_of_it(tmp_path, capsys):
@@ -248,10 +322,18 @@ def test_a_budget_that_ends_in_an_early_stage_leaves_the_best_of_it(tmp_path, ca
 
 def test_with_one_common_seed_the_better_score_wins():
     default = Candidate(0, {}, 0.6, {1: 0.9}, {})
-    better = Candidate(1, {"lr": 0.1}, 0.7, {1: 0.95}, {}, paired({1: 0.9}, {1: 0.95}))
-    worse = Candidate(2, {"lr": 0.2}, 0.8, {1: 0.85}, {}, paired({1: 0.9}, {1: 0.85}))
+    better = Candidate(1, {"lr": 0.1}, 0.7, {1: 0.95}, {}, *gains_over({1: 0.9}, [{1: 0.95}]))
+    worse = Candidate(2, {"lr": 0.2}, 0.8, {1: 0.85}, {}, *gains_over({1: 0.9}, [{1: 0.85}]))
     assert choose([default, better, worse]).winner is better
     assert choose([default, worse]).winner is default
+
+
+def test_a_large_gain_over_three_seeds_wins_although_one_seed_had_bad_luck():
+    default = {1: 0.84, 2: 0.85, 3: 0.84}
+    lucky, steady = {1: 0.95, 2: 0.95, 3: 0.86}, {1: 0.93, 2: 0.93, 3: 0.92}
+    gains = gains_over(default, [lucky, steady])
+    assert interval([lucky[s] - default[s] for s in default]).low < 0 < gains[0].low
+    assert gains[0].mean == pytest.approx(0.0767, abs=1e-4)
 
 
 def test_ctrl_c_gives_the_trial_back(tmp_path):

@@ -48,6 +48,26 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(mean, float(stats.t.ppf((1 + confidence) / 2, n - 1)) * standard_error, n)
 
 
+def pooled_intervals(groups: Sequence[Sequence[float]], confidence: float = 0.95) -> list[Interval]:
+    """Mean of each group with a t-based interval whose standard deviation is that within all groups, for few values each.
+
+    s² = Σ (x − mean of its group)² / (N − groups), N the number of all values.
+
+    Raises:
+        ValueError: A group is empty.
+
+    >>> [round(found.half, 3) for found in pooled_intervals([[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]])]
+    [0.113, 0.113]
+    """
+    alone = [interval(values, confidence) for values in groups]
+    freedom = sum(found.n - 1 for found in alone)
+    if freedom == 0:
+        return alone
+    squares = sum((x - found.mean) ** 2 for values, found in zip(groups, alone, strict=True) for x in values)
+    quantile = float(scipy_stats().t.ppf((1 + confidence) / 2, freedom))
+    return [Interval(found.mean, quantile * math.sqrt(squares / freedom / found.n), found.n) for found in alone]
+
+
 def difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
     """mean(b) − mean(a) of two groups of independent runs with Welch's interval; infinite if a group has a single run.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from trainer.search.stages import Result
 
 FINAL = 0.35  # of the budget, for the repetitions of the finalists
 REPORT = 4.0  # seconds at the end for the report
+FEWEST, MOST = 3, 40  # seeds: the t-interval of a difference over 2 is 12.7 times its standard error
 
 
 def fractions(stages: int, repeated: bool) -> list[float]:
@@ -56,18 +58,49 @@ class Clock:
         return self.elapsed >= end * self.limit
 
 
-def affordable(trials: float, finalists: int, seeds: int, most: int) -> tuple[int, int]:
-    """Return how many finalists, and with how many seeds, can be repeated in so many trials; at least 1 with 2 seeds.
+@dataclass(frozen=True)
+class Repetitions:
+    """How often which configs are trained again with fresh seeds.
 
-    Finalists are given up before seeds: below three seeds hardly any difference is significant. Where there is more time, there
-    are up to ``most`` seeds.
-
-    >>> affordable(24, finalists=3, seeds=5, most=20), affordable(10, finalists=3, seeds=5, most=20)
-    ((3, 6), (1, 5))
+    Attributes:
+        finalists: How many take part, besides the config as typed.
+        first: Seeds with which all of them are trained.
+        seeds: Seeds in all of the best of them and the config as typed.
     """
-    while finalists > 1 and (finalists + 1) * seeds > trials:
-        finalists -= 1
-    return finalists, min(most, max(2, int(trials // (finalists + 1))))
+
+    finalists: int
+    first: int
+    seeds: int
+
+    @property
+    def trials(self) -> int:
+        return (self.finalists + 1) * self.first + 2 * (self.seeds - self.first)
+
+
+def repetitions(trials: float, finalists: int, seeds: int | None) -> Repetitions:
+    """Return the repetitions that so many trials allow.
+
+    With a given number of seeds, finalists are given up before seeds. Else all finalists get at least 3 seeds and up to half of
+    the trials, and the best of them the rest, at most 40 seeds. Where two finalists cannot get 3, each that fits gets one,
+    which shows a config that depends on luck.
+
+    >>> repetitions(40, finalists=3, seeds=None), repetitions(4, finalists=3, seeds=None)
+    (Repetitions(finalists=3, first=5, seeds=15), Repetitions(finalists=3, first=1, seeds=1))
+    >>> repetitions(10, finalists=3, seeds=5), repetitions(1, finalists=3, seeds=None)
+    (Repetitions(finalists=1, first=5, seeds=5), Repetitions(finalists=0, first=0, seeds=0))
+    """
+    fewest = FEWEST if seeds is None else seeds
+    fitting = finalists
+    while fitting > 1 and (fitting + 1) * fewest > trials:
+        fitting -= 1
+    if seeds is not None:
+        seeds = min(seeds, max(2, int(trials // (fitting + 1))))
+        return Repetitions(fitting, seeds, seeds)
+    if trials >= (fitting + 1) * FEWEST and fitting >= min(2, finalists):
+        first = min(MOST, max(FEWEST, int(trials / 2 // (fitting + 1))))
+        return Repetitions(fitting, first, min(MOST, first + int((trials - first * (fitting + 1)) // 2)))
+    fitting = min(finalists, int(trials) - 1)
+    return Repetitions(fitting, 1, 1) if fitting > 0 else Repetitions(0, 0, 0)
 
 
 def seconds_per_epoch(results: Sequence[Result]) -> float | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from trainer.analysis.intervals import Interval, interval, proportion_half_width
+from trainer.analysis.intervals import Interval, interval, pooled_intervals, proportion_half_width
 from trainer.search.space import Point
 from trainer.search.stages import Result
 
@@ -18,7 +18,8 @@ class Candidate:
         search_score: The best value of the metric in the search, which is too good: it was selected for.
         scores: By seed, of the repetitions; higher is better.
         tests: The metric on the test images by seed.
-        gain: Paired difference to the config as typed over common seeds; None of that itself, or without common seeds.
+        gain: Paired difference to the config as typed over common seeds, its standard deviation that within the differences of
+            all finalists; None of that itself, or without common seeds.
     """
 
     number: int
@@ -69,22 +70,31 @@ def candidates(
         scores = {r.entry.seed: r.score for r in mine if r.score is not None}
         tests = {r.entry.seed: test[bare(metric)] for r in mine if (test := r.info.get("test"))}
         before = [r.score for r in search if r.point == point and r.score is not None and r.state == "done"]
-        gain = test_gain = None
-        if number and found:
-            gain, test_gain = paired(found[0].scores, scores), paired(found[0].tests, tests)
-        found.append(Candidate(number, point, max(before, default=None), scores, tests, gain, test_gain))
-    return found
+        found.append(Candidate(number, point, max(before, default=None), scores, tests))
+    default, *others = found
+    gains = gains_over(default.scores, [other.scores for other in others])
+    test_gains = gains_over(default.tests, [other.tests for other in others])
+    return [default, *(replace(o, gain=g, test_gain=t) for o, g, t in zip(others, gains, test_gains, strict=True))]
 
 
-def paired(base: dict[int, float], other: dict[int, float]) -> Interval | None:
-    """Return the mean difference over common seeds with its t-based 95 % confidence interval; None without common seeds.
+def best_finalist(repetitions: Sequence[Result], points: Sequence[Point], metric: str) -> int | None:
+    """Return the number of the finalist with the best mean over the repetitions so far; None without any."""
+    _, *others = candidates([], repetitions, points, metric)
+    ranked = [c for c in others if c.mean is not None]
+    return max(ranked, key=lambda c: (len(c.scores), c.mean.mean if c.mean else 0.0)).number if ranked else None
 
-    >>> result = paired({1: 0.5, 2: 0.6}, {1: 0.7, 2: 0.8, 3: 0.1})
-    >>> round(result.mean, 3), result.n
-    (0.2, 2)
+
+def gains_over(base: dict[int, float], others: Sequence[dict[int, float]]) -> list[Interval | None]:
+    """Return the mean paired differences to ``base`` over common seeds with pooled 95 % intervals; None without common seeds.
+
+    >>> first, second = gains_over({1: 0.5, 2: 0.6}, [{1: 0.7, 2: 0.8, 3: 0.1}, {3: 0.9}])
+    >>> round(first.mean, 3), first.n, second
+    (0.2, 2, None)
     """
-    common = sorted(base.keys() & other.keys())
-    return interval([other[seed] - base[seed] for seed in common]) if common else None
+    common = [sorted(base.keys() & other.keys()) for other in others]
+    differences = [[other[s] - base[s] for s in seeds] for seeds, other in zip(common, others, strict=True)]
+    found = iter(pooled_intervals([values for values in differences if values]))
+    return [next(found) if values else None for values in differences]
 
 
 def choose(found: Sequence[Candidate]) -> Choice:
@@ -95,14 +105,16 @@ def choose(found: Sequence[Candidate]) -> Choice:
     default, *others = found
     repeated = [c for c in others if c.scores]
     if not repeated and not default.scores:
-        ranked = sorted((c for c in found if c.search_score is not None), key=lambda c: -(c.search_score or 0.0))
-        winner = ranked[0] if ranked else default
-        return Choice(winner, list(found), "the best score of the search, which was not repeated with other seeds")
+        scored = [c for c in (default, *others[:1]) if c.search_score is not None]  # of equal ones the config as typed
+        winner = max(scored, key=lambda c: c.search_score or 0.0, default=default)
+        return Choice(
+            winner, list(found), "the best expected score of the search, which was not repeated with other seeds"
+        )
     if not default.scores and repeated:
         winner = max(repeated, key=lambda c: c.mean.mean if c.mean else 0.0)
         return Choice(winner, list(found), "the best mean; the config as typed did not train to the end")
     comparable = [c for c in repeated if c.gain is not None]
-    best = max(comparable, key=lambda c: c.gain.mean if c.gain else 0.0, default=default)
+    best = max(comparable, key=lambda c: (c.gain.n, c.gain.mean) if c.gain else (0, 0.0), default=default)
     if best.gain is not None and best.gain.n == 1 and best.gain.mean > 0:
         return Choice(best, list(found), "the best score with one other seed, which cannot tell it from chance")
     if best is default or best.gain is None or best.gain.low <= 0:

@@ -34,22 +34,31 @@ class SearchSettings:
         Field(description="trials of each stage; auto = by the number of keys, or as many as the budget allows"),
     ] = "auto"
     keep: Annotated[
-        float, Field(gt=0, le=1, description="fraction of a stage's trials to repeat in the next stage")
+        float,
+        Field(
+            gt=0, le=1, description="best fraction of a stage's trials, around which the space of the next stage lies"
+        ),
     ] = 0.25
     sampler: Annotated[
         Literal["sobol", "random", "grid", "tpe", "cmaes"],
         Field(description="how points are chosen; sobol = scrambled quasi-random points, which fill the space evenly"),
     ] = "sobol"
     pruner: Annotated[
-        Literal["none", "median", "successive_halving", "hyperband"],
-        Field(description="which trials end early, by their metric after each epoch; diverged ones always do"),
-    ] = "median"
-    finalists: Annotated[PositiveInt, Field(description="best trials of the last stage to repeat with other seeds")] = 3
+        Literal["none", "quartile", "median", "successive_halving", "hyperband"],
+        Field(
+            description="which trials end early, by their metric after each epoch: those worse than three quarters (quartile) "
+            "or half (median) of all, from a third of their length on; diverged ones always do"
+        ),
+    ] = "quartile"
+    finalists: Annotated[
+        PositiveInt,
+        Field(description="trials of the last stage with the highest expected scores, to repeat with other seeds"),
+    ] = 3
     seeds: Annotated[
         NonNegativeInt | Literal["auto"],
         Field(
             description="seeds with which the finalists and the config as typed are repeated; 0 = none; auto = 5, or with a "
-            "budget as many as it allows, at most 20, and none if these are fewer than 3"
+            "budget as many as it allows, at most 40, the best finalist more than the others"
         ),
     ] = "auto"
     budget: Annotated[

@@ -1,4 +1,4 @@
-"""Which trials end early: Optuna's pruners on the metric after each epoch."""
+"""Which trials end early, by the metric after each epoch."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from trainer.search.sample import quiet_optuna
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
-FIRST = 4  # finished trials of a stage before the median counts
+FIRST = 4  # other trials before a quantile of them counts
+QUANTILES = {"quartile": 0.25, "median": 0.5}
 
 
 def make_pruner(name: str, epochs: float, least: float) -> BasePruner | None:
-    """Return Optuna's pruner; None for ``none``.
+    """Return the pruner; None for ``none``.
 
     Args:
         name: ``job.pruner``.
         epochs: Length of the trials: the largest resource of Hyperband (Li et al. 2018, arXiv:1603.06560).
-        least: Epochs before which the median does not count, nor in the first third of a trial: with a schedule, which
+        least: Epochs before which a quantile does not count, nor in the first third of a trial: with a schedule, which
             config is ahead changes.
     """
     optuna = quiet_optuna()
     last = max(1, round(epochs))
+    if name in QUANTILES:
+        from trainer.search.quantile_pruner import QuantilePruner
+
+        return QuantilePruner(QUANTILES[name], FIRST, max(1, math.ceil(least), math.ceil(last / 3)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if name == "median":
-            return optuna.pruners.MedianPruner(
-                n_startup_trials=FIRST, n_warmup_steps=max(1, math.ceil(least), math.ceil(last / 3))
-            )
         if name == "successive_halving":
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         if name == "hyperband":

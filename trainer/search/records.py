@@ -58,9 +58,10 @@ class PlanRecord(TypedDict):
 
 
 class FinalRecord(PlanRecord):
-    """The plan of the repetitions, with the points of the finalists."""
+    """The plan of the repetitions, with the points of the finalists and the number of seeds in all."""
 
     points: list[JsonObject]
+    seeds: NotRequired[int]
 
 
 class Details(TypedDict):

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import ConfigError
-from trainer.search.budget import Clock, affordable, fractions, seconds_per_epoch
+from trainer.search.budget import Clock, Repetitions, fractions, repetitions, seconds_per_epoch
+from trainer.search.choice import best_finalist
+from trainer.search.expected import finalists
 from trainer.search.failure import failure
 from trainer.search.ledger import Claimed, Ledger
 from trainer.search.options import LEAST_STEPS, STAGES
@@ -27,7 +29,6 @@ from trainer.search.stages import (
     automatic_trials,
     extension,
     final_plan,
-    finalists,
     first_plan,
     more,
     next_plan,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 WAIT = 0.2  # seconds between two looks at the trials of others
 LEAST = 3  # trials of a stage that are run even if its part of the budget is used up
 SEEDS = 5  # of the repetitions without a budget
-FEWEST, MOST = 3, 20  # with one: the t-interval of a difference over 2 seeds is 12.7 times its standard error
+LEAST_REPEATED = 3  # repetitions for which time is kept: of the config as typed and two finalists
 FINAL = "final"
 
 
@@ -139,7 +140,7 @@ class Session:
         return Stage(name, epochs, plans, results)
 
     def decide_repetitions(self, before: Stage) -> None:
-        """Spend the whole budget on the stages if what is kept for the repetitions does not allow enough seeds.
+        """Spend the whole budget on the stages if what is kept for the repetitions does not allow any that tell something.
 
         Decided once, after the first stage, from the time that an epoch takes.
         """
@@ -149,14 +150,15 @@ class Session:
         def enough() -> bool:
             per_epoch = seconds_per_epoch(before.results)
             return (
-                per_epoch is None or self.clock.kept * self.option.workers >= 2 * FEWEST * self.lengths[-1] * per_epoch
+                per_epoch is None
+                or self.clock.kept * self.option.workers >= LEAST_REPEATED * self.lengths[-1] * per_epoch
             )
 
         if not self.ledger.agree(self.stages[0].name, "repeated", enough) and self.repeated:
             self.repeated = False
             self.clock.ends = fractions(len(self.lengths), False)
-            text = f"{FINAL}: left out, because the budget does not allow {FEWEST} seeds; the best trial of the last stage wins"
-            self.progress.line(text)
+            text = f"{FINAL}: left out, because the budget does not allow {LEAST_REPEATED} repetitions"
+            self.progress.line(f"{text}; the config of the last stage that is expected to be best wins")
 
     def announce(self, name: str, epochs: float, plan: Plan) -> None:
         space = ", ".join(f"{key}={text}" for key, text in plan.space.describe().items())
@@ -273,26 +275,50 @@ class Session:
         return epochs * per_epoch / self.option.workers
 
     def repeat(self) -> None:
-        """Repeat the config as typed and the finalists with the same fresh seeds."""
+        """Repeat the config as typed and the finalists with the same fresh seeds, then the best of them with more."""
         last = self.stages[-1]
 
         def plan() -> FinalRecord:
-            count, seeds = self.option.finalists, self.seeds if self.repeated else 0
-            done = [r.seconds for r in last.results if r.state == "done"]
-            if self.clock.left is not None and done and seeds:
-                trials = self.clock.left * self.option.workers / max(statistics.median(done), 1e-9)
-                automatic = self.option.seeds == "auto"
-                count, seeds = affordable(trials, count, seeds, MOST if automatic else seeds)
-                seeds = 0 if automatic and seeds < FEWEST else seeds
-            points = finalists(last.results, count)
-            return {**final_plan(last.plans[-1].space, points, seeds).record(), "points": points}
+            number = self.affordable(last)
+            points = finalists(last.plans[-1].space, last.results, number.finalists or self.option.finalists)
+            candidates = dict(enumerate([{}, *points]))
+            record = final_plan(last.plans[-1].space, candidates, range(1, number.first + 1)).record()
+            return {**record, "points": points, "seeds": number.seeds}
+
+        def further() -> PlanRecord | Literal[False]:
+            best = best_finalist(self.repetitions, self.points, self.trials.metric)
+            if best is None:
+                return False
+            candidates = {0: {}, best: self.points[best - 1]}
+            return final_plan(
+                last.plans[-1].space, candidates, range(seeds + 1, total + 1), len(agreed.entries)
+            ).record()
 
         recorded = self.ledger.agree(FINAL, "plan-0", plan)
         self.points = recorded["points"]
         agreed = Plan.from_record(recorded)
         if agreed.entries:
             seeds = agreed.entries[-1].seed
+            total = recorded.get("seeds", seeds)
             named = "1 finalist" if len(self.points) == 1 else f"{len(self.points)} finalists"
-            self.progress.line(f"{FINAL}: {named} and the config as typed, {seeds} seeds each")
+            seeds_each = "1 seed each" if seeds == 1 else f"{seeds} seeds each"
+            self.progress.line(f"{FINAL}: {named} and the config as typed, {seeds_each}")
             self.work(FINAL, len(self.lengths), last.epochs, agreed, test=True)
+            self.repetitions = self.ledger.results(FINAL)
+            if total > seeds and not self.ledger.closed(FINAL):
+                second: PlanRecord | Literal[False] = self.ledger.agree(FINAL, "plan-1", further)
+                if second:
+                    self.progress.line(f"{FINAL}: the best finalist and the config as typed, {total} seeds in all")
+                    self.work(FINAL, len(self.lengths), last.epochs, Plan.from_record(second), test=True)
         self.repetitions = self.ledger.results(FINAL)
+
+    def affordable(self, last: Stage) -> Repetitions:
+        """How many repetitions what is left of the budget allows."""
+        if not self.repeated:
+            return Repetitions(0, 0, 0)
+        done = [r.seconds for r in last.results if r.state == "done"]
+        if self.clock.left is None or not done:
+            return Repetitions(self.option.finalists, self.seeds, self.seeds)
+        trials = self.clock.left * self.option.workers / max(statistics.median(done), 1e-9)
+        given = None if self.option.seeds == "auto" else self.option.seeds
+        return repetitions(trials, self.option.finalists, given)

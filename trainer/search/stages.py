@@ -107,10 +107,14 @@ def first_plan(space: Space, count: int, sampler: str, seed: int) -> Plan:
 
 
 def next_plan(space: Space, results: Sequence[Result], count: int, keep: float, sampler: str, seed: int) -> Plan:
-    """Return the plan of a later stage: the config as typed, the best of the stage before, points of a narrower space."""
+    """Return the plan of a later stage: the config as typed, the best of the stage before, points of a narrower space.
+
+    The space is that around the best ``keep`` of the results, as many of which as there are trials are run again.
+    """
     ranked = [r for r in best_first(results) if r.entry.origin != "default"]
-    kept = different([r.point for r in ranked[: max(1, math.ceil(keep * len(results)))]])[: max(1, count - 1)]
-    narrower = space.narrowed(kept) if kept else space
+    best = different([r.point for r in ranked[: max(1, math.ceil(keep * len(results)))]])
+    kept = best[: max(1, count - 1)]
+    narrower = space.narrowed(best) if best else space
     number = max(0, count - len(kept))
     wide = round(GLOBAL * number)
     new = _new(narrower, number - wide, sampler, seed) + _new(space, wide, "sobol", seed + 1)
@@ -199,19 +203,20 @@ def more(space: Space, results: Sequence[Result], total: int, count: int, sample
     return Plan(space, entries) if entries else None
 
 
-def finalists(results: Sequence[Result], count: int) -> list[Point]:
-    """Return the points of the best trials of the last stage, the config as typed not among them."""
-    return different([r.point for r in best_first(results) if r.entry.origin != "default"])[:count]
-
-
-def final_plan(space: Space, candidates: Sequence[Point], seeds: int) -> Plan:
-    """Return the plan of the repetitions: for each seed the config as typed and every finalist.
+def final_plan(space: Space, candidates: dict[int, Point], seeds: range, first: int = 0) -> Plan:
+    """Return the plan of repetitions: for each seed every candidate, by its number; 0 is the config as typed.
 
     Whenever the search ends, each candidate thus has been trained with the same seeds, up to one.
+
+    Args:
+        space: The space of the last stage.
+        candidates: Points by number.
+        seeds: Added to the seed of the search.
+        first: Index of the first entry.
     """
     entries = []
-    for seed in range(1, seeds + 1):
-        for candidate, point in enumerate([{}, *candidates]):
+    for seed in seeds:
+        for candidate, point in candidates.items():
             origin: Origin = "finalist" if candidate else "default"
-            entries.append(Entry(len(entries), origin, dict(point), seed, candidate))
+            entries.append(Entry(first + len(entries), origin, dict(point), seed, candidate))
     return Plan(space, tuple(entries))
