@@ -56,12 +56,14 @@ def expected(space: Space, results: Sequence[Result], points: Sequence[Point]) -
     levels = {key: level for level, key in enumerate(sorted({keys[i] for i in order}))}
     scores = norm.ppf((rankdata([levels[keys[i]] for i in order]) - 0.5) / len(order))
     places = np.array([place(space, trials[i].point) for i in order])
-    lengths = np.full(places.shape[1], 0.3)
-    kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(lengths, (0.05, 10), nu=2.5) + WhiteKernel(0.2, (0.01, 2))
+    lengths = [0.3] * places.shape[1]
+    matern = Matern(lengths, (0.05, 10), nu=2.5)  # pyright: ignore[reportArgumentType]
+    kernel = ConstantKernel(1.0, (0.05, 20)) * matern + WhiteKernel(0.2, (0.01, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a length at its bound: the key does not matter
         process = GaussianProcessRegressor(kernel, random_state=0).fit(places, scores)
-    return process.predict(np.array([place(space, point) for point in points])).tolist()
+    predicted = process.predict(np.array([place(space, point) for point in points]))
+    return np.asarray(predicted).tolist()
 
 
 def place(space: Space, point: Point) -> list[float]:

@@ -79,8 +79,8 @@ def page(session: Session, choice: Choice, plots: set[str]) -> str:
         "The search score is that of the best of many trials and therefore too good; the mean is over seeds that the",
     ]
     lines += [
-        "search did not use, and the gain is the mean of paired differences, with 95 % confidence intervals (t; of gains with the",
-        "standard deviation within all finalists).",
+        "search did not use, and the gain is the mean of paired differences, with 95 % confidence intervals (t;",
+        "of gains with the standard deviation within all finalists).",
         "",
     ]
     lines += [f"* Warning: {markdown_literal(words, within_line=True)}." for words in warnings(session)]

@@ -23,6 +23,7 @@ from trainer.search.options import SearchSettings
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress
 from trainer.search.read_space import read_space
+from trainer.search.repeat import repeat
 from trainer.search.session import FINAL, Session
 from trainer.search.space import Space
 from trainer.search.storage import open_storage
@@ -83,6 +84,7 @@ def take_part(session: Session, run_dir: Path) -> None:
     """Run trials until the search is over; KeyboardInterrupt if it is interrupted."""
     with session.trials.interrupt, Presence(run_dir, session.ledger.beat) as presence:
         session.run(presence)
+        repeat(session)
 
 
 def make_session(part: Part, train: Train) -> Session:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import ConfigError
-from trainer.search.budget import Clock, Repetitions, fractions, repetitions, seconds_per_epoch
-from trainer.search.choice import best_finalist
-from trainer.search.expected import finalists
+from trainer.search.budget import Clock, fractions, seconds_per_epoch
 from trainer.search.failure import failure
 from trainer.search.ledger import Claimed, Ledger
 from trainer.search.options import LEAST_STEPS, STAGES
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress, status
 from trainer.search.pruning import hopeless, make_pruner
-from trainer.search.records import FinalRecord, PlanRecord
+from trainer.search.records import PlanRecord
 from trainer.search.sample import sample
 from trainer.search.space import Point, Space
 from trainer.search.stages import (
@@ -28,7 +25,6 @@ from trainer.search.stages import (
     Stage,
     automatic_trials,
     extension,
-    final_plan,
     first_plan,
     more,
     next_plan,
@@ -54,6 +50,7 @@ class Session:
     Attributes:
         stages: Those that are over.
         points: Of the finalists, once they are known.
+        repetitions: Results of the finalists and the config as typed with fresh seeds.
     """
 
     def __init__(
@@ -83,7 +80,7 @@ class Session:
         return SEEDS if self.option.seeds == "auto" else self.option.seeds
 
     def run(self, presence: Presence) -> None:
-        """Run the stages and the repetitions; KeyboardInterrupt if the search is interrupted."""
+        """Run the stages; KeyboardInterrupt if the search is interrupted."""
         self.presence = presence
         if self.option.epochs == "auto" and len(self.lengths) < len(STAGES):
             text = f"stages of fewer than {LEAST_STEPS} steps are left out: an epoch has {self.steps_per_epoch}"
@@ -93,7 +90,6 @@ class Session:
             if stage is None:
                 break
             self.stages.append(stage)
-        self.repeat()
 
     def stage(self, number: int, epochs: float) -> Stage | None:
         """Run a stage: its plan, then extensions where the best lies near a border, then more while a budget lasts.
@@ -273,52 +269,3 @@ class Session:
         if name != FINAL:
             epochs += (self.option.finalists + 1) * self.seeds * lengths[-1]
         return epochs * per_epoch / self.option.workers
-
-    def repeat(self) -> None:
-        """Repeat the config as typed and the finalists with the same fresh seeds, then the best of them with more."""
-        last = self.stages[-1]
-
-        def plan() -> FinalRecord:
-            number = self.affordable(last)
-            points = finalists(last.plans[-1].space, last.results, number.finalists or self.option.finalists)
-            candidates = dict(enumerate([{}, *points]))
-            record = final_plan(last.plans[-1].space, candidates, range(1, number.first + 1)).record()
-            return {**record, "points": points, "seeds": number.seeds}
-
-        def further() -> PlanRecord | Literal[False]:
-            best = best_finalist(self.repetitions, self.points, self.trials.metric)
-            if best is None:
-                return False
-            candidates = {0: {}, best: self.points[best - 1]}
-            return final_plan(
-                last.plans[-1].space, candidates, range(seeds + 1, total + 1), len(agreed.entries)
-            ).record()
-
-        recorded = self.ledger.agree(FINAL, "plan-0", plan)
-        self.points = recorded["points"]
-        agreed = Plan.from_record(recorded)
-        if agreed.entries:
-            seeds = agreed.entries[-1].seed
-            total = recorded.get("seeds", seeds)
-            named = "1 finalist" if len(self.points) == 1 else f"{len(self.points)} finalists"
-            seeds_each = "1 seed each" if seeds == 1 else f"{seeds} seeds each"
-            self.progress.line(f"{FINAL}: {named} and the config as typed, {seeds_each}")
-            self.work(FINAL, len(self.lengths), last.epochs, agreed, test=True)
-            self.repetitions = self.ledger.results(FINAL)
-            if total > seeds and not self.ledger.closed(FINAL):
-                second: PlanRecord | Literal[False] = self.ledger.agree(FINAL, "plan-1", further)
-                if second:
-                    self.progress.line(f"{FINAL}: the best finalist and the config as typed, {total} seeds in all")
-                    self.work(FINAL, len(self.lengths), last.epochs, Plan.from_record(second), test=True)
-        self.repetitions = self.ledger.results(FINAL)
-
-    def affordable(self, last: Stage) -> Repetitions:
-        """How many repetitions what is left of the budget allows."""
-        if not self.repeated:
-            return Repetitions(0, 0, 0)
-        done = [r.seconds for r in last.results if r.state == "done"]
-        if self.clock.left is None or not done:
-            return Repetitions(self.option.finalists, self.seeds, self.seeds)
-        trials = self.clock.left * self.option.workers / max(statistics.median(done), 1e-9)
-        given = None if self.option.seeds == "auto" else self.option.seeds
-        return repetitions(trials, self.option.finalists, given)
