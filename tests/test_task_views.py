@@ -269,7 +269,7 @@ def with_curves(run: Any, **curves: list[float]) -> Any:
     length = max(map(len, curves.values()))
     common = {"phase": "train", "lr": 0.1, "momentum": None, "seconds": 1.0, "images_per_second": 1.0}
     rows: Any = [
-        {**common, "epoch": i + 1.0, "step": i + 1, **{name: values[i] for name, values in curves.items()}}
+        {**common, "epoch": i + 1.0, "step": 100 * (i + 1), **{name: values[i] for name, values in curves.items()}}
         for i in range(length)
     ]
     run.history = History(rows)
