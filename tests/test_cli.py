@@ -208,6 +208,12 @@ def test_a_sweep_without_its_flag_is_a_single_error(word, train):
     assert len(err.splitlines()) == 2
 
 
+def test_settings_of_a_sweep_without_its_flag_are_an_error(train):
+    code, _, err = train("sweep.resume=missing", "seed=1")
+    assert code == 2
+    assert err == "sweep.resume = 'missing': has an effect only with -m\n"
+
+
 @pytest.mark.parametrize("words", [["seed=N"], ["epochs=N"], ["architecture.widths=[N]"], ["-m", "seed=N,1"]])
 def test_an_integer_of_thousands_of_digits_is_an_error_in_words(words, train):
     code, _, err = train(*(word.replace("N", 5000 * "9") for word in words))

@@ -263,7 +263,7 @@ def unreadable(argument: str, reason: str) -> Problem:
     text, hint = reason.splitlines()[0].partition(" expecting ")[0], ""
     if found := re.search(r"\b(log|uniform|log_int|1-log)\(.*?\)", value):
         text = "a distribution is no value"
-        override = f"{key}={value}" if value == found[0] else f"<key>={found[0]}"
+        override = f"{key.removeprefix('space.')}={value}" if value == found[0] else f"<key>={found[0]}"
         hint = f"job=search searches distributions: 'job.space.{override}'"
     elif value.endswith(","):
         text, hint = "it ends with a comma", f"remove the comma, or add a value: {f'{key}={value.rstrip(chr(44))}'!r}"

@@ -130,7 +130,7 @@ def prepare(
 
 def _only_in_sweeps(item: Override, typed: list[Override]) -> list[Problem]:
     """Why an override needs ``-m``."""
-    if item.key.startswith("hydra"):
+    if item.key.startswith(("hydra", "sweep.")):
         return [Problem(item.key, item.shown, "has an effect only with -m")]
     a_list = "" if item.key in SINGLE else f"; a list is written {item.key}=[{item.shown}], a fraction with a point"
     resumes = any(other.key == "resume" for other in typed)

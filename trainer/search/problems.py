@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -40,7 +41,9 @@ def _installation(option: SearchSettings) -> list[Problem]:
     if option.sampler == "cmaes" and importlib.util.find_spec("cmaes") is None:
         return [Problem("job.sampler", "cmaes", "needs the package cmaes", install)]
     if option.storage is None or "://" not in option.storage:
-        return []
+        is_directory = option.storage is not None and Path(option.storage).expanduser().is_dir()
+        hint = "the path of a file, such as trials.journal; output=<directory> has the results"
+        return [Problem("job.storage", option.storage, "is a directory", hint)] if is_directory else []
     scheme = urlsplit(option.storage).scheme.partition("+")[0]
     if scheme not in DATABASES:
         text = f"must begin with {', '.join(f'{name}://' for name in DATABASES)}, or be the path of a journal file"

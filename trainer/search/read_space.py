@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trainer import suggestions
 from trainer.config.options import LISTS, SINGLE, OptionFiles, names
 from trainer.construct import declaration
-from trainer.errors import Problem, nearest
+from trainer.errors import Problem, most_similar, nearest
 from trainer.formats import JsonObject
 from trainer.instantiate import instantiate
 from trainer.parameters import Parameter, limits, search_space
@@ -133,7 +133,8 @@ class Reader:
             having = [option for option in owners if ".".join(rest) in self.keys(first, option)] or owners[:1]
             return [d for o in having for d in self.of_option(first, o, rest, key, text, first in options)]
         if key not in self.tree or first in self.files.groups:
-            found = suggestions.find_key(key, self.tree)
+            group = most_similar(first, [*self.files.groups])
+            found = suggestions.find_key(key, self.tree) or (group and ".".join([group, *rest]))
             self.add(key, text, "unknown key or group", f"did you mean {found!r}?" if found else "")
             return []
         parsed = self.checked(key, text, declaration(self.tree, key), self.tree, key)

@@ -66,8 +66,6 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
         if not note.startswith("experiment="):  # which each job prints for its own options
             print_literal(note)
     sweep = open_sweep(command.typed, files)
-    if not any(item.sweep for item in command.typed):
-        print_literal("no override has several values: the sweep has one job, which train without -m runs, too")
     runner = JobRunner(run, files, defaults)
     try:
         with activity("checking the options of all jobs"):
@@ -75,6 +73,8 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
     except ConfigError:
         remove_empty(sweep.directory)
         raise
+    if not any(item.sweep for item in command.typed):
+        print_literal("no override has several values: the sweep has one job, which train without -m runs, too")
     if sweep.existed and settings.resume == "never":
         text = "contains this sweep already, and sweep.resume=never"
         raise ConfigError(Problem("output", str(sweep.directory), text, "another output=<directory>"))
