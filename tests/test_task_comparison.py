@@ -119,6 +119,8 @@ def test_the_job_compares_by_any_metric_and_tells_which_task_does_better_alone(t
     assert {row["test.digit_accuracy"] for row in rows} == {"", "0.9", "0.91"}
     assert train("job=compare", "runs=runs/a*", "job.score=test.balanced_accuracy", "output=one")[0] == 0
     assert Path("one/compare.md").read_text().startswith("# 3 runs compared by test.balanced_accuracy")
+    (tmp_path / "runs/b0/result.json").write_text('{"status": "finished", "images": {"test": 100}}')  # as of job=plan
+    assert "other tasks" not in train("job=compare", "runs=[runs/a0,runs/b0]", "output=planned")[2]
 
 
 def test_the_table_of_a_sweep_shows_the_runs_own_metric():

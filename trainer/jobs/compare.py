@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer import renamed
 from trainer.analysis.comparison import Group, Outcome, at_edge, effects, flat_settings, format_value, group_runs
-from trainer.analysis.scores import own_score, scores_of
+from trainer.analysis.scores import SPLITS, own_score, scores_of
 from trainer.analysis.transfer import transfers
 from trainer.config.options import OptionFiles
 from trainer.construct import declaration
@@ -41,7 +41,8 @@ def compare(option: Compare, config: Config, run_dir: Path, overrides: list[str]
     best = best_run(runs, metric, paths)
     comparison = Comparison(metric, groups, effects(groups, level), transfers(groups, level), level, best)
     warnings = edge_warnings(groups, metric, next(iter(trees.values())))
-    if option.score == "auto" and any(run.score is None and any("." in name for name in run.scores) for run in runs):
+    evaluated = [run for run in runs if any(name.partition(".")[0] in SPLITS for name in run.scores)]
+    if option.score == "auto" and any(run.score is None for run in evaluated):
         warnings.append(f"some of the runs learn other tasks, and have no {metric}: job.score names another score")
     write_text(run_dir / "compare.md", comparison.page(warnings))
     write_text(run_dir / "compare.csv", csv_text(metric, runs, list(groups[0].settings)))
