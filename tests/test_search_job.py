@@ -141,6 +141,22 @@ def test_a_search_leaves_a_winner_that_the_experiment_file_reproduces(train, tmp
     assert list(csv.DictReader(Path("s/trials.csv").read_text().splitlines())) == rows, "nothing runs again"
 
 
+def test_the_epochs_of_an_experiment_are_reported_as_not_used(train):
+    Path("mine.yaml").write_text("# @package _global_\ndata: {limit: 60}\nepochs: 30\n")
+    words = [
+        "job=search",
+        "data=digits",
+        "experiment=mine.yaml",
+        *TINY[2:3],
+        "job.epochs=[0.1]",
+        "job.trials=[2]",
+        "job.seeds=0",
+    ]
+    code, out, err = train(*words, "output=s")
+    assert code == 0, err
+    assert "epochs=30 of experiment=mine.yaml has no effect: the stages of a search have lengths of their own" in out
+
+
 def test_a_run_or_another_search_is_not_continued(train):
     assert train("data=fake", "job=plan", "output=run")[0] == 0
     assert "already contains a run" in train("job=search", "data=fake", "output=run")[2]

@@ -13,9 +13,9 @@ from trainer.tree import entries, is_table
 
 
 def add_experiment_files(typed: list[Override], files: OptionFiles) -> None:
-    """Make experiments that are named by their path known, such as ``experiment=outputs/search/best`` (``best.yaml``)."""
+    """Make experiments that are named by their path known, ``experiment=outputs/search/best`` or ``experiment=best.yaml``."""
     for item in typed:
-        if item.key == "experiment" and isinstance(item.value, str) and "/" in item.value:
+        if item.key == "experiment" and isinstance(item.value, str) and ("/" in item.value or ".yaml" in item.value):
             file = Path(item.value).expanduser()
             file = file.with_name(f"{file.name.removesuffix('.yaml')}.yaml")
             if file.is_file():

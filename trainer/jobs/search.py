@@ -38,6 +38,9 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
     """See ``trainer.jobs.Search``."""
     new = check_directory(run_dir)
     configs = base_configs(config, overrides, read_space(option.space, config)[0])  # errors, before anything is written
+    if source := config.set_keys.get("epochs"):
+        text = f"epochs={config.epochs:g} of {source} has no effect: the stages of a search have lengths of their own"
+        print_literal(f"{text} (job.epochs=[1,5,{config.epochs:g}] ends with this one)")
     try:
         if new:
             create_run_dir(run_dir, config.tree, overrides, "search")
