@@ -702,6 +702,31 @@ def test_a_run_of_few_steps_whose_loss_is_not_low_is_called_short():
         assert names(Record(rows, record.snapshots, record.dataset_info)) == expected
 
 
+def test_a_run_that_early_stopping_ended_too_early_is_not_told_to_train_longer():
+    used = {"loss": 0.3, "accuracy": 0.91, "validation_loss": 0.31, "validation_accuracy": 0.91}
+    config = {"epochs": 15, "regularizer": {"early_stopping": {"patience": 1}, "dropout": {"p": 0.2}}}
+    record = written([1.0, 0.4], {"probe": {**PROBE, "used": used}, "config": config, "status": "finished"})
+    rows = [{**row, "step": 42 * row["step"] // 300} for row in record.rows]
+    finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "still improving"
+    assert "early stopping ended it after 2 of 15 epochs" in finding.evidence
+    assert finding.attempt == ("regularizer=[dropout]",)
+    assert "still improving" not in finding.meaning, "a finding is no consequence of itself"
+    over = diagnose(rows, record.snapshots, {**record.dataset_info, "config": {**config, "epochs": 2}})[0]
+    assert "early stopping" not in over.evidence
+
+
+def test_underfitting_of_an_augmented_run_names_the_augmentation():
+    used = {"loss": 1.9, "accuracy": 0.3, "validation_loss": 1.9, "validation_accuracy": 0.3}
+    for augmentation, named in (({"random_crop": {}}, True), ({}, False)):
+        record = written([2.2, 2.0, 1.9], {"probe": {**PROBE, "used": used}, "config": {"augmentation": augmentation}})
+        finding = next(
+            f for f in diagnose(record.rows, record.snapshots, record.dataset_info) if f.name == "underfitting"
+        )
+        assert ("or augmented" in finding.meaning) == named
+        assert ("augmentation=[]" in finding.attempt) == named
+
+
 def test_the_most_upstream_cause_is_reported_and_the_others_as_its_consequences():
     record = written([2.31, 2.3, 2.3], {"probe": PROBE}, input_mean=77.0, input_std=95.0, batch_loss=50.0)
     (cause,) = diagnose(record.rows, record.snapshots, record.dataset_info)

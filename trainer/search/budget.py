@@ -11,7 +11,7 @@ from trainer.search.stages import Result
 
 FINAL = 0.35  # of the budget, for the repetitions of the finalists
 REPORT = 4.0  # seconds at the end for the report
-FEWEST, MOST = 3, 40  # seeds: the t-interval of a difference over 2 is 12.7 times its standard error
+FEWEST, WANTED, MOST = 3, 5, 40  # seeds: the t-interval of a difference over 2 is 12.7 times its standard error
 
 
 def fractions(stages: int, repeated: bool) -> list[float]:
@@ -81,26 +81,33 @@ def repetitions(trials: float, finalists: int, seeds: int | None) -> Repetitions
     """Return the repetitions that so many trials allow.
 
     With a given number of seeds, finalists are given up before seeds. Else all finalists get at least 3 seeds and up to half of
-    the trials, and the best of them the rest, at most 40 seeds. Where two finalists cannot get 3, each that fits gets one,
-    which shows a config that depends on luck.
+    the trials, and the best of them the rest, at most 40 seeds; a finalist is given up, not the second, if the best would
+    get fewer than 5. Where two finalists cannot get 3, each that fits gets one, which shows a config that depends on luck.
 
     >>> repetitions(40, finalists=3, seeds=None), repetitions(4, finalists=3, seeds=None)
     (Repetitions(finalists=3, first=5, seeds=15), Repetitions(finalists=3, first=1, seeds=1))
+    >>> repetitions(14, finalists=3, seeds=None)
+    Repetitions(finalists=2, first=3, seeds=5)
     >>> repetitions(10, finalists=3, seeds=5), repetitions(1, finalists=3, seeds=None)
     (Repetitions(finalists=1, first=5, seeds=5), Repetitions(finalists=0, first=0, seeds=0))
     """
-    fewest = FEWEST if seeds is None else seeds
-    fitting = finalists
-    while fitting > 1 and (fitting + 1) * fewest > trials:
-        fitting -= 1
     if seeds is not None:
+        fitting = max(1, min(finalists, int(trials // seeds) - 1))
         seeds = min(seeds, max(2, int(trials // (fitting + 1))))
         return Repetitions(fitting, seeds, seeds)
-    if trials >= (fitting + 1) * FEWEST and fitting >= min(2, finalists):
-        first = min(MOST, max(FEWEST, int(trials / 2 // (fitting + 1))))
-        return Repetitions(fitting, first, min(MOST, first + int((trials - first * (fitting + 1)) // 2)))
+    possible = [_rounds(trials, fitting) for fitting in range(finalists, min(2, finalists) - 1, -1)]
+    possible = [found for found in possible if found.trials <= trials]
+    if possible:
+        return next((found for found in possible if found.seeds >= WANTED), possible[-1])
     fitting = min(finalists, int(trials) - 1)
     return Repetitions(fitting, 1, 1) if fitting > 0 else Repetitions(0, 0, 0)
+
+
+def _rounds(trials: float, finalists: int) -> Repetitions:
+    """Half of the trials for all finalists, at least 3 seeds each, the others for the best of them."""
+    first = min(MOST, max(FEWEST, int(trials / 2 // (finalists + 1))))
+    left = max(0, trials - first * (finalists + 1))
+    return Repetitions(finalists, first, min(MOST, first + int(left // 2)))
 
 
 def seconds_per_epoch(results: Sequence[Result]) -> float | None:

@@ -191,7 +191,8 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         return kept
     cause, *consequences = chain
     for text, facts in (("Its consequences", False), ("Check afterwards", True)):
-        names = list(dict.fromkeys(f.name for f in consequences if (f.name in FACTS) == facts))
+        following = [f.name for f in consequences if f.name != cause.name]
+        names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")
     left_out = 0 if record.probe is None else record.probe.get("left_out", 0)

@@ -13,11 +13,14 @@ ADDED = ("augmentation", "regularizer")  # to the options that are enabled, whic
 def applicable(attempts: tuple[str, ...], config: Mapping[str, object]) -> tuple[str, ...]:
     """Return the overrides that change something, without those of keys that the config lacks.
 
-    Options of ``augmentation`` and ``regularizer`` are added to those enabled. Without a config, all are returned.
+    Options of ``augmentation`` and ``regularizer`` are added to those enabled, or replace them where ``==`` precedes the list.
+    Without a config, all are returned.
 
     >>> config = {"activation": {"name": "relu"}, "regularizer": {"l2": {}}, "optimizer": {"clip_norm": 1.0}}
     >>> applicable(("activation=relu", "regularizer=[mixup]", "optimizer.clip_norm=1", "architecture.norm=batch"), config)
     ('regularizer=[l2,mixup]',)
+    >>> applicable(("regularizer==[l2]",), {"regularizer": {"l2": {}, "dropout": {}}})
+    ('regularizer=[l2]',)
     """
     if not config:
         return attempts
@@ -33,6 +36,8 @@ def _applicable(attempt: str, config: Mapping[str, object]) -> str:
         enabled = list(_table(config, key))
         if value == "[]":
             return attempt if enabled else ""
+        if value.startswith("="):
+            return "" if value == f"=[{','.join(enabled)}]" else f"{key}{value}"
         new = [name for name in value.strip("[]").split(",") if name not in enabled]
         return f"{key}=[{','.join([*enabled, *new])}]" if new else ""
     if len(path) > 1 and path[-1] not in _table(config, *path[:-1]):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
@@ -58,11 +59,13 @@ def underfitting(r: Record) -> Finding | None:
     if len(ends) > 1 and ends[1] > 1.5 * ends[0]:
         return None  # overfitting instead
     validation_text = f", the validation loss {ends[1]:.3f}" if len(ends) > 1 else ""
+    augmented = bool(r.setting("augmentation"))
+    causes = "too strongly regularized or augmented" if augmented else "too strongly regularized"
     return Finding(
         "underfitting",
         f"the training loss is {ends[0]:.3f}{validation_text}; guessing gives {r.chance_loss:.3f}",
-        "Not even the training images are learned: the network is too small, too strongly regularized, or trained too briefly.",
-        (*_wider(r), "architecture=resnet20", "regularizer=[]", r.epochs(2)),
+        f"Not even the training images are learned: the network is too small, {causes}, or trained too briefly.",
+        (*_wider(r), "architecture=resnet20", *["augmentation=[]"] * augmented, "regularizer=[]", r.epochs(2)),
     )
 
 
@@ -91,13 +94,13 @@ def still_improving(r: Record) -> Finding | None:
     if last > min(losses) or gain < 0.02 * max(losses[0] - last, 1e-9) or last < 0.01 or before <= last:
         return None
     text = f"the loss fell from {before:.3f} to {last:.3f} over the last {part} of {len(losses)} epochs"
-    return _ended_early(text, (r.epochs(2),), "hint")
+    return _ended_early(r, text, (r.epochs(2),), "hint")
 
 
 def _still_improving_by_probe(r: Record) -> Finding | None:
     """Some more steps lower the validation loss, although the learning rate had decayed."""
     gain = None if 0 < r.steps < BRIEF else decayed_validation_loss(r, 0.2)
-    return None if gain is None else _ended_early(gain, (r.epochs(2),), "hint")
+    return None if gain is None else _ended_early(r, gain, (r.epochs(2),), "hint")
 
 
 def too_short(r: Record) -> Finding | None:
@@ -106,10 +109,26 @@ def too_short(r: Record) -> Finding | None:
         return None
     few = r.steps < FEW * r.rows[-1]["epoch"] and (r.dataset_info.get("batch_size") or 0) > 32
     smaller = ("batch_size=32",) if few else ()
-    return _ended_early(f"the run had {r.steps} step{'s' * (r.steps != 1)} in all", (*smaller, r.epochs(10)), "warning")
+    return _ended_early(
+        r, f"the run had {r.steps} step{'s' * (r.steps != 1)} in all", (*smaller, r.epochs(10)), "warning"
+    )
 
 
-def _ended_early(evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
+def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
+    stopping, planned = r.setting("regularizer", "early_stopping"), r.setting("epochs")
+    epochs = r.rows[-1]["epoch"]
+    if (
+        stopping
+        and isinstance(planned, int | float)
+        and epochs < planned
+        and r.dataset_info.get("status") == "finished"
+    ):
+        others = ",".join(
+            name for name in cast(Mapping[str, object], r.setting("regularizer")) if name != "early_stopping"
+        )
+        text = f"{evidence}; early stopping ended it after {epochs:g} of {planned:g} epochs"
+        meaning = "Early stopping ended the run before the loss had converged: more epochs alone change nothing."
+        return Finding("still improving", text, meaning, (f"regularizer={'=' * bool(others)}[{others}]",), kind)
     return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
 
 

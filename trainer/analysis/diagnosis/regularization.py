@@ -73,8 +73,8 @@ def _less_regularization(r: Record) -> tuple[str, ...]:
         else []
     )
     if strong:
-        return (f"regularizer=[{','.join(kept)}]", *weaker)
-    return (*weaker, f"regularizer=[{','.join(kept)}]")
+        return (f"regularizer={'=' * bool(kept)}[{','.join(kept)}]", *weaker)
+    return (*weaker, f"regularizer={'=' * bool(kept)}[{','.join(kept)}]")
 
 
 def too_strongly_augmented(r: Record) -> Finding | None:
