@@ -215,6 +215,10 @@ def test_early_stopping_waits_for_its_patience_and_gives_the_reason():
     rows = [{"epoch": float(i + 1), "validation_accuracy": a} for i, a in enumerate((0.5, 0.7, 0.7, 0.6))]
     assert [option.stop(History(rows[:n])) is not None for n in range(5)] == [False, False, False, False, True]
     assert "best (70.00 %) at epoch 2, 2 epochs ago" in (option.stop(History(rows)) or "")
+    demanding = EarlyStopping(patience=1, metric="validation_accuracy", min_delta=0.3)
+    assert "last improved by more than 0.3, to 50.00 %, at epoch 1, 1 epoch ago" in (
+        demanding.stop(History(rows[:2])) or ""
+    )
     assert EarlyStopping(patience=2, metric="train_loss").stop(
         History([{"epoch": float(i), "train_loss": v} for i, v in enumerate((1.0, float("nan"), float("nan")))])
     )

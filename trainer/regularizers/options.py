@@ -61,7 +61,11 @@ class EarlyStopping(Regularizer):
         if best_row < 0:
             return f"early stopping: {self.metric} was NaN or Inf in every epoch"
         best_value, epoch = shown(self.metric, history[best_row][self.metric]), history[best_row]["epoch"]
-        return f"early stopping: {self.metric} was best ({best_value}) at epoch {epoch:g}, {self.patience} epochs ago"
+        ago = f"{self.patience} epoch{'s' * (self.patience != 1)} ago"
+        if self.min_delta:
+            text = f"last improved by more than {self.min_delta:g}, to {best_value},"
+            return f"early stopping: {self.metric} {text} at epoch {epoch:g}, {ago}"
+        return f"early stopping: {self.metric} was best ({best_value}) at epoch {epoch:g}, {ago}"
 
     def needs(self, setup: Setup) -> list[str]:
         return [] if setup.validation else ["early stopping needs validation images: data.validation=0.1"]
