@@ -23,7 +23,7 @@ def applicable(attempts: tuple[str, ...], config: Mapping[str, object]) -> tuple
     ('regularizer=[l2]',)
     """
     if not config:
-        return attempts
+        return tuple(attempt.replace("==", "=", 1) for attempt in attempts)
     return tuple(text for attempt in attempts if (text := _applicable(attempt, config)))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
@@ -123,12 +122,10 @@ def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) 
         and epochs < planned
         and r.dataset_info.get("status") == "finished"
     ):
-        others = ",".join(
-            name for name in cast(Mapping[str, object], r.setting("regularizer")) if name != "early_stopping"
-        )
+        others = ",".join(name for name in r.regularizers if name != "early_stopping")
         text = f"{evidence}; early stopping ended it after {epochs:g} of {planned:g} epochs"
         meaning = "Early stopping ended the run before the loss had converged: more epochs alone change nothing."
-        return Finding("still improving", text, meaning, (f"regularizer={'=' * bool(others)}[{others}]",), kind)
+        return Finding("still improving", text, meaning, (f"regularizer==[{others}]",), kind)
     return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
 
 

@@ -196,6 +196,12 @@ class Record:
         """The value of a key of the config; None if it is unknown."""
         return value_at(self.dataset_info.get("config") or {}, *path)
 
+    @property
+    def regularizers(self) -> list[str]:
+        """The names of those enabled; none without a config."""
+        enabled = self.setting("regularizer")
+        return [str(name) for name in cast(Mapping[str, object], enabled)] if isinstance(enabled, Mapping) else []
+
 
 def number(value: float | None, missing: float = math.inf) -> float:
     """Return a number that was not finite, and so is missing in a file, as ``missing``.

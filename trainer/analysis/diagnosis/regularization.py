@@ -61,11 +61,8 @@ def _extreme_regularization(r: Record) -> Finding | None:
 
 
 def _less_regularization(r: Record) -> tuple[str, ...]:
-    regularizers = r.setting("regularizer")
-    names = (
-        [str(name) for name in cast(Mapping[str, object], regularizers)] if isinstance(regularizers, Mapping) else []
-    )
-    strong, kept = ([n for n in names if (n == "early_stopping") == stops] for stops in (False, True))
+    strong, kept = ([n for n in r.regularizers if (n == "early_stopping") == stops] for stops in (False, True))
+    without = f"regularizer==[{','.join(kept)}]"
     decay = r.setting("optimizer", "weight_decay")
     weaker = (
         ["optimizer.weight_decay=0.0005", "optimizer.weight_decay=0"]
@@ -73,8 +70,8 @@ def _less_regularization(r: Record) -> tuple[str, ...]:
         else []
     )
     if strong:
-        return (f"regularizer={'=' * bool(kept)}[{','.join(kept)}]", *weaker)
-    return (*weaker, f"regularizer={'=' * bool(kept)}[{','.join(kept)}]")
+        return (without, *weaker)
+    return (*weaker, without)
 
 
 def too_strongly_augmented(r: Record) -> Finding | None:
