@@ -67,6 +67,18 @@ def test_a_writer_on_another_machine_counts_as_alive_until_its_signs_of_life_end
             pass
 
 
+def test_what_killed_jobs_of_a_sweep_left_is_removed_and_the_lock_of_a_living_one_is_kept(tmp_path):
+    for name in ("killed", "living"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / LOCK).write_text("{}")
+    (tmp_path / "killed" / ".result.json.tmp").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "living")
+    with file_lock(tmp_path / "living" / LOCK), one_writer(tmp_path):
+        assert not (tmp_path / "killed" / LOCK).exists()
+        assert not (tmp_path / "killed" / ".result.json.tmp").exists()
+        assert (tmp_path / "living" / LOCK).exists()
+
+
 def test_a_forked_process_that_outlives_the_writer_does_not_hold_its_lock(tmp_path):
     context = multiprocessing.get_context("fork")
     end = context.Event()

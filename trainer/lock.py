@@ -63,9 +63,9 @@ def one_writer(directory: Path, key: str = "output") -> Iterator[None]:
     """Hold the lock of a directory, which is created if it does not exist, and removed at the end if it is still empty.
 
     The lock is that of the file ``.lock``, which names the process and its machine and is removed at the end; one that a
-    killed process has left is taken over, and the temporary files that it has left are removed. On file systems that do
-    not share locks between machines, the time of the file, which is set every ``BEAT`` seconds, says whether a process on
-    another machine is still alive.
+    killed process has left is taken over, and the temporary files that it has left are removed, there and in the
+    directories below it, such as those of a sweep's jobs. On file systems that do not share locks between machines, the
+    time of the file, which is set every ``BEAT`` seconds, says whether a process on another machine is still alive.
 
     Args:
         directory: The directory.
@@ -89,6 +89,7 @@ def one_writer(directory: Path, key: str = "output") -> Iterator[None]:
     try:
         _write(handle)
         remove_temporaries(directory)
+        _unlock_below(directory)
         beat.start()
         yield
     finally:
@@ -99,6 +100,22 @@ def one_writer(directory: Path, key: str = "output") -> Iterator[None]:
             path.unlink()  # before the lock ends, so that nobody removes that of the next writer
         _release(handle)
         remove_empty(directory)
+
+
+def _unlock_below(directory: Path) -> None:
+    """Remove what killed processes have left in the directories below: a finished run has no other writer that would."""
+    for path in directory.glob(f"*/{LOCK}"):
+        if path.is_symlink() or path.parent.is_symlink():
+            continue
+        with suppress(OSError):
+            if (handle := _acquire(path, wait=False)) is None:
+                continue
+            try:
+                if not _owner_elsewhere(path):
+                    remove_temporaries(path.parent)
+                    path.unlink()
+            finally:
+                _release(handle)
 
 
 def machine() -> str:
