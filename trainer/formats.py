@@ -118,7 +118,7 @@ class Probe(TypedDict):
     steps: int  # of each branch
     used: ProbeScores  # of the weights that are used: those of the best epoch, averaged where these are as good
     ranks: list[int]  # number of validation images by the rank of their label among the predictions; [] without classes
-    loss_of_batch_statistics: NotRequired[float]  # of the training images, with batch norms as in training
+    loss_of_batch_statistics: NotRequired[float]  # of training images, with batch norms as in training, of tiny batches
     from_start: NotRequired[list[Branch]]  # from the initial weights
     from_used: NotRequired[list[Branch]]  # from the weights that are used
     unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainer.analysis.diagnosis.wiring import TINY_BATCH
 from trainer.architectures.layers import networks_of
 from trainer.engine.evaluation import eval_mode, has_batch_norm
 from trainer.engine.lr_range_test import endless_batches, restored
@@ -19,14 +20,12 @@ from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.engine.step import train_step
-from trainer.engine.used_weights import error_ranks, used_weights
+from trainer.engine.used_weights import BATCH, IMAGES, ValidationMeasures, measure_validation, used_weights
 from trainer.formats import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
 from trainer.regularizers.hooks import DropAfter, DropBefore
 
 BRIEF = 100  # steps; branches would be longer than a run that is shorter
-IMAGES = 500  # of a split, on which a network is evaluated
-BATCH = 256
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
 
 MEMORIZING = 150  # steps on one batch
@@ -69,6 +68,7 @@ def probe(
     steps: int,
     needed: Callable[[Probe], Needed] = lambda scores: "all",
     fraction: float = math.inf,
+    measured: ValidationMeasures | None = None,
 ) -> Probe:
     """Measure what the history does not tell; the run is as before.
 
@@ -79,13 +79,18 @@ def probe(
         needed: Which branches are needed, by the scores of the weights that are used.
         fraction: Of the steps of the run, that all branches may take together; what takes no more than ``AFFORDABLE`` operations
             is always made.
+        measured: On the validation images, if that has been done.
     """
     with restored(run):
+        measured = measured or measure_validation(run)
         with used_weights(run):
             used = {name: value.clone() for name, value in run.model.state_dict().items()}
         run.model.load_state_dict(used)
-        result = Probe(steps=steps, used=split_scores(run), ranks=error_ranks(run))
-        if has_batch_norm(run.model):
+        scores = train_scores(run)
+        if measured is not None:
+            scores["validation_loss"], scores["validation_accuracy"] = measured.loss, measured.accuracy
+        result = Probe(steps=steps, used=scores, ranks=[] if measured is None else measured.ranks)
+        if run.train.batch_size <= TINY_BATCH and has_batch_norm(run.model):
             result["loss_of_batch_statistics"] = loss_of_batch_statistics(run)
         which = needed(result) if steps else "none"
         if which != "none":
@@ -183,12 +188,18 @@ def repeated(batch: tuple[Tensor, Tensor]) -> Generator[tuple[Tensor, Tensor], N
         yield batch
 
 
-def split_scores(run: Run) -> ProbeScores:
-    """Loss and accuracy of the model in evaluation mode on about ``IMAGES`` training and as many validation images."""
+def train_scores(run: Run) -> ProbeScores:
+    """Loss and accuracy of the model in evaluation mode on about ``IMAGES`` training images without augmentation."""
     with eval_mode(run.model):
         loss, accuracy = mean_scores(run, run.train.without_augmentation(BATCH).batches(0))
-        scores = ProbeScores(loss=loss, accuracy=accuracy)
-        if run.validation is not None:
+    return ProbeScores(loss=loss, accuracy=accuracy)
+
+
+def split_scores(run: Run) -> ProbeScores:
+    """Loss and accuracy of the model in evaluation mode on about ``IMAGES`` training and as many validation images."""
+    scores = train_scores(run)
+    if run.validation is not None:
+        with eval_mode(run.model):
             scores["validation_loss"], scores["validation_accuracy"] = mean_scores(run, run.validation.batches(0))
     return scores
 

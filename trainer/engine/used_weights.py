@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from trainer.analysis.predictions import confused_classes
 from trainer.engine.evaluation import best_weights, eval_mode
+from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.formats import Confusions
 
+IMAGES = 500  # of a split, on which a network is evaluated
+BATCH = 256
 RANKED = 2000  # validation images whose labels are ranked
 
 
@@ -42,42 +46,63 @@ def averaged_weights(averaged: nn.Module) -> StateDict:
     return {n.removeprefix("module."): v for n, v in averaged.state_dict().items() if n != "n_averaged"}
 
 
+@dataclass(frozen=True)
+class ValidationMeasures:
+    """What one pass over the validation images measures of the weights that are used."""
+
+    loss: float  # of the first images, about ``IMAGES``
+    accuracy: float | None  # likewise, if the task has one
+    ranks: list[
+        int
+    ]  # number of images by the rank of their label among the predictions; [] without a single task of classes
+    confusions: Confusions | None  # which classes are confused with each other; None likewise
+
+
+class Guesses:
+    """Which classes a network takes images for.
+
+    The label of an honest error is often the second guess; one that is wrong itself is anywhere. The ranks are those of the first
+    images, about ``RANKED``.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.ranks = torch.zeros(classes, dtype=torch.long)
+        self.labels: list[int] = []
+        self.predicted: list[int] = []
+        self.confidence: list[float] = []
+
+    def add(self, outputs: Tensor, labels: Tensor) -> None:
+        """Add the outputs (N, K) of a batch with the labels (N,)."""
+        if len(self.labels) < RANKED:
+            target = outputs.gather(1, labels[:, None])
+            self.ranks += torch.bincount((outputs > target).sum(1).cpu(), minlength=len(self.ranks))
+        self.labels += map(int, labels.numpy(force=True))
+        self.predicted += map(int, outputs.argmax(1).numpy(force=True))
+        self.confidence += map(float, outputs.softmax(1).amax(1).numpy(force=True))
+
+
 @torch.no_grad()
-def validation_outputs(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs (N, K) of the model in evaluation mode and labels (N,), by batches; none without a single task with classes."""
-    part = run.task.parts[0]
-    if run.validation is None or len(run.task.parts) > 1 or part.spec.kind != "classification" or part.spec.masked:
-        return
-    with eval_mode(run.model):
+def measure_validation(run: Run) -> ValidationMeasures | None:
+    """Measure the weights that are used on the validation images, all of them if there are classes; None without such images."""
+    if run.validation is None:
+        return None
+    part, sums, seen = run.task.parts[0], RunningMetrics(run.task), 0
+    single = len(run.task.parts) == 1 and part.spec.kind == "classification" and not part.spec.masked
+    guesses = Guesses(part.size) if single else None
+    with used_weights(run), eval_mode(run.model):
         for x, y in run.validation.batches(0):
             with run.precision.autocast():
-                outputs = run.model(x).float()
-            yield outputs, y[:, : part.size].argmax(1)
-
-
-def error_ranks(run: Run) -> list[int]:
-    """How many validation images have their label at each rank of the predictions, from the most probable class on.
-
-    The label of an honest error is often the second guess; one that is wrong itself is anywhere. Empty without classes.
-    """
-    counts, seen = torch.zeros(run.task.parts[0].size, dtype=torch.long), 0
-    for outputs, labels in validation_outputs(run):
-        target = outputs.gather(1, labels[:, None])
-        counts += torch.bincount((outputs > target).sum(1).cpu(), minlength=len(counts))
-        seen += len(labels)
-        if seen >= RANKED:
-            break
-    return counts.tolist() if seen else []
-
-
-def validation_confusions(run: Run) -> Confusions | None:
-    """Which classes the weights that are used confuse with each other on the validation images; None without classes."""
-    labels: list[int] = []
-    predicted: list[int] = []
-    confidence: list[float] = []
-    with used_weights(run):
-        for outputs, targets in validation_outputs(run):
-            labels += map(int, targets.numpy(force=True))
-            predicted += map(int, outputs.argmax(1).numpy(force=True))
-            confidence += map(float, outputs.softmax(1).amax(1).numpy(force=True))
-    return confused_classes(labels, predicted, confidence) if labels else None
+                outputs = torch.cat([run.model(images) for images in x.split(BATCH)])
+            if seen < IMAGES:
+                sums.add(run.task.loss(outputs, y), outputs, y)
+            elif guesses is None:
+                break
+            if guesses is not None:
+                guesses.add(outputs.float(), y[:, : part.size].argmax(1))
+            seen += len(x)
+    means = sums.means()
+    ranks, confusions = [], None
+    if guesses is not None and guesses.labels:
+        ranks = guesses.ranks.tolist()
+        confusions = confused_classes(guesses.labels, guesses.predicted, guesses.confidence)
+    return ValidationMeasures(means["loss"], means.get("accuracy"), ranks, confusions)

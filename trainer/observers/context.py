@@ -10,8 +10,8 @@ from trainer.engine.observer import Observer
 from trainer.engine.probes import Needed, initial_weights, probe
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
-from trainer.engine.used_weights import validation_confusions
-from trainer.formats import Confusions, Probe, Snapshot
+from trainer.engine.used_weights import ValidationMeasures, measure_validation
+from trainer.formats import Probe, Snapshot
 from trainer.observers.event_writer import LazyEventWriter
 
 
@@ -27,8 +27,8 @@ class Context:
 
     ``alert(text)`` prints an urgent message, ``event_writer()`` is TensorBoard's writer of the run,
     ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
-    ``probe(initial, steps, needed, fraction)`` measures what tells causes apart after training, ``confusions()`` which
-    classes are confused with each other; both leave the run as it was.
+    ``measure_validation()`` measures the weights that are used on the validation images, ``probe(initial, steps, needed,
+    fraction, measured)`` what tells causes apart after training; both leave the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
@@ -36,8 +36,10 @@ class Context:
         self.event_writer = LazyEventWriter(run.folder, run.clock.step, run.alert)
         self.layer_statistics = LayerStatistics()
         self.initial_weights = partial(initial_weights, run)
-        self.probe: Callable[[StateDict | None, int, Callable[[Probe], Needed], float], Probe] = partial(probe, run)
-        self.confusions: Callable[[], Confusions | None] = partial(validation_confusions, run)
+        self.measure_validation = partial(measure_validation, run)
+        self.probe: Callable[
+            [StateDict | None, int, Callable[[Probe], Needed], float, ValidationMeasures | None], Probe
+        ] = partial(probe, run)
 
 
 class ObserverOption(Protocol):

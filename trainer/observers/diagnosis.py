@@ -56,7 +56,7 @@ class DiagnosisObserver(Observer):
     def __init__(self, option: Diagnosis, context: Context) -> None:
         self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
         self.probe_fraction, self.initial_weights = option.probe_fraction, context.initial_weights
-        self.confusions = context.confusions
+        self.measure_validation = context.measure_validation
         self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
         self.statistics, self.events, self.alert = context.layer_statistics, context.event_writer, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
@@ -109,30 +109,30 @@ class DiagnosisObserver(Observer):
             write_suspects(view.folder, [*exact, *near], self.prints.parts, view.info.classes, sheet)
         return info
 
-    def _probe(self, view: RunView, info: DatasetInfo) -> DatasetInfo:
-        """Measure what tells causes apart, unless the curves show a good fit or the run was ended before its time."""
-        unclear = info.get("status") == "finished" and needs_probe(view.history.rows, info)
-        if not self.probe_steps or not unclear or len(view.task.parts) > 1 or world_size() > 1:
+    def _measured(self, view: RunView, info: DatasetInfo) -> DatasetInfo:
+        """Measure which classes a finished run confuses with each other, and, unless the curves show a good fit, what tells the
+        causes apart.
+        """
+        if info.get("status") != "finished" or len(view.task.parts) > 1 or world_size() > 1:
             return DatasetInfo()
-        rows, steps = view.history.rows, branch_steps(view.step, self.probe_steps)
+        measured, found = self.measure_validation(), DatasetInfo()
+        if self.probe_steps and needs_probe(view.history.rows, info):
+            rows, steps = view.history.rows, branch_steps(view.step, self.probe_steps)
 
-        def needed(scores: Probe) -> Needed:
-            return needed_branches(rows, {**info, "probe": scores})
+            def needed(scores: Probe) -> Needed:
+                return needed_branches(rows, {**info, "probe": scores})
 
-        return DatasetInfo(probe=self.probe(self.initial, steps, needed, self.probe_fraction))
-
-    def _confusions(self, info: DatasetInfo) -> DatasetInfo:
-        """Measure which classes a finished run confuses with each other."""
-        confusions = self.confusions() if info.get("status") == "finished" and world_size() == 1 else None
-        return DatasetInfo() if confusions is None else DatasetInfo(confusions=confusions)
+            found["probe"] = self.probe(self.initial, steps, needed, self.probe_fraction, measured)
+        if measured is not None and measured.confusions is not None:
+            found["confusions"] = measured.confusions
+        return found
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
         info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
         self.dataset_info = info = {
             **info,
-            **self._probe(view, info),
-            **self._confusions(info),
+            **self._measured(view, info),
             **split_difference(view, result),
         }
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]

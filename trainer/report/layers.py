@@ -79,12 +79,16 @@ def in_order(tags: Iterable[str]) -> list[str]:
 
 def _quantile_bars(ax: Axes, positions: list[int], quantiles: list[list[float]]) -> None:
     """Draw a bar per layer of the central 95 %, one of the central 68 %, and the median; ``quantiles`` are five per layer."""
+    from matplotlib.collections import PolyCollection
+
     if not positions:
         return
     q = list(zip(*quantiles, strict=True))
     for low, high, color in ((0, 4, "#c6dbef"), (1, 3, "#6baed6")):
-        heights = [b - a for a, b in zip(q[low], q[high], strict=True)]
-        ax.bar(positions, heights, bottom=q[low], width=0.8, color=color, linewidth=0)
+        edges = zip(positions, q[low], q[high], strict=True)
+        bars = [[(x - 0.4, a), (x - 0.4, b), (x + 0.4, b), (x + 0.4, a)] for x, a, b in edges]
+        ax.add_collection(PolyCollection(bars, facecolors=color, linewidths=0))
+    ax.autoscale_view()
     ax.hlines(q[2], [x - 0.4 for x in positions], [x + 0.4 for x in positions], color="#08519c", linewidth=1.5)
     ax.axhline(0, color="gray", linewidth=0.5)
     ax.tick_params(labelsize=7)

@@ -6,15 +6,22 @@ All sizes are in inches.
 
 from __future__ import annotations
 
+import cmath
+import math
+import struct
 import warnings
+import zlib
 from collections.abc import Iterable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import XAxis, YAxis
+    from matplotlib.backend_bases import GraphicsContextBase
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
@@ -128,17 +135,103 @@ def text_size(text: str, font: FontProperties, ismath: bool, dpi: float) -> tupl
     return RendererAgg(1, 1, dpi).get_text_width_height_descent(text, font, ismath)
 
 
+def put_pixels(figure: Figure, pixels: np.ndarray) -> None:
+    """Draw an image uint8 (H, W, 3) of the size of a figure at ``DPI`` behind its texts, as it is: figimage would resample it."""
+    from matplotlib.artist import Artist
+
+    class Pixels(Artist):
+        def draw(self, renderer: RendererAgg) -> None:
+            opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+            renderer.draw_image(renderer.new_gc(), 0, 0, np.concatenate([pixels, opaque], 2)[::-1])
+
+    figure.add_artist(Pixels())
+
+
+class TextImage(NamedTuple):
+    """A line of text: pixels (H, W, 4) from the lowest row up, and where their lower left corner is, seen from its origin."""
+
+    pixels: np.ndarray
+    left: int
+    bottom: int
+
+
+@lru_cache(maxsize=2_000)
+def text_image(
+    text: str, font: FontProperties, ismath: bool, angle: float, color: tuple[float, float, float, float], dpi: float
+) -> TextImage:
+    """Return a line of text drawn with its origin at a whole pixel, as it also is on other figures.
+
+    Args:
+        text: The line.
+        font: Its font.
+        ismath: Whether it holds mathtext.
+        angle: In degrees.
+        color: Red, green, blue and opacity.
+        dpi: Pixels per inch.
+    """
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    width, height, descent = text_size(text, font, ismath, dpi)
+    turn = cmath.exp(1j * math.radians(angle))
+    corners = [complex(x, y) * turn for x in (0, width) for y in (-descent, height - descent)]
+    across, up = [c.real for c in corners], [c.imag for c in corners]
+    left, bottom = math.floor(min(across)) - 2, math.floor(min(up)) - 2  # glyphs may extend beyond what is measured
+    right, top = math.ceil(max(across)) + 2, math.ceil(max(up)) + 2
+    renderer = RendererAgg(right - left, top - bottom, dpi)
+    context = renderer.new_gc()
+    context.set_foreground(color, isRGBA=True)
+    renderer.draw_text(context, -left, top, text, font, angle, ismath)
+    return TextImage(np.asarray(renderer.buffer_rgba())[::-1].copy(), left, bottom)
+
+
 def write_png(figure: Figure, path: Path) -> None:
-    """Draw a figure as PNG, its texts measured by ``text_size``; savefig would draw everything once more for the layout alone."""
+    """Draw a figure as PNG, its texts by ``text_image``; savefig would draw everything once more for the layout alone.
+
+    matplotlib draws every glyph of every text. Most texts are those of the figures before: of the other plots, and of other runs.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    def draw_text(
+        renderer: RendererAgg, gc: GraphicsContextBase, x: float, y: float, s: str, prop: FontProperties, angle: float,
+        ismath: bool = False, mtext: object = None,
+    ) -> None:  # fmt: skip
+        image = text_image(s, prop, ismath, angle, gc.get_rgb(), renderer.dpi)
+        lower = round(renderer.height - y) + image.bottom
+        renderer.draw_image(gc, round(x) + image.left, lower, image.pixels)
 
     class Canvas(FigureCanvasAgg):
         def get_renderer(self) -> RendererAgg:
             renderer = super().get_renderer()
             renderer.get_text_width_height_descent = partial(text_size, dpi=renderer.dpi)  # type: ignore[method-assign]
+            renderer.draw_text = partial(draw_text, renderer)  # type: ignore[method-assign]
             return renderer
 
-    Canvas(figure).print_png(path, pil_kwargs={"compress_level": 3})  # 5 % larger, in half the time
+    drawn = Canvas(figure)
+    drawn.draw()
+    path.write_bytes(png(np.asarray(drawn.buffer_rgba())[..., :3]))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Return an image uint8 (H, W, 3) as a PNG file without filters, which takes half the time; that of a plot is no larger.
+
+    >>> import cv2
+    >>> pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    >>> bool((cv2.imdecode(np.frombuffer(png(pixels), np.uint8), cv2.IMREAD_COLOR)[..., ::-1] == pixels).all())
+    True
+    """
+    height, width, _ = pixels.shape
+    lines = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with the number of its filter
+    lines[:, 1:] = pixels.reshape(height, -1)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
+        b"pHYs": struct.pack(">IIB", *2 * [round(DPI / 0.0254)], 1),
+        b"IDAT": zlib.compress(lines.tobytes(), 3),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
 
 
 def short_numbers(axes: Axes) -> None:

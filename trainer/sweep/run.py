@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -160,6 +161,9 @@ def run_jobs(sweep: Sweep, remaining: Sequence[Job], typed: Sequence[Override], 
             for job in remaining:
                 codes.append(runner(job, sweep.run_dir(job)))
                 sweep.update(job)
+                if len(codes) == 1:  # it has loaded what all jobs use, which no later search for garbage need look at
+                    gc.collect()
+                    gc.freeze()
                 if codes[-1] == INTERRUPTED:
                     raise KeyboardInterrupt  # the remaining jobs do not start
     except KeyboardInterrupt:

@@ -6,6 +6,8 @@ from statistics import median
 
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
+TINY_BATCH = 8  # images up to which the statistics of a batch are judged
+
 
 def frozen_layers(r: Record) -> Finding | None:
     """Layers keep random weights, by the network itself or by ``recipe.freeze``, and the loss is high."""
@@ -31,7 +33,13 @@ def frozen_layers(r: Record) -> Finding | None:
 def tiny_batch_norm(r: Record) -> Finding | None:
     """The statistics of batch norm are those of very few images: evaluation differs from training."""
     size, probe = r.dataset_info.get("batch_size") or 0, r.probe
-    if probe is None or size > 8 or "loss_of_batch_statistics" not in probe or r.chance_loss is None or not r.weak:
+    if (
+        probe is None
+        or size > TINY_BATCH
+        or "loss_of_batch_statistics" not in probe
+        or r.chance_loss is None
+        or not r.weak
+    ):
         return None
     by_batch, used = number(probe["loss_of_batch_statistics"]), number(probe["used"]["loss"])
     if used - by_batch < 0.1 * r.chance_loss:
