@@ -23,15 +23,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.search.space import Space
 
 METHODS = ("search", "random", "grid", "tpe")
-SPACE = {"optimizer.lr": (1e-3, 3.0), "optimizer.weight_decay": (1e-6, 1e-2)}
 EPOCHS = 20
 FRESH = tuple(range(900_001, 900_011))
 COMMON = ["optimizer=momentum", "observer=[]", "engine.threads=1"]
+
+
+@cache
+def default_space() -> Space:
+    """Where `job=search` looks for learning rate and weight decay if nothing else is typed."""
+    from trainer.config.load import load_config
+    from trainer.search.read_space import read_space
+
+    return read_space({}, load_config(["job=search", *COMMON]))[0]
+
+
+def bounds() -> dict[str, tuple[float, float]]:
+    """The lowest and the highest value of each searched key; all of them are searched on a log scale."""
+    return {d.key: (d.distribution.low, d.distribution.high) for d in default_space()}
 
 
 def base(arguments: argparse.Namespace, repetition: int) -> list[str]:
@@ -78,7 +94,7 @@ def open_study(method: str, directory: Path, repetition: int, number: int) -> An
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seed = 1000 * repetition + number
-    levels = {k: [lo * (hi / lo) ** (i / 4) for i in range(5)] for k, (lo, hi) in SPACE.items()}
+    levels = {k: [lo * (hi / lo) ** (i / 4) for i in range(5)] for k, (lo, hi) in bounds().items()}
     samplers = {
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         "grid": lambda: optuna.samplers.GridSampler(levels, seed=repetition),
@@ -110,7 +126,7 @@ def work(arguments: argparse.Namespace) -> None:
     finished = optuna.trial.TrialState
 
     def objective(trial: Any) -> float:
-        point = {key: trial.suggest_float(key, *bounds, log=True) for key, bounds in SPACE.items()}
+        point = {key: trial.suggest_float(key, *limits, log=True) for key, limits in bounds().items()}
 
         def report(step: int, value: float) -> bool:
             trial.report(value, step)

@@ -23,25 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from search_table import COMMON, default_space
 
 from trainer.config.load import load_config
 from trainer.engine.interrupt import Interrupt
 from trainer.search.budget import Clock
 from trainer.search.choice import candidates, choose
-from trainer.search.distribution import Distribution
 from trainer.search.points import points
 from trainer.search.progress import Progress
 from trainer.search.run import Part, make_session, take_part
-from trainer.search.space import Dimension, Space
 from trainer.search.trial import Configs, Outcome, Trials
 
 KEYS = ("optimizer.lr", "optimizer.weight_decay")
-SPACE = Space((
-    Dimension(KEYS[0], KEYS[0], Distribution("log", 1e-3, 3.0)),
-    Dimension(KEYS[1], KEYS[1], Distribution("log", 1e-6, 1e-2)),
-))  # fmt: skip
 LENGTHS, SEEDS = (5.0, 20.0), (0, 1)
-COMMON = ["optimizer=momentum", "observer=[]", "engine.threads=1"]
 STEEP = np.array([2.0, 1.0])  # the learning rate counts twice in distances
 NEAREST = 3
 
@@ -54,7 +48,7 @@ def record(arguments: argparse.Namespace) -> None:
     words = [*arguments.data.split(), *COMMON, f"data.split_seed={arguments.split}", "seed=0"]
     trials = Trials(Configs(load_config(words), words), Interrupt(), lambda run, observers: {})
     with file.open("a") as rows:
-        for index, point in enumerate(points("sobol", SPACE, arguments.points, seed=7)):
+        for index, point in enumerate(points("sobol", default_space(), arguments.points, seed=7)):
             for key in ((index, seed, epochs) for seed in SEEDS for epochs in LENGTHS):
                 if key in done:
                     continue
@@ -85,7 +79,7 @@ class Recorded:
     def place(self, point: dict[str, Any]) -> np.ndarray:
         """The scaled coordinates of a point; those that are not in it are those of the config as typed."""
         values = {**self.typed, **point}
-        return STEEP * [SPACE[key].distribution.unit(values[key]) for key in KEYS]
+        return STEEP * [default_space()[key].distribution.unit(values[key]) for key in KEYS]
 
     def near(self, point: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """The nearest recorded points, and the probability of each."""
@@ -118,7 +112,7 @@ class SimulatedClock(Clock):
 
 def simulate(recorded: Recorded, budget: float, seed: int, overrides: list[str], directory: Path) -> tuple[float, str]:
     """Run a search; return the expected test accuracy of the winner, and the reason of the choice."""
-    space = [f"job.space.{d.key}={d.distribution}" for d in SPACE]
+    space = [f"job.space.{d.key}={d.distribution}" for d in default_space()]
     lengths = f"job.epochs=[{','.join(map(str, LENGTHS))}]"
     words = ["data=fake", "optimizer=momentum", "observer=[]", "job=search", lengths, *space, f"seed={1000 * seed}"]
     config = load_config([*words, f"job.budget={budget}", *overrides])

@@ -26,7 +26,7 @@ def run_script(name: str, *arguments: str, cwd: Path) -> str:
     """Run a script and return what it prints."""
     command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
     process = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+    assert process.returncode == 0, f"{process.stdout}\n{process.stderr}"
     return process.stdout
 
 

@@ -22,6 +22,7 @@ from trainer.search.options import SearchSettings
 from trainer.search.run import take_part
 from trainer.search.space import Dimension, Space
 from trainer.search.stages import Entry, Result, best_first, next_plan
+from trainer.search.storage import close_storage, open_storage
 
 SMALL = ("job.epochs=[1,3]", "job.trials=[8,4]", "job.finalists=2", "job.seeds=3")
 
@@ -318,6 +319,36 @@ def test_a_budget_that_ends_in_an_early_stage_leaves_the_best_of_it(tmp_path, ca
     assert [stage.name for stage in session.stages] == ["stage-1"]
     assert the_choice(session).winner.point == best(session).point != {}
     assert "stage-2: left out, because the budget is used up; stage-1 decides" in capsys.readouterr().out
+
+
+def test_a_budget_that_loading_uses_up_still_trains_the_config_as_typed(tmp_path, capsys):
+    def late(objective):
+        session = session_of(tmp_path, objective, "job.epochs=[1,2]", "job.budget=1h")
+        session.clock.before += 3600
+        return session
+
+    def interrupted(tree):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # its trial is given back, and the same command runs it
+        take_part(late(interrupted), tmp_path)
+    session = late(bowl)
+    take_part(session, tmp_path)
+    assert [(stage.name, len(stage.results)) for stage in session.stages] == [("stage-1", 1)]
+    assert the_choice(session).winner.point == {}
+    assert "stage-1: job.budget=1h is too short for more than the config as typed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("address", ["{}/trials.db", "sqlite:///{}/trials.db"])
+def test_a_new_directory_of_a_storage_is_named_and_one_that_cannot_be_created_is_refused(address, tmp_path, capsys):
+    new, file = tmp_path / "new" / "directory", tmp_path / "file"
+    close_storage(open_storage(address.format(new), tmp_path))
+    assert f"{new} is created" in capsys.readouterr().err
+    close_storage(open_storage(address.format(new), tmp_path))
+    assert capsys.readouterr().err == ""
+    file.touch()
+    with pytest.raises(ConfigError, match=r"job.storage = .* cannot be created: Not a directory"):
+        open_storage(address.format(file / "directory"), tmp_path)
 
 
 def test_with_one_common_seed_the_better_score_wins():

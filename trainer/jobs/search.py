@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trainer.config.options import option_files
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
+from trainer.errors import quoted
 from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.formats import Result
 from trainer.jobs.fit import train_and_evaluate
@@ -21,6 +22,7 @@ from trainer.lock import one_writer
 from trainer.observers.context import ObserverOption
 from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 from trainer.search.choice import candidates, choose
+from trainer.search.options import stages_up_to
 from trainer.search.page import write_page
 from trainer.search.read_space import read_space
 from trainer.search.run import Part, make_session, take_part
@@ -40,7 +42,7 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
     configs = base_configs(config, overrides, read_space(option.space, config)[0])  # errors, before anything is written
     if source := config.set_keys.get("epochs"):
         text = f"epochs={config.epochs:g} of {source} has no effect: the stages of a search have lengths of their own"
-        print_literal(f"{text} (job.epochs=[1,5,{config.epochs:g}] ends with this one)")
+        print_literal(f"{text} ({quoted(stages_up_to(config.epochs))} ends with this one)")
     try:
         if new:
             create_run_dir(run_dir, config.tree, overrides, "search")

@@ -15,6 +15,16 @@ STAGES = (1.0, 5.0, 20.0)  # epochs
 LEAST_STEPS = 40  # after which the score of a trial says something
 
 
+def stages_up_to(epochs: float) -> str:
+    """Return the override with which the last stage of a search is so many epochs long, after the usual ones that are shorter.
+
+    >>> stages_up_to(20), stages_up_to(3), stages_up_to(0.5)
+    ('job.epochs=[1,5,20]', 'job.epochs=[1,3]', 'job.epochs=[0.5]')
+    """
+    lengths = (*(length for length in STAGES[:-1] if length < epochs), epochs)
+    return f"job.epochs=[{','.join(f'{length:.15g}' for length in lengths)}]"
+
+
 @option
 class SearchSettings:
     """Space, stages, sampler, and resources of a search."""

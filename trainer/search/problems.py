@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from trainer.duration import why_no_duration
 from trainer.errors import Problem
+from trainer.search.options import stages_up_to
 from trainer.search.read_space import read_space
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def problems(option: SearchSettings, config: Config) -> list[Problem]:
     found = read_space(option.space, config)[1]
     if config.set_keys.get("epochs") == "":  # typed; an experiment is meant for training
         text = "has no effect on a search, whose stages have lengths of their own"
-        found.append(Problem("epochs", config.epochs, text, f"job.epochs=[1,5,{config.epochs:g}]"))
+        found.append(Problem("epochs", config.epochs, text, stages_up_to(config.epochs)))
     if option.budget is not None and (text := why_no_duration(option.budget)):
         found.append(Problem("job.budget", option.budget, text))
     if config.metric != "auto" and not config.metric.startswith(("validation", "averaged")):

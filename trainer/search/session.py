@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, quoted
 from trainer.search.budget import Clock, fractions, seconds_per_epoch
 from trainer.search.failure import failure
 from trainer.search.ledger import Claimed, Ledger
-from trainer.search.options import LEAST_STEPS, STAGES
+from trainer.search.options import LEAST_STEPS, STAGES, stages_up_to
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress, status
 from trainer.search.pruning import hopeless, make_pruner
@@ -84,7 +84,7 @@ class Session:
         self.presence = presence
         if self.option.epochs == "auto" and len(self.lengths) < len(STAGES):
             text = f"stages of fewer than {LEAST_STEPS} steps are left out: an epoch has {self.steps_per_epoch}"
-            self.progress.line(f"{text} (job.epochs={list(STAGES)} runs them)")
+            self.progress.line(f"{text} ({quoted(stages_up_to(STAGES[-1]))} runs them)")
         for number, epochs in enumerate(self.lengths):
             stage = self.stage(number, epochs)
             if stage is None:
@@ -130,8 +130,7 @@ class Session:
             self.progress.line(f"{name}: left out, because the budget is used up; {before.name} decides")
             return None
         if all(r.score is None for r in results):
-            used_up = f"job.budget={self.option.budget} is used up before the first one"
-            reasons = "; ".join(dict.fromkeys(str(r.info.get("error", r.state)) for r in results)) or used_up
+            reasons = "; ".join(dict.fromkeys(str(r.info.get("error", r.state)) for r in results))
             raise ConfigError(f"no trial of {name} trained to the end: {reasons}")
         return Stage(name, epochs, plans, results)
 
@@ -202,16 +201,25 @@ class Session:
                 return
             if self.time_over(name, number) and self.ledger.counts(name)["running"] == 0:
                 self.ledger.close(name)
-                self.progress.line(f"{name}: its part of the budget is used up")
+                text = "its part of the budget is used up"
+                if number == 0 and len(trials) == 1:
+                    text = f"job.budget={self.option.budget} is too short for more than the config as typed"
+                self.progress.line(f"{name}: {text}")
                 return
             looked = 0.0 if self.ledger.counts(name)["waiting"] else looked
             time.sleep(WAIT)
 
     def time_over(self, name: str, number: int) -> bool:
-        """Whether no trial of a stage may begin any more; the first few may while the whole budget lasts."""
+        """Whether no trial of a stage may begin any more; the first few may while the whole budget lasts.
+
+        The very first, the config as typed, always may: without it the search would have no result.
+        """
         if not self.clock.over(number):
             return False
-        return len(self.ledger.trials(name)) >= LEAST or self.clock.left == 0
+        trials = self.ledger.trials(name)
+        if number == 0 and (0 not in trials or trials[0].state.name == "WAITING"):
+            return False
+        return len(trials) >= LEAST or self.clock.left == 0
 
     def point(self, name: str, plan: Plan, entry: Entry, running: Sequence[Point]) -> Point:
         """The point of an entry, chosen by the sampler now if the plan leaves it open."""

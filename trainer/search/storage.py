@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.errors import ConfigError, Problem
+from trainer.files import make_directory
+from trainer.literal import print_literal
 from trainer.lock import file_lock
 from trainer.search.sample import quiet_optuna
 
@@ -28,8 +31,12 @@ def open_storage(address: str | None, run_dir: Path) -> BaseStorage:
         ConfigError: It cannot be opened.
     """
     quiet_optuna()
-    if address is None or "://" not in address:
-        path = Path(address).expanduser() if address else run_dir / "search.journal"
+    if address is None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return _journal(run_dir / "search.journal")
+    if "://" not in address:
+        path = Path(address).expanduser()
+        _make_directory(path.parent, address)
         return _journal(path)
     if address.startswith("sqlite"):
         _check_sqlite(address)
@@ -95,13 +102,27 @@ def without_password(address: str) -> str:
 def _check_sqlite(address: str) -> None:
     """Raise ConfigError for a file on a network file system, whose locks SQLite cannot rely on."""
     path = Path(address.partition("///")[2]).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_directory(path.parent, address)
     kind = filesystem(path.parent)
     if kind in NETWORK:
         hint = "a journal file (job.storage=<path>) or PostgreSQL"
         raise ConfigError(
             Problem("job.storage", address, f"is on a network file system ({kind}), on which SQLite loses data", hint)
         )
+
+
+def _make_directory(path: Path, address: str) -> None:
+    """Create the directory of a file and say so: a misspelled one would begin a new search."""
+    if path.is_dir():
+        return
+    try:
+        make_directory(path)
+    except OSError as error:
+        text = f"is in a directory that cannot be created: {error.strerror}"
+        raise ConfigError(Problem("job.storage", address, text)) from None
+    print_literal(
+        f"note: job.storage={address} is in a directory that did not exist: {path} is created", file=sys.stderr
+    )
 
 
 def filesystem(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
@@ -141,7 +162,6 @@ def _journal(path: Path) -> BaseStorage:
             pass
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(lock):
             remove_incomplete_line(path)
         return JournalStorage(Journal(str(path), lock_obj=NoLock(str(path))))
