@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from trainer.analysis.diagnosis import CHECKS, Record, diagnose, imbalanced_classes, urgent
+from trainer.analysis.diagnosis.splits import describe_shift
+from trainer.analysis.diagnosis.splits import test_differs as shifted
 from trainer.analysis.intervals import difference, interval, proportion_half_width
 from trainer.builder import build, load_splits
 from trainer.config.load import load_config
+from trainer.engine.changed_images import accuracies_of_changes
 from trainer.engine.loop import fit
 from trainer.engine.view import RunView
 from trainer.observers import Diagnosis, Histograms
@@ -611,8 +614,6 @@ def test_a_short_run_that_has_not_learned_is_called_short(steps, batch_size, fir
     ],
 )
 def test_what_differs_between_validation_and_test_images_is_said(change, expected):
-    from trainer.analysis.diagnosis.data import describe_shift
-
     own = {"mean": 0.0, "std": 1.0, "roughness": 0.2, "channel_means": [0.6, 0.1, -0.5], "class_fractions": [0.5, 0.5]}
     assert expected in describe_shift({"validation": own, "test": {**own, **change}})[1]
 
@@ -621,13 +622,57 @@ def test_the_engine_compares_the_splits_only_where_their_accuracies_differ():
     run = build(load_config(["data=digits", "data.limit=100", *MLP, "epochs=1", "device=cpu"]))
     fit(run)
     alike, apart = (
-        split_difference(RunView(run), {"validation": {"accuracy": 0.9}, "test": {"accuracy": test}})
+        split_difference(
+            RunView(run), {"validation": {"accuracy": 0.9}, "test": {"accuracy": test}}, lambda: {"mirrored": 0.2}
+        )
         for test in (0.9, 0.1)
     )
     assert "pixels" not in alike
+    assert "changes" not in alike
+    assert apart["changes"] == {"mirrored": 0.2}
     assert apart["pixels"]["test"]["mean"] == pytest.approx(0, abs=0.2)
     assert apart["pixels"]["test"]["class_fractions"] == pytest.approx([0.1] * 10, abs=0.02)
-    assert split_difference(RunView(run), {"validation": None, "test": {"accuracy": 0.9}}) == {}
+    assert split_difference(RunView(run), {"validation": None, "test": {"accuracy": 0.9}}, dict) == {}
+
+
+CHANGED_TEST = {
+    "standardized": (lambda x, y: (x // 8, y), "another brightness, contrast or range of values"),
+    "inverted": (lambda x, y: (255 - x, y), "They are negatives"),
+    "mirrored": (lambda x, y: (x[:, :, ::-1], y), "They are mirrored."),
+    "rotated by 90 degrees to the right": (
+        lambda x, y: (np.rot90(x, 1, (1, 2)), y),
+        "rotated by 90 degrees to the left.",
+    ),
+    "channels reversed": (lambda x, y: (x[..., ::-1], y), "BGR instead of RGB"),
+    "renumbered": (lambda x, y: (x, (y + 1) % 10), "The classes of the test labels are in another order."),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_TEST)
+def test_the_change_of_the_test_images_that_lets_them_be_recognized_is_named(name, tmp_path):
+    change, meaning = CHANGED_TEST[name]
+    digits = load_digits()
+    x = (digits.images[..., None] * np.array([15, 7, 1])).astype(np.uint8)
+    images, labels = change(x[1200:], digits.target[1200:])
+    np.savez(tmp_path / "changed.npz", x_train=x[:1200], y_train=digits.target[:1200], x_test=images, y_test=labels)
+    words = [
+        "data=arrays",
+        f"data.path={tmp_path}/changed.npz",
+        "data.validation=200",
+        *MLP,
+        "epochs=6",
+        "augmentation=none",
+    ]
+    run = build(load_config([*words, "device=cpu"]))
+    fit(run)
+    before = [p.clone() for p in run.model.parameters()]
+    changes = accuracies_of_changes(run)
+    assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
+    info = {"accuracies": {"validation": 0.95, "test": 0.1}, "validation": 200, "test": 597, "changes": changes}
+    finding = shifted(Record([], [], info))
+    assert finding is not None
+    assert meaning in finding.meaning
+    assert f"{100 * changes[name]:.1f} % of the test images are recognized" in finding.evidence
 
 
 def test_augmentation_that_hides_the_class_is_removed_before_anything_else_is_tried():
@@ -723,8 +768,69 @@ def test_underfitting_of_an_augmented_run_names_the_augmentation():
         finding = next(
             f for f in diagnose(record.rows, record.snapshots, record.dataset_info) if f.name == "underfitting"
         )
-        assert ("or augmented" in finding.meaning) == named
+        assert ("augmented too strongly" in finding.meaning) == named
         assert ("augmentation=[]" in finding.attempt) == named
+
+
+def test_underfitting_names_only_the_causes_that_short_trainings_do_not_exclude():
+    used = {"loss": 1.7, "accuracy": 0.4, "validation_loss": 1.7, "validation_accuracy": 0.4}
+    alike = {
+        kind: [{"factor": 1.0, "lr": 0.05, "loss": loss, "accuracy": 0.4, "validation_loss": 1.7}]
+        for kind, loss in {
+            "from_used": 1.69,
+            "unregularized": 1.69,
+            "from_start": 2.2,
+            "unregularized_start": 2.2,
+        }.items()
+    }
+    freer = [{**alike["unregularized"][0], "loss": 1.6}]
+    longer = [{**alike["from_used"][0], "loss": 1.6}]
+    for branches, expected in (
+        ({}, "the network is too small."),
+        ({"unregularized": freer}, "the network is too small or too strongly regularized."),
+        ({"from_used": longer, "unregularized": longer}, "the network is too small or trained too briefly."),
+    ):
+        config = {"architecture": {"widths": [2, 2]}, "regularizer": {"dropout": {}}, "epochs": 3}
+        record = written([2.2, 2.0, 1.7], {"probe": {**PROBE, "used": used, **alike, **branches}, "config": config})
+        (finding,) = diagnose(record.rows, record.snapshots, record.dataset_info)
+        assert expected in finding.meaning
+        assert finding.attempt[0] == "architecture.widths=[32,32]"
+
+
+def test_a_short_run_that_has_memorized_its_images_overfits_and_is_not_told_to_train_longer():
+    used = {"loss": 0.4, "accuracy": 0.99, "validation_loss": 1.4, "validation_accuracy": 0.6}
+    record = written([2.2, 1.0, 0.4], {"probe": {**PROBE, "used": used}})
+    rows = [{**row, "step": row["step"] // 5, "validation_accuracy": 0.6} for row in record.rows]
+    assert [f.name for f in diagnose(rows, record.snapshots, record.dataset_info)] == ["overfitting"]
+
+
+def test_a_learning_rate_at_which_the_loss_was_not_finite_is_not_suggested():
+    """The run has survived a learning rate of 3 without learning, while .3 ends in NaN."""
+    start = [{"factor": f, "lr": 3 * f, "loss": loss, "accuracy": 0.1} for f, loss in ((0.1, None), (1.0, 2.4))]
+    used = {"loss": 2.6, "accuracy": 0.1, "validation_loss": 2.6, "validation_accuracy": 0.1}
+    for lower, attempt in (([], "optimizer.lr=auto"), ([(0.01, 2.59)], "optimizer.lr=0.03")):
+        branches = [*({"factor": f, "lr": 3 * f, "loss": loss, "accuracy": 0.1} for f, loss in lower), *start]
+        info = {"lr": 3.0, "probe": {**PROBE, "used": used, "from_start": branches}}
+        record = written(
+            [2.4, 2.6, 2.6], info, weights=[{"tag": "0", "rms": 1.0, "grad_rms": 1.0, "update_ratio": 0.9}]
+        )
+        rows = [{**row, "lr": 3.0, "validation_accuracy": 0.1} for row in record.rows]
+        finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+        assert (finding.name, finding.attempt[0]) == ("learning rate too high", attempt)
+
+
+def test_several_pairs_of_classes_that_are_confused_in_one_direction_are_mixed_up():
+    """All errors are among the less confident predictions, because the network knows how many labels are wrong."""
+    pairs = [
+        {"classes": [4, 9], "images": 36, "errors": 8, "confident_errors": 0},
+        {"classes": [1, 7], "images": 40, "errors": 8, "confident_errors": 0},
+        {"classes": [4, 8], "images": 22, "errors": 1, "confident_errors": 0},
+    ]
+    confusions = {"images": 200, "correct": 176, "pairs": pairs}
+    record = written([1.5, 0.5, 0.3], {"class_counts": [90] * 10, "confusions": confusions})
+    assert names(record)[0] == "classes mixed up"
+    confusions["pairs"] = [*pairs[:2], {"classes": [3, 5], "images": 40, "errors": 5, "confident_errors": 0}]
+    assert "classes mixed up" not in names(record), "other classes are hard to tell apart, too"
 
 
 def test_the_most_upstream_cause_is_reported_and_the_others_as_its_consequences():

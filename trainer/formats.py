@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Literal, NotRequired, TypeAlias, TypeVar, cast
+from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict  # the standard library's has no extra_items before Python 3.15
 
@@ -185,6 +184,9 @@ class DatasetInfo(TaskInfo, total=False):
     status: str
     accuracies: dict[str, float]  # of a single task with classes, on "validation" and "test"
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
+    changes: dict[
+        str, float
+    ]  # accuracy on test images by what was changed of them (``trainer.engine.changed_images``), likewise
     probe: Probe
     confusions: Confusions  # of a single task with classes
     config: Mapping[str, object]  # what the overrides that a finding suggests are compared with
@@ -286,15 +288,3 @@ class Result(Summary, Contribution, total=False):
     images_per_second: float
     observer_seconds: float
     observer_fraction: float
-
-
-M = TypeVar("M", bound=Mapping[str, object])
-
-
-def read_only(mapping: M) -> M:
-    """Return a read-only view of a mapping; setting an item raises TypeError.
-
-    >>> read_only({"epoch": 1.0})["epoch"]
-    1.0
-    """
-    return cast(M, MappingProxyType(mapping))

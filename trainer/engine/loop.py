@@ -18,8 +18,8 @@ from trainer.engine.lr_range_test import maybe_run_lr_range_test
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
 from trainer.engine.step import set_lr_and_momentum, train_step
-from trainer.engine.view import RunView
-from trainer.formats import Outcome, Row, read_only
+from trainer.engine.view import RunView, read_only
+from trainer.formats import Outcome, Row
 from trainer.hardware import synchronize
 from trainer.history import has_finite_losses
 

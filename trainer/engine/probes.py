@@ -31,8 +31,8 @@ DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
 MEMORIZING = 150  # steps on one batch
 LEAST = 3  # branches whose steps a longer one has at least
 CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direction is tried
-# Floating-point operations that branches may take however short the run is: some 20 seconds of one CPU core.
-AFFORDABLE = 2e11
+# Floating-point operations that branches may take however short the run is: some 20 seconds of one CPU core, 7 of one with AMX.
+AFFORDABLE = 1e12
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 # Branches: none, those from the weights that are used, and those from the initial ones.
@@ -109,23 +109,21 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     take what is left.
     """
     steps = result["steps"]
+    learns = False  # without augmentation, so that images and labels belong together
+    least, memorizing = LEAST * steps, max(2 * steps, MEMORIZING)
     if initial is not None:
         result["from_start"] = from_start(run, initial, steps, allowance)
+        shorter = min(run.clock.step, memorizing)
+        if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, min(least, shorter))):
+            with unaugmented(run):
+                result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
+            learns = result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss()
     with unregularized(run):
         if initial is not None and allowance.grant(steps):
             result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
         if math.isfinite(result["used"]["loss"]) and allowance.grant(steps):
             result["unregularized"] = [branch(run, used, 1.0, steps)]
-    if initial is None:
-        return
-    least, memorizing = LEAST * steps, max(2 * steps, MEMORIZING)
-    shorter = min(run.clock.step, memorizing)
-    if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, min(least, shorter))):
-        with unaugmented(run):
-            result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
-        if result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss():
-            return  # images and labels belong together
-    if granted := allowance.grant(memorizing, least):
+    if initial is not None and not learns and (granted := allowance.grant(memorizing, least)):
         with unregularized(run):
             result["one_batch"] = [branch(run, initial, 1.0, granted, next(endless_batches(run)))]
 
@@ -138,7 +136,9 @@ def from_start(run: Run, initial: StateDict, steps: int, allowance: Allowance) -
             if not allowance.grant(steps):
                 continue
             branches[factor] = branch(run, initial, factor, steps)
-            if branches[factor]["loss"] > CLOSE * branches.get(1.0, branches[factor])["loss"]:
+            loss, own = branches[factor]["loss"], branches.get(1.0, branches[factor])["loss"]
+            # Where even a lower learning rate diverges, that of the run has only survived: a still lower one may learn.
+            if loss > CLOSE * own and (factor > 1 or math.isfinite(loss)):
                 break
     return [branches[factor] for factor in sorted(branches)]
 

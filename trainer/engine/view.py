@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -15,10 +17,20 @@ from trainer.engine.loader import Loader
 from trainer.engine.phases import Phase
 from trainer.engine.run import Run
 from trainer.engine.state import Best, State
-from trainer.formats import read_only
 from trainer.hardware import Precision
 from trainer.history import History
 from trainer.tasks.task import Task
+
+M = TypeVar("M", bound=Mapping[str, object])
+
+
+def read_only(mapping: M) -> M:
+    """Return a read-only view of a mapping; setting an item raises TypeError.
+
+    >>> read_only({"epoch": 1.0})["epoch"]
+    1.0
+    """
+    return cast(M, MappingProxyType(mapping))
 
 
 class RunView:

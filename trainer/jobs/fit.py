@@ -20,10 +20,10 @@ from trainer.engine.interrupt import Interrupt, careful_interrupts
 from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
-from trainer.engine.view import RunView
+from trainer.engine.view import RunView, read_only
 from trainer.errors import is_out_of_memory
 from trainer.files import require
-from trainer.formats import Result, Row, Scores, SplitScores, Summary, read_only
+from trainer.formats import Result, Row, Scores, SplitScores, Summary
 from trainer.jobs.restore import restore_run
 from trainer.literal import print_literal
 from trainer.observers.context import Context, ObserverOption, build_observers

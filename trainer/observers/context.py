@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
+from trainer.engine.changed_images import accuracies_of_changes
 from trainer.engine.observer import Observer
 from trainer.engine.probes import Needed, initial_weights, probe
 from trainer.engine.run import Run
@@ -28,7 +29,8 @@ class Context:
     ``alert(text)`` prints an urgent message, ``event_writer()`` is TensorBoard's writer of the run,
     ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
     ``measure_validation()`` measures the weights that are used on the validation images, ``probe(initial, steps, needed,
-    fraction, measured)`` what tells causes apart after training; both leave the run as it was.
+    fraction, measured)`` what tells causes apart after training, ``changes()`` what change of the test images would let them be
+    recognized; all leave the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
@@ -40,6 +42,7 @@ class Context:
         self.probe: Callable[
             [StateDict | None, int, Callable[[Probe], Needed], float, ValidationMeasures | None], Probe
         ] = partial(probe, run)
+        self.changes: Callable[[], dict[str, float]] = partial(accuracies_of_changes, run)
 
 
 class ObserverOption(Protocol):

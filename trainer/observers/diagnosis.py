@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -56,7 +57,7 @@ class DiagnosisObserver(Observer):
     def __init__(self, option: Diagnosis, context: Context) -> None:
         self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
         self.probe_fraction, self.initial_weights = option.probe_fraction, context.initial_weights
-        self.measure_validation = context.measure_validation
+        self.measure_validation, self.changes = context.measure_validation, context.changes
         self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
         self.statistics, self.events, self.alert = context.layer_statistics, context.event_writer, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
@@ -133,7 +134,7 @@ class DiagnosisObserver(Observer):
         self.dataset_info = info = {
             **info,
             **self._measured(view, info),
-            **split_difference(view, result),
+            **split_difference(view, result, self.changes),
         }
         findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
         if view.folder is not None:
@@ -144,8 +145,8 @@ class DiagnosisObserver(Observer):
         return {"findings": findings}
 
 
-def split_difference(view: RunView, result: Result) -> DatasetInfo:
-    """The accuracies on validation and test images, and where they differ the statistics of both."""
+def split_difference(view: RunView, result: Result, changes: Callable[[], dict[str, float]]) -> DatasetInfo:
+    """The accuracies on validation and test images; where they differ also the statistics of both, and what would change it."""
     scores = {"validation": result.get("validation"), "test": result.get("test")}
     found = {
         name: value for name, own in scores.items() if own is not None and (value := own.get("accuracy")) is not None
@@ -157,6 +158,8 @@ def split_difference(view: RunView, result: Result) -> DatasetInfo:
     info = DatasetInfo(accuracies=found)
     if not part.spec.masked and differ(found, {name: loader.num_images for name, loader in loaders.items()}):
         info["pixels"] = {name: split_pixels(view, loader) for name, loader in loaders.items()}
+        if world_size() == 1:
+            info["changes"] = changes()
     return info
 
 

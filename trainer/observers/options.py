@@ -74,7 +74,7 @@ class Diagnosis:
         Field(
             gt=0,
             description="fraction of the steps of the run that all short trainings may take together; those of a small network "
-            "may take 2e11 operations in any case",
+            "may take 1e12 operations in any case",
         ),
     ] = 0.1
     build = implemented_by("trainer.observers.diagnosis:DiagnosisObserver")

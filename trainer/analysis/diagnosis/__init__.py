@@ -16,12 +16,10 @@ from trainer.analysis.diagnosis.advice import applicable
 from trainer.analysis.diagnosis.data import (
     class_imbalance,
     contradictory_labels,
-    differ,
     imbalanced_classes,
     leakage,
     near_duplicates,
     repeated_image,
-    test_differs,
 )
 from trainer.analysis.diagnosis.fit import (
     good_fit,
@@ -36,7 +34,6 @@ from trainer.analysis.diagnosis.labels import (
     inputs_not_normalized,
     label_noise,
     labels_unrelated,
-    validation_harder,
 )
 from trainer.analysis.diagnosis.layers import (
     dead_units,
@@ -49,6 +46,7 @@ from trainer.analysis.diagnosis.layers import (
 from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
+from trainer.analysis.diagnosis.splits import differ, test_differs, validation_harder
 from trainer.analysis.diagnosis.update import (
     clipped_too_strongly,
     ends_at_high_lr,
@@ -126,9 +124,10 @@ EXPLAINED_BY_DATA = {
     "repeated image": ("overfitting", "underfitting", "label noise", "still improving", "validation harder than test"),
 }
 MANY = 0.05  # of the training images, from which contradictory labels explain other findings
-# Findings about the config, which no other one has as its consequence.
+# Findings about config and data, which no other one has as its consequence.
 FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batches", "ends at a high learning rate", "sorted data",
-         "lagging average", "clipped too strongly", "too strongly augmented")  # fmt: skip
+         "lagging average", "clipped too strongly", "too strongly augmented", "label noise", "classes mixed up",
+         "validation harder than test")  # fmt: skip
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
 TEST_DIFFERS = "validation and test differ"
 INDEPENDENT = (*RESTS, "train/test leakage", "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)

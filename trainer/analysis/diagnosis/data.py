@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record
-from trainer.formats import Repeated, SplitPixels
+from trainer.formats import Repeated
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
 MOVES = 0.005  # fraction of the images that cannot move a score by more than is shown of it, half a percent
-STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does that in one of 30,000 runs
-LOWER = 0.05  # difference of two accuracies from which it matters
 
 
 def imbalanced_classes(counts: Sequence[int]) -> tuple[int, int] | None:
@@ -133,98 +130,4 @@ def class_imbalance(r: Record) -> Finding | None:
         "accuracy alone.",
         (*(r.dataset_info.get("remedies") or ()), "job=evaluate checkpoint=<run directory>"),
         "hint",
-    )
-
-
-def differ(
-    accuracies: Mapping[str, float], sizes: Mapping[str, int], higher: str = "validation", lower: str = "test"
-) -> bool:
-    """Return whether the accuracy on one split is lower than that on the other, by more than chance explains.
-
-    >>> sizes = {"validation": 140, "test": 400}
-    >>> differ({"validation": 0.99, "test": 0.5}, sizes), differ({"validation": 0.99, "test": 0.95}, sizes)
-    (True, False)
-    """
-    if not {higher, lower} <= accuracies.keys() & sizes.keys():
-        return False
-    n, m = max(sizes[higher], 1), max(sizes[lower], 1)
-    pooled = (n * accuracies[higher] + m * accuracies[lower]) / (n + m)
-    error = math.sqrt(max(pooled * (1 - pooled), 0.01) * (1 / n + 1 / m))
-    return accuracies[higher] - accuracies[lower] > max(LOWER, STANDARD_ERRORS * error)
-
-
-def test_differs(r: Record) -> Finding | None:
-    """Far fewer test images than validation images are recognized."""
-    info = r.dataset_info
-    accuracies, sizes = (
-        info.get("accuracies", {}),
-        {"validation": info.get("validation", 0), "test": info.get("test", 0)},
-    )
-    if not differ(accuracies, sizes):
-        return None
-    shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
-    difference, meaning, by_frequency = describe_shift(
-        info.get("pixels", {}), accuracies["validation"] - accuracies["test"]
-    )
-    copies = (info.get("duplicates") or {}).get("train/validation", 0)
-    if copies:
-        meaning = f"{copies} validation images are also training images, so that they are recognized: the test accuracy is true."
-    return Finding(
-        "validation and test differ",
-        f"{' but '.join(shown)} are recognized{difference}",
-        meaning,
-        ("compare images and labels of the two splits", "job=evaluate checkpoint=<run directory>"),
-        "hint" if by_frequency and imbalanced_classes(info.get("class_counts") or []) else "warning",
-    )
-
-
-def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0) -> tuple[str, str, bool]:
-    """Return in what validation and test images differ, as the end of a sentence, what that means, and whether it is the
-    frequencies of their classes, which explain a ``gap`` of the accuracies.
-
-    >>> bright = {"mean": 1.5, "std": 1.0, "class_fractions": [0.5, 0.5]}
-    >>> describe_shift({"validation": {**bright, "mean": 0.0}, "test": bright})[0]
-    '; the pixels of the validation images have mean 0 and standard deviation 1, those of the test images 1.5 and 1'
-    """
-    if not {"validation", "test"} <= pixels.keys():
-        return "", "The test images, or their labels, come from elsewhere than those of training and validation.", False
-    own, test = pixels["validation"], pixels["test"]
-    if abs(own["mean"] - test["mean"]) > 0.5 * own["std"] or not 2 / 3 < test["std"] / max(own["std"], 1e-9) < 1.5:
-        text = (
-            f"; the pixels of the validation images have mean {own['mean']:.2g} and standard deviation {own['std']:.2g}, those "
-            f"of the test images {test['mean']:.2g} and {test['std']:.2g}"
-        )
-        return (
-            text,
-            "The test images look different: they come from another source, or were prepared in another way.",
-            False,
-        )
-    rough, smooth = test.get("roughness", 0.0), own.get("roughness", 0.0)
-    if not 2 / 3 * smooth <= rough <= 1.5 * smooth:
-        return (
-            f"; neighboring pixels of the validation images differ by {smooth:.2g} standard deviations, of the test images by "
-            f"{rough:.2g}",
-            f"The test images are {'noisier or sharper' if rough > smooth else 'smoother'}: they come from another source, or "
-            "were resized or compressed in another way.",
-            False,
-        )
-    colors, other = own.get("channel_means") or [], test.get("channel_means") or []
-    if any(abs(a - b) > 0.1 * own["std"] for a, b in zip(colors, other, strict=False)):
-        shown = [", ".join(f"{mean:.2g}" for mean in means) for means in (colors, other)]
-        return (
-            f"; the channels of the validation images have means {shown[0]}, those of the test images {shown[1]}",
-            "The colors of the test images are others: their channels may be in another order, such as BGR instead of RGB.",
-            False,
-        )
-    moved = [b - a for a, b in zip(own["class_fractions"], test["class_fractions"], strict=True)]
-    if sum(map(abs, moved)) > min(0.4, gap):
-        return (
-            f"; {100 * sum(map(abs, moved)) / 2:.0f} % of the test images would need another class for equal frequencies",
-            "The classes are not as frequent in the test images as in training and validation.",
-            True,
-        )
-    return (
-        "; their pixels and the frequencies of their classes are alike",
-        "The labels of the test images may be numbered in another way, or the images differ in what averages do not show.",
-        False,
     )

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
+from trainer.formats import Branch
 from trainer.history import better_is
 
+GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause
 FEW = 5  # steps of an epoch, below which batches are too large
 
 
@@ -58,14 +60,34 @@ def underfitting(r: Record) -> Finding | None:
     if len(ends) > 1 and ends[1] > 1.5 * ends[0]:
         return None  # overfitting instead
     validation_text = f", the validation loss {ends[1]:.3f}" if len(ends) > 1 else ""
-    augmented = bool(r.setting("augmentation"))
-    causes = "too strongly regularized or augmented" if augmented else "too strongly regularized"
+    possible = _possible_causes(r)
     return Finding(
         "underfitting",
         f"the training loss is {ends[0]:.3f}{validation_text}; guessing gives {r.chance_loss:.3f}",
-        f"Not even the training images are learned: the network is too small, {causes}, or trained too briefly.",
-        (*_wider(r), "architecture=resnet20", *["augmentation=[]"] * augmented, "regularizer=[]", r.epochs(2)),
+        f"Not even the training images are learned: the network is {' or '.join(possible)}.",
+        tuple(attempt for attempts in possible.values() for attempt in attempts),
     )
+
+
+def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
+    """What may keep a network from fitting the training images, with what to try, without what the short trainings exclude."""
+    causes = {"too small": (*_wider(r), "architecture=resnet20")}
+    own, start = r.branches("from_used").get(1.0), r.branches("from_start").get(1.0)
+    free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)
+    if not (_no_gain(free, own) and _no_gain(fresh, start)):
+        causes["too strongly regularized"] = ("regularizer=[]",)
+    if r.setting("augmentation"):
+        causes["given images that are augmented too strongly"] = ("augmentation=[]",)
+    used = None if r.probe is None else r.probe["used"]["loss"]
+    more = [number(b["loss"]) for b in r.branches("from_used").values()]
+    if used is None or not more or min(more) < (1 - GAIN) * number(used):
+        causes["trained too briefly"] = (r.epochs(2),)
+    return causes
+
+
+def _no_gain(changed: Branch | None, plain: Branch | None) -> bool:
+    """Whether a short training reached a loss that is not lower than that of the other."""
+    return changed is not None and plain is not None and number(changed["loss"]) > (1 - GAIN) * number(plain["loss"])
 
 
 def _wider(r: Record) -> tuple[str, ...]:
@@ -106,6 +128,8 @@ def too_short(r: Record) -> Finding | None:
     """The run has so few steps that nothing else can be said of a loss that is not low."""
     if not 0 < r.steps < BRIEF or not (r.struggles or _train_loss(r) > 0.1 * (r.chance_loss or math.inf)):
         return None
+    if not r.struggles and overfitting(r) is not None:
+        return None  # the training images are learned already
     few = r.steps < FEW * r.rows[-1]["epoch"] and (r.dataset_info.get("batch_size") or 0) > 32
     smaller = ("batch_size=32",) if few else ()
     return _ended_early(

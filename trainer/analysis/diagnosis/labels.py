@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainer.analysis.diagnosis.data import differ, imbalanced_classes
+from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record, number
-from trainer.formats import ConfusedPair
+from trainer.formats import ConfusedPair, Confusions
 
 MIXED_ERRORS = 8  # from which on two classes can be called mixed up
 MIXED_RATE = 0.2  # of the images of two classes that are predicted as the other one
 CHANCE = 0.4  # likewise, from which on it is not much better to guess
+STARVED = 0.05  # mean of a schedule, relative to its peak, below which the run learned nothing because of it
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
 
 
@@ -35,6 +36,8 @@ def labels_unrelated(r: Record) -> Finding | None:
     probe, chance = r.probe, r.chance_loss
     if probe is None or chance is None or r.learned or imbalanced_classes(r.dataset_info.get("class_counts") or []):
         return None
+    if r.lr and r.mean_lr < STARVED * r.lr:
+        return None  # neither the run nor short trainings had time to learn
     losses = [number(b.get("validation_loss")) for kind in KINDS_OF_BRANCH for b in r.branches(kind).values()]
     if "validation_loss" not in probe["used"] or not losses or min(losses) < 0.95 * chance:
         return None
@@ -104,63 +107,82 @@ def _noise(evidence: str, meaning: str) -> Finding:
     )
 
 
-def validation_harder(r: Record) -> Finding | None:
-    """Far fewer validation images than test images are recognized."""
-    info, accuracies = r.dataset_info, r.dataset_info.get("accuracies", {})
-    sizes = {"validation": info.get("validation", 0), "test": info.get("test", 0)}
-    if not differ(accuracies, sizes, "test", "validation"):
-        return None
-    shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
-    return Finding(
-        "validation harder than test",
-        f"only {shown[0]} are recognized, but {shown[1]}",
-        "Validation images are held out from the training images: labels of both may be wrong, or their images worse.",
-        ("compare images and labels of the two splits", "job=doctor"),
-    )
-
-
 def classes_mixed_up(r: Record) -> Finding | None:
     """Some classes are confused far more than others: even where the network is confident, or while it knows all others."""
     counts, confusions = r.dataset_info.get("class_counts") or [], r.dataset_info.get("confusions")
-    if confusions is None or not confusions["pairs"] or imbalanced_classes(counts):
+    if confusions is None or not confusions["pairs"] or len(counts) < 3 or imbalanced_classes(counts):
         return None  # rare classes are taken for frequent ones
-    mixed, errors, rest = _most_confused(confusions["pairs"])
     first = confusions["pairs"][0]
-    merged, rate = (confusions["correct"] + errors) / confusions["images"], _error_rate(first)
-    confident = first["confident_errors"] / max(first["images"] // 2, 1)
-    by_chance = merged >= 0.8 and rate >= min(3 * rest, CHANCE) and confident >= 0.6 * rate
-    outstanding = merged >= 0.9 and rate >= 5 * rest and len(mixed) == 2
-    if first["errors"] < MIXED_ERRORS or rate < MIXED_RATE or len(mixed) > max(2, len(counts) // 3) or len(counts) < 3:
+    if first["errors"] < MIXED_ERRORS or _error_rate(first) < MIXED_RATE:
         return None
-    if not (by_chance or outstanding):
+    if (mixed := _confused_by_chance(confusions, len(counts))) is not None:
+        meaning = (
+            "Difficult images are predicted with less confidence: labels of {} are mixed up, or both show the same."
+        )
+    elif mixed := _outstanding(confusions, len(counts)):
+        meaning = (
+            "All other classes are told apart: some labels of {} are mixed up, or their images are hardly different."
+        )
+    else:
         return None
     names = r.dataset_info.get("classes") or []
-    shown = [names[i] if i < len(names) else str(i) for i in mixed]
-    these, half = f"{', '.join(shown[:-1])} and {shown[-1]}", f"{100 * confident:.0f} %"
+    groups = [[names[i] if i < len(names) else str(i) for i in group] for group in mixed]
+    these = "; ".join(f"{', '.join(group[:-1])} and {group[-1]}" for group in groups)
+    others = [pair for pair in confusions["pairs"] if not any(set(pair["classes"]) <= set(group) for group in mixed)]
+    evidence = [
+        f"{100 * _error_rate(pair):.0f} % of {pair['images']} validation images of {group[0]} and {group[1]} are predicted as "
+        f"the other one, and {100 * _confident_rate(pair):.0f} % of the half with the highest probabilities"
+        for pair, group in zip(_pairs_of(confusions, mixed), groups, strict=True)
+    ]
+    rest = max(map(_error_rate, others), default=0.0)
     return Finding(
         "classes mixed up",
-        f"{100 * rate:.0f} % of {first['images']} validation images of {shown[0]} and {shown[1]} are predicted as the other one, "
-        f"and {half} of the half with the highest probabilities; of other pairs of classes, at most {100 * rest:.0f} %",
-        f"Difficult images are predicted with less confidence: labels of {these} are mixed up, or both show the same."
-        if by_chance
-        else f"All other classes are told apart: some labels of {these} are mixed up, or their images are hardly different.",
+        f"{'; '.join(evidence)}; of other pairs of classes, at most {100 * rest:.0f} %",
+        meaning.format(these),
         (f"compare images and labels of {these}", "job=doctor"),
-        "warning" if by_chance else "hint",
+        "hint" if meaning.startswith("All") else "warning",
     )
 
 
-def _most_confused(pairs: Sequence[ConfusedPair]) -> tuple[list[int], int, float]:
-    """Return the classes of the first pair, and those that can hardly be told from them; the errors among them; and the highest
-    error rate of any other pair.
-    """
+def _confused_by_chance(confusions: Confusions, classes: int) -> list[list[int]] | None:
+    """The classes that even confident predictions take for each other, the most confused first; None if there are none."""
+    pairs = confusions["pairs"]
     mixed = set(pairs[0]["classes"])
     for pair in pairs:
         if mixed & set(pair["classes"]) and _error_rate(pair) >= CHANCE:
             mixed |= set(pair["classes"])
     errors = sum(pair["errors"] for pair in pairs if set(pair["classes"]) <= mixed)
     rest = max((_error_rate(pair) for pair in pairs if not set(pair["classes"]) <= mixed), default=0.0)
-    ordered = [*pairs[0]["classes"], *sorted(mixed - set(pairs[0]["classes"]))]
-    return ordered, errors, rest
+    rate, confident = _error_rate(pairs[0]), _confident_rate(pairs[0])
+    by_chance = rate >= min(3 * rest, CHANCE) and confident >= 0.6 * rate
+    if (
+        (confusions["correct"] + errors) / confusions["images"] < 0.8
+        or not by_chance
+        or len(mixed) > max(2, classes // 3)
+    ):
+        return None
+    return [[*pairs[0]["classes"], *sorted(mixed - set(pairs[0]["classes"]))]]
+
+
+def _outstanding(confusions: Confusions, classes: int) -> list[list[int]]:
+    """The pairs of classes that are confused far more than any other pair, while all others are told apart; else none."""
+    pairs = confusions["pairs"]
+    often = [pair for pair in pairs if pair["errors"] >= MIXED_ERRORS and _error_rate(pair) >= MIXED_RATE]
+    # A single error of a pair of few images is no rate.
+    rest = max(((pair["errors"] - 1) / max(pair["images"], 1) for pair in pairs if pair not in often), default=0.0)
+    merged = (confusions["correct"] + sum(pair["errors"] for pair in often)) / confusions["images"]
+    apart = len({name for pair in often for name in pair["classes"]}) == 2 * len(often) <= max(2, classes // 2)
+    return [pair["classes"] for pair in often] if merged >= 0.9 and apart and _error_rate(often[-1]) >= 5 * rest else []
+
+
+def _pairs_of(confusions: Confusions, groups: Sequence[Sequence[int]]) -> list[ConfusedPair]:
+    """The pair of the first two classes of each group."""
+    return [next(pair for pair in confusions["pairs"] if pair["classes"] == list(group[:2])) for group in groups]
+
+
+def _confident_rate(pair: ConfusedPair) -> float:
+    """The errors among the half of the predictions with the highest probabilities."""
+    return pair["confident_errors"] / max(pair["images"] // 2, 1)
 
 
 def _error_rate(pair: ConfusedPair) -> float:

@@ -81,11 +81,20 @@ def lr_too_high(r: Record) -> Finding | None:
     if not unstable or 0 < r.steps < BRIEF:
         return None
     dead = f"; {100 * _dead(r, -1):.0f} % of the units of a layer have died" if died else ""
+    rose = f"; the training loss rose in {rises} of {len(losses) - 1} epochs" if jumpy else ""
     return _too_high(
-        f"a step changes the weights of the median layer by {100 * largest:.2g} % (about 0.1 % is usual); the training "
-        f"loss rose in {rises} of {max(len(losses) - 1, 0)} epochs{dead}",
-        r.lower_lr,
+        f"a step changes the weights of the median layer by {100 * largest:.2g} % (about 0.1 % is usual){rose}{dead}",
+        _lower_lr(r),
     )
+
+
+def _lower_lr(r: Record) -> str:
+    """Override for the highest lower learning rate at which the loss was finite from the initial weights, or for a range test."""
+    lower = [b for factor, b in sorted(r.branches("from_start").items(), reverse=True) if factor < 1]
+    if not lower or math.isfinite(number(lower[0]["loss"])):
+        return r.lower_lr
+    finite = [b for b in lower if math.isfinite(number(b["loss"]))]
+    return f"optimizer.lr={short(finite[0]['lr'])}" if finite else "optimizer.lr=auto"
 
 
 def _too_high(evidence: str, attempt: str) -> Finding:

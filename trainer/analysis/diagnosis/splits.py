@@ -1,0 +1,170 @@
+"""Checks of splits that differ: of images or labels that come from elsewhere than those of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from trainer.analysis.diagnosis.data import imbalanced_classes
+from trainer.analysis.diagnosis.record import Finding, Record
+from trainer.formats import SplitPixels
+
+STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does that in one of 30,000 runs
+LOWER = 0.05  # difference of two accuracies from which it matters
+RESTORED = 0.5  # part of the difference that a change of the test images must make up for
+FITTED = 0.05  # accuracy by which standardized images must be recognized better than otherwise changed ones
+# What is changed, and what it means that the test images are recognized then, by the names of `trainer.engine.changed_images`.
+CHANGED = {
+    "standardized": (
+        "with the mean and standard deviation of the validation images",
+        "The test images have another brightness, contrast or range of values: they come from another source, or were prepared "
+        "in another way.",
+    ),
+    "channels reversed": (
+        "with their channels reversed",
+        "Their channels are in the other order, such as BGR instead of RGB.",
+    ),
+    "inverted": ("inverted", "They are negatives: dark is bright in them."),
+    "renumbered": (
+        "with their labels numbered in another order",
+        "The classes of the test labels are in another order.",
+    ),
+    **{
+        name: (name, f"They are {undone}.")
+        for name, undone in {
+            "mirrored": "mirrored",
+            "upside down": "upside down",
+            "rotated by 180 degrees": "rotated by 180 degrees",
+            "rotated by 90 degrees to the left": "rotated by 90 degrees to the right",
+            "rotated by 90 degrees to the right": "rotated by 90 degrees to the left",
+            "transposed": "transposed: rows and columns are exchanged",
+        }.items()
+    },
+}
+
+
+def differ(
+    accuracies: Mapping[str, float], sizes: Mapping[str, int], higher: str = "validation", lower: str = "test"
+) -> bool:
+    """Return whether the accuracy on one split is lower than that on the other, by more than chance explains.
+
+    >>> sizes = {"validation": 140, "test": 400}
+    >>> differ({"validation": 0.99, "test": 0.5}, sizes), differ({"validation": 0.99, "test": 0.95}, sizes)
+    (True, False)
+    """
+    if not {higher, lower} <= accuracies.keys() & sizes.keys():
+        return False
+    n, m = max(sizes[higher], 1), max(sizes[lower], 1)
+    pooled = (n * accuracies[higher] + m * accuracies[lower]) / (n + m)
+    error = math.sqrt(max(pooled * (1 - pooled), 0.01) * (1 / n + 1 / m))
+    return accuracies[higher] - accuracies[lower] > max(LOWER, STANDARD_ERRORS * error)
+
+
+def test_differs(r: Record) -> Finding | None:
+    """Far fewer test images than validation images are recognized."""
+    info = r.dataset_info
+    accuracies, sizes = (
+        info.get("accuracies", {}),
+        {"validation": info.get("validation", 0), "test": info.get("test", 0)},
+    )
+    if not differ(accuracies, sizes):
+        return None
+    shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
+    gap = accuracies["validation"] - accuracies["test"]
+    difference, meaning, by_frequency = describe_shift(info.get("pixels", {}), gap)
+    if change := restoring(info.get("changes", {}), accuracies["test"] + RESTORED * gap):
+        phrase, meaning = CHANGED[change]
+        text = f"; {phrase}, {100 * info.get('changes', {})[change]:.1f} % of the test images are recognized"
+        difference, by_frequency = difference * (change == "standardized") + text, False
+    copies = (info.get("duplicates") or {}).get("train/validation", 0)
+    if copies:
+        meaning = f"{copies} validation images are also training images, so that they are recognized: the test accuracy is true."
+    return Finding(
+        "validation and test differ",
+        f"{' but '.join(shown)} are recognized{difference}",
+        meaning,
+        ("compare images and labels of the two splits", "job=evaluate checkpoint=<run directory>"),
+        "hint" if by_frequency and imbalanced_classes(info.get("class_counts") or []) else "warning",
+    )
+
+
+def restoring(accuracies: Mapping[str, float], least: float) -> str:
+    """Return the change of the test images with the highest accuracy, if that is at least ``least``; else an empty name.
+
+    Standardizing, which fits two numbers per channel to the images, must be better than the others by more than a little.
+
+    >>> restoring({"mirrored": 0.5, "inverted": 0.9}, 0.7), restoring({"mirrored": 0.5}, 0.7)
+    ('inverted', '')
+    >>> restoring({"standardized": 0.95, "channels reversed": 0.94}, 0.7)
+    'channels reversed'
+    """
+    ranked = {name: value - FITTED * (name == "standardized") for name, value in accuracies.items() if name in CHANGED}
+    best = max(ranked, key=ranked.__getitem__, default="")
+    return best if best and accuracies[best] >= least else ""
+
+
+def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0) -> tuple[str, str, bool]:
+    """Return in what validation and test images differ, as the end of a sentence, what that means, and whether it is the
+    frequencies of their classes, which explain a ``gap`` of the accuracies.
+
+    >>> bright = {"mean": 1.5, "std": 1.0, "class_fractions": [0.5, 0.5]}
+    >>> describe_shift({"validation": {**bright, "mean": 0.0}, "test": bright})[0]
+    '; the pixels of the validation images have mean 0 and standard deviation 1, those of the test images 1.5 and 1'
+    """
+    if not {"validation", "test"} <= pixels.keys():
+        return "", "The test images, or their labels, come from elsewhere than those of training and validation.", False
+    own, test = pixels["validation"], pixels["test"]
+    if abs(own["mean"] - test["mean"]) > 0.5 * own["std"] or not 2 / 3 < test["std"] / max(own["std"], 1e-9) < 1.5:
+        text = (
+            f"; the pixels of the validation images have mean {own['mean']:.2g} and standard deviation {own['std']:.2g}, those "
+            f"of the test images {test['mean']:.2g} and {test['std']:.2g}"
+        )
+        return (
+            text,
+            "The test images look different: they come from another source, or were prepared in another way.",
+            False,
+        )
+    rough, smooth = test.get("roughness", 0.0), own.get("roughness", 0.0)
+    if not 2 / 3 * smooth <= rough <= 1.5 * smooth:
+        return (
+            f"; neighboring pixels of the validation images differ by {smooth:.2g} standard deviations, of the test images by "
+            f"{rough:.2g}",
+            f"The test images are {'noisier or sharper' if rough > smooth else 'smoother'}: they come from another source, or "
+            "were resized or compressed in another way.",
+            False,
+        )
+    colors, other = own.get("channel_means") or [], test.get("channel_means") or []
+    if any(abs(a - b) > 0.1 * own["std"] for a, b in zip(colors, other, strict=False)):
+        shown = [", ".join(f"{mean:.2g}" for mean in means) for means in (colors, other)]
+        return (
+            f"; the channels of the validation images have means {shown[0]}, those of the test images {shown[1]}",
+            "The colors of the test images are others: their channels may be in another order, such as BGR instead of RGB.",
+            False,
+        )
+    moved = [b - a for a, b in zip(own["class_fractions"], test["class_fractions"], strict=True)]
+    if sum(map(abs, moved)) > min(0.4, gap):
+        return (
+            f"; {100 * sum(map(abs, moved)) / 2:.0f} % of the test images would need another class for equal frequencies",
+            "The classes are not as frequent in the test images as in training and validation.",
+            True,
+        )
+    return (
+        "; their pixels and the frequencies of their classes are alike",
+        "The labels of the test images may be numbered in another way, or the images differ in what averages do not show.",
+        False,
+    )
+
+
+def validation_harder(r: Record) -> Finding | None:
+    """Far fewer validation images than test images are recognized."""
+    info, accuracies = r.dataset_info, r.dataset_info.get("accuracies", {})
+    sizes = {"validation": info.get("validation", 0), "test": info.get("test", 0)}
+    if not differ(accuracies, sizes, "test", "validation"):
+        return None
+    shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
+    return Finding(
+        "validation harder than test",
+        f"only {shown[0]} are recognized, but {shown[1]}",
+        "Validation images are held out from the training images: labels of both may be wrong, or their images worse.",
+        ("compare images and labels of the two splits", "job=doctor"),
+    )

@@ -1,0 +1,111 @@
+"""Which change of the test images, or of the numbers of their classes, would let a network recognize them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from trainer.engine.evaluation import eval_mode, logits
+from trainer.engine.run import Run
+from trainer.engine.used_weights import used_weights
+
+IMAGES = 1000  # test images on which each change is measured
+
+Statistics = tuple[Tensor, Tensor]  # mean and standard deviation of each channel, both (1, C, 1, 1)
+# Of images (N, C, H, W) with white = 1, given the statistics of the test images and of those that are recognized.
+Change = Callable[[Tensor, Statistics, Statistics], Tensor]
+
+
+def channel_statistics(x: Tensor) -> Statistics:
+    """Mean and standard deviation of each channel of images (N, C, H, W), both (1, C, 1, 1).
+
+    >>> mean, std = channel_statistics(torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]]]))
+    >>> mean.flatten().tolist(), std.flatten().tolist()
+    ([2.0, 2.0], [1.0, 2.0])
+    """
+    return x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), correction=0, keepdim=True)
+
+
+def standardized(x: Tensor, own: Statistics, known: Statistics) -> Tensor:
+    """Images with the mean and the standard deviation of each channel that are known."""
+    return (x - own[0]) / own[1].clamp(min=1e-6) * known[1] + known[0]
+
+
+CHANGES: Mapping[str, Change] = {
+    "standardized": standardized,
+    "channels reversed": lambda x, own, known: x.flip(1),
+    "inverted": lambda x, own, known: 1 - x,
+    "mirrored": lambda x, own, known: x.flip(3),
+    "upside down": lambda x, own, known: x.flip(2),
+    "rotated by 180 degrees": lambda x, own, known: x.flip(2, 3),
+    "rotated by 90 degrees to the left": lambda x, own, known: x.rot90(1, (2, 3)),
+    "rotated by 90 degrees to the right": lambda x, own, known: x.rot90(-1, (2, 3)),
+    "transposed": lambda x, own, known: x.transpose(2, 3),
+}
+OF_SQUARES = ("rotated by 90 degrees to the left", "rotated by 90 degrees to the right", "transposed")
+
+
+def applicable_changes(shape: torch.Size) -> list[str]:
+    """Return the changes of images of a shape (N, C, H, W) that keep it and that change something.
+
+    >>> len(applicable_changes(torch.Size([8, 3, 4, 4]))), applicable_changes(torch.Size([8, 1, 4, 5]))[:2]
+    (9, ['standardized', 'inverted'])
+    """
+    without = {"channels reversed"} if shape[1] == 1 else set[str]()
+    return [name for name in CHANGES if name not in without and (shape[2] == shape[3] or name not in OF_SQUARES)]
+
+
+def renumbered(predicted: Tensor, labels: Tensor, classes: int) -> float:
+    """The accuracy if each class stood for the label that most of the images have that are predicted as it.
+
+    It is 0 where two classes would stand for the same label.
+
+    Args:
+        predicted: (N,).
+        labels: (N,).
+        classes: Their number.
+
+    >>> renumbered(torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 0, 0]), 2)
+    1.0
+    >>> renumbered(torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1]), 2)
+    0.0
+    """
+    counts = torch.bincount(predicted * classes + labels, minlength=classes * classes).view(classes, classes)
+    label_of = counts.argmax(1)
+    if len(label_of.unique()) < classes:
+        return 0.0
+    return float(counts.amax(1).sum()) / max(len(labels), 1)
+
+
+@torch.no_grad()
+def accuracies_of_changes(run: Run) -> dict[str, float]:
+    """The accuracy on the first test images with each change of them, and with their labels ``renumbered``.
+
+    The weights are those that are used; the run, of a single task with classes, is as before.
+    """
+    assert run.validation is not None
+    assert run.test is not None
+    size, predicted = run.task.parts[0].size, defaultdict[str, list[Tensor]](list)
+    labels: list[Tensor] = []
+    device = run.precision.device
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (run.info.mean, run.info.std))
+    known = channel_statistics(next(run.validation.batches(0))[0].float() * std + mean)
+    own = known
+    with used_weights(run), eval_mode(run.model):
+        for x, y in run.test.batches(0):
+            pixels = x.float() * std + mean
+            own = own if labels else channel_statistics(pixels)
+            labels.append(y[:, :size].argmax(1))
+            predicted[""].append(logits(run.model, x, run.precision).argmax(1))
+            for name in applicable_changes(x.shape):
+                changed = (CHANGES[name](pixels, own, known) - mean) / std
+                predicted[name].append(logits(run.model, changed.to(x.dtype), run.precision).argmax(1))
+            if sum(map(len, labels)) >= IMAGES:
+                break
+    truth, guesses = torch.cat(labels), {name: torch.cat(parts) for name, parts in predicted.items()}
+    plain = guesses.pop("")
+    accuracies = {name: float((guess == truth).float().mean()) for name, guess in guesses.items()}
+    return {**accuracies, "renumbered": renumbered(plain, truth, size)}
