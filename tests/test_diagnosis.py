@@ -23,6 +23,7 @@ from trainer.analysis.diagnosis.splits import test_differs as shifted
 from trainer.analysis.intervals import difference, interval, proportion_half_width
 from trainer.builder import build, load_splits
 from trainer.config.load import load_config
+from trainer.data.images import ImageArray
 from trainer.engine.changed_images import accuracies_of_changes
 from trainer.engine.loop import fit
 from trainer.engine.view import RunView
@@ -79,7 +80,7 @@ CAUSES_OF = {
 WRITTEN = (
     "inputs not normalized", "frozen layers", "batch norm of tiny batches", "sorted data",
     "other normalization than the pretrained weights", "validation and test differ", "too strongly augmented",
-    "validation harder than test",
+    "validation harder than test", "training and validation differ",
 )  # fmt: skip
 HEALTHY: dict[str, tuple[str, ...]] = {
     "cnn": ("architecture.widths=[16,32]",),
@@ -623,7 +624,7 @@ def test_the_engine_compares_the_splits_only_where_their_accuracies_differ():
     fit(run)
     alike, apart = (
         split_difference(
-            RunView(run), {"validation": {"accuracy": 0.9}, "test": {"accuracy": test}}, lambda: {"mirrored": 0.2}
+            RunView(run), {"validation": {"accuracy": 0.9}, "test": {"accuracy": test}}, lambda split: {"mirrored": 0.2}
         )
         for test in (0.9, 0.1)
     )
@@ -632,7 +633,7 @@ def test_the_engine_compares_the_splits_only_where_their_accuracies_differ():
     assert apart["changes"] == {"mirrored": 0.2}
     assert apart["pixels"]["test"]["mean"] == pytest.approx(0, abs=0.2)
     assert apart["pixels"]["test"]["class_fractions"] == pytest.approx([0.1] * 10, abs=0.02)
-    assert split_difference(RunView(run), {"validation": None, "test": {"accuracy": 0.9}}, dict) == {}
+    assert split_difference(RunView(run), {"validation": None, "test": {"accuracy": 0.9}}, lambda split: {}) == {}
 
 
 CHANGED_TEST = {
@@ -666,13 +667,31 @@ def test_the_change_of_the_test_images_that_lets_them_be_recognized_is_named(nam
     run = build(load_config([*words, "device=cpu"]))
     fit(run)
     before = [p.clone() for p in run.model.parameters()]
-    changes = accuracies_of_changes(run)
+    changes = accuracies_of_changes(run, "test")
     assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
     info = {"accuracies": {"validation": 0.95, "test": 0.1}, "validation": 200, "test": 597, "changes": changes}
     finding = shifted(Record([], [], info))
     assert finding is not None
     assert meaning in finding.meaning
     assert f"{100 * changes[name]:.1f} % of the test images are recognized" in finding.evidence
+
+
+def test_validation_images_of_another_kind_are_no_overfitting():
+    """Those of a folder of their own may be negatives, or their classes in another order."""
+    config = load_config(["data=digits", *MLP, "epochs=12", "augmentation=none", "regularizer=[]", "device=cpu"])
+    splits = load_splits(config)
+    assert isinstance(splits.validation, ImageArray)
+    images, labels = splits.validation.images, splits.validation.labels
+    for changed, meaning in (
+        (ImageArray(255 - images, labels), "They are negatives"),
+        (ImageArray(images, (labels + 1) % 10), "The classes of the validation labels are in another order."),
+    ):
+        run = build(config, splits=replace(splits, validation=changed))
+        (diagnosis,) = build_observers([Diagnosis()], Context(run))
+        fit(run, [diagnosis])
+        findings = diagnosis.on_fit_end(RunView(run), {"status": "finished"})["findings"]
+        assert findings[0]["name"] == "training and validation differ"
+        assert meaning in findings[0]["meaning"]
 
 
 def test_augmentation_that_hides_the_class_is_removed_before_anything_else_is_tried():

@@ -186,7 +186,10 @@ class DatasetInfo(TaskInfo, total=False):
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
     changes: dict[
         str, float
-    ]  # accuracy on test images by what was changed of them (``trainer.engine.changed_images``), likewise
+    ]  # accuracy on test images by what was changed of them, likewise; ``engine.changed_images``
+    validation_changes: dict[
+        str, float
+    ]  # the same of validation images, where they are recognized far less than training images
     probe: Probe
     confusions: Confusions  # of a single task with classes
     config: Mapping[str, object]  # what the overrides that a finding suggests are compared with

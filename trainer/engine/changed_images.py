@@ -1,9 +1,10 @@
-"""Which change of the test images, or of the numbers of their classes, would let a network recognize them."""
+"""Which change of the images of a split, or of the numbers of their classes, would let a network recognize them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,10 +13,11 @@ from trainer.engine.evaluation import eval_mode, logits
 from trainer.engine.run import Run
 from trainer.engine.used_weights import used_weights
 
-IMAGES = 1000  # test images on which each change is measured
+BATCH = 256
+IMAGES = 1000  # of the split, on which each change is measured
 
 Statistics = tuple[Tensor, Tensor]  # mean and standard deviation of each channel, both (1, C, 1, 1)
-# Of images (N, C, H, W) with white = 1, given the statistics of the test images and of those that are recognized.
+# Of images (N, C, H, W) with white = 1, given the statistics of the split and of the images that are recognized.
 Change = Callable[[Tensor, Statistics, Statistics], Tensor]
 
 
@@ -81,21 +83,25 @@ def renumbered(predicted: Tensor, labels: Tensor, classes: int) -> float:
 
 
 @torch.no_grad()
-def accuracies_of_changes(run: Run) -> dict[str, float]:
-    """The accuracy on the first test images with each change of them, and with their labels ``renumbered``.
+def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dict[str, float]:
+    """The accuracy on the first images of a split with each change of them, and with their labels ``renumbered``.
 
-    The weights are those that are used; the run, of a single task with classes, is as before.
+    The weights are those that are used; the run, of a single task with classes, is as before. Validation images are compared with
+    the training images, test images with those of validation.
     """
-    assert run.validation is not None
-    assert run.test is not None
+    loader, other = (
+        (run.test, run.validation) if split == "test" else (run.validation, run.train.without_augmentation(BATCH))
+    )
+    assert loader is not None
+    assert other is not None
     size, predicted = run.task.parts[0].size, defaultdict[str, list[Tensor]](list)
     labels: list[Tensor] = []
     device = run.precision.device
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (run.info.mean, run.info.std))
-    known = channel_statistics(next(run.validation.batches(0))[0].float() * std + mean)
+    known = channel_statistics(next(other.batches(0))[0].float() * std + mean)
     own = known
     with used_weights(run), eval_mode(run.model):
-        for x, y in run.test.batches(0):
+        for x, y in loader.batches(0):
             pixels = x.float() * std + mean
             own = own if labels else channel_statistics(pixels)
             labels.append(y[:, :size].argmax(1))

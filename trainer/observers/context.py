@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 from trainer.engine.changed_images import accuracies_of_changes
 from trainer.engine.observer import Observer
@@ -14,6 +14,8 @@ from trainer.engine.state import StateDict
 from trainer.engine.used_weights import ValidationMeasures, measure_validation
 from trainer.formats import Probe, Snapshot
 from trainer.observers.event_writer import LazyEventWriter
+
+Changes = Callable[[Literal["validation", "test"]], dict[str, float]]
 
 
 class LayerStatistics:
@@ -29,8 +31,8 @@ class Context:
     ``alert(text)`` prints an urgent message, ``event_writer()`` is TensorBoard's writer of the run,
     ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
     ``measure_validation()`` measures the weights that are used on the validation images, ``probe(initial, steps, needed,
-    fraction, measured)`` what tells causes apart after training, ``changes()`` what change of the test images would let them be
-    recognized; all leave the run as it was.
+    fraction, measured)`` what tells causes apart after training, ``changes(split)`` what change of the images of a split would
+    let them be recognized; all leave the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
@@ -42,7 +44,7 @@ class Context:
         self.probe: Callable[
             [StateDict | None, int, Callable[[Probe], Needed], float, ValidationMeasures | None], Probe
         ] = partial(probe, run)
-        self.changes: Callable[[], dict[str, float]] = partial(accuracies_of_changes, run)
+        self.changes: Changes = partial(accuracies_of_changes, run)
 
 
 class ObserverOption(Protocol):

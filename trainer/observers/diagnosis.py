@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -21,13 +20,14 @@ from trainer.formats import (
     DatasetInfo,
     FindingContent,
     Probe,
+    ProbeScores,
     Result,
     Row,
     Snapshot,
     SplitPixels,
 )
 from trainer.literal import code_span, markdown_literal
-from trainer.observers.context import Context
+from trainer.observers.context import Changes, Context
 from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
 from trainer.observers.nonfinite import first_nonfinite
 from trainer.observers.options import Diagnosis
@@ -36,6 +36,7 @@ from trainer.report.suspects import write_suspects
 from trainer.run_dir import write_json
 from trainer.tree import value_at
 
+GAP = 0.2  # between the accuracies on training and validation images, from which these may be of another kind
 MAX_NEAR = 2_000  # images in all, up to which near duplicates are looked for; the doctor compares more of them
 # What the overrides that a finding suggests do not concern.
 NOT_ADVISED = ("job", "observer", "output", "resume", "checkpoint", "run", "runs", "seed")
@@ -124,9 +125,20 @@ class DiagnosisObserver(Observer):
                 return needed_branches(rows, {**info, "probe": scores})
 
             found["probe"] = self.probe(self.initial, steps, needed, self.probe_fraction, measured)
+            if (
+                self._generalizes_badly(found["probe"]["used"])
+                and measured is not None
+                and measured.confusions is not None
+            ):
+                found["validation_changes"] = self.changes("validation")
         if measured is not None and measured.confusions is not None:
             found["confusions"] = measured.confusions
         return found
+
+    def _generalizes_badly(self, scores: ProbeScores) -> bool:
+        """Whether far fewer validation images than training images are recognized, as those of another kind are."""
+        accuracies = (scores["accuracy"], scores.get("validation_accuracy"))
+        return None not in accuracies and (accuracies[0] or 0.0) - (accuracies[1] or 0.0) > GAP
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
@@ -145,7 +157,7 @@ class DiagnosisObserver(Observer):
         return {"findings": findings}
 
 
-def split_difference(view: RunView, result: Result, changes: Callable[[], dict[str, float]]) -> DatasetInfo:
+def split_difference(view: RunView, result: Result, changes: Changes) -> DatasetInfo:
     """The accuracies on validation and test images; where they differ also the statistics of both, and what would change it."""
     scores = {"validation": result.get("validation"), "test": result.get("test")}
     found = {
@@ -159,7 +171,7 @@ def split_difference(view: RunView, result: Result, changes: Callable[[], dict[s
     if not part.spec.masked and differ(found, {name: loader.num_images for name, loader in loaders.items()}):
         info["pixels"] = {name: split_pixels(view, loader) for name, loader in loaders.items()}
         if world_size() == 1:
-            info["changes"] = changes()
+            info["changes"] = changes("test")
     return info
 
 

@@ -46,7 +46,7 @@ from trainer.analysis.diagnosis.layers import (
 from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
-from trainer.analysis.diagnosis.splits import differ, test_differs, validation_harder
+from trainer.analysis.diagnosis.splits import differ, test_differs, validation_differs, validation_harder
 from trainer.analysis.diagnosis.update import (
     clipped_too_strongly,
     ends_at_high_lr,
@@ -81,6 +81,7 @@ CAUSES: tuple[Check, ...] = (
     clipped_too_strongly,
     too_strongly_augmented,
     high_initial_loss,
+    validation_differs,
     labels_unrelated,
     nonfinite_loss,
     exploding_loss,
@@ -127,7 +128,7 @@ MANY = 0.05  # of the training images, from which contradictory labels explain o
 # Findings about config and data, which no other one has as its consequence.
 FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batches", "ends at a high learning rate", "sorted data",
          "lagging average", "clipped too strongly", "too strongly augmented", "label noise", "classes mixed up",
-         "validation harder than test")  # fmt: skip
+         "validation harder than test", "training and validation differ")  # fmt: skip
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
 TEST_DIFFERS = "validation and test differ"
 INDEPENDENT = (*RESTS, "train/test leakage", "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)

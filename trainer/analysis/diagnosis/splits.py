@@ -16,7 +16,7 @@ FITTED = 0.05  # accuracy by which standardized images must be recognized better
 # What is changed, and what it means that the test images are recognized then, by the names of `trainer.engine.changed_images`.
 CHANGED = {
     "standardized": (
-        "with the mean and standard deviation of the validation images",
+        "with the mean and standard deviation of the others",
         "The test images have another brightness, contrast or range of values: they come from another source, or were prepared "
         "in another way.",
     ),
@@ -88,8 +88,27 @@ def test_differs(r: Record) -> Finding | None:
     )
 
 
+def validation_differs(r: Record) -> Finding | None:
+    """Validation images are recognized as well as training images once they, or the numbers of their classes, are changed."""
+    if r.probe is None:
+        return None
+    accuracy, held_out = r.probe["used"]["accuracy"] or 0.0, r.probe["used"].get("validation_accuracy") or 0.0
+    changes = r.dataset_info.get("validation_changes", {})
+    change = restoring(changes, held_out + RESTORED * (accuracy - held_out))
+    if not change:
+        return None
+    phrase, meaning = CHANGED[change]
+    return Finding(
+        "training and validation differ",
+        f"{100 * accuracy:.1f} % of the training images but {100 * held_out:.1f} % of the validation images are recognized; "
+        f"{phrase}, {100 * changes[change]:.1f} % of the validation images are",
+        meaning.replace("test images", "validation images").replace("test labels", "validation labels"),
+        ("compare images and labels of the two splits", "job=doctor"),
+    )
+
+
 def restoring(accuracies: Mapping[str, float], least: float) -> str:
-    """Return the change of the test images with the highest accuracy, if that is at least ``least``; else an empty name.
+    """Return the change of the images of a split with the highest accuracy, if that is at least ``least``; else an empty name.
 
     Standardizing, which fits two numbers per channel to the images, must be better than the others by more than a little.
 
