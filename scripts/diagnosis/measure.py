@@ -20,10 +20,11 @@ import numpy as np
 
 from diagnosis.conditions import CONDITIONS, HEALTHY, PRETRAINED, Condition
 from diagnosis.settings import SETTINGS, Setting, present, shape_splits
-from trainer.analysis.diagnosis import needed_branches
+from trainer.analysis.diagnosis import needed_branches, needs_changes
 from trainer.builder import build, load_splits
 from trainer.config.load import load_config
 from trainer.engine import checkpoint
+from trainer.engine.changed_images import accuracies_of_changes
 from trainer.engine.checkpoint import saved_info
 from trainer.engine.evaluation import best_weights
 from trainer.engine.loop import fit
@@ -142,6 +143,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         info["probe"] = probe(
             run, initial, steps, lambda scores: needed_branches(rows, {**info, "probe": scores}), PROBE_FRACTION
         )
+        if needs_changes(info):
+            info["validation_changes"] = accuracies_of_changes(run, "validation")
     return {
         "rows": list(run.history), "snapshots": diagnosis.snapshots(), "info": info,  # pyright: ignore
         "scores": scores, "seconds": time.perf_counter() - started,

@@ -20,7 +20,6 @@ from trainer.formats import (
     DatasetInfo,
     FindingContent,
     Probe,
-    ProbeScores,
     Result,
     Row,
     Snapshot,
@@ -36,7 +35,6 @@ from trainer.report.suspects import write_suspects
 from trainer.run_dir import write_json
 from trainer.tree import value_at
 
-GAP = 0.2  # between the accuracies on training and validation images, from which these may be of another kind
 MAX_NEAR = 2_000  # images in all, up to which near duplicates are looked for; the doctor compares more of them
 # What the overrides that a finding suggests do not concern.
 NOT_ADVISED = ("job", "observer", "output", "resume", "checkpoint", "run", "runs", "seed")
@@ -134,11 +132,6 @@ class DiagnosisObserver(Observer):
         if measured is not None and measured.confusions is not None:
             found["confusions"] = measured.confusions
         return found
-
-    def _generalizes_badly(self, scores: ProbeScores) -> bool:
-        """Whether far fewer validation images than training images are recognized, as those of another kind are."""
-        accuracies = (scores["accuracy"], scores.get("validation_accuracy"))
-        return None not in accuracies and (accuracies[0] or 0.0) - (accuracies[1] or 0.0) > GAP
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}

@@ -130,6 +130,7 @@ FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batche
          "lagging average", "clipped too strongly", "too strongly augmented", "label noise", "classes mixed up",
          "validation harder than test", "training and validation differ")  # fmt: skip
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
+GAP = 0.2  # between the accuracies on training and validation images, from which these may be of another kind
 TEST_DIFFERS = "validation and test differ"
 INDEPENDENT = (*RESTS, "train/test leakage", "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)
 
@@ -171,6 +172,13 @@ def needed_branches(rows: Rows, info: DatasetInfo) -> Literal["none", "used", "a
     """
     record = Record(rows, [], info)
     return "all" if record.struggles or not record.learned else "used" if record.weak else "none"
+
+
+def needs_changes(info: DatasetInfo) -> bool:
+    """Return whether far fewer validation images than training images are recognized, as those of another kind are."""
+    used = info["probe"]["used"] if "probe" in info else None
+    accuracy, held_out = (None, None) if used is None else (used["accuracy"], used.get("validation_accuracy"))
+    return accuracy is not None and held_out is not None and accuracy - held_out > GAP
 
 
 def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Finding] = ()) -> list[Finding]:
@@ -237,6 +245,7 @@ __all__ = [
     "differ",
     "imbalanced_classes",
     "needed_branches",
+    "needs_changes",
     "needs_probe",
     "urgent",
 ]
