@@ -123,11 +123,7 @@ class DiagnosisObserver(Observer):
                 return needed_branches(rows, {**info, "probe": scores})
 
             found["probe"] = self.probe(self.initial, steps, needed, self.probe_fraction, measured)
-            if (
-                self._generalizes_badly(found["probe"]["used"])
-                and measured is not None
-                and measured.confusions is not None
-            ):
+            if needs_changes(found) and measured is not None and measured.confusions is not None:
                 found["validation_changes"] = self.changes("validation")
         if measured is not None and measured.confusions is not None:
             found["confusions"] = measured.confusions
