@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_probe, urgent
+from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_changes, needs_probe, urgent
 from trainer.data.splits import OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
 from trainer.engine.loader import Loader
