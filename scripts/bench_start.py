@@ -148,7 +148,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         process(options.rounds, directory)
-        sweep(1, directory)
+        sweep(options.rounds, directory)
         trials(directory)
 
 

@@ -67,6 +67,8 @@ WRONG = {
     "a distribution as a value": ("optimizer.lr=log(1e-4,1)", "'job.space.optimizer.lr=log(1e-4,1)'"),
     "distributions in a table": ("job.space={optimizer.lr:log(1e-4,1)}", "'job.space.<key>=log(1e-4,1)'"),
     "a word of other libraries": ("n_trials=20", "'job.trials=[20]'"),
+    "an empty name": ("job.study=", "job.study=<name>"),
+    "a number as a name": ("job.study=240", "in quotes: '\"240\"'"),
     "the length as typed": ("epochs=3", "job.epochs=[1,3]"),
 }
 

@@ -83,14 +83,26 @@ def _problems(
         if item["loc"]:
             name = str(item["loc"][0])
             allowed = "a finite number" if item["type"] == "finite_number" else describe(known[name].annotation)
-            bracketed = allowed.startswith("a list [") and isinstance(arguments[name], str | int | float)
-            hint = f"in brackets: [{arguments[name]}]; {known[name].meaning}" if bracketed else known[name].meaning
+            hint = "; ".join([*_as_typed(arguments[name], allowed), known[name].meaning])
             problems.setdefault(name, Problem(name, arguments[name], f"must be {allowed}", hint))
         elif isinstance(cause, ConfigError):
             problems = {problem.key: problem for problem in cause.problems} | problems
         else:
             problems.setdefault("", Problem("", None, str(cause or item["msg"])))
     return problems
+
+
+def _as_typed(value: object, allowed: str) -> list[str]:
+    """Return how a value is typed so that it is what is allowed, where only that is wrong with it.
+
+    >>> _as_typed(5, "a list [an integer, ...]"), _as_typed(240, "text or null"), _as_typed(-1, "text or a number > 0")
+    (['in brackets: [5]'], ['in quotes: \'"240"\''], [])
+    """
+    if allowed.startswith("a list [") and isinstance(value, str | int | float):
+        return [f"in brackets: [{value}]"]
+    if allowed.startswith("text") and "number" not in allowed and isinstance(value, int | float):
+        return [f"in quotes: '\"{str(value).lower()}\"'"]
+    return []
 
 
 def unusable(

@@ -25,6 +25,8 @@ def problems(option: SearchSettings, config: Config) -> list[Problem]:
     if config.set_keys.get("epochs") == "":  # typed; an experiment is meant for training
         text = "has no effect on a search, whose stages have lengths of their own"
         found.append(Problem("epochs", config.epochs, text, stages_up_to(config.epochs)))
+    if option.study == "":
+        found.append(Problem("job.study", "", "is empty, as from a shell variable that is not set", "job.study=<name>"))
     if option.budget is not None and (text := why_no_duration(option.budget)):
         found.append(Problem("job.budget", option.budget, text))
     if config.metric != "auto" and not config.metric.startswith(("validation", "averaged")):
