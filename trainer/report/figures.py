@@ -129,7 +129,7 @@ def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: t
     w, gap = 127, 10  # of an image, and between images
     h = max(1, round(w * images.shape[1] / images.shape[2]))
     rows = math.ceil(len(images) / columns)
-    titles = [wrapped(title, (w + gap) / DPI, 7) for title in titles]
+    titles = [wrapped(title, (w + gap / 2) / DPI, 7) for title in titles]
     lines = [[t.count("\n") + 1 for t in titles[i * columns : (i + 1) * columns] if t] for i in range(rows)]
     heights = [round(0.15 * h * max(counts, default=0)) for counts in lines]  # of the titles
     tops = [gap + sum(heights[: i + 1]) + (h + gap) * i for i in range(rows)]  # of the images
