@@ -81,6 +81,7 @@ WRITTEN = (
     "inputs not normalized", "frozen layers", "batch norm of tiny batches", "sorted data",
     "other normalization than the pretrained weights", "validation and test differ", "too strongly augmented",
     "validation harder than test", "training and validation differ",
+    "batches too small", "average not used",
 )  # fmt: skip
 HEALTHY: dict[str, tuple[str, ...]] = {
     "cnn": ("architecture.widths=[16,32]",),
@@ -165,8 +166,9 @@ def test_a_healthy_run_gives_the_finding_good_fit_and_no_other(name):
 
 def test_every_check_except_good_fit_is_tested_on_an_induced_failure_mode():
     made = {*FAILURE_MODES, *WRITTEN, "good fit"}
-    # Vanishing and exploding gradients are one check, and so are activations; two checks find that a run is still improving.
-    assert len(CHECKS) + 1 == len(made)
+    # Vanishing and exploding gradients are one check, and so are activations; two checks each find that a run is still
+    # improving, dead units, and batch norm of tiny batches.
+    assert len(CHECKS) == len(made)
 
 
 def test_a_bad_initialization_is_named_before_what_follows_from_it():
@@ -774,10 +776,102 @@ def test_a_run_that_early_stopping_ended_too_early_is_not_told_to_train_longer()
     finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
     assert finding.name == "still improving"
     assert "early stopping ended it after 2 of 15 epochs" in finding.evidence
-    assert finding.attempt == ("regularizer=[dropout]",)
+    assert finding.attempt == ("regularizer.early_stopping.patience=5", "regularizer=[dropout]")
     assert "still improving" not in finding.meaning, "a finding is no consequence of itself"
     over = diagnose(rows, record.snapshots, {**record.dataset_info, "config": {**config, "epochs": 2}})[0]
     assert "early stopping" not in over.evidence
+
+
+def test_early_stopping_that_ends_a_run_while_the_validation_loss_falls_fast_is_named():
+    """The accuracy on 40 images had only not become better for an epoch."""
+    config = {"epochs": 30, "regularizer": {"early_stopping": {"patience": 1}}}
+    record = written([1.1, 0.68, 0.45], {"config": config, "status": "finished"})
+    rows = [{**row, "validation_loss": x} for row, x in zip(record.rows, (0.8, 0.52, 0.28), strict=True)]
+    (finding,) = diagnose(rows, record.snapshots, record.dataset_info)
+    assert finding.name == "still improving"
+    assert "in the last epoch the validation loss fell from 0.520 to 0.280; early stopping ended it" in finding.evidence
+    assert finding.attempt[0] == "regularizer.early_stopping.patience=5"
+    flat = [{**row, "validation_loss": x} for row, x in zip(record.rows, (0.8, 0.29, 0.28), strict=True)]
+    assert "still improving" not in [f.name for f in diagnose(flat, record.snapshots, record.dataset_info)]
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_larger_batches_tell_that_those_of_a_run_are_too_small(normed):
+    larger = [{"factor": 1.0, "lr": 0.05, "loss": 0.6, "accuracy": 0.8}]
+    probe = {**PROBE, "larger_batches": larger, **({"loss_of_batch_statistics": 1.5} if normed else {})}
+    record = written([1.8, 1.6, 1.5], {"probe": probe})
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == ("batch norm of tiny batches" if normed else "batches too small")
+    assert "reach training loss 0.6; the run, with batches of 2 images, has 1.5 after 300 steps" in finding.evidence
+    assert finding.attempt == ("batch_size=32", "architecture.norm=group" if normed else "optimizer.lr=0.005")
+    larger[0]["loss"] = 1.45
+    assert finding.name not in names(record)
+
+
+def test_a_probe_of_a_run_with_tiny_batches_trains_with_larger_ones():
+    from trainer.engine.probes import initial_weights, probe
+
+    for size, expected in ((2, True), (16, False)):
+        run = build(
+            load_config(["data=digits", "data.limit=200", *MLP, "epochs=1", f"batch_size={size}", "device=cpu"])
+        )
+        initial, train = initial_weights(run), run.train
+        fit(run)
+        assert ("larger_batches" in probe(run, initial, 20)) == expected
+        assert run.train is train
+
+
+def test_dead_units_at_the_start_are_the_cause_and_not_a_low_learning_rate():
+    dead = {"tag": "0", "std": 0.0, "dead": 1.0, "saturated": None}
+    weights = [{"tag": "0", "rms": 1.0, "grad_rms": 0.0, "update_ratio": 9e-5}]
+    record = written([2.303, 2.303, 2.303], {"batch_size": 64, "probe": PROBE}, activations=[dead], weights=weights)
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "dead units"
+    assert "from the beginning" in finding.meaning
+    assert finding.attempt[0] == "initialization=auto"
+    one = Record(record.rows, record.snapshots, {**record.dataset_info, "batch_size": 1})
+    assert "dead units" not in names(one), "half of the units are not above zero for a single image"
+
+
+def test_an_average_that_is_not_used_is_told_without_being_a_warning():
+    record = written([0.5, 0.2, 0.1], {"metric": "validation_accuracy"})
+    rows = [{**row, "validation_accuracy": 0.95, "averaged_accuracy": 0.6} for row in record.rows]
+    findings = {f.name: f for f in diagnose(rows, record.snapshots, record.dataset_info)}
+    assert set(findings) == {"good fit", "average not used"}
+    assert (
+        "recognize 60.0 % of the validation images, those of the model 95.0 %" in findings["average not used"].evidence
+    )
+    assert findings["average not used"].kind == "hint"
+
+
+def test_a_warmup_longer_than_the_run_is_named_with_one_that_fits():
+    config = {"epochs": 3, "schedule": {"warmup": {"epochs": 300}, "cosine": {}}}
+    start = [{"factor": 1.0, "lr": 0.05, "loss": 0.9, "accuracy": 0.7}]
+    info = {
+        "lr": 0.05,
+        "config": config,
+        "probe": {**PROBE, "from_start": start},
+        "typed": ["schedule.warmup.epochs=300"],
+    }
+    record = written([2.1, 1.8, 1.5], info)
+    rows = [{**row, "lr": 0.0005, "mean_lr": 0.0003} for row in record.rows]
+    finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "learning rate too low"
+    assert "The warmup of 300 epochs is longer than the run" in finding.meaning
+    assert finding.attempt[0] == "schedule.warmup.epochs=0.3"
+
+
+def test_what_a_command_must_leave_out_for_an_override_to_be_added_is_said():
+    config = {"regularizer": {"dropout": {"p": 0.95}}}
+    info = {
+        "config": config,
+        "probe": PROBE,
+        "typed": ["regularizer=[dropout]", "regularizer.dropout.p=0.95", "epochs=3"],
+    }
+    record = written([2.3, 2.2, 2.1], info)
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert finding.attempt[0] == "regularizer=[]"
+    assert finding.meaning.endswith("With regularizer=[], leave out regularizer.dropout.p=0.95.")
 
 
 def test_underfitting_of_an_augmented_run_names_the_augmentation():

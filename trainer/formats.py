@@ -123,6 +123,9 @@ class Probe(TypedDict):
     unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout
     unregularized_start: NotRequired[list[Branch]]  # likewise from the initial weights
     unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation
+    larger_batches: NotRequired[
+        list[Branch]
+    ]  # from the initial weights with larger batches than the tiny ones of the run
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
     left_out: NotRequired[int]  # branches that would have taken too large a fraction of the run
 
@@ -192,6 +195,7 @@ class DatasetInfo(TaskInfo, total=False):
     ]  # the same of validation images, where they are recognized far less than training images
     probe: Probe
     confusions: Confusions  # of a single task with classes
+    typed: list[str]  # the overrides of the command
     config: Mapping[str, object]  # what the overrides that a finding suggests are compared with
 
 

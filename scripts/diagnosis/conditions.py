@@ -25,15 +25,15 @@ GROUP_OF = {
         "initialization": ("vanishing activations", "exploding activations", "vanishing gradients", "exploding gradients",
                            "dead units", "saturated units", "high initial loss", "identical units"),
         "update": ("NaN or Inf loss", "exploding loss", "learning rate too high", "learning rate too low", "noisy",
-                   "ends at a high learning rate", "frozen layers", "batch norm of tiny batches", "lagging average",
-                   "clipped too strongly"),
+                   "ends at a high learning rate", "frozen layers", "batch norm of tiny batches", "batches too small",
+                   "lagging average", "clipped too strongly"),
         "fit": ("not learning", "still improving", "underfitting", "too strongly regularized", "too strongly augmented"),
         "generalization": ("overfitting",),
     }.items()
     for finding in findings
 }  # fmt: skip
 # Statements about the measurement, not about a failure.
-NOTES = ("good fit", "differences within noise")
+NOTES = ("good fit", "differences within noise", "average not used")
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ SMALL_STD, LARGE_STD = (
 )
 TOO_HIGH = ("learning rate too high", "exploding loss", "NaN or Inf loss")
 FEW = ("overfitting", "still improving")  # of a config with few training images
+SMALL_BATCHES = ("batches too small", "batch norm of tiny batches")
 DECAY = ("noisy", "ends at a high learning rate", *TOO_HIGH)
 CONDITIONS = (
     Condition("lr far too low", "update", ("learning rate too low",), lr(1e-4)),
@@ -112,10 +113,10 @@ CONDITIONS = (
     Condition("plateau at a constant lr", "update", DECAY, adam_lr(5, 5, "schedule=constant")),
     Condition("cycle cut in the middle", "update", DECAY,
               lambda s: (f"optimizer.lr={5 * s.lr:g}", "schedule=clr", f"schedule.clr.step_size={s.epochs / 3}")),
-    Condition("noise of small batches", "update", ("noisy", *DECAY),
+    Condition("noise of small batches", "update", ("noisy", *SMALL_BATCHES, *DECAY),
               lr(1, "batch_size=2", "schedule=constant", "data.limit=400"), of("data.limit=400"),
               skip=("shapes", "resnet"), also=FEW),
-    Condition("batch norm of tiny batches", "update", ("batch norm of tiny batches",), lr(0.2, "batch_size=2", "data.limit=400"),
+    Condition("batch norm of tiny batches", "update", SMALL_BATCHES, lr(0.2, "batch_size=2", "data.limit=400"),
               of("data.limit=400"), skip=("mlp", "nesterov", "shapes", "without"), also=FEW),
     Condition("average that lags", "update", ("lagging average",),
               lr(1, "averaging=ema", "averaging.decay=0.9999", "metric=averaged_accuracy"), hidden=True),

@@ -28,6 +28,7 @@ from trainer.regularizers.hooks import DropAfter, DropBefore
 BRIEF = 100  # steps; branches would be longer than a run that is shorter
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
 
+TINY, LARGER = 8, 32  # images of a batch up to which larger batches are tried, and how large they are
 MEMORIZING = 150  # steps on one batch
 LEAST = 3  # branches whose steps a longer one has at least
 CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direction is tried
@@ -118,6 +119,10 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
             with unaugmented(run):
                 result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
             learns = result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss()
+        ratio = max(1, LARGER // run.train.batch_size)
+        if run.train.batch_size <= TINY and allowance.grant(steps * ratio):
+            with larger_batches(run):
+                result["larger_batches"] = [branch(run, initial, 1.0, steps)]
     with unregularized(run):
         if initial is not None and allowance.grant(steps):
             result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
@@ -262,6 +267,16 @@ def unregularized(run: Run) -> Iterator[None]:
 def unaugmented(run: Run) -> Iterator[None]:
     """Without augmentation of the training images."""
     train, run.train = run.train, run.train.without_augmentation(run.train.batch_size)
+    try:
+        yield
+    finally:
+        run.train = train
+
+
+@contextlib.contextmanager
+def larger_batches(run: Run) -> Iterator[None]:
+    """With batches of ``LARGER`` images, which are not augmented."""
+    train, run.train = run.train, run.train.without_augmentation(LARGER)
     try:
         yield
     finally:

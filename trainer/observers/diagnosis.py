@@ -31,6 +31,7 @@ from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspec
 from trainer.observers.nonfinite import first_nonfinite
 from trainer.observers.options import Diagnosis
 from trainer.observers.task_info import task_info
+from trainer.records import read_overrides
 from trainer.report.suspects import write_suspects
 from trainer.run_dir import write_json
 from trainer.tree import value_at
@@ -131,7 +132,8 @@ class DiagnosisObserver(Observer):
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
-        info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
+        typed = [] if view.folder is None else read_overrides(view.folder)
+        info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed"), "typed": typed}
         self.dataset_info = info = {
             **info,
             **self._measured(view, info),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, cast
 
-from trainer.analysis.diagnosis.advice import applicable
+from trainer.analysis.diagnosis.advice import applicable, left_behind
 from trainer.analysis.diagnosis.data import (
     class_imbalance,
     contradictory_labels,
@@ -21,14 +21,7 @@ from trainer.analysis.diagnosis.data import (
     near_duplicates,
     repeated_image,
 )
-from trainer.analysis.diagnosis.fit import (
-    good_fit,
-    not_learning,
-    overfitting,
-    still_improving,
-    too_short,
-    underfitting,
-)
+from trainer.analysis.diagnosis.fit import good_fit, not_learning, overfitting, underfitting
 from trainer.analysis.diagnosis.labels import (
     classes_mixed_up,
     inputs_not_normalized,
@@ -36,6 +29,7 @@ from trainer.analysis.diagnosis.labels import (
     labels_unrelated,
 )
 from trainer.analysis.diagnosis.layers import (
+    dead_from_the_start,
     dead_units,
     gradients_by_depth,
     high_initial_loss,
@@ -43,6 +37,7 @@ from trainer.analysis.diagnosis.layers import (
     saturated_units,
     signal_by_depth,
 )
+from trainer.analysis.diagnosis.length import still_improving, too_short
 from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
@@ -56,6 +51,8 @@ from trainer.analysis.diagnosis.update import (
     nonfinite_loss,
 )
 from trainer.analysis.diagnosis.wiring import (
+    average_not_used,
+    batches_too_small,
     few_classes_in_batches,
     frozen_layers,
     lagging_average,
@@ -74,6 +71,7 @@ CAUSES: tuple[Check, ...] = (
     few_classes_in_batches,
     identical_units,
     signal_by_depth,
+    dead_from_the_start,
     saturated_units,
     gradients_by_depth,
     frozen_layers,
@@ -85,6 +83,7 @@ CAUSES: tuple[Check, ...] = (
     labels_unrelated,
     nonfinite_loss,
     exploding_loss,
+    batches_too_small,
     lr_too_high,
     lr_too_low,
     dead_units,
@@ -101,7 +100,7 @@ CAUSES: tuple[Check, ...] = (
     overfitting,
     still_improving,
 )
-CHECKS: tuple[Check, ...] = (*CAUSES, good_fit, class_imbalance, *CHECKS_OF_IMAGES, within_noise)
+CHECKS: tuple[Check, ...] = (*CAUSES, good_fit, class_imbalance, *CHECKS_OF_IMAGES, within_noise, average_not_used)
 # With several tasks, these are about the network and the images, or about the sum of the losses and the size of the steps.
 CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
     nonfinite_loss,
@@ -129,7 +128,17 @@ MANY = 0.05  # of the training images, from which contradictory labels explain o
 FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batches", "ends at a high learning rate", "sorted data",
          "lagging average", "clipped too strongly", "too strongly augmented", "label noise", "classes mixed up",
          "validation harder than test", "training and validation differ")  # fmt: skip
-RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
+# What contradicts a cause, or says the same in other words.
+NO_CONSEQUENCE = {
+    "learning rate too high": ("learning rate too low", "exploding loss"),
+    "learning rate too low": ("learning rate too high",),
+    "exploding loss": ("learning rate too high", "learning rate too low"),
+    "NaN or Inf loss": ("learning rate too low",),
+    "batches too small": ("batch norm of tiny batches", "learning rate too low"),
+    "batch norm of tiny batches": ("learning rate too low",),
+}
+ENDS_EARLY = ("learning rate too low",)  # of which a loss that still falls at the end is a consequence
+RESTS = ("good fit", "differences within noise", "average not used")  # what is said only where nothing is wrong
 GAP = 0.2  # between the accuracies on training and validation images, from which these may be of another kind
 TEST_DIFFERS = "validation and test differ"
 INDEPENDENT = (*RESTS, "train/test leakage", "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)
@@ -150,8 +159,19 @@ def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
         record = replace(record, dataset_info=without_probe(record.dataset_info))
     findings = _of_tasks(checks, record) if record.tasks else _unexplained(checks, record)
     config = record.dataset_info.get("config", {})
-    findings = [replace(f, attempt=applicable(f.attempt, config)) for f in findings]
+    typed = record.dataset_info.get("typed", [])
+    findings = [_advised(replace(f, attempt=applicable(f.attempt, config)), typed) for f in findings]
     return sorted(findings, key=lambda f: KINDS.index(f.kind))
+
+
+def _advised(finding: Finding, typed: Sequence[str]) -> Finding:
+    """The finding, with what the command must leave out if the first override that it suggests is added to it."""
+    left = left_behind(finding.attempt[0], typed) if finding.attempt else []
+    return (
+        replace(finding, meaning=f"{finding.meaning} With {finding.attempt[0]}, leave out {listed(left)}.")
+        if left
+        else finding
+    )
 
 
 def without_probe(info: DatasetInfo) -> DatasetInfo:
@@ -199,13 +219,15 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         return kept
     cause, *consequences = chain
     for text, facts in (("Its consequences", False), ("Check afterwards", True)):
-        following = [f.name for f in consequences if f.name != cause.name]
+        following = [f.name for f in consequences if f.name not in {cause.name, *NO_CONSEQUENCE.get(cause.name, ())}]
+        following = [name for name in following if name != "still improving" or cause.name in ENDS_EARLY]
         names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")
     left_out = 0 if record.probe is None else record.probe.get("left_out", 0)
     if left_out:
-        text = f"{left_out} short trainings that could tell another cause would have taken too long for this run"
+        several = f"{left_out} short trainings" if left_out > 1 else "A short training"
+        text = f"{several} that could tell another cause would have taken too long for this run"
         cause = replace(cause, meaning=f"{cause.meaning} {text}: see observer.diagnosis.probe_fraction.")
     return [cause, *kept]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from trainer.tree import value_at
 
+MIXING = ("mixup", "cutmix", "mixup_or_cutmix")  # the images of a batch with each other, which needs at least two
 ADDED = ("augmentation", "regularizer")  # to the options that are enabled, which a list of its own would replace
 
 
@@ -27,6 +28,21 @@ def applicable(attempts: tuple[str, ...], config: Mapping[str, object]) -> tuple
     return tuple(text for attempt in attempts if (text := _applicable(attempt, config)))
 
 
+def left_behind(attempt: str, typed: Sequence[str]) -> list[str]:
+    """Return the overrides of a command that set keys of options which an added override would replace.
+
+    >>> left_behind("schedule=[cosine]", ["schedule=exponential", "schedule.exponential.k=4", "epochs=3"])
+    ['schedule.exponential.k=4']
+    >>> left_behind("regularizer=[]", ["regularizer.dropout.p=0.5"]), left_behind("batch_size=32", ["batch_size=1"])
+    (['regularizer.dropout.p=0.5'], [])
+    """
+    key, sign, value = attempt.partition("=")
+    if not sign or "." in key or key.startswith("-"):
+        return []
+    kept = tuple(f"{key}.{name}." for name in value.strip("[]").split(",")) if value.startswith("[") else ()
+    return [text for text in typed if text.startswith(f"{key}.") and not text.startswith(kept or "=")]
+
+
 def _applicable(attempt: str, config: Mapping[str, object]) -> str:
     key, sign, value = attempt.partition("=")
     if not sign or key.startswith("-"):
@@ -38,7 +54,8 @@ def _applicable(attempt: str, config: Mapping[str, object]) -> str:
             return attempt if enabled else ""
         if value.startswith("="):
             return "" if value == f"=[{','.join(enabled)}]" else f"{key}{value}"
-        new = [name for name in value.strip("[]").split(",") if name not in enabled]
+        impossible = MIXING if config.get("batch_size") == 1 else ()
+        new = [name for name in value.strip("[]").split(",") if name not in (*enabled, *impossible)]
         return f"{key}=[{','.join([*enabled, *new])}]" if new else ""
     if len(path) > 1 and path[-1] not in _table(config, *path[:-1]):
         return ""

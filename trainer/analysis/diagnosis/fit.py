@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record, number
-from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
+from trainer.analysis.diagnosis.update import BRIEF
 from trainer.formats import Branch
 from trainer.history import better_is
 
 GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause
-FEW = 5  # steps of an epoch, below which batches are too large
 
 
 def not_learning(r: Record) -> Finding | None:
@@ -97,65 +95,6 @@ def _wider(r: Record) -> tuple[str, ...]:
         return ()
     wider = [max(32, 4 * width) for width in widths]
     return (f"architecture.widths=[{','.join(map(str, wider if len(wider) > 1 else [*wider, 2 * wider[0]]))}]",)
-
-
-def still_improving(r: Record) -> Finding | None:
-    """The loss still falls at the end."""
-    if (by_probe := _still_improving_by_probe(r)) is not None:
-        return by_probe
-    losses = r.column("validation_loss") or r.column("train_loss")
-    if good_fit(r) is not None or len(losses) < 3 or r.dataset_info.get("status") == "interrupted":
-        return None
-    part = max(1, len(losses) // 5)
-    before, last = losses[-1 - part], losses[-1]
-    gain = (before - last) / part
-    low = r.rows[-1].get("lr") or 0.0
-    if r.chance_loss is not None and (last < 0.1 * r.chance_loss or low < 0.1 * r.peak_lr):
-        return None  # as low as it gets, or the slope of the end of a schedule
-    if last > min(losses) or gain < 0.02 * max(losses[0] - last, 1e-9) or last < 0.01 or before <= last:
-        return None
-    text = f"the loss fell from {before:.3f} to {last:.3f} over the last {part} of {len(losses)} epochs"
-    return _ended_early(r, text, (r.epochs(2),), "hint")
-
-
-def _still_improving_by_probe(r: Record) -> Finding | None:
-    """Some more steps lower the validation loss, although the learning rate had decayed."""
-    gain = None if 0 < r.steps < BRIEF else decayed_validation_loss(r, 0.2)
-    return None if gain is None else _ended_early(r, gain, (r.epochs(2),), "hint")
-
-
-def too_short(r: Record) -> Finding | None:
-    """The run has so few steps that nothing else can be said of a loss that is not low."""
-    if not 0 < r.steps < BRIEF or not (r.struggles or _train_loss(r) > 0.1 * (r.chance_loss or math.inf)):
-        return None
-    if not r.struggles and overfitting(r) is not None:
-        return None  # the training images are learned already
-    few = r.steps < FEW * r.rows[-1]["epoch"] and (r.dataset_info.get("batch_size") or 0) > 32
-    smaller = ("batch_size=32",) if few else ()
-    return _ended_early(
-        r, f"the run had {r.steps} step{'s' * (r.steps != 1)} in all", (*smaller, r.epochs(10)), "warning"
-    )
-
-
-def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
-    stopping, planned = r.setting("regularizer", "early_stopping"), r.setting("epochs")
-    epochs = r.rows[-1]["epoch"]
-    if (
-        stopping
-        and isinstance(planned, int | float)
-        and epochs < planned
-        and r.dataset_info.get("status") == "finished"
-    ):
-        others = ",".join(name for name in r.regularizers if name != "early_stopping")
-        text = f"{evidence}; early stopping ended it after {epochs:g} of {planned:g} epochs"
-        meaning = "Early stopping ended the run before the loss had converged: more epochs alone change nothing."
-        return Finding("still improving", text, meaning, (f"regularizer==[{others}]",), kind)
-    return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
-
-
-def _train_loss(r: Record) -> float:
-    """The loss of the weights that are used on training images; 0 if it was not measured."""
-    return 0.0 if r.probe is None else number(r.probe["used"]["loss"])
 
 
 def overfitting(r: Record) -> Finding | None:

@@ -10,6 +10,7 @@ from typing import Literal
 from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.formats import Snapshot
 
+REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
 MOVED = 0.3  # update-to-weight ratio from which the activations after the first step are no longer those of the initialization
 
 
@@ -85,25 +86,34 @@ def signal_by_depth(r: Record) -> Finding | None:
     return Finding("exploding activations", evidence, meaning, attempt)
 
 
-def dead_units(r: Record) -> Finding | None:
-    """Many units of a layer are never above zero: from the beginning, or in the end."""
+def dead_from_the_start(r: Record) -> Finding | None:
+    """Many units of a layer are never above zero at initialization, on a batch of more than a few images."""
     first = initial(r)
-    early = None if first is None or not r.struggles else _worst_layer(first, "dead")
-    late = _worst_layer(r.snapshots[-1], "dead") if r.snapshots and r.struggles else None
-    worst = early if early is not None and early[0] >= 0.5 else late
-    if min(r.widths, default=4) < 4:
-        return None  # a fraction of hardly any units
-    if worst is None or worst[0] < (0.3 if r.probe is None else 0.5):
+    worst = None if first is None or not r.struggles else _worst_layer(first, "dead")
+    if worst is None or worst[0] < 0.5 or min(r.widths, default=4) < 4 or (r.dataset_info.get("batch_size") or 8) < 8:
         return None
+    return _dead(
+        worst, " They are so from the beginning: biases or weights are initialized badly.", (*REVIVING, r.lower_lr)
+    )
+
+
+def dead_units(r: Record) -> Finding | None:
+    """Many units of a layer are never above zero in the end."""
+    worst = _worst_layer(r.snapshots[-1], "dead") if r.snapshots and r.struggles else None
+    if min(r.widths, default=4) < 4 or dead_from_the_start(r) is not None:
+        return None  # a fraction of hardly any units, or known already
+    if worst is None or worst[0] < (0.3 if r.probe is None else 0.5) or (r.dataset_info.get("batch_size") or 8) < 8:
+        return None
+    return _dead(worst, "", (r.lower_lr, *REVIVING[1:], REVIVING[0]))
+
+
+def _dead(worst: tuple[float, str, int], since: str, attempt: tuple[str, ...]) -> Finding:
     fraction, layer, step = worst
-    from_start = worst is early
-    attempts = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch", r.lower_lr)
     return Finding(
         "dead units",
         f"{100 * fraction:.0f} % of the units after {layer} are never above zero (step {step})",
-        "A unit that is zero for every image has no gradient and does not recover."
-        + (" They are so from the beginning: biases or weights are initialized badly." if from_start else ""),
-        attempts if from_start else (r.lower_lr, *attempts[1:3], attempts[0]),
+        f"A unit that is zero for every image has no gradient and does not recover.{since}",
+        attempt,
     )
 
 

@@ -155,7 +155,13 @@ class Record:
     def branches(
         self,
         kind: Literal[
-            "from_start", "from_used", "unregularized", "unregularized_start", "unaugmented_start", "one_batch"
+            "from_start",
+            "from_used",
+            "unregularized",
+            "unregularized_start",
+            "unaugmented_start",
+            "larger_batches",
+            "one_batch",
         ],
     ) -> dict[float, Branch]:
         """The branches of the probe by their factor of the learning rate."""

@@ -52,7 +52,7 @@ def exploding_loss(r: Record) -> Finding | None:
     return Finding(
         "exploding loss",
         f"the training loss is {losses[-1]:.3g}; guessing gives {chance:.3g}",
-        "Each step overshoots the minimum, so the network is worse than guessing.",
+        "The learning rate is too high: each step overshoots the minimum, and the network is worse than guessing.",
         (r.lower_lr, "optimizer.clip_norm=1", "schedule=[warmup,cosine]"),
         "urgent",
     )
@@ -119,6 +119,8 @@ def lr_too_low(r: Record) -> Finding | None:
             return None
         if losses[-1] < 0.5 * r.chance_loss and losses[-1] > 0.97 * losses[-2]:
             return None
+        if _dead(r, -1) > 0.95:
+            return None  # without a gradient, whatever the learning rate
         evidence = (
             f"a step changes the weights of the median layer by {100 * max(ratios):.2g} % (about 0.1 % is usual); the "
             f"training loss went from {losses[0]:.3f} to {losses[-1]:.3f}"
@@ -128,7 +130,7 @@ def lr_too_low(r: Record) -> Finding | None:
     return Finding(
         "learning rate too low",
         evidence,
-        "The loss falls, but the steps are too small to reach a minimum in this number of epochs.",
+        "The steps are too small to reach a minimum in this number of epochs.",
         (attempt, "schedule=[cosine]" if r.mean_lr < LOWERED * r.lr else r.epochs(10)),
     )
 
@@ -147,15 +149,25 @@ def _lowered_by_schedule(r: Record) -> Finding | None:
         text = f"after {r.steps} steps, {steps} more at the peak lower the training loss from {before:.3g} to {lowered:.3g}"
     else:
         return None
-    last = number(r.rows[-1].get("lr"))
+    meaning, attempt = _schedule_advice(r)
     return Finding(
         "learning rate too low",
         f"the schedule keeps the learning rate at {100 * r.mean_lr / r.lr:.2g} % of its peak, {short(r.lr)}, on average; {text}",
-        "The schedule ends before it has reached its peak."
-        if last > 0.9 * r.peak_lr
-        else "The learning rate falls too early.",
-        ("schedule=[cosine]", "schedule=[warmup,cosine]"),
+        meaning,
+        attempt,
     )
+
+
+def _schedule_advice(r: Record) -> tuple[str, tuple[str, ...]]:
+    """What is wrong with a schedule that keeps the learning rate low, and what to try."""
+    warmup = r.setting("schedule", "warmup", "epochs")
+    if isinstance(warmup, int | float) and warmup > r.rows[-1]["epoch"]:
+        shorter = f"schedule.warmup.epochs={short(max(r.rows[-1]['epoch'] / 10, 0.1))}"
+        meaning = f"The warmup of {warmup:g} epochs is longer than the run: the learning rate never reaches its peak."
+        return meaning, (shorter, "schedule=[cosine]")
+    never = r.peak_lr < r.lr / 2
+    meaning = "The schedule ends before it has reached its peak." if never else "The learning rate falls too early."
+    return meaning, ("schedule=[cosine]", "schedule=[warmup,cosine]")
 
 
 def clipped_too_strongly(r: Record) -> Finding | None:

@@ -8,6 +8,8 @@ from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
 TINY_BATCH = 8  # images up to which the statistics of a batch are judged
 
+LARGER = 32  # images of a batch, with which a short training tells whether the batches of a run are too small
+
 
 def frozen_layers(r: Record) -> Finding | None:
     """Layers keep random weights, by the network itself or by ``recipe.freeze``, and the loss is high."""
@@ -53,6 +55,53 @@ def tiny_batch_norm(r: Record) -> Finding | None:
     )
 
 
+def batches_too_small(r: Record) -> Finding | None:
+    """Fewer steps with larger batches, at the same learning rate, learn more than the whole run."""
+    larger, size = r.branches("larger_batches").get(1.0), r.dataset_info.get("batch_size") or 0
+    if r.probe is None or larger is None or r.chance_loss is None or not r.struggles:
+        return None
+    used, after = number(r.probe["used"]["loss"]), number(larger["loss"])
+    if after > used - 0.1 * r.chance_loss:
+        return None
+    normed = "loss_of_batch_statistics" in r.probe
+    images = "1 image" if size == 1 else f"{size} images"
+    return Finding(
+        "batch norm of tiny batches" if normed else "batches too small",
+        f"{r.probe['steps']} steps with batches of {LARGER} from the initial weights reach training loss {after:.3g}; "
+        f"the run, with batches of {images}, has {used:.3g} after {r.steps} steps",
+        "The mean and variance of so few images are noise, with which the network cannot learn."
+        if normed
+        else "The gradient of so few images is mostly noise: at this learning rate the steps do not add up.",
+        (f"batch_size={LARGER}", "architecture.norm=group" if normed else r.lower_lr),
+    )
+
+
+def average_not_used(r: Record) -> Finding | None:
+    """The averaged weights are far worse than the model's own, which are used instead."""
+    own, averaged = r.column("validation_accuracy"), r.column("averaged_accuracy")
+    if not own or not averaged or r.dataset_info.get("metric", "").startswith("averaged"):
+        return None
+    if own[-1] - averaged[-1] < 0.05:
+        return None
+    return Finding(
+        "average not used",
+        f"the averaged weights recognize {100 * averaged[-1]:.1f} % of the validation images, those of the model "
+        f"{100 * own[-1]:.1f} %",
+        f"The average reaches too far back for a run of {r.steps} steps, so the weights of the model are used.",
+        (f"averaging.decay={short(shorter_average(r.steps))}", "averaging=none"),
+        "hint",
+    )
+
+
+def shorter_average(steps: int) -> float:
+    """Return the decay of an average over about a twentieth of the steps, at least half.
+
+    >>> shorter_average(2000), shorter_average(0)
+    (0.99, 0.5)
+    """
+    return 1 - min(0.5, 20 / max(steps, 1))
+
+
 def lagging_average(r: Record) -> Finding | None:
     """The averaged weights are far worse than the model's own, because they still contain the beginning of training."""
     own, averaged = r.column("validation_loss"), r.column("averaged_loss")
@@ -62,8 +111,7 @@ def lagging_average(r: Record) -> Finding | None:
         return None  # the averaged weights are used only where they are as good
     if averaged[-1] < 1.5 * own[-1] or averaged[-1] - own[-1] < 0.05 * r.chance_loss:
         return None
-    decay = 1 - min(0.5, 20 / max(r.steps, 1))
-    lower = f"averaging.decay={short(decay)}"
+    lower = f"averaging.decay={short(shorter_average(r.steps))}"
     return Finding(
         "lagging average",
         f"the validation loss of the averaged weights is {averaged[-1]:.3g}, that of the model {own[-1]:.3g}",

@@ -1,0 +1,92 @@
+"""Checks of the length of a run: too few steps, an end before the loss has converged."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+from trainer.analysis.diagnosis.fit import good_fit, overfitting
+from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
+
+FEW = 5  # steps of an epoch, below which batches are too large
+FAST = 0.85  # of the validation loss, that is left after the epochs that early stopping waited
+
+
+def still_improving(r: Record) -> Finding | None:
+    """The loss still falls at the end."""
+    if (found := _stopped_by_chance(r) or _still_improving_by_probe(r)) is not None:
+        return found
+    losses = r.column("validation_loss") or r.column("train_loss")
+    if good_fit(r) is not None or len(losses) < 3 or r.dataset_info.get("status") == "interrupted":
+        return None
+    part = max(1, len(losses) // 5)
+    before, last = losses[-1 - part], losses[-1]
+    gain = (before - last) / part
+    low = r.rows[-1].get("lr") or 0.0
+    if r.chance_loss is not None and (last < 0.1 * r.chance_loss or low < 0.1 * r.peak_lr):
+        return None  # as low as it gets, or the slope of the end of a schedule
+    if last > min(losses) or gain < 0.02 * max(losses[0] - last, 1e-9) or last < 0.01 or before <= last:
+        return None
+    text = f"the loss fell from {before:.3f} to {last:.3f} over the last {part} of {len(losses)} epochs"
+    return _ended_early(r, text, (r.epochs(2),), "hint")
+
+
+def _still_improving_by_probe(r: Record) -> Finding | None:
+    """Some more steps lower the validation loss, although the learning rate had decayed."""
+    gain = None if 0 < r.steps < BRIEF else decayed_validation_loss(r, 0.2)
+    return None if gain is None else _ended_early(r, gain, (r.epochs(2),), "hint")
+
+
+def too_short(r: Record) -> Finding | None:
+    """The run has so few steps that nothing else can be said of a loss that is not low."""
+    if not 0 < r.steps < BRIEF or not (r.struggles or _train_loss(r) > 0.1 * (r.chance_loss or math.inf)):
+        return None
+    if not r.struggles and overfitting(r) is not None:
+        return None  # the training images are learned already
+    few = r.steps < FEW * r.rows[-1]["epoch"] and (r.dataset_info.get("batch_size") or 0) > 32
+    smaller = ("batch_size=32",) if few else ()
+    return _ended_early(
+        r, f"the run had {r.steps} step{'s' * (r.steps != 1)} in all", (*smaller, r.epochs(10)), "warning"
+    )
+
+
+def _stopped_by_chance(r: Record) -> Finding | None:
+    """Early stopping ended the run while the validation loss fell fast: the metric had only not become better for a moment."""
+    losses, patience = r.column("validation_loss"), r.setting("regularizer", "early_stopping", "patience")
+    if not _stopped_early(r) or r.chance_loss is None or not isinstance(patience, int) or len(losses) <= patience > 0:
+        return None
+    before, last = losses[-1 - patience], losses[-1]
+    if last > FAST * before or last < 0.05 * r.chance_loss:
+        return None
+    epochs = "epoch" if patience == 1 else f"{patience} epochs"
+    return _ended_early(
+        r, f"in the last {epochs} the validation loss fell from {before:.3f} to {last:.3f}", (), "warning"
+    )
+
+
+def _stopped_early(r: Record) -> bool:
+    """Whether early stopping ended the run before the epochs that were planned."""
+    planned, stopping = r.setting("epochs"), r.setting("regularizer", "early_stopping")
+    finished = r.dataset_info.get("status") == "finished"
+    return bool(stopping) and finished and isinstance(planned, int | float) and r.rows[-1]["epoch"] < planned
+
+
+def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
+    if not _stopped_early(r):
+        return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
+    others = ",".join(name for name in r.regularizers if name != "early_stopping")
+    patience, planned = r.setting("regularizer", "early_stopping", "patience"), number(cast(float, r.setting("epochs")))
+    longer = (f"regularizer.early_stopping.patience={max(5, 3 * patience)}",) if isinstance(patience, int) else ()
+    return Finding(
+        "still improving",
+        f"{evidence}; early stopping ended it after {r.rows[-1]['epoch']:g} of {planned:g} epochs",
+        "Early stopping ended the run before the loss had converged: more epochs alone change nothing.",
+        (*longer, f"regularizer==[{others}]"),
+        kind,
+    )
+
+
+def _train_loss(r: Record) -> float:
+    """The loss of the weights that are used on training images; 0 if it was not measured."""
+    return 0.0 if r.probe is None else number(r.probe["used"]["loss"])
