@@ -857,8 +857,46 @@ def test_a_warmup_longer_than_the_run_is_named_with_one_that_fits():
     rows = [{**row, "lr": 0.0005, "mean_lr": 0.0003} for row in record.rows]
     finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
     assert finding.name == "learning rate too low"
-    assert "The warmup of 300 epochs is longer than the run" in finding.meaning
+    assert (
+        "the warmup of 300 epochs is longer than the run of 3: the learning rate is at most 0.0005" in finding.evidence
+    )
     assert finding.attempt[0] == "schedule.warmup.epochs=0.3"
+
+
+def test_a_learning_rate_is_lowered_by_as_much_as_the_first_step_was_too_large():
+    for ratio, attempt in ((0.2, "optimizer.lr=0.3"), (0.34, "optimizer.lr=0.03"), (3.6, "optimizer.lr=0.003")):
+        weights = [{"tag": "0", "rms": 1.0, "grad_rms": 1.0, "update_ratio": ratio}]
+        record = written([2.3, math.nan], {"lr": 3.0}, weights=weights)
+        rows = [{**row, "lr": 3.0} for row in record.rows]
+        finding = diagnose(rows, [{**s, "lr": 3.0} for s in record.snapshots], record.dataset_info)[0]
+        assert (finding.name, finding.attempt[0]) == ("NaN or Inf loss", attempt)
+
+
+def test_a_loss_that_strong_weight_decay_keeps_high_is_no_good_fit():
+    config = {"optimizer": {"_target_": "trainer.optimizers.SGD", "weight_decay": 0.1}}
+    for decay, expected in ((0.1, "too strongly regularized"), (0.001, "good fit")):
+        config["optimizer"]["weight_decay"] = decay
+        used = {"loss": 0.59, "accuracy": 0.94, "validation_loss": 0.56, "validation_accuracy": 0.94}
+        record = written([0.62, 0.6, 0.59], {"lr": 0.2, "config": config, "probe": {**PROBE, "used": used}})
+        rows = [{**row, "lr": 0.2, "validation_loss": 0.56, "validation_accuracy": 0.94} for row in record.rows]
+        assert diagnose(rows, record.snapshots, record.dataset_info)[0].name == expected
+
+
+def test_classes_that_are_rarer_in_training_than_in_the_test_images_are_named():
+    fractions = {"validation": [0.1, 0.6, 0.3], "test": [0.4, 0.3, 0.3]}
+    pixels = {
+        name: {"mean": 0.0, "std": 1.0, "roughness": 0.2, "class_fractions": own} for name, own in fractions.items()
+    }
+    info = {
+        "accuracies": {"validation": 0.9, "test": 0.6},
+        "validation": 400,
+        "test": 1000,
+        "pixels": pixels,
+        "classes": list("abc"),
+    }
+    finding = shifted(Record([], [], info))
+    assert "a rarer and b more frequent in training" in finding.evidence
+    assert "may be labelled as others" in finding.meaning
 
 
 def test_what_a_command_must_leave_out_for_an_override_to_be_added_is_said():

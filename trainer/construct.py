@@ -95,8 +95,10 @@ def _problems(
 def _as_typed(value: object, allowed: str) -> list[str]:
     """Return how a value is typed so that it is what is allowed, where only that is wrong with it.
 
-    >>> _as_typed(5, "a list [an integer, ...]"), _as_typed(240, "text or null"), _as_typed(-1, "text or a number > 0")
-    (['in brackets: [5]'], ['in quotes: \'"240"\''], [])
+    >>> _as_typed(5, "a list [an integer, ...]"), _as_typed(-1, "text or a number > 0")
+    (['in brackets: [5]'], [])
+    >>> print(*_as_typed(240, "text or null"))
+    in quotes: '"240"'
     """
     if allowed.startswith("a list [") and isinstance(value, str | int | float):
         return [f"in brackets: [{value}]"]

@@ -133,13 +133,15 @@ class DiagnosisObserver(Observer):
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
         self.dataset_info = {**self.dataset_info, **self._suspects(view)}
         typed = [] if view.folder is None else read_overrides(view.folder)
-        info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed"), "typed": typed}
+        info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
         self.dataset_info = info = {
             **info,
             **self._measured(view, info),
             **split_difference(view, result, self.changes),
         }
-        findings = [finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), info)]
+        findings = [
+            finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), {**info, "typed": typed})
+        ]
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", info)
             write_json(view.folder / "findings.json", findings)

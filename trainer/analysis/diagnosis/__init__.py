@@ -41,10 +41,10 @@ from trainer.analysis.diagnosis.length import still_improving, too_short
 from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
+from trainer.analysis.diagnosis.schedule import ends_at_high_lr
 from trainer.analysis.diagnosis.splits import differ, test_differs, validation_differs, validation_harder
 from trainer.analysis.diagnosis.update import (
     clipped_too_strongly,
-    ends_at_high_lr,
     exploding_loss,
     lr_too_high,
     lr_too_low,

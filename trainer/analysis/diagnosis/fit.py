@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_step
 from trainer.analysis.diagnosis.update import BRIEF
 from trainer.formats import Branch
 from trainer.history import better_is
@@ -177,7 +178,8 @@ def good_fit(r: Record) -> Finding | None:
         return None
     gap = validation[-1] - train[-1]
     accuracies = r.column("validation_accuracy")
-    low = 0.35 if accuracies and accuracies[-1] >= 0.93 else 0.15
+    # A strong weight decay lets a network recognize the images with a loss that is not low.
+    low = 0.35 if accuracies and accuracies[-1] >= 0.93 and decay_per_step(r) < EXTREME_DECAY else 0.15
     if validation[-1] > low * r.chance_loss or gap > 0.1 * r.chance_loss or validation[-1] > 1.1 * min(validation):
         return None
     return Finding(

@@ -7,7 +7,8 @@ from typing import cast
 
 from trainer.analysis.diagnosis.fit import good_fit, overfitting
 from trainer.analysis.diagnosis.record import Finding, Record, number
-from trainer.analysis.diagnosis.update import BRIEF, decayed_validation_loss
+from trainer.analysis.diagnosis.schedule import decayed_validation_loss
+from trainer.analysis.diagnosis.update import BRIEF
 
 FEW = 5  # steps of an epoch, below which batches are too large
 FAST = 0.85  # of the validation loss, that is left after the epochs that early stopping waited

@@ -43,6 +43,13 @@ def _regularized(r: Record, evidence: str) -> Finding:
     )
 
 
+def decay_per_step(r: Record) -> float:
+    """The fraction of the weights that weight decay takes off them at each step, at the peak learning rate; 0 if it is small."""
+    decay = r.setting("optimizer", "weight_decay")
+    coupled = str(r.setting("optimizer", "_target_")).endswith("Adam")  # its steps do not grow with the penalty
+    return r.peak_lr * decay if isinstance(decay, float | int) and decay >= 0.01 and not coupled else 0.0
+
+
 def _extreme_regularization(r: Record) -> Finding | None:
     """The network struggles, and its config would let hardly any weight, or any activation, survive."""
     decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
@@ -50,9 +57,7 @@ def _extreme_regularization(r: Record) -> Finding | None:
         return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
     if not r.struggles:
         return None
-    coupled = str(r.setting("optimizer", "_target_")).endswith("Adam")  # its steps do not grow with the penalty
-    per_step = r.peak_lr * decay if isinstance(decay, float | int) and decay >= 0.01 and not coupled else 0.0
-    if per_step < EXTREME_DECAY:
+    if (per_step := decay_per_step(r)) < EXTREME_DECAY:
         return None
     text = (
         f"at the peak learning rate, weight decay {decay:g} takes {100 * per_step:.2g} % off the weights at each step"

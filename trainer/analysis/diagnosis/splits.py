@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record
-from trainer.formats import SplitPixels
+from trainer.formats import DatasetInfo, SplitPixels
 
 STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does that in one of 30,000 runs
 LOWER = 0.05  # difference of two accuracies from which it matters
+MOVED = 0.6  # ratio of the fractions of a class in two splits, below which it is named
 RESTORED = 0.5  # part of the difference that a change of the test images must make up for
 FITTED = 0.05  # accuracy by which standardized images must be recognized better than otherwise changed ones
 # What is changed, and what it means that the test images are recognized then, by the names of `trainer.engine.changed_images`.
@@ -76,6 +77,11 @@ def test_differs(r: Record) -> Finding | None:
         phrase, meaning = CHANGED[change]
         text = f"; {phrase}, {100 * info.get('changes', {})[change]:.1f} % of the test images are recognized"
         difference, by_frequency = difference * (change == "standardized") + text, False
+    if by_frequency and (moved := _frequencies_that_moved(info)):
+        difference, meaning = (
+            f"{difference}: {moved}",
+            f"{meaning} Some of these may be labelled as others in training.",
+        )
     copies = (info.get("duplicates") or {}).get("train/validation", 0)
     if copies:
         meaning = f"{copies} validation images are also training images, so that they are recognized: the test accuracy is true."
@@ -86,6 +92,16 @@ def test_differs(r: Record) -> Finding | None:
         ("compare images and labels of the two splits", "job=evaluate checkpoint=<run directory>"),
         "hint" if by_frequency and imbalanced_classes(info.get("class_counts") or []) else "warning",
     )
+
+
+def _frequencies_that_moved(info: DatasetInfo) -> str:
+    """The classes that are far rarer, or more frequent, in the validation images than in the test images."""
+    own, test = (info.get("pixels", {})[name]["class_fractions"] for name in ("validation", "test"))
+    names = info.get("classes") or [str(i) for i in range(len(own))]
+    rarer = [name for name, a, b in zip(names, own, test, strict=False) if a < MOVED * b]
+    more = [name for name, a, b in zip(names, own, test, strict=False) if b < MOVED * a]
+    texts = [f"{', '.join(group[:5])} {word}" for group, word in ((rarer, "rarer"), (more, "more frequent")) if group]
+    return f"{' and '.join(texts)} in training" if texts else ""
 
 
 def validation_differs(r: Record) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Checks of the size of the updates: learning rate, its schedule, noise, what is updated at all."""
+"""Checks of the size of the updates: learning rate, clipping."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from itertools import pairwise
 from statistics import median
 
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
+from trainer.analysis.diagnosis.schedule import LOWERED, MARGIN, lowered_by_schedule
 
 BRIEF = 100  # steps; a shorter run is too short to be judged by more than that
 FAR = 0.8  # loss, relative to that of guessing, above which even the farthest branch is far from a good learning rate
 CLIPPED = (
     30  # ratio of the norm of most gradients to that to which they are clipped, from which hardly anything is left
 )
-LOWERED = 0.2  # mean of a schedule below which it is not what one wants; that of a cosine is 0.5
-MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
+USUAL = 0.03  # update-to-weight ratio of the first step of healthy runs, at most
 
 
 def nonfinite_loss(r: Record) -> Finding | None:
@@ -34,7 +34,7 @@ def nonfinite_loss(r: Record) -> Finding | None:
         "NaN or Inf loss",
         f"the loss was not finite at {where}",
         "Values overflowed, and training cannot recover. The usual cause is a learning rate too high for this network.",
-        (r.lower_lr, "optimizer.clip_norm=1", "precision=float32"),
+        (_lower_lr(r), "optimizer.clip_norm=1", "precision=float32"),
         "urgent",
     )
 
@@ -53,7 +53,7 @@ def exploding_loss(r: Record) -> Finding | None:
         "exploding loss",
         f"the training loss is {losses[-1]:.3g}; guessing gives {chance:.3g}",
         "The learning rate is too high: each step overshoots the minimum, and the network is worse than guessing.",
-        (r.lower_lr, "optimizer.clip_norm=1", "schedule=[warmup,cosine]"),
+        (_lower_lr(r), "optimizer.clip_norm=1", "schedule=[warmup,cosine]"),
         "urgent",
     )
 
@@ -89,12 +89,17 @@ def lr_too_high(r: Record) -> Finding | None:
 
 
 def _lower_lr(r: Record) -> str:
-    """Override for the highest lower learning rate at which the loss was finite from the initial weights, or for a range test."""
-    lower = [b for factor, b in sorted(r.branches("from_start").items(), reverse=True) if factor < 1]
-    if not lower or math.isfinite(number(lower[0]["loss"])):
-        return r.lower_lr
-    finite = [b for b in lower if math.isfinite(number(b["loss"]))]
-    return f"optimizer.lr={short(finite[0]['lr'])}" if finite else "optimizer.lr=auto"
+    """Override for a lower learning rate: one at which the loss was finite from the initial weights or, without such a short
+    training, at which the first step would have changed the weights by less than ``USUAL``; for a range test if there is none.
+    """
+    lower = {b["factor"]: b for b in r.branches("from_start").values() if b["factor"] < 1}
+    if 0.1 in lower and not math.isfinite(number(lower[0.1]["loss"])):
+        finite = [b for _, b in sorted(lower.items(), reverse=True) if math.isfinite(number(b["loss"]))]
+        return f"optimizer.lr={short(finite[0]['lr'])}" if finite else "optimizer.lr=auto"
+    ratio, factor = max(_first_ratio(r), default=0.0), 0.1
+    while 0.1 not in lower and math.isfinite(ratio) and ratio * factor > USUAL and factor > 1e-4:
+        factor /= 10
+    return f"optimizer.lr={short(r.lr * factor)}" if factor < 0.1 else r.lower_lr
 
 
 def _too_high(evidence: str, attempt: str) -> Finding:
@@ -108,7 +113,7 @@ def _too_high(evidence: str, attempt: str) -> Finding:
 
 def lr_too_low(r: Record) -> Finding | None:
     """A higher learning rate learns more in fewer steps, or steps are tiny relative to the weights and the loss still falls."""
-    if (by_schedule := _lowered_by_schedule(r)) is not None:
+    if (by_schedule := lowered_by_schedule(r)) is not None:
         return by_schedule
     by_branch = _better_branch(r, (10.0, 100.0))
     if by_branch is not None:
@@ -133,41 +138,6 @@ def lr_too_low(r: Record) -> Finding | None:
         "The steps are too small to reach a minimum in this number of epochs.",
         (attempt, "schedule=[cosine]" if r.mean_lr < LOWERED * r.lr else r.epochs(10)),
     )
-
-
-def _lowered_by_schedule(r: Record) -> Finding | None:
-    """The schedule keeps the learning rate far below its peak, where a few steps learn more than the run, or lower its loss."""
-    chance, steps = r.chance_loss, 0 if r.probe is None else r.probe["steps"]
-    if r.probe is None or chance is None or not r.struggles or not r.lr or r.mean_lr > LOWERED * r.lr:
-        return None
-    before = number(r.probe["used"]["loss"])
-    start, more = r.branches("from_start").get(1.0), r.branches("from_used").get(1.0)
-    reached, lowered = (math.inf if b is None else number(b["loss"]) for b in (start, more))
-    if reached <= before:
-        text = f"{steps} steps at the peak reach training loss {reached:.3g}, the run has {before:.3g} after {r.steps}"
-    elif lowered < before - MARGIN * chance:
-        text = f"after {r.steps} steps, {steps} more at the peak lower the training loss from {before:.3g} to {lowered:.3g}"
-    else:
-        return None
-    meaning, attempt = _schedule_advice(r)
-    return Finding(
-        "learning rate too low",
-        f"the schedule keeps the learning rate at {100 * r.mean_lr / r.lr:.2g} % of its peak, {short(r.lr)}, on average; {text}",
-        meaning,
-        attempt,
-    )
-
-
-def _schedule_advice(r: Record) -> tuple[str, tuple[str, ...]]:
-    """What is wrong with a schedule that keeps the learning rate low, and what to try."""
-    warmup = r.setting("schedule", "warmup", "epochs")
-    if isinstance(warmup, int | float) and warmup > r.rows[-1]["epoch"]:
-        shorter = f"schedule.warmup.epochs={short(max(r.rows[-1]['epoch'] / 10, 0.1))}"
-        meaning = f"The warmup of {warmup:g} epochs is longer than the run: the learning rate never reaches its peak."
-        return meaning, (shorter, "schedule=[cosine]")
-    never = r.peak_lr < r.lr / 2
-    meaning = "The schedule ends before it has reached its peak." if never else "The learning rate falls too early."
-    return meaning, ("schedule=[cosine]", "schedule=[warmup,cosine]")
 
 
 def clipped_too_strongly(r: Record) -> Finding | None:
@@ -214,45 +184,11 @@ def _better_branch(r: Record, factors: Sequence[float]) -> tuple[str, str] | Non
         and number(best.get("validation_loss")) > number(used.get("validation_loss")) - margin
     ):
         return None
-    beyond = best["factor"] in (0.01, 100.0) and number(best["loss"]) > FAR * r.chance_loss
+    beyond = best["factor"] == 100.0 and number(best["loss"]) > FAR * r.chance_loss
     attempt = "optimizer.lr=auto" if beyond else f"optimizer.lr={short(best['lr'])}"
     text = f"{probe['steps']} steps from the initial weights at lr {short(best['lr'])} reach training loss {best['loss']:.3g}"
     at = short(r.lr) if r.mean_lr > LOWERED * r.lr else f"{short(r.mean_lr)} on average"
     return f"{text}; the run, at {at}, has {used['loss']:.3g} after {r.steps} steps", attempt
-
-
-def ends_at_high_lr(r: Record) -> Finding | None:
-    """The learning rate is still high at the end, and the validation loss falls at once when it decays."""
-    last = r.rows[-1].get("lr") if r.rows else None
-    if last is None or last < 0.3 * r.peak_lr:
-        return None
-    decayed, branches = decayed_validation_loss(r, 0.1), r.branches("from_used")
-    if decayed is None:
-        return None
-    # A schedule that ends low does not help where the peak itself is too high.
-    too_high = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
-    return Finding(
-        "ends at a high learning rate",
-        f"the learning rate of the last step is {short(last)}, {100 * last / r.peak_lr:.0f} % of its peak; {decayed}",
-        "At this learning rate the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never decays.",
-        (r.lower_lr, "schedule=[cosine]", "averaging=ema")
-        if too_high
-        else ("schedule=[cosine]", r.lower_lr, "averaging=ema"),
-    )
-
-
-def decayed_validation_loss(r: Record, fraction: float) -> str | None:
-    """What some more steps with a decaying learning rate gain from the weights that are used, if it is more than a fraction."""
-    branches, probe = list(r.branches("from_used").values()), r.probe
-    if probe is None or r.chance_loss is None or not branches:
-        return None
-    key = "validation_loss" if "validation_loss" in probe["used"] else "loss"
-    before, best = number(probe["used"].get(key)), min(branches, key=lambda b: number(b.get(key)))
-    after = number(best.get(key))
-    if not math.isfinite(before) or before < 0.15 * r.chance_loss or after > (1 - fraction) * before:
-        return None
-    name = key.replace("_", " ") if key != "loss" else "training loss"
-    return f"{probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the {name} from {before:.3g} to {after:.3g}"
 
 
 def _dead(r: Record, index: int) -> float:

@@ -1,0 +1,92 @@
+"""Checks of the schedule: a learning rate that is kept low, or that ends high."""
+
+from __future__ import annotations
+
+import math
+
+from trainer.analysis.diagnosis.record import Finding, Record, number, short
+
+LOWERED = 0.2  # mean of a schedule below which it is not what one wants; that of a cosine is 0.5
+NEVER = 0.5  # of ``optimizer.lr``, that a schedule reaches which never gets to its peak
+MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
+
+
+def lowered_by_schedule(r: Record) -> Finding | None:
+    """The schedule keeps the learning rate far below its peak, where a few steps learn more than the run, or lower its loss."""
+    chance, steps = r.chance_loss, 0 if r.probe is None else r.probe["steps"]
+    if (warmup := _endless_warmup(r)) is not None:
+        return warmup
+    if r.probe is None or chance is None or not r.struggles or not r.lr or r.mean_lr > LOWERED * r.lr:
+        return None
+    before = number(r.probe["used"]["loss"])
+    start, more = r.branches("from_start").get(1.0), r.branches("from_used").get(1.0)
+    reached, lowered = (math.inf if b is None else number(b["loss"]) for b in (start, more))
+    if reached <= before:
+        text = f"{steps} steps at the peak reach training loss {reached:.3g}, the run has {before:.3g} after {r.steps}"
+    elif lowered < before - MARGIN * chance:
+        text = f"after {r.steps} steps, {steps} more at the peak lower the training loss from {before:.3g} to {lowered:.3g}"
+    else:
+        return None
+    meaning, attempt = _schedule_advice(r)
+    return Finding(
+        "learning rate too low",
+        f"the schedule keeps the learning rate at {100 * r.mean_lr / r.lr:.2g} % of its peak, {short(r.lr)}, on average; {text}",
+        meaning,
+        attempt,
+    )
+
+
+def _endless_warmup(r: Record) -> Finding | None:
+    """The warmup is so much longer than the run that the learning rate stays low, and the loss is not low."""
+    warmup, epochs = r.setting("schedule", "warmup", "epochs"), r.rows[-1]["epoch"] if r.rows else 0.0
+    if not isinstance(warmup, int | float) or warmup <= epochs or r.peak_lr > NEVER * r.lr or not (r.weak or r.stuck):
+        return None
+    shorter = f"schedule.warmup.epochs={short(max(epochs / 10, 0.1))}"
+    return Finding(
+        "learning rate too low",
+        f"the warmup of {warmup:g} epochs is longer than the run of {epochs:g}: the learning rate is at most "
+        f"{short(r.peak_lr)}, {100 * r.peak_lr / r.lr:.2g} % of optimizer.lr={short(r.lr)}",
+        "The run ends during its warmup.",
+        (shorter, "schedule=[cosine]"),
+    )
+
+
+def _schedule_advice(r: Record) -> tuple[str, tuple[str, ...]]:
+    """What is wrong with a schedule that keeps the learning rate low, and what to try."""
+    never = r.peak_lr < NEVER * r.lr
+    meaning = "The schedule ends before it has reached its peak." if never else "The learning rate falls too early."
+    return meaning, ("schedule=[cosine]", "schedule=[warmup,cosine]")
+
+
+def ends_at_high_lr(r: Record) -> Finding | None:
+    """The learning rate is still high at the end, and the validation loss falls at once when it decays."""
+    last = r.rows[-1].get("lr") if r.rows else None
+    if last is None or last < 0.3 * r.peak_lr or _endless_warmup(r) is not None:
+        return None
+    decayed, branches = decayed_validation_loss(r, 0.1), r.branches("from_used")
+    if decayed is None:
+        return None
+    # A schedule that ends low does not help where the peak itself is too high.
+    too_high = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
+    return Finding(
+        "ends at a high learning rate",
+        f"the learning rate of the last step is {short(last)}, {100 * last / r.peak_lr:.0f} % of its peak; {decayed}",
+        "At this learning rate the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never decays.",
+        (r.lower_lr, "schedule=[cosine]", "averaging=ema")
+        if too_high
+        else ("schedule=[cosine]", r.lower_lr, "averaging=ema"),
+    )
+
+
+def decayed_validation_loss(r: Record, fraction: float) -> str | None:
+    """What some more steps with a decaying learning rate gain from the weights that are used, if it is more than a fraction."""
+    branches, probe = list(r.branches("from_used").values()), r.probe
+    if probe is None or r.chance_loss is None or not branches:
+        return None
+    key = "validation_loss" if "validation_loss" in probe["used"] else "loss"
+    before, best = number(probe["used"].get(key)), min(branches, key=lambda b: number(b.get(key)))
+    after = number(best.get(key))
+    if not math.isfinite(before) or before < 0.15 * r.chance_loss or after > (1 - fraction) * before:
+        return None
+    name = key.replace("_", " ") if key != "loss" else "training loss"
+    return f"{probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the {name} from {before:.3g} to {after:.3g}"
