@@ -882,6 +882,22 @@ def test_a_loss_that_strong_weight_decay_keeps_high_is_no_good_fit():
         assert diagnose(rows, record.snapshots, record.dataset_info)[0].name == expected
 
 
+def test_a_class_that_is_rarer_by_as_much_as_one_it_is_confused_with_is_more_frequent_has_its_label():
+    """Three of four images of class 3 have the label 8; the validation images, too."""
+    own, test = [0.1] * 10, [0.1] * 10
+    own[3], own[8] = 0.025, 0.175
+    pixels = {"validation": {"class_fractions": own}, "test": {"class_fractions": test}}
+    pairs = [{"classes": [3, 8], "images": 80, "errors": 7, "confident_errors": 2}]
+    info = {"class_counts": [round(3600 * x) for x in own], "pixels": pixels,
+            "confusions": {"images": 400, "correct": 380, "pairs": pairs}}  # fmt: skip
+    record = written([0.5, 0.3, 0.2], info)
+    findings = diagnose(record.rows, record.snapshots, record.dataset_info)
+    assert [f.name for f in findings] == ["classes mixed up", "class imbalance"]
+    assert findings[0].meaning == "Many images of 3 have the label 8."
+    own[8] = 0.1
+    assert "classes mixed up" not in names(record), "class 3 is only rare"
+
+
 def test_classes_that_are_rarer_in_training_than_in_the_test_images_are_named():
     fractions = {"validation": [0.1, 0.6, 0.3], "test": [0.4, 0.3, 0.3]}
     pixels = {

@@ -10,6 +10,7 @@ from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.formats import ConfusedPair, Confusions
 
 MIXED_ERRORS = 8  # from which on two classes can be called mixed up
+LIKELY = 3  # pairs that are confused most, whose frequencies are compared with those of the test images
 MIXED_RATE = 0.2  # of the images of two classes that are predicted as the other one
 CHANCE = 0.4  # likewise, from which on it is not much better to guess
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which the run learned nothing because of it
@@ -110,6 +111,8 @@ def _noise(evidence: str, meaning: str) -> Finding:
 def classes_mixed_up(r: Record) -> Finding | None:
     """Some classes are confused far more than others: even where the network is confident, or while it knows all others."""
     counts, confusions = r.dataset_info.get("class_counts") or [], r.dataset_info.get("confusions")
+    if (moved := _labelled_as_another(r)) is not None:
+        return moved
     if confusions is None or not confusions["pairs"] or len(counts) < 3 or imbalanced_classes(counts):
         return None  # rare classes are taken for frequent ones
     first = confusions["pairs"][0]
@@ -141,6 +144,35 @@ def classes_mixed_up(r: Record) -> Finding | None:
         meaning.format(these),
         (f"compare images and labels of {these}", "job=doctor"),
         "hint" if meaning.startswith("All") else "warning",
+    )
+
+
+def _labelled_as_another(r: Record) -> Finding | None:
+    """Of two classes that are confused, one is as much rarer than in the test images as the other is more frequent."""
+    pixels, confusions = r.dataset_info.get("pixels", {}), r.dataset_info.get("confusions")
+    if not {"validation", "test"} <= pixels.keys() or confusions is None:
+        return None
+    own, test = (pixels[name]["class_fractions"] for name in ("validation", "test"))
+    names = r.dataset_info.get("classes") or [str(i) for i in range(len(own))]
+    texts: list[tuple[str, str, float]] = []
+    for pair in confusions["pairs"][:LIKELY]:
+        rare, frequent = sorted(pair["classes"], key=lambda i: own[i] - test[i])
+        same = abs(own[rare] + own[frequent] - test[rare] - test[frequent]) < 0.25 * (test[rare] + test[frequent])
+        if pair["errors"] >= MIXED_ERRORS // 2 and own[rare] < 0.5 * test[rare] and same:
+            texts.append((names[rare], names[frequent], own[rare] / test[rare]))
+    if not texts:
+        return None
+    return Finding(
+        "classes mixed up",
+        "; ".join(
+            f"{a} is {100 * ratio:.0f} % as frequent in training as in the test images, {b} more frequent by as much, and "
+            "both are confused"
+            for a, b, ratio in texts
+        ),
+        f"Many images of {texts[0][0]} have the label {texts[0][1]}"
+        + "".join(f", many of {a} the label {b}" for a, b, _ in texts[1:])
+        + ".",
+        (*(f"compare images and labels of {a} and {b}" for a, b, _ in texts), "job=doctor"),
     )
 
 
