@@ -70,7 +70,7 @@ def _stopped_early(r: Record) -> bool:
     """Whether early stopping ended the run before the epochs that were planned."""
     planned, stopping = r.setting("epochs"), r.setting("regularizer", "early_stopping")
     finished = r.dataset_info.get("status") == "finished"
-    return bool(stopping) and finished and isinstance(planned, int | float) and r.rows[-1]["epoch"] < planned
+    return bool(stopping) and finished and isinstance(planned, int | float) and r.rows[-1]["epoch"] <= planned - 0.5
 
 
 def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
