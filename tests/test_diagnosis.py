@@ -795,6 +795,16 @@ def test_early_stopping_that_ends_a_run_while_the_validation_loss_falls_fast_is_
     assert "still improving" not in [f.name for f in diagnose(flat, record.snapshots, record.dataset_info)]
 
 
+def test_a_run_of_a_part_of_an_epoch_was_not_ended_by_early_stopping():
+    """Of 21 steps of an epoch, a quarter are 5: the run ends at .238 of the .25 epochs that were planned."""
+    config = {"epochs": 0.25, "regularizer": {"early_stopping": {"patience": 5}}}
+    record = written([2.2], {"config": config, "status": "finished", "batch_size": 64})
+    rows = [{**record.rows[0], "epoch": 5 / 21, "step": 5, "validation_accuracy": 0.3}]
+    (finding,) = diagnose(rows, record.snapshots, record.dataset_info)
+    assert finding.evidence == "the run had 5 steps in all"
+    assert finding.attempt == ("epochs=2.4",)
+
+
 @pytest.mark.parametrize("normed", [False, True])
 def test_larger_batches_tell_that_those_of_a_run_are_too_small(normed):
     larger = [{"factor": 1.0, "lr": 0.05, "loss": 0.6, "accuracy": 0.8}]

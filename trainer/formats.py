@@ -187,12 +187,10 @@ class DatasetInfo(TaskInfo, total=False):
     status: str
     accuracies: dict[str, float]  # of a single task with classes, on "validation" and "test"
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
-    changes: dict[
-        str, float
-    ]  # accuracy on test images by what was changed of them, likewise; ``engine.changed_images``
+    changes: dict[str, float]  # likewise: accuracy on changed test images (``engine.changed_images``)
     validation_changes: dict[
         str, float
-    ]  # the same of validation images, where they are recognized far less than training images
+    ]  # on changed validation images, where training images are recognized far more often
     probe: Probe
     confusions: Confusions  # of a single task with classes
     typed: list[str]  # the overrides of the command

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from trainer.engine.evaluation import eval_mode, logits
 from trainer.engine.run import Run
-from trainer.engine.used_weights import used_weights
+from trainer.engine.used_weights import BATCH, used_weights
 
-BATCH = 256
 IMAGES = 1000  # of the split, on which each change is measured
 
 Statistics = tuple[Tensor, Tensor]  # mean and standard deviation of each channel, both (1, C, 1, 1)

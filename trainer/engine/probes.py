@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.analysis.diagnosis.wiring import TINY_BATCH
+from trainer.analysis.diagnosis.wiring import LARGER, TINY_BATCH
 from trainer.architectures.layers import networks_of
 from trainer.engine.evaluation import eval_mode, has_batch_norm
 from trainer.engine.lr_range_test import endless_batches, restored
@@ -28,7 +28,6 @@ from trainer.regularizers.hooks import DropAfter, DropBefore
 BRIEF = 100  # steps; branches would be longer than a run that is shorter
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
 
-TINY, LARGER = 8, 32  # images of a batch up to which larger batches are tried, and how large they are
 MEMORIZING = 150  # steps on one batch
 LEAST = 3  # branches whose steps a longer one has at least
 CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direction is tried
@@ -116,12 +115,11 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
         result["from_start"] = from_start(run, initial, steps, allowance)
         shorter = min(run.clock.step, memorizing)
         if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, min(least, shorter))):
-            with unaugmented(run):
+            with unaugmented(run, run.train.batch_size):
                 result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
             learns = result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss()
-        ratio = max(1, LARGER // run.train.batch_size)
-        if run.train.batch_size <= TINY and allowance.grant(steps * ratio):
-            with larger_batches(run):
+        if run.train.batch_size <= TINY_BATCH and allowance.grant(steps * (LARGER // run.train.batch_size)):
+            with unaugmented(run, LARGER):
                 result["larger_batches"] = [branch(run, initial, 1.0, steps)]
     with unregularized(run):
         if initial is not None and allowance.grant(steps):
@@ -264,19 +262,9 @@ def unregularized(run: Run) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unaugmented(run: Run) -> Iterator[None]:
-    """Without augmentation of the training images."""
-    train, run.train = run.train, run.train.without_augmentation(run.train.batch_size)
-    try:
-        yield
-    finally:
-        run.train = train
-
-
-@contextlib.contextmanager
-def larger_batches(run: Run) -> Iterator[None]:
-    """With batches of ``LARGER`` images, which are not augmented."""
-    train, run.train = run.train, run.train.without_augmentation(LARGER)
+def unaugmented(run: Run, batch_size: int) -> Iterator[None]:
+    """Without augmentation of the training images, in batches of another size."""
+    train, run.train = run.train, run.train.without_augmentation(batch_size)
     try:
         yield
     finally:

@@ -52,9 +52,7 @@ class ValidationMeasures:
 
     loss: float  # of the first images, about ``IMAGES``
     accuracy: float | None  # likewise, if the task has one
-    ranks: list[
-        int
-    ]  # number of images by the rank of their label among the predictions; [] without a single task of classes
+    ranks: list[int]  # images by the rank of their label among the predictions; [] without a single task of classes
     confusions: Confusions | None  # which classes are confused with each other; None likewise
 
 

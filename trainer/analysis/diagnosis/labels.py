@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record, number
@@ -118,11 +117,13 @@ def classes_mixed_up(r: Record) -> Finding | None:
     first = confusions["pairs"][0]
     if first["errors"] < MIXED_ERRORS or _error_rate(first) < MIXED_RATE:
         return None
-    if (mixed := _confused_by_chance(confusions, len(counts))) is not None:
+    if mixed := _confused_by_chance(confusions, len(counts)):
+        kind = "warning"
         meaning = (
             "Difficult images are predicted with less confidence: labels of {} are mixed up, or both show the same."
         )
     elif mixed := _outstanding(confusions, len(counts)):
+        kind = "hint"
         meaning = (
             "All other classes are told apart: some labels of {} are mixed up, or their images are hardly different."
         )
@@ -130,12 +131,13 @@ def classes_mixed_up(r: Record) -> Finding | None:
         return None
     names = r.dataset_info.get("classes") or []
     groups = [[names[i] if i < len(names) else str(i) for i in group] for group in mixed]
+    pairs = [next(p for p in confusions["pairs"] if p["classes"] == group[:2]) for group in mixed]
     these = "; ".join(f"{', '.join(group[:-1])} and {group[-1]}" for group in groups)
     others = [pair for pair in confusions["pairs"] if not any(set(pair["classes"]) <= set(group) for group in mixed)]
     evidence = [
         f"{100 * _error_rate(pair):.0f} % of {pair['images']} validation images of {group[0]} and {group[1]} are predicted as "
         f"the other one, and {100 * _confident_rate(pair):.0f} % of the half with the highest probabilities"
-        for pair, group in zip(_pairs_of(confusions, mixed), groups, strict=True)
+        for pair, group in zip(pairs, groups, strict=True)
     ]
     rest = max(map(_error_rate, others), default=0.0)
     return Finding(
@@ -143,7 +145,7 @@ def classes_mixed_up(r: Record) -> Finding | None:
         f"{'; '.join(evidence)}; of other pairs of classes, at most {100 * rest:.0f} %",
         meaning.format(these),
         (f"compare images and labels of {these}", "job=doctor"),
-        "hint" if meaning.startswith("All") else "warning",
+        kind,
     )
 
 
@@ -176,8 +178,8 @@ def _labelled_as_another(r: Record) -> Finding | None:
     )
 
 
-def _confused_by_chance(confusions: Confusions, classes: int) -> list[list[int]] | None:
-    """The classes that even confident predictions take for each other, the most confused first; None if there are none."""
+def _confused_by_chance(confusions: Confusions, classes: int) -> list[list[int]]:
+    """The classes that even confident predictions take for each other, as one group, the most confused first; else none."""
     pairs = confusions["pairs"]
     mixed = set(pairs[0]["classes"])
     for pair in pairs:
@@ -186,30 +188,21 @@ def _confused_by_chance(confusions: Confusions, classes: int) -> list[list[int]]
     errors = sum(pair["errors"] for pair in pairs if set(pair["classes"]) <= mixed)
     rest = max((_error_rate(pair) for pair in pairs if not set(pair["classes"]) <= mixed), default=0.0)
     rate, confident = _error_rate(pairs[0]), _confident_rate(pairs[0])
-    by_chance = rate >= min(3 * rest, CHANCE) and confident >= 0.6 * rate
-    if (
-        (confusions["correct"] + errors) / confusions["images"] < 0.8
-        or not by_chance
-        or len(mixed) > max(2, classes // 3)
-    ):
-        return None
-    return [[*pairs[0]["classes"], *sorted(mixed - set(pairs[0]["classes"]))]]
+    merged = (confusions["correct"] + errors) / confusions["images"]
+    by_chance = merged >= 0.8 and rate >= min(3 * rest, CHANCE) and confident >= 0.6 * rate
+    group = [*pairs[0]["classes"], *sorted(mixed - set(pairs[0]["classes"]))]
+    return [group] if by_chance and len(group) <= max(2, classes // 3) else []
 
 
 def _outstanding(confusions: Confusions, classes: int) -> list[list[int]]:
     """The pairs of classes that are confused far more than any other pair, while all others are told apart; else none."""
     pairs = confusions["pairs"]
     often = [pair for pair in pairs if pair["errors"] >= MIXED_ERRORS and _error_rate(pair) >= MIXED_RATE]
-    # A single error of a pair of few images is no rate.
+    # One error among few images says little about a rate.
     rest = max(((pair["errors"] - 1) / max(pair["images"], 1) for pair in pairs if pair not in often), default=0.0)
     merged = (confusions["correct"] + sum(pair["errors"] for pair in often)) / confusions["images"]
     apart = len({name for pair in often for name in pair["classes"]}) == 2 * len(often) <= max(2, classes // 2)
     return [pair["classes"] for pair in often] if merged >= 0.9 and apart and _error_rate(often[-1]) >= 5 * rest else []
-
-
-def _pairs_of(confusions: Confusions, groups: Sequence[Sequence[int]]) -> list[ConfusedPair]:
-    """The pair of the first two classes of each group."""
-    return [next(pair for pair in confusions["pairs"] if pair["classes"] == list(group[:2])) for group in groups]
 
 
 def _confident_rate(pair: ConfusedPair) -> float:

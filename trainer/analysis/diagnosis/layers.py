@@ -87,24 +87,26 @@ def signal_by_depth(r: Record) -> Finding | None:
 
 
 def dead_from_the_start(r: Record) -> Finding | None:
-    """Many units of a layer are never above zero at initialization, on a batch of more than a few images."""
-    first = initial(r)
-    worst = None if first is None or not r.struggles else _worst_layer(first, "dead")
-    if worst is None or worst[0] < 0.5 or min(r.widths, default=4) < 4 or (r.dataset_info.get("batch_size") or 8) < 8:
+    """Many units of a layer are never above zero at initialization."""
+    worst = _most_dead(r, initial(r))
+    if worst is None or worst[0] < 0.5:
         return None
-    return _dead(
-        worst, " They are so from the beginning: biases or weights are initialized badly.", (*REVIVING, r.lower_lr)
-    )
+    since = " They are so from the beginning: biases or weights are initialized badly."
+    return _dead(worst, since, (*REVIVING, r.lower_lr))
 
 
 def dead_units(r: Record) -> Finding | None:
     """Many units of a layer are never above zero in the end."""
-    worst = _worst_layer(r.snapshots[-1], "dead") if r.snapshots and r.struggles else None
-    if min(r.widths, default=4) < 4 or dead_from_the_start(r) is not None:
-        return None  # a fraction of hardly any units, or known already
-    if worst is None or worst[0] < (0.3 if r.probe is None else 0.5) or (r.dataset_info.get("batch_size") or 8) < 8:
+    worst = _most_dead(r, r.snapshots[-1] if r.snapshots else None)
+    if worst is None or worst[0] < (0.3 if r.probe is None else 0.5) or dead_from_the_start(r) is not None:
         return None
     return _dead(worst, "", (r.lower_lr, *REVIVING[1:], REVIVING[0]))
+
+
+def _most_dead(r: Record, snapshot: Snapshot | None) -> tuple[float, str, int] | None:
+    """The layer with the most dead units of a network that struggles; None where its units, or the images of a batch, are few."""
+    few = min(r.widths, default=4) < 4 or (r.dataset_info.get("batch_size") or 8) < 8
+    return None if snapshot is None or few or not r.struggles else _worst_layer(snapshot, "dead")
 
 
 def _dead(worst: tuple[float, str, int], since: str, attempt: tuple[str, ...]) -> Finding:

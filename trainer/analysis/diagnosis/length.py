@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 from trainer.analysis.diagnosis.fit import good_fit, overfitting
 from trainer.analysis.diagnosis.record import Finding, Record, number
@@ -55,7 +54,7 @@ def too_short(r: Record) -> Finding | None:
 def _stopped_by_chance(r: Record) -> Finding | None:
     """Early stopping ended the run while the validation loss fell fast: the metric had only not become better for a moment."""
     losses, patience = r.column("validation_loss"), r.setting("regularizer", "early_stopping", "patience")
-    if not _stopped_early(r) or r.chance_loss is None or not isinstance(patience, int) or len(losses) <= patience > 0:
+    if _planned(r) is None or r.chance_loss is None or not isinstance(patience, int) or len(losses) <= patience:
         return None
     before, last = losses[-1 - patience], losses[-1]
     if last > FAST * before or last < 0.05 * r.chance_loss:
@@ -66,18 +65,19 @@ def _stopped_by_chance(r: Record) -> Finding | None:
     )
 
 
-def _stopped_early(r: Record) -> bool:
-    """Whether early stopping ended the run before the epochs that were planned."""
+def _planned(r: Record) -> float | None:
+    """The epochs that were planned if early stopping ended the run before them; else None."""
     planned, stopping = r.setting("epochs"), r.setting("regularizer", "early_stopping")
-    finished = r.dataset_info.get("status") == "finished"
-    return bool(stopping) and finished and isinstance(planned, int | float) and r.rows[-1]["epoch"] <= planned - 0.5
+    if not stopping or r.dataset_info.get("status") != "finished" or not isinstance(planned, int | float):
+        return None
+    return planned if r.rows[-1]["epoch"] <= planned - 0.5 else None  # the last epoch may be a part of one
 
 
 def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
-    if not _stopped_early(r):
+    planned, patience = _planned(r), r.setting("regularizer", "early_stopping", "patience")
+    if planned is None:
         return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
     others = ",".join(name for name in r.regularizers if name != "early_stopping")
-    patience, planned = r.setting("regularizer", "early_stopping", "patience"), number(cast(float, r.setting("epochs")))
     longer = (f"regularizer.early_stopping.patience={max(5, 3 * patience)}",) if isinstance(patience, int) else ()
     return Finding(
         "still improving",

@@ -14,12 +14,12 @@ LOWER = 0.05  # difference of two accuracies from which it matters
 MOVED = 0.6  # ratio of the fractions of a class in two splits, below which it is named
 RESTORED = 0.5  # part of the difference that a change of the test images must make up for
 FITTED = 0.05  # accuracy by which standardized images must be recognized better than otherwise changed ones
-# What is changed, and what it means that the test images are recognized then, by the names of `trainer.engine.changed_images`.
+# What is changed, and what it means that the images of a split are recognized then, by the names of `engine.changed_images`.
 CHANGED = {
     "standardized": (
         "with the mean and standard deviation of the others",
-        "The test images have another brightness, contrast or range of values: they come from another source, or were prepared "
-        "in another way.",
+        "The {split} images have another brightness, contrast or range of values: they come from another source, or were "
+        "prepared in another way.",
     ),
     "channels reversed": (
         "with their channels reversed",
@@ -28,19 +28,20 @@ CHANGED = {
     "inverted": ("inverted", "They are negatives: dark is bright in them."),
     "renumbered": (
         "with their labels numbered in another order",
-        "The classes of the test labels are in another order.",
+        "The classes of the {split} labels are in another order.",
     ),
-    **{
-        name: (name, f"They are {undone}.")
-        for name, undone in {
-            "mirrored": "mirrored",
-            "upside down": "upside down",
-            "rotated by 180 degrees": "rotated by 180 degrees",
-            "rotated by 90 degrees to the left": "rotated by 90 degrees to the right",
-            "rotated by 90 degrees to the right": "rotated by 90 degrees to the left",
-            "transposed": "transposed: rows and columns are exchanged",
-        }.items()
-    },
+    "mirrored": ("mirrored", "They are mirrored."),
+    "upside down": ("upside down", "They are upside down."),
+    "rotated by 180 degrees": ("rotated by 180 degrees", "They are rotated by 180 degrees."),
+    "rotated by 90 degrees to the left": (
+        "rotated by 90 degrees to the left",
+        "They are rotated by 90 degrees to the right.",
+    ),
+    "rotated by 90 degrees to the right": (
+        "rotated by 90 degrees to the right",
+        "They are rotated by 90 degrees to the left.",
+    ),
+    "transposed": ("transposed", "They are transposed: rows and columns are exchanged."),
 }
 
 
@@ -74,7 +75,7 @@ def test_differs(r: Record) -> Finding | None:
     gap = accuracies["validation"] - accuracies["test"]
     difference, meaning, by_frequency = describe_shift(info.get("pixels", {}), gap)
     if change := restoring(info.get("changes", {}), accuracies["test"] + RESTORED * gap):
-        phrase, meaning = CHANGED[change]
+        phrase, meaning = CHANGED[change][0], CHANGED[change][1].format(split="test")
         text = f"; {phrase}, {100 * info.get('changes', {})[change]:.1f} % of the test images are recognized"
         difference, by_frequency = difference * (change == "standardized") + text, False
     if by_frequency and (moved := _frequencies_that_moved(info)):
@@ -118,7 +119,7 @@ def validation_differs(r: Record) -> Finding | None:
         "training and validation differ",
         f"{100 * accuracy:.1f} % of the training images but {100 * held_out:.1f} % of the validation images are recognized; "
         f"{phrase}, {100 * changes[change]:.1f} % of the validation images are",
-        meaning.replace("test images", "validation images").replace("test labels", "validation labels"),
+        meaning.format(split="validation"),
         ("compare images and labels of the two splits", "job=doctor"),
     )
 

@@ -97,7 +97,9 @@ def _lower_lr(r: Record) -> str:
         finite = [b for _, b in sorted(lower.items(), reverse=True) if math.isfinite(number(b["loss"]))]
         return f"optimizer.lr={short(finite[0]['lr'])}" if finite else "optimizer.lr=auto"
     ratio, factor = max(_first_ratio(r), default=0.0), 0.1
-    while 0.1 not in lower and math.isfinite(ratio) and ratio * factor > USUAL and factor > 1e-4:
+    if 0.1 in lower or not math.isfinite(ratio):
+        return r.lower_lr
+    while ratio * factor > USUAL and factor > 1e-4:
         factor /= 10
     return f"optimizer.lr={short(r.lr * factor)}" if factor < 0.1 else r.lower_lr
 

@@ -6,9 +6,8 @@ from statistics import median
 
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
-TINY_BATCH = 8  # images up to which the statistics of a batch are judged
-
-LARGER = 32  # images of a batch, with which a short training tells whether the batches of a run are too small
+TINY_BATCH = 8  # images up to which a batch may be too small
+LARGER = 32  # images of a batch, with which a short training tells whether those of a run are
 
 
 def frozen_layers(r: Record) -> Finding | None:
