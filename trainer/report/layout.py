@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import cmath
 import math
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -190,6 +188,7 @@ def write_png(figure: Figure, path: Path) -> None:
     matplotlib draws every glyph of every text. Most texts are those of the figures before: of the other plots, and of other runs.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     def draw_text(
         renderer: RendererAgg, gc: GraphicsContextBase, x: float, y: float, s: str, prop: FontProperties, angle: float,
@@ -208,30 +207,10 @@ def write_png(figure: Figure, path: Path) -> None:
 
     drawn = Canvas(figure)
     drawn.draw()
-    path.write_bytes(png(np.asarray(drawn.buffer_rgba())[..., :3]))
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Return an image uint8 (H, W, 3) as a PNG file without filters, which takes half the time; that of a plot is no larger.
-
-    >>> import cv2
-    >>> pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    >>> bool((cv2.imdecode(np.frombuffer(png(pixels), np.uint8), cv2.IMREAD_COLOR)[..., ::-1] == pixels).all())
-    True
-    """
-    height, width, _ = pixels.shape
-    lines = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with the number of its filter
-    lines[:, 1:] = pixels.reshape(height, -1)
-    chunks = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
-        b"pHYs": struct.pack(">IIB", *2 * [round(DPI / 0.0254)], 1),
-        b"IDAT": zlib.compress(lines.tobytes(), 3),
-        b"IEND": b"",
-    }
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks.items()
-    )
+    pixels = np.asarray(drawn.buffer_rgba())[..., :3]  # opaque
+    Image.fromarray(pixels).save(
+        path, "PNG", compress_level=3, dpi=(DPI, DPI)
+    )  # 5 % larger than by default, in half the time
 
 
 def short_numbers(axes: Axes) -> None:
