@@ -177,27 +177,55 @@ Another normalization than that of the pretrained weights is harmless where all 
 three epochs; it is induced where only the head is. Nothing is reported about noise in the first
 filters, because it does not tell failures: [observers](observer.md#first-filters).
 
-Failures and controls were trained with three seeds in the held-out settings, with one in the others, and variations of healthy
-configs with one. The first seed was trained by one version, the others by a later one; the checks that read the records of the
-first were revised afterwards, because of the unusual runs below.
-Two things were changed because of held-out settings, which are no evidence for them: `near
-duplicates` count only where they are enough to move a score (before, this hint stood in 4 runs beside the right finding), and the
-check of classes that are mixed up had missed some on FashionMNIST, and given false alarms there and with rare classes. Without
-that condition, the group data has a recall of 130 of 132.
+Failures and controls were trained with three seeds, and variations of healthy configs with one. The records come from three
+versions; the checks that read them were revised afterwards, because of the unusual runs below, and runs whose measurements had
+changed were trained again. Two things were changed because of held-out settings, which are no evidence for them: `near
+duplicates` count only where they are enough to move a score (before, this hint stood in 4 runs beside the right finding), and
+the check of classes that are mixed up had missed some on FashionMNIST, and given false alarms there and with rare classes.
+Without that condition, the group data has a recall of 130 of 132.
 
 Outside of these settings the diagnosis is less often right. Unusual runs were made up in rounds, with what should be said of
-them written down first, and the failures of a round were dealt with before the next one: 16 of 26 were diagnosed rightly, then 19
-of 26, 18 of 22, and 15 of 16. Then somebody who had not seen the diagnosis planned 19 faults and 6 healthy runs: 14 of the faults
-were named, 3 more in part (a true finding that does not decide, or another cause beside it), 2 were not; no healthy run had a
-false alarm (one that was meant to be healthy did underfit, as it was told). Missed were labels of two classes mixed up in one
-direction, which the validation images had, too, and crops that hide the class, where the short trainings were too long for the
-run; a run that early stopping had ended too early was told to train longer (it no longer is).
-The rounds may have grown alike, and a run for which a check was written proves nothing of it. Of
-the 11 failures of the second and third round, 3 got no warning (dropout of 0.9, labels that are wrong in one way, half of a class
-under another label), and 8 a finding or an advice beside the cause: black images were called leakage, a rare class a different
-test set, labels off by one a learning rate, augmentation that hides the class and a schedule that falls at once a network that is
-too small, label smoothing that makes all classes equal sorted data, and two runs of few steps were told to change the learning
-rate. In the last round, strong dropout in a narrow network was called dead units, with advice that does not help: still so.
+them written down first, and the failures of a round were dealt with before the next one: 16 of 26 were diagnosed rightly, then
+19 of 26, 18 of 22, and 15 of 16. Then somebody who had not seen the diagnosis planned 19 faults and 6 healthy runs: 14 of the
+faults were named, 3 more in part (a true finding that does not decide, or another cause beside it), 2 were not; no healthy run
+had a false alarm (one that was meant to be healthy did underfit, as it was told). Of what it missed, test images with their
+channels reversed, two pairs of classes mixed up in one direction, crops that hide the class and a learning rate of 3 are now
+named, with new measurements.
+
+A second reader, who did not know the diagnosis either, drew 22 of 36 conditions at random and induced them with data, networks
+and settings of their own: 17 faults were named first, 2 in part (a learning rate too high with batches of one image, and a
+warmup longer than the run, which was called a learning rate that falls too early), 3 were missed (units that are dead from the
+start, behind a learning rate too low; early stopping with patience 1, a good fit; batch norm with batches of 2, a network that
+is too small). None of the 10 healthy runs had a false alarm; of five faults that turned out harmless, two were said to
+overfit, which was true, with advice that did not help. Of 17 overrides that were followed, 16 improved the accuracy and none
+lowered it. Those five kinds have been dealt with since, and the four of their runs that were repeated are named; that proves
+nothing about others. One of the new findings, batches that are too small, names noise of small batches, too, of which 4 of 9
+held-out runs had been named before.
+
+A third reader planned 30 faults of their own, of which 28 lowered the accuracy: 25 were named first, 3 were missed (strong
+weight decay, a good fit; a warmup longer than the run once more, an end at a high learning rate; three of four images of two
+classes under another label, called class imbalance and test images with other frequencies, which both were true). Of 8 healthy
+runs none had a false alarm. Of 21 overrides that were followed, 17 improved the accuracy, 3 changed nothing and 1 lowered it.
+The three kinds of miss have been dealt with since, and their runs are named.
+
+A fourth reader planned 32 faults, of which 30 lowered the accuracy: 23 were named first, 2 behind another finding (near
+duplicates and class imbalance, behind test images whose channels may be in another order, which they were not), 2 in part (a
+class under the label of another where no test image shows it, called class imbalance; a quarter of an epoch, said to have been
+ended by early stopping), 3 were missed (early stopping with a large `min_delta`, called classes mixed up; a head on random
+frozen features and a frozen first layer, called underfitting). Of 14 healthy runs one had a false alarm: classes mixed up, in
+a run that did not learn much. Of 23 overrides that were followed, 21 improved the accuracy, 1 changed nothing and 1 lowered
+it. The quarter of an epoch has been dealt with since, the others have not: above all, classes are called mixed up where a run
+underfits.
+
+In these last three trials, 65 of 80 faults were named first, 0.81 (0.71-0.88): on runs that its authors have not seen, the
+diagnosis is not right in nine of ten cases.
+
+The rounds may have grown alike, and a run for which a check was written proves nothing of it. Of the 11 failures of the second
+and third round, 3 got no warning (dropout of 0.9, labels that are wrong in one way, half of a class under another label), and
+8 a finding or an advice beside the cause: black images were called leakage, a rare class a different test set, labels off by
+one a learning rate, augmentation that hides the class and a schedule that falls at once a network that is too small, label
+smoothing that makes all classes equal sorted data, and two runs of few steps were told to change the learning rate. In the
+last round, strong dropout in a narrow network was called dead units, with advice that does not help: still so.
 
 """
 
