@@ -86,11 +86,12 @@ def tpe(space: Space, results: Sequence[Result], running: Sequence[Point], seed:
     trial, point = study.ask(), {}
     for dimension in space:
         if space.exists(dimension, point):
-            point[dimension.name] = from_optuna(dimension.distribution, _suggest(trial, dimension))
+            point[dimension.name] = from_optuna(dimension.distribution, suggest(trial, dimension))
     return point
 
 
-def _suggest(trial: optuna.Trial, dimension: Dimension) -> str | int | float:
+def suggest(trial: optuna.Trial, dimension: Dimension) -> str | int | float:
+    """Return what a trial of Optuna suggests for a dimension, as Optuna stores it."""
     own = dimension.distribution
     if not own.numeric:
         return trial.suggest_categorical(dimension.name, [show(choice) for choice in own.choices])
