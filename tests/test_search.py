@@ -55,6 +55,22 @@ def test_stages_narrow_around_the_optimum_and_repeat_the_best(tmp_path):
     assert abs(math.log10(best(session).point["optimizer.lr"] / 0.02)) < 0.3
 
 
+def test_a_longer_stage_still_tries_augmentation_which_a_short_one_cannot_judge():
+    choices = {"augmentation": ("none", "translation"), "optimizer": ("sgd", "adam")}
+    groups = [Dimension(key, key, Distribution("choice", choices=values)) for key, values in choices.items()]
+    space = Space((*groups, Dimension("optimizer.lr", "optimizer.lr", Distribution("log", 1e-4, 1.0))))
+    scores = {("none", "sgd"): 0.9, ("none", "adam"): 0.6, ("translation", "sgd"): 0.5, ("translation", "adam"): 0.4}
+    results = [
+        Result(Entry(i, "planned", point), point, score, "done")
+        for i, ((augmentation, optimizer), score) in enumerate(scores.items())
+        for point in [{"augmentation": augmentation, "optimizer": optimizer, "optimizer.lr": 0.01}]
+    ]
+    plan = next_plan(space, results, 12, 0.25, "sobol", seed=0)
+    assert plan.space["augmentation"].distribution.choices == ("none", "translation")
+    assert plan.space["optimizer"].distribution.choices == ("sgd",)
+    assert plan.space["optimizer.lr"].distribution.low > 1e-4
+
+
 @pytest.mark.parametrize(("optimum", "space", "words"), [
     (5.0, "log(1e-4,1)", "optimizer.lr from log(0.0001,1) to log(0.0001,10)"),
     (3e-6, "log(1e-4,1e-2)", "optimizer.lr from log(0.0001,0.01) to log(1e-05,0.01)"),

@@ -12,6 +12,8 @@ from trainer.search.distribution import Distribution, Limits
 from trainer.search.records import DimensionRecord
 
 Point: TypeAlias = JsonObject  # the value of each dimension that exists, by name
+# Groups whose options pay off late: a few epochs say that augmentation hurts and that the learning rate need not decay.
+LATE = ("schedule", "regularizer", "augmentation", "averaging")
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,18 @@ class Space:
         """Return the space with another distribution of one dimension."""
         return Space(tuple(replace(d, distribution=distribution) if d.name == name else d for d in self))
 
-    def narrowed(self, points: Sequence[Point]) -> Space:
-        """Return the space around good points, see ``Distribution.narrowed``; without the options that none of them has."""
+    def narrowed(self, points: Sequence[Point], longer: bool = False) -> Space:
+        """Return the space around good points, see ``Distribution.narrowed``; without the options that none of them has.
+
+        Args:
+            points: Of the good trials.
+            longer: Whether the space is for longer trials, for which the options of the groups ``LATE`` are all kept.
+        """
         space = Space(
             tuple(
-                replace(d, distribution=d.distribution.narrowed([p[d.name] for p in points if d.name in p]))
+                d
+                if longer and d.key in LATE
+                else replace(d, distribution=d.distribution.narrowed([p[d.name] for p in points if d.name in p]))
                 for d in self
             )
         )

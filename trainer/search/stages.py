@@ -114,7 +114,7 @@ def next_plan(space: Space, results: Sequence[Result], count: int, keep: float, 
     ranked = [r for r in best_first(results) if r.entry.origin != "default"]
     best = different([r.point for r in ranked[: max(1, math.ceil(keep * len(results)))]])
     kept = best[: max(1, count - 1)]
-    narrower = space.narrowed(best) if best else space
+    narrower = space.narrowed(best, longer=True) if best else space
     number = max(0, count - len(kept))
     wide = round(GLOBAL * number)
     new = _new(narrower, number - wide, sampler, seed) + _new(space, wide, "sobol", seed + 1)
