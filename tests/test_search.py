@@ -367,6 +367,29 @@ def test_a_new_directory_of_a_storage_is_named_and_one_that_cannot_be_created_is
         open_storage(address.format(file / "directory"), tmp_path)
 
 
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path):
+    notes = tmp_path / "notes.txt"
+    for text in ("a line\nwithout an end", "word", "[1]\n"):
+        notes.write_text(text)
+        with pytest.raises(ConfigError, match="not a journal of trials"):
+            open_storage(str(notes), tmp_path)
+        assert notes.read_text() == text
+
+
+@pytest.mark.parametrize("lucky", [{1: 0.95, 2: 0.3, 3: 0.94}, {1: 0.95, 2: 0.95, 3: 0.94, 4: 0.3, 5: 0.96, 6: 0.2}])
+def test_a_finalist_that_depends_on_luck_does_not_hide_a_reliable_one(lucky):
+    """Neither by its spread nor because it was ahead at first and got more seeds."""
+    default = {1: 0.84, 2: 0.85, 3: 0.85, 4: 0.84, 5: 0.84, 6: 0.85}
+    reliable = {1: 0.93, 2: 0.935, 3: 0.93}
+    gains = gains_over(default, [lucky, reliable])
+    found = [
+        Candidate(0, {}, 0.85, default, {}),
+        Candidate(1, {"lr": 0.3}, 0.95, lucky, {}, gains[0]),
+        Candidate(2, {"lr": 0.1}, 0.93, reliable, {}, gains[1]),
+    ]
+    assert choose(found).winner is found[2]
+
+
 def test_with_one_common_seed_the_better_score_wins():
     default = Candidate(0, {}, 0.6, {1: 0.9}, {})
     better = Candidate(1, {"lr": 0.1}, 0.7, {1: 0.95}, {}, *gains_over({1: 0.9}, [{1: 0.95}]))

@@ -159,6 +159,44 @@ def test_the_epochs_of_an_experiment_are_reported_as_not_used(train):
     assert "epochs=30 of experiment=mine.yaml has no effect: the stages of a search have lengths of their own" in out
 
 
+BROKEN = {
+    "a database that is none": ("job.storage=sqlite:///notes.txt", "file is not a database"),
+    "a journal that is none": ("job.storage=notes.txt", "is a file, but not a journal of trials"),
+    "images that are missing": ("data=fashion_mnist data.root=nowhere data.download=false", "does not contain"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_search_that_cannot_begin_leaves_no_run_directory(case, train):
+    Path("notes.txt").write_text("not trials\n")
+    words, text = BROKEN[case]
+    code, _, err = train("job=search", *words.split(), "output=s")
+    assert code == 2
+    assert text in err
+    assert not Path("s").exists()
+    assert Path("notes.txt").read_text() == "not trials\n"
+
+
+def test_the_same_error_of_several_searches_is_reported_once(train):
+    Path("notes.txt").write_text("not trials\n")
+    code, _, err = train("-m", "job=search", "data=fake", "seed=0,1,2", "job.storage=notes.txt", "output=s")
+    assert code == 1
+    assert err.count("not a journal of trials") == 1
+    assert "#1 failed: as #0\n#2 failed: as #0\n" in err
+
+
+def test_a_search_is_resumed_and_has_no_checkpoint(train):
+    words = ["data=digits", "data.limit=200", "job.epochs=[0.1]", "job.trials=[2]", "job.seeds=0"]
+    assert train("job=search", *words, "output=s")[0] == 0
+    rows = Path("s/trials.csv").read_text()
+    code, _, err = train("job=search", "resume=s")
+    assert code == 0, err
+    assert Path("s/trials.csv").read_text() == rows, "nothing runs again"
+    code, _, err = train("job=evaluate", "checkpoint=s")
+    assert code == 2
+    assert "checkpoint = 's': is a search, not a run\n  experiment=s/best trains its winner" in err
+
+
 def test_a_run_or_another_search_is_not_continued(train):
     assert train("data=fake", "job=plan", "output=run")[0] == 0
     assert "already contains a run" in train("job=search", "data=fake", "output=run")[2]

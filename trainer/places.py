@@ -38,6 +38,9 @@ def not_a_run(key: str, path: Path, text: str = "is not a run directory") -> Pro
         return Problem(key, value, "is an experiment, not a run", hint)
     if not path.exists():
         return Problem(key, value, "no such file or directory" if key == "checkpoint" else "no such directory")
+    if key != "resume" and _is_search(path):
+        winner = f"{quote(f'experiment={path}/best')} trains its winner"
+        return Problem(key, value, "is a search, not a run", winner if (path / "best.yaml").is_file() else "")
     if (path / "compare.csv").is_file():
         return Problem(key, value, "is the output of job=compare, not a run", f"{key}=<one of the runs compared>")
     around = next((parent for parent in list(path.absolute().parents)[:2] if (parent / "config.yaml").is_file()), None)

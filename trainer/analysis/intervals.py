@@ -51,7 +51,8 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 def pooled_intervals(groups: Sequence[Sequence[float]], confidence: float = 0.95) -> list[Interval]:
     """Mean of each group with a t-based interval whose standard deviation is that within all groups, for few values each.
 
-    s² = Σ (x − mean of its group)² / (N − groups), N the number of all values.
+    s² = Σ (x − mean of its group)² / (N − groups), N the number of all values. A group whose variance is larger than that of
+    the others beyond chance (F test, 1 %) has an interval of its own, and is left out of theirs.
 
     Raises:
         ValueError: A group is empty.
@@ -60,12 +61,37 @@ def pooled_intervals(groups: Sequence[Sequence[float]], confidence: float = 0.95
     [0.113, 0.113]
     """
     alone = [interval(values, confidence) for values in groups]
-    freedom = sum(found.n - 1 for found in alone)
+    squares = [sum((x - own.mean) ** 2 for x in values) for values, own in zip(groups, alone, strict=True)]
+    pooled = _of_like_variance(squares, [own.n - 1 for own in alone])
+    freedom = sum(alone[i].n - 1 for i in pooled)
     if freedom == 0:
         return alone
-    squares = sum((x - found.mean) ** 2 for values, found in zip(groups, alone, strict=True) for x in values)
     quantile = float(scipy_stats().t.ppf((1 + confidence) / 2, freedom))
-    return [Interval(found.mean, quantile * math.sqrt(squares / freedom / found.n), found.n) for found in alone]
+    deviation = math.sqrt(sum(squares[i] for i in pooled) / freedom)
+    return [
+        Interval(own.mean, quantile * deviation / math.sqrt(own.n), own.n) if i in pooled else own
+        for i, own in enumerate(alone)
+    ]
+
+
+def _of_like_variance(squares: Sequence[float], freedoms: Sequence[int], significance: float = 0.01) -> list[int]:
+    """The groups without those whose variance is larger than that of the others beyond chance, the largest first.
+
+    >>> _of_like_variance([0.01, 0.012, 30.0], [2, 2, 2]), _of_like_variance([0.01, 0.012, 0.03], [2, 2, 2])
+    ([0, 1], [0, 1, 2])
+    """
+    left = list(range(len(squares)))
+    while len(left) > 1:
+        largest = max(left, key=lambda i: squares[i] / freedoms[i] if freedoms[i] else 0.0)
+        others = [i for i in left if i != largest]
+        freedom = sum(freedoms[i] for i in others)
+        if not freedoms[largest] or not freedom:
+            break
+        ratio = (squares[largest] / freedoms[largest]) / max(sum(squares[i] for i in others) / freedom, 1e-300)
+        if ratio <= float(scipy_stats().f.ppf(1 - significance, freedoms[largest], freedom)):
+            break
+        left = others
+    return left
 
 
 def difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:

@@ -13,27 +13,28 @@ from typing import TYPE_CHECKING
 from trainer.config.options import option_files
 from trainer.engine.observer import Observer
 from trainer.engine.run import Run
-from trainer.errors import quoted
+from trainer.errors import ConfigError, quoted
 from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.formats import Result
 from trainer.jobs.fit import train_and_evaluate
 from trainer.literal import print_literal
 from trainer.lock import one_writer
 from trainer.observers.context import ObserverOption
-from trainer.run_dir import check_available, create_run_dir, read_config, write_json
+from trainer.run_dir import check_available, create_run_dir, discard_run_dir, read_config, write_json
 from trainer.search.choice import candidates, choose
 from trainer.search.options import stages_up_to
 from trainer.search.page import write_page
 from trainer.search.read_space import read_space
-from trainer.search.run import Part, make_session, take_part
+from trainer.search.run import Part, make_part, make_session, take_part
 from trainer.search.run import search as run_search
-from trainer.search.storage import close_storage
+from trainer.search.storage import JOURNAL, SEARCH_LOCK, close_storage
 from trainer.search.summary import finish
 from trainer.search.trial import base_configs
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.jobs.search_options import Search
+    from trainer.search.session import Session
 
 
 def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) -> int:
@@ -43,10 +44,12 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
     if source := config.set_keys.get("epochs"):
         text = f"epochs={config.epochs:g} of {source} has no effect: the stages of a search have lengths of their own"
         print_literal(f"{text} ({quoted(stages_up_to(config.epochs))} ends with this one)")
+    part = make_part(option, config, run_dir, configs)
     try:
         if new:
             create_run_dir(run_dir, config.tree, overrides, "search")
-        session = run_search(option, config, run_dir, configs, train, work)
+        session = begin(part, new)
+        run_search(session, part, work)
     except KeyboardInterrupt:
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
         print_literal(f"stopped; the same command with {quote(f'output={run_dir}')} continues", file=sys.stderr)
@@ -56,6 +59,16 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
     write_page(session, choice, run_dir)
     close_storage(session.ledger.storage)
     return FINISHED
+
+
+def begin(part: Part, new: bool) -> Session:
+    """Return the session of a search; if it cannot begin, a new run directory is removed again."""
+    try:
+        return make_session(part, train)
+    except ConfigError:
+        if new:
+            discard_run_dir(part.run_dir, SEARCH_LOCK, *JOURNAL)
+        raise
 
 
 def check_directory(run_dir: Path) -> bool:

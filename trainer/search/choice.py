@@ -114,7 +114,10 @@ def choose(found: Sequence[Candidate]) -> Choice:
         winner = max(repeated, key=lambda c: c.mean.mean if c.mean else 0.0)
         return Choice(winner, list(found), "the best mean; the config as typed did not train to the end")
     comparable = [c for c in repeated if c.gain is not None]
-    best = max(comparable, key=lambda c: (c.gain.n, c.gain.mean) if c.gain else (0, 0.0), default=default)
+    # With more seeds, the one that was ahead may turn out to depend on luck: then another one that is better wins.
+    better = [c for c in comparable if c.gain and c.gain.low > 0]
+    ranked = better or comparable
+    best = max(ranked, key=lambda c: (c.gain.n, c.gain.mean) if c.gain else (0, 0.0), default=default)
     if best.gain is not None and best.gain.n == 1 and best.gain.mean > 0:
         return Choice(best, list(found), "the best score with one other seed, which cannot tell it from chance")
     if best is default or best.gain is None or best.gain.low <= 0:

@@ -55,29 +55,25 @@ class Part:
     parent: int | None = None
 
 
-def search(
-    option: SearchSettings, config: Config, run_dir: Path, configs: Configs, train: Train, work: Work
-) -> Session:
+def search(session: Session, part: Part, work: Work) -> None:
     """Take part in the search until it is over, with as many processes as ``job.workers`` says.
 
     Args:
-        option: The settings.
-        config: The config that the search starts from.
-        run_dir: The run directory.
-        configs: Of its trials.
-        train: Trains with observers.
+        session: Of this process.
+        part: What it was made from.
         work: The target of the other processes.
 
     Raises:
-        ConfigError: The config, the space, or the storage is wrong, or the search there is another one.
+        ConfigError: No trial of a stage trained to the end, or the config as typed is wrong.
         KeyboardInterrupt: It was interrupted; the same command continues it.
     """
-    tree = shared_threads(config, option.workers)
-    part = Part(tree, config.config_dirs, tuple(configs.overrides), run_dir)
-    session = make_session(part, train)  # errors show before workers start
-    with workers(replace(part, parent=os.getpid()), option.workers - 1, work):
-        take_part(session, run_dir)
-    return session
+    with workers(replace(part, parent=os.getpid()), session.option.workers - 1, work):
+        take_part(session, part.run_dir)
+
+
+def make_part(option: SearchSettings, config: Config, run_dir: Path, configs: Configs) -> Part:
+    """Return what the first process of a search needs."""
+    return Part(shared_threads(config, option.workers), config.config_dirs, tuple(configs.overrides), run_dir)
 
 
 def take_part(session: Session, run_dir: Path) -> None:
@@ -88,7 +84,11 @@ def take_part(session: Session, run_dir: Path) -> None:
 
 
 def make_session(part: Part, train: Train) -> Session:
-    """Return this process's part of the search, checked against what the other processes do."""
+    """Return this process's part of the search, checked against what the other processes do.
+
+    Raises:
+        ConfigError: The config, the space, or the storage is wrong, or the search there is another one.
+    """
     config = replace(config_from_tree(part.tree), config_dirs=part.config_dirs)
     option = cast(SearchSettings, config.job)
     space = read_space(option.space, config)[0]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from sqlalchemy import Engine
 
+SEARCH_LOCK = ".search.lock"  # in the run directory
+JOURNAL = ("search.journal", ".search.journal.lock")  # there, if no other storage is typed
+FIRST = b'{"op_code":'  # with which every line of a journal begins
 ADVISORY_LOCK = 0x747261696E  # "train", among the locks of other programs in the same database
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"}
 
@@ -33,7 +36,7 @@ def open_storage(address: str | None, run_dir: Path) -> BaseStorage:
     quiet_optuna()
     if address is None:
         run_dir.mkdir(parents=True, exist_ok=True)
-        return _journal(run_dir / "search.journal")
+        return _journal(run_dir / JOURNAL[0])
     if "://" not in address:
         path = Path(address).expanduser()
         _make_directory(path.parent, address)
@@ -67,7 +70,7 @@ def storage_lock(engine: Engine | None, run_dir: Path) -> Iterator[None]:
         engine: Of a database; None for a journal.
         run_dir: Run directory of the search.
     """
-    with file_lock(run_dir / ".search.lock"):
+    with file_lock(run_dir / SEARCH_LOCK):
         if engine is None or engine.dialect.name != "postgresql":
             yield
             return
@@ -139,6 +142,7 @@ def _journal(path: Path) -> BaseStorage:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+    check_journal(path)
     lock = path.with_name(f".{path.name}.lock")
 
     class Journal(JournalFileBackend):
@@ -168,6 +172,17 @@ def _journal(path: Path) -> BaseStorage:
     except (OSError, ValueError, KeyError, TypeError) as error:
         text = f"is not a journal that can be read: {error}"
         raise ConfigError(Problem("job.storage", str(path), text, "another file, or remove it")) from None
+
+
+def check_journal(path: Path) -> None:
+    """Raise ConfigError if a file that exists is no journal: nothing may be appended to it or removed from it."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(len(FIRST))
+    if start != FIRST[: len(start)]:
+        text = "is a file, but not a journal of trials"
+        raise ConfigError(Problem("job.storage", str(path), text, "the path of a new file, such as trials.journal"))
 
 
 def remove_incomplete_line(path: Path) -> None:

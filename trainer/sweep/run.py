@@ -9,7 +9,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -177,11 +177,16 @@ def run_jobs(sweep: Sweep, remaining: Sequence[Job], typed: Sequence[Override], 
 
 @dataclass(frozen=True)
 class JobRunner:
-    """Runs one job of a sweep; a failure is reported and recorded, so that the next one can start."""
+    """Runs one job of a sweep; a failure is reported and recorded, so that the next one can start.
+
+    Attributes:
+        reported: The number of the first job that failed with an error, by its text.
+    """
 
     run: Run
     files: OptionFiles
     defaults: Sequence[str]
+    reported: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, job: Job, run_dir: Path) -> int:
         print(f"\n#{job.number} {printable(' '.join(as_typed(job.overrides))) or 'no override'}", flush=True)
@@ -195,7 +200,9 @@ class JobRunner:
             else:  # a bug, of ours or in a class of the user: the traceback is needed
                 reason = f"{type(error).__name__}: {error}"
                 traceback.print_exc()
-        print_literal(f"#{job.number} failed: {reason}", file=sys.stderr)
+        first = self.reported.setdefault(reason, job.number)
+        text = reason if first == job.number else f"as #{first}"
+        print_literal(f"#{job.number} failed: {text}", file=sys.stderr)
         if state(run_dir) != "finished":
             write_json(run_dir / "result.json", {"status": "failed", "stop_reason": reason})
         return FAILED
