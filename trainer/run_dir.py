@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +35,6 @@ NOT_IN_NAME = ("output", "resume", "checkpoint", "device", "hydra", "observer", 
 PATHS_OF_OPTIONS = (
     "data.root", "data.path", "initialization.path", "architecture.weights", "regularizer.soft_sharing.reference",
 )  # fmt: skip
-IDENTITY = ("overrides.txt", "environment.json", "config.yaml")  # of a run; the last one makes a directory count as one
 LIBRARIES = ("torch", "torchvision", "numpy", "albumentations", "hydra-core", "omegaconf", "tensorboard", "timm")
 
 
@@ -112,22 +110,6 @@ def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device
     except OSError as error:
         raise ConfigError(cannot_be_written(run_dir, error)) from None
     return run_id
-
-
-def discard_run_dir(run_dir: Path, *empty: str) -> None:
-    """Remove what ``create_run_dir`` has written, of a job that could not begin; the directory, too, if that was all.
-
-    Args:
-        run_dir: The run directory.
-        empty: Names of further files, which are removed if they are empty.
-    """
-    for name in reversed(IDENTITY):
-        (run_dir / name).unlink(missing_ok=True)
-    for path in (run_dir / name for name in empty):
-        if path.is_file() and not path.stat().st_size:
-            path.unlink(missing_ok=True)
-    with suppress(OSError):
-        run_dir.rmdir()
 
 
 def read_run_id(run_dir: Path) -> str:

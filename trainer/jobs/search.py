@@ -20,7 +20,7 @@ from trainer.jobs.fit import train_and_evaluate
 from trainer.literal import print_literal
 from trainer.lock import one_writer
 from trainer.observers.context import ObserverOption
-from trainer.run_dir import check_available, create_run_dir, discard_run_dir, read_config, write_json
+from trainer.run_dir import check_available, create_run_dir, read_config, write_json
 from trainer.search.choice import candidates, choose
 from trainer.search.options import stages_up_to
 from trainer.search.page import write_page
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from trainer.config.schema import Config
     from trainer.jobs.search_options import Search
     from trainer.search.session import Session
+
+IDENTITY = (
+    "overrides.txt",
+    "environment.json",
+    "config.yaml",
+)  # of ``create_run_dir``; the last makes a run of a directory
 
 
 def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) -> int:
@@ -67,8 +73,19 @@ def begin(part: Part, new: bool) -> Session:
         return make_session(part, train)
     except ConfigError:
         if new:
-            discard_run_dir(part.run_dir, SEARCH_LOCK, *JOURNAL)
+            discard(part.run_dir)
         raise
+
+
+def discard(run_dir: Path) -> None:
+    """Remove what a search that could not begin has written; the directory, too, if that was all."""
+    for name in reversed(IDENTITY):
+        (run_dir / name).unlink(missing_ok=True)
+    for path in (run_dir / name for name in (SEARCH_LOCK, *JOURNAL)):
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
+    with contextlib.suppress(OSError):
+        run_dir.rmdir()
 
 
 def check_directory(run_dir: Path) -> bool:
