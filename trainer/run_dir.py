@@ -24,7 +24,7 @@ from trainer.literal import printable_lines
 from trainer.places import SWEEP, not_a_run
 from trainer.records import read_table
 from trainer.tree import value_at, with_value
-from trainer.yaml_files import load_yaml
+from trainer.yaml_files import load_yaml, yaml_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -99,14 +99,12 @@ def create_run_dir(run_dir: Path, tree: JsonObject, overrides: list[str], device
     Returns:
         The id of the run, which environment.json and all checkpoints of the run hold.
     """
-    from omegaconf import OmegaConf
-
     run_id = uuid4().hex
     try:
         write_text(run_dir / "overrides.txt", "".join(f"{o}\n" for o in overrides))
         write_json(run_dir / "environment.json", {**environment(device), "run": run_id})
         # Last, because a directory with a config.yaml counts as a run.
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(tree)))
+        write_text(run_dir / "config.yaml", yaml_text(tree))
     except OSError as error:
         raise ConfigError(cannot_be_written(run_dir, error)) from None
     return run_id

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
-from omegaconf import OmegaConf
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # pyright: ignore
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -22,6 +21,7 @@ from trainer.formats import Result, Row
 from trainer.literal import markdown_literal
 from trainer.observers.context import Context
 from trainer.observers.options import TensorBoard
+from trainer.yaml_files import yaml_text
 
 
 class TensorBoardObserver(Observer):
@@ -44,7 +44,7 @@ class TensorBoardObserver(Observer):
             return
         self.tasks = tasks_of(view.task.history_columns(averaged=False))
         writer = self.events()
-        writer.add_text("config", "    " + OmegaConf.to_yaml(view.info.config).replace("\n", "\n    "))
+        writer.add_text("config", "    " + yaml_text(view.info.config).replace("\n", "\n    "))
         writer.add_text("notes", "\n\n".join(map(markdown_literal, view.notes)))
         writer.add_custom_scalars(layout(self.tasks))
         start_hparams(writer, plain(view.hyperparameters))
