@@ -45,6 +45,7 @@ WRONG = {
     "infinite": ("job.space.optimizer.lr=uniform(0.1,inf)", "must have finite bounds"),
     "beyond what is allowed": ("job.space.optimizer.momentum=uniform(0.5,1.5)", "> 0 and < 1"),
     "fractions of an integer": ("job.space.batch_size=uniform(16,64.5)", "must be"),
+    "a logarithmic scale of an integer": ("job.space.batch_size=log(16,128)", "such as log_int(16,128)"),
     "words for a number": ("job.space.optimizer.lr=choice(high,low)", "must be a number > 0"),
     "a number for an option": ("job.space.optimizer=uniform(0,1)", "is a group: choice(a,b,...)"),
     "two optimizers at once": ("job.space.optimizer=choice([sgd,adam])", "one option at a time"),

@@ -213,7 +213,10 @@ class Reader:
             errors = instantiate(value_at(changed, *place.split(".")) if place else settings, place)[1]
             wrong = [p for p in errors if p.key == key]
             if wrong:
-                self.add(typed, text, f"{key} = {value!r}: {wrong[0].text}", wrong[0].hint)
+                integers = parsed.kind in ("log", "uniform") and "must be an integer" in wrong[0].text
+                name = "log_int" if parsed.kind == "log" else "int"
+                hint = f"such as {name}{str(parsed).removeprefix(parsed.kind)}" if integers else wrong[0].hint
+                self.add(typed, text, f"{key} = {value!r}: {wrong[0].text}", hint)
                 return None
         return parsed
 
