@@ -217,7 +217,11 @@ def measure(arguments: argparse.Namespace, method: str, repetition: int) -> dict
     load, started, cpu = os.getloadavg()[0], time.time(), cpu_seconds()
     run = run_search if method == "search" else partial(run_baseline, method=method)
     found = run(arguments, repetition=repetition, directory=directory)
-    spent = {"seconds": round(time.time() - started, 1), "cpu_seconds": round(cpu_seconds() - cpu, 1)}
+    spent = {
+        "budget": arguments.budget,
+        "seconds": round(time.time() - started, 1),
+        "cpu_seconds": round(cpu_seconds() - cpu, 1),
+    }
     loads = {"load_before": load, "load_after": os.getloadavg()[0]}
     start_workers(arguments, repetition, directory, "--worker", "test", "--point", json.dumps(found["point"]))
     tests = [json.loads((directory / f"test-{seed}.json").read_text()) for seed in FRESH]
@@ -252,7 +256,10 @@ def part_file(arguments: argparse.Namespace, method: str, repetition: int) -> Pa
 def check_settings(arguments: argparse.Namespace) -> None:
     """Exit if --output holds parts of another table."""
     own = {"data": DATA[arguments.data][0], "space": {k: str(v) for k, v in read(arguments, 0)[0].describe().items()}}
-    own |= {"grid": default_space().describe(), "budget": arguments.budget, "workers": arguments.workers}
+    cores = min(
+        arguments.workers, len(os.sched_getaffinity(0))
+    )  # two workers on one core have half of what they have on two
+    own |= {"grid": default_space().describe(), "core_seconds": arguments.budget * cores, "workers": arguments.workers}
     own |= {"epochs": EPOCHS, "seeds": len(FRESH)}
     file = arguments.output / "settings.json"
     if file.exists() and (there := json.loads(file.read_text())) != own:

@@ -21,7 +21,7 @@ from trainer.search.expected import finalists
 from trainer.search.options import SearchSettings
 from trainer.search.run import take_part
 from trainer.search.space import Dimension, Space
-from trainer.search.stages import Entry, Result, best_first, next_plan
+from trainer.search.stages import Entry, Result, best_first, borders, next_plan
 from trainer.search.storage import close_storage, open_storage
 
 SMALL = ("job.epochs=[1,3]", "job.trials=[8,4]", "job.finalists=2", "job.seeds=3")
@@ -69,6 +69,17 @@ def test_a_longer_stage_still_tries_augmentation_which_a_short_one_cannot_judge(
     assert plan.space["augmentation"].distribution.choices == ("none", "translation")
     assert plan.space["optimizer"].distribution.choices == ("sgd",)
     assert plan.space["optimizer.lr"].distribution.low > 1e-4
+
+
+def test_few_trials_of_an_option_say_nothing_about_the_borders_of_its_parameters():
+    choice = Dimension("regularizer", "regularizer", Distribution("choice", choices=([], ["dropout"])))
+    p = Dimension(
+        "regularizer.dropout.p", "regularizer.dropout.p", Distribution("uniform", 0.1, 0.5), "regularizer", "dropout"
+    )
+    space = Space((choice, p))
+    points = [{"regularizer": ["dropout"], p.name: 0.3}, *[{"regularizer": []}] * 8]
+    results = [Result(Entry(i, "planned", point), point, 0.9 - i / 100, "done") for i, point in enumerate(points)]
+    assert borders(space, results) == []
 
 
 @pytest.mark.parametrize(("optimum", "space", "words"), [

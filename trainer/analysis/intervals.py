@@ -80,7 +80,7 @@ def _of_like_variance(squares: Sequence[float], freedoms: Sequence[int], signifi
     >>> _of_like_variance([0.01, 0.012, 30.0], [2, 2, 2]), _of_like_variance([0.01, 0.012, 0.03], [2, 2, 2])
     ([0, 1], [0, 1, 2])
     """
-    left = list(range(len(squares)))
+    left: list[int] = list(range(len(squares)))
     while len(left) > 1:
         largest = max(left, key=lambda i: squares[i] / freedoms[i] if freedoms[i] else 0.0)
         others = [i for i in left if i != largest]

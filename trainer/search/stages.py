@@ -141,7 +141,8 @@ def borders(space: Space, results: Sequence[Result]) -> list[tuple[str, Literal[
     """Return the sides of the space beyond which better values may lie.
 
     The best trial, or the middle one of the best three, lies within a tenth of the range of that side, or no trial, one
-    that diverged included, lies between the best one and that side. Few trials say nothing about borders.
+    that diverged included, lies between the best one and that side. Few trials say nothing about borders, nor do few of an
+    option about those of its parameters.
     """
     inside = [r for r in best_first(results) if space.contains(r.point)]
     if len(inside) < FEW:
@@ -150,7 +151,7 @@ def borders(space: Space, results: Sequence[Result]) -> list[tuple[str, Literal[
     for dimension in space:
         name, unit = dimension.name, dimension.distribution.unit
         places = [unit(r.point[name]) for r in inside if name in r.point] if dimension.distribution.numeric else []
-        if not places:
+        if len(places) < FEW:  # few have the option that the key belongs to
             continue
         tried = [unit(r.point[name]) for r in results if name in r.point and r.point[name] != inside[0].point.get(name)]
         middle = sorted(places[:3])[len(places[:3]) // 2]
