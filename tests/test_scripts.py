@@ -338,3 +338,31 @@ def test_the_table_of_filters_shows_that_those_of_a_healthy_run_look_like_noise(
     assert accuracy > 0.9
     assert rough > 0.8
     assert float(rows["weight decay 0.05"][3]) < 0.8
+
+
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_the_search_random_search_and_tpe_of_the_table_draw_from_the_same_space():
+    import argparse
+
+    import optuna
+    import search_table
+
+    space, trials = search_table.read(argparse.Namespace(data="mnist5k"), repetition=3)
+    assert {d.key for d in space} >= {"optimizer.lr", "batch_size", "schedule", "regularizer", "augmentation"}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        point = search_table.draw(study.ask(), space)
+        assert space.contains(point)
+        tree = trials.configs.tree(space.settings(point), 1, 3)
+        assert (tree["batch_size"], tree["data"]["split_seed"]) == (point["batch_size"], 3)
+        assert [*tree["regularizer"]] == point["regularizer"]
+
+
+def test_the_parts_of_the_search_table_belong_to_one_table():
+    for settings_file in (ROOT / "scripts" / "search_table").glob("*/settings.json"):
+        settings = json.loads(settings_file.read_text())
+        for file in settings_file.parent.glob("*-*.json"):
+            part = json.loads(file.read_text())
+            assert len(part["tests"]) == settings["seeds"]
+            assert part["test"] == pytest.approx(sum(part["tests"]) / settings["seeds"])
+            assert settings["core_seconds"] <= 1.01 * part["budget"] * settings["workers"]
