@@ -123,6 +123,7 @@ class Probe(TypedDict):
     unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout
     unregularized_start: NotRequired[list[Branch]]  # likewise from the initial weights
     unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation
+    unfrozen_start: NotRequired[list[Branch]]  # from the initial weights, with the frozen layers trained, too
     larger_batches: NotRequired[
         list[Branch]
     ]  # from the initial weights with larger batches than the tiny ones of the run
@@ -175,7 +176,9 @@ class DatasetInfo(TaskInfo, total=False):
     duplicates: dict[str, int]  # by "<split>/<split>"
     contradictory: int  # training images that are equal to one with another label
     repeated: Repeated  # absent if no training image is there twice
-    near_duplicates: dict[str, int]  # pairs in "two splits" and with "two labels"; absent if they were not looked for
+    near_duplicates: dict[
+        str, int
+    ]  # pairs in "two splits", in "train/validation", with "two labels"; absent if unknown
     compared: dict[str, int]  # "images" in all, "exact" = compared byte for byte, "near" = by thumbnail
     batch_size: int
     steps_per_epoch: int
@@ -186,6 +189,7 @@ class DatasetInfo(TaskInfo, total=False):
     metric: str
     status: str
     accuracies: dict[str, float]  # of a single task with classes, on "validation" and "test"
+    test_fractions: list[float]  # frequencies of the classes in the test images
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
     changes: dict[str, float]  # likewise: accuracy on changed test images (``engine.changed_images``)
     validation_changes: dict[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,9 +21,9 @@ from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.engine.step import train_step
 from trainer.engine.used_weights import BATCH, IMAGES, ValidationMeasures, measure_validation, used_weights
+from trainer.engine.variants import frozen_at_random, unaugmented, unfrozen, unregularized
 from trainer.formats import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
-from trainer.regularizers.hooks import DropAfter, DropBefore
 
 BRIEF = 100  # steps; branches would be longer than a run that is shorter
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
@@ -118,6 +118,9 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
             with unaugmented(run, run.train.batch_size):
                 result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
             learns = result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss()
+        if frozen_at_random(run) and (granted := allowance.grant(shorter, min(least, shorter))):
+            with unfrozen(run):
+                result["unfrozen_start"] = [branch(run, initial, 1.0, granted)]
         if run.train.batch_size <= TINY_BATCH and allowance.grant(steps * (LARGER // run.train.batch_size)):
             with unaugmented(run, LARGER):
                 result["larger_batches"] = [branch(run, initial, 1.0, steps)]
@@ -238,45 +241,6 @@ def loss_of_batch_statistics(run: Run) -> float:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.train()
         return mean_scores(run, run.train.without_augmentation(BATCH).batches(0), run.train.batch_size)[0]
-
-
-@contextlib.contextmanager
-def unregularized(run: Run) -> Iterator[None]:
-    """Without regularizers, weight decay, and dropout inside the network."""
-    groups, chain = run.optimizer.param_groups, run.regularizer
-    decays = [group.get("weight_decay") for group in groups]
-    dropouts = [(dropout, dropout.p) for dropout in dropout_layers(run.model)]
-    try:
-        run.regularizer = type(chain)({})
-        for group in groups:
-            group["weight_decay"] = 0.0
-        for module, _ in dropouts:
-            module.p = 0.0
-        yield
-    finally:
-        run.regularizer = chain
-        for group, decay in zip(groups, decays, strict=True):
-            group["weight_decay"] = decay
-        for module, p in dropouts:
-            module.p = p
-
-
-@contextlib.contextmanager
-def unaugmented(run: Run, batch_size: int) -> Iterator[None]:
-    """Without augmentation of the training images, in batches of another size."""
-    train, run.train = run.train, run.train.without_augmentation(batch_size)
-    try:
-        yield
-    finally:
-        run.train = train
-
-
-def dropout_layers(model: nn.Module) -> list[nn.modules.dropout._DropoutNd | DropAfter | DropBefore]:
-    """The dropout layers of a network, and those that a regularizer has inserted as hooks."""
-    modules = list(model.modules())
-    hooks = [hook for m in modules for hook in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
-    layers = [m for m in modules if isinstance(m, nn.modules.dropout._DropoutNd)]
-    return [*layers, *(hook for hook in hooks if isinstance(hook, DropAfter | DropBefore))]
 
 
 def branch_steps(total_steps: int, limit: int) -> int:

@@ -37,6 +37,7 @@ from trainer.run_dir import write_json
 from trainer.tree import value_at
 
 MAX_NEAR = 2_000  # images in all, up to which near duplicates are looked for; the doctor compares more of them
+MAX_NEAR_SUSPECTED = 10_000  # likewise, where far fewer test images than validation images are recognized
 # What the overrides that a finding suggests do not concern.
 NOT_ADVISED = ("job", "observer", "output", "resume", "checkpoint", "run", "runs", "seed")
 
@@ -96,13 +97,15 @@ class DiagnosisObserver(Observer):
                 self.alerted.add(finding.name)
                 self.alert(f"{finding.name}: {finding.evidence}; try {quoted(' or '.join(finding.attempt))}")
 
-    def _suspects(self, view: RunView) -> DatasetInfo:
-        """Write ``suspects.csv`` and ``report/suspects.png``; return what was compared and found."""
+    def _suspects(self, view: RunView, limit: int) -> DatasetInfo:
+        """Write ``suspects.csv`` and ``report/suspects.png``; return what was compared and found: near duplicates among at most
+        ``limit`` images.
+        """
         exact, near = exact_suspects(self.prints), []
         info = DatasetInfo()
         compared = self.dataset_info.get("compared", {})
-        if compared.get("images", 0) <= MAX_NEAR:
-            images = examined(self.prints.parts, MAX_NEAR)
+        if compared.get("images", 0) <= limit:
+            images = examined(self.prints.parts, limit)
             near = near_suspects(images, self.prints)
             info = DatasetInfo(near_duplicates=count_pairs(near), compared={**compared, "near": len(images.labels)})
         if view.folder is not None and (exact or near):
@@ -131,14 +134,12 @@ class DiagnosisObserver(Observer):
         return found
 
     def on_fit_end(self, view: RunView, result: Result) -> Contribution:
-        self.dataset_info = {**self.dataset_info, **self._suspects(view)}
+        difference = split_difference(view, result, self.changes)
+        limit = MAX_NEAR_SUSPECTED if "pixels" in difference else MAX_NEAR
+        self.dataset_info = {**self.dataset_info, **difference, **self._suspects(view, limit)}
         typed = [] if view.folder is None else read_overrides(view.folder)
         info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
-        self.dataset_info = info = {
-            **info,
-            **self._measured(view, info),
-            **split_difference(view, result, self.changes),
-        }
+        self.dataset_info = info = {**info, **self._measured(view, info)}
         findings = [
             finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), {**info, "typed": typed})
         ]
@@ -160,7 +161,7 @@ def split_difference(view: RunView, result: Result, changes: Changes) -> Dataset
     part = view.task.parts[0]
     if len(found) < 2 or len(view.task.parts) > 1 or part.spec.kind != "classification":
         return DatasetInfo()
-    info = DatasetInfo(accuracies=found)
+    info = DatasetInfo(accuracies=found, test_fractions=class_fractions(view, loaders["test"]))
     if not part.spec.masked and differ(found, {name: loader.num_images for name, loader in loaders.items()}):
         info["pixels"] = {name: split_pixels(view, loader) for name, loader in loaders.items()}
         if world_size() == 1:
@@ -171,14 +172,21 @@ def split_difference(view: RunView, result: Result, changes: Changes) -> Dataset
 def split_pixels(view: RunView, loader: Loader) -> SplitPixels:
     """The statistics of the first images of a split, and the frequencies of all its classes."""
     x, _ = next(loader.batches(0))
-    counts = np.bincount(loader.dataset.target(view.task.parts[0].spec.target), minlength=view.task.parts[0].size)
-    fractions = (counts / max(counts.sum(), 1)).tolist()
     std, differences = float(x.std(correction=0)), x.diff(dim=-1).abs()
     roughness = float(differences.mean()) / max(std, 1e-9) if differences.numel() else 0.0
-    pixels = SplitPixels(mean=float(x.mean()), std=std, roughness=roughness, class_fractions=fractions)
+    pixels = SplitPixels(
+        mean=float(x.mean()), std=std, roughness=roughness, class_fractions=class_fractions(view, loader)
+    )
     if x.shape[1] > 1:
         pixels["channel_means"] = [float(channel.mean()) for channel in x.unbind(1)]
     return pixels
+
+
+def class_fractions(view: RunView, loader: Loader) -> list[float]:
+    """The frequencies of the classes of a single task in the images of a split."""
+    part = view.task.parts[0]
+    counts = np.bincount(loader.dataset.target(part.spec.target), minlength=part.size)
+    return (counts / max(counts.sum(), 1)).tolist()
 
 
 def markdown(finding: FindingContent) -> str:

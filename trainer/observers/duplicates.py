@@ -154,5 +154,8 @@ def place(parts: Mapping[str, Images], split: str, index: int) -> Place:
 
 
 def count_pairs(suspects: Sequence[Suspect]) -> dict[str, int]:
-    """Return the number of pairs in two splits and of those with two labels."""
-    return {what: sum(s.kind.endswith(what) for s in suspects) for what in ("two splits", "two labels")}
+    """Return the number of pairs in two splits, of those with two labels, and of those of training and validation images."""
+    counts = {what: sum(s.kind.endswith(what) for s in suspects) for what in ("two splits", "two labels")}
+    held_out = {"train", "validation"}
+    splits = [{s.image.split, s.other.split} for s in suspects if s.other is not None]
+    return {**counts, "train/validation": splits.count(held_out)}

@@ -54,7 +54,7 @@ def _duplicates(info: DatasetInfo, compared: Mapping[str, int], doctor: str) -> 
         return [*lines, f"- Nearly equal images: {text}; {doctor} compares up to 10,000."]
     pairs = info["near_duplicates"]
     found = ", ".join(
-        f"{count or 'none'} {'in' if 'splits' in where else 'with'} {where}" for where, count in pairs.items()
+        f"{pairs.get(where) or 'none'} {word} {where}" for word, where in (("in", "two splits"), ("with", "two labels"))
     )
     listed = " suspects.csv lists them." if across or contradictory or any(pairs.values()) else ""
     return [*lines, f"- Nearly equal images, such as resized copies, among {near:,}: {found}.{listed}"]

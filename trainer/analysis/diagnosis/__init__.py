@@ -37,9 +37,9 @@ from trainer.analysis.diagnosis.layers import (
     saturated_units,
     signal_by_depth,
 )
-from trainer.analysis.diagnosis.length import still_improving, too_short
+from trainer.analysis.diagnosis.length import still_improving, stopped_too_early, too_short
 from trainer.analysis.diagnosis.noise import noisy, within_noise
-from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots
+from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots, number
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
 from trainer.analysis.diagnosis.schedule import ends_at_high_lr
 from trainer.analysis.diagnosis.splits import differ, test_differs, validation_differs, validation_harder
@@ -88,6 +88,7 @@ CAUSES: tuple[Check, ...] = (
     lr_too_low,
     dead_units,
     tiny_batch_norm,
+    stopped_too_early,
     classes_mixed_up,
     label_noise,
     validation_harder,
@@ -138,6 +139,7 @@ NO_CONSEQUENCE = {
     "batch norm of tiny batches": ("learning rate too low",),
 }
 ENDS_EARLY = ("learning rate too low",)  # of which a loss that still falls at the end is a consequence
+OF_SCORES = ("overfitting", "still improving")  # less urgent than test images of another kind
 RESTS = ("good fit", "differences within noise", "average not used")  # what is said only where nothing is wrong
 GAP = 0.2  # between the accuracies on training and validation images, from which these may be of another kind
 TEST_DIFFERS = "validation and test differ"
@@ -214,7 +216,10 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
     chain = [f for f in found if f.name not in INDEPENDENT and f.name not in explained]
     upstream = [*(f for f in others if f.name not in INDEPENDENT), *chain]
     wrong = bool(upstream) or any(f.name == TEST_DIFFERS for f in found)
-    kept = [f for f in found if f.name in INDEPENDENT and not (f.name in RESTS and wrong)]
+    # A class that has lost its images to another one is rare because of that.
+    mixed = any(f.name == "classes mixed up" for f in found)
+    left_out = (*(RESTS if wrong else ()), *(("class imbalance",) if mixed else ()))
+    kept = [f for f in found if f.name in INDEPENDENT and f.name not in left_out]
     if not chain or len(upstream) > len(chain):
         return kept
     cause, *consequences = chain
@@ -224,12 +229,21 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")
-    left_out = 0 if record.probe is None else record.probe.get("left_out", 0)
-    if left_out:
-        several = f"{left_out} short trainings" if left_out > 1 else "A short training"
+    untried = 0 if record.probe is None else record.probe.get("left_out", 0)
+    if untried:
+        several = f"{untried} short trainings" if untried > 1 else "A short training"
         text = f"{several} that could tell another cause would have taken too long for this run"
         cause = replace(cause, meaning=f"{cause.meaning} {text}: see observer.diagnosis.probe_fraction.")
-    return [cause, *kept]
+    return [*kept, cause] if cause.name in OF_SCORES and _mostly_the_test(record, kept) else [cause, *kept]
+
+
+def _mostly_the_test(record: Record, found: Sequence[Finding]) -> bool:
+    """Whether test images differ from validation images, and by more than these from training images."""
+    accuracies, used = record.dataset_info.get("accuracies", {}), None if record.probe is None else record.probe["used"]
+    if not any(f.name == TEST_DIFFERS and f.kind == "warning" for f in found):
+        return False
+    trained = number(None if used is None else used["accuracy"], accuracies["validation"])
+    return accuracies["validation"] - accuracies["test"] > trained - accuracies["validation"]
 
 
 def listed(names: Sequence[str]) -> str:

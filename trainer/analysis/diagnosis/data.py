@@ -8,6 +8,7 @@ from trainer.analysis.diagnosis.record import Finding, Record
 from trainer.formats import Repeated
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
+MANY_COPIES = 0.05  # of the images of evaluation, from which near duplicates are more than a hint
 MOVES = 0.005  # fraction of the images that cannot move a score by more than is shown of it, half a percent
 
 
@@ -91,12 +92,13 @@ def near_duplicates(r: Record) -> Finding | None:
     text = describe_near(pairs)
     if not text:
         return None
+    many = pairs.get("two splits", 0) > MANY_COPIES * evaluated
     return Finding(
         "near duplicates",
         f"{text}, such as resized or recompressed copies",
         "suspects.csv lists them; pairs in two splits make the scores too optimistic.",
         ("remove the copies from the data, if they are some",),
-        "hint",
+        "warning" if many else "hint",
     )
 
 

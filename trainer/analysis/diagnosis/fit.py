@@ -58,6 +58,8 @@ def underfitting(r: Record) -> Finding | None:
             return None
     if len(ends) > 1 and ends[1] > 1.5 * ends[0]:
         return None  # overfitting instead
+    if r.falls_fast:
+        return None  # still improving instead
     validation_text = f", the validation loss {ends[1]:.3f}" if len(ends) > 1 else ""
     possible = _possible_causes(r)
     return Finding(
@@ -70,7 +72,10 @@ def underfitting(r: Record) -> Finding | None:
 
 def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     """What may keep a network from fitting the training images, with what to try, without what the short trainings exclude."""
-    causes = {"too small": (*_wider(r), "architecture=resnet20")}
+    causes: dict[str, tuple[str, ...]] = {}
+    if r.frozen and not r.dataset_info.get("pretrained"):
+        causes["frozen in layers that have not learned yet"] = ("recipe=scratch", "recipe.freeze=[]")
+    causes["too small"] = (*_wider(r), "architecture=resnet20")
     own, start = r.branches("from_used").get(1.0), r.branches("from_start").get(1.0)
     free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)
     if not (_no_gain(free, own) and _no_gain(fresh, start)):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import median
 
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.formats import ConfusedPair, Confusions
 
 MIXED_ERRORS = 8  # from which on two classes can be called mixed up
-LIKELY = 3  # pairs that are confused most, whose frequencies are compared with those of the test images
+MOVED = 0.6  # of the images that a class is expected to have, below which it has lost some to another
+ALIKE = 0.25  # by which the frequency of a class may differ from what is expected, relative to it
+UNEXPLAINED = 0.2  # of the loss of guessing, that guessing among the classes that are mixed up does not explain
 MIXED_RATE = 0.2  # of the images of two classes that are predicted as the other one
 CHANCE = 0.4  # likewise, from which on it is not much better to guess
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which the run learned nothing because of it
@@ -129,6 +133,8 @@ def classes_mixed_up(r: Record) -> Finding | None:
         )
     else:
         return None
+    if _underfits(r, mixed):
+        return None
     names = r.dataset_info.get("classes") or []
     groups = [[names[i] if i < len(names) else str(i) for i in group] for group in mixed]
     pairs = [next(p for p in confusions["pairs"] if p["classes"] == group[:2]) for group in mixed]
@@ -149,33 +155,75 @@ def classes_mixed_up(r: Record) -> Finding | None:
     )
 
 
+def _underfits(r: Record, mixed: Sequence[Sequence[int]]) -> bool:
+    """Whether the loss of the training images is higher than guessing among the classes of each group would explain."""
+    counts = r.dataset_info.get("class_counts") or []
+    if not r.struggles or r.probe is None or r.chance_loss is None:
+        return False
+    guessed = sum(sum(counts[i] for i in group) * math.log(len(group)) for group in mixed) / max(sum(counts), 1)
+    return number(r.probe["used"]["loss"]) - guessed > UNEXPLAINED * r.chance_loss
+
+
 def _labelled_as_another(r: Record) -> Finding | None:
-    """Of two classes that are confused, one is as much rarer than in the test images as the other is more frequent."""
-    pixels, confusions = r.dataset_info.get("pixels", {}), r.dataset_info.get("confusions")
-    if not {"validation", "test"} <= pixels.keys() or confusions is None:
+    """One class lacks as many images as another one has too many, and both are confused; all others are as frequent as expected.
+
+    Expected are the frequencies of the test images or, as labels may be wrong there too, equal ones.
+    """
+    counts, confusions = r.dataset_info.get("class_counts") or [], r.dataset_info.get("confusions")
+    if confusions is None or len(counts) < 4:
         return None
-    own, test = (pixels[name]["class_fractions"] for name in ("validation", "test"))
-    names = r.dataset_info.get("classes") or [str(i) for i in range(len(own))]
-    texts: list[tuple[str, str, float]] = []
-    for pair in confusions["pairs"][:LIKELY]:
-        rare, frequent = sorted(pair["classes"], key=lambda i: own[i] - test[i])
-        same = abs(own[rare] + own[frequent] - test[rare] - test[frequent]) < 0.25 * (test[rare] + test[frequent])
-        if pair["errors"] >= MIXED_ERRORS // 2 and own[rare] < 0.5 * test[rare] and same:
-            texts.append((names[rare], names[frequent], own[rare] / test[rare]))
-    if not texts:
-        return None
+    names = r.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
+    confused = {tuple(sorted(pair["classes"])) for pair in confusions["pairs"] if pair["errors"]}
+    tested = r.dataset_info.get("test_fractions") or []
+    for fractions, expected in ((tested, "the test images"), ([1 / len(counts)] * len(counts), "the other classes")):
+        moved = _moved_images(counts, fractions) if len(fractions) == len(counts) else []
+        if moved and all(tuple(sorted(pair)) in confused for pair in moved):
+            return _moved(counts, [(names[a], names[b], counts[a], counts[b]) for a, b in moved], expected)
+    return None
+
+
+def _moved(counts: Sequence[int], moved: Sequence[tuple[str, str, int, int]], expected: str) -> Finding:
     return Finding(
         "classes mixed up",
-        "; ".join(
-            f"{a} is {100 * ratio:.0f} % as frequent in training as in the test images, {b} more frequent by as much, and "
-            "both are confused"
-            for a, b, ratio in texts
-        ),
-        f"Many images of {texts[0][0]} have the label {texts[0][1]}"
-        + "".join(f", many of {a} the label {b}" for a, b, _ in texts[1:])
+        "; ".join(f"{a} has {few} training images, {b} {many}, and both are confused" for a, b, few, many in moved)
+        + f"; as frequent as in {expected}, classes would have about {median(counts):g}",
+        f"What the one lacks, the other has too much: many images of {moved[0][0]} have the label {moved[0][1]}"
+        + "".join(f", many of {a} the label {b}" for a, b, _, _ in moved[1:])
         + ".",
-        (*(f"compare images and labels of {a} and {b}" for a, b, _ in texts), "job=doctor"),
+        (*(f"compare images and labels of {a} and {b}" for a, b, _, _ in moved), "job=doctor"),
     )
+
+
+def _moved_images(counts: Sequence[int], fractions: Sequence[float]) -> list[tuple[int, int]]:
+    """The pairs of classes of which the first has lost images to the second, if that explains all differences of frequency.
+
+    Args:
+        counts: Images of each class.
+        fractions: Their expected fractions.
+
+    >>> _moved_images([100, 10, 190, 102], [0.25] * 4), _moved_images([100, 10, 100, 100], [0.25] * 4)
+    ([(1, 2)], [])
+    """
+    scale = _scale(counts, fractions)
+    expected = [scale * fraction for fraction in fractions]
+    lost = [i for i, n in enumerate(counts) if n < MOVED * expected[i]]
+    gained = {i for i, n in enumerate(counts) if n > (2 - MOVED) * expected[i]}
+    pairs: list[tuple[int, int]] = []
+    for i in lost:
+        missing = expected[i] - counts[i]
+        best = min(gained, key=lambda j: abs(counts[j] - expected[j] - missing), default=None)
+        if best is None or abs(counts[best] - expected[best] - missing) > ALIKE * expected[best]:
+            return []
+        gained.discard(best)
+        pairs.append((i, best))
+    others = set(range(len(counts))) - {i for pair in pairs for i in pair}
+    alike = all(abs(counts[i] - expected[i]) < ALIKE * expected[i] for i in others)
+    return pairs if len(others) >= len(counts) / 2 and alike else []
+
+
+def _scale(counts: Sequence[int], fractions: Sequence[float]) -> float:
+    """The number of images of which most classes have their expected fraction."""
+    return median([n / fraction for n, fraction in zip(counts, fractions, strict=True) if fraction] or [0.0])
 
 
 def _confused_by_chance(confusions: Confusions, classes: int) -> list[list[int]]:

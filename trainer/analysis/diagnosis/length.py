@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 
 from trainer.analysis.diagnosis.fit import good_fit, overfitting
-from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.analysis.diagnosis.record import Finding, Record, number, short
 from trainer.analysis.diagnosis.schedule import decayed_validation_loss
 from trainer.analysis.diagnosis.update import BRIEF
+from trainer.history import better_is
 
 FEW = 5  # steps of an epoch, below which batches are too large
+LEAST_GAIN = 0.005  # of a metric, above which ``min_delta`` ends runs that still improve
 FAST = 0.85  # of the validation loss, that is left after the epochs that early stopping waited
 
 
 def still_improving(r: Record) -> Finding | None:
     """The loss still falls at the end."""
-    if (found := _stopped_by_chance(r) or _still_improving_by_probe(r)) is not None:
+    if (found := _still_improving_by_probe(r)) is not None:
         return found
     losses = r.column("validation_loss") or r.column("train_loss")
     if good_fit(r) is not None or len(losses) < 3 or r.dataset_info.get("status") == "interrupted":
@@ -33,9 +35,19 @@ def still_improving(r: Record) -> Finding | None:
 
 
 def _still_improving_by_probe(r: Record) -> Finding | None:
-    """Some more steps lower the validation loss, although the learning rate had decayed."""
-    gain = None if 0 < r.steps < BRIEF else decayed_validation_loss(r, 0.2)
-    return None if gain is None else _ended_early(r, gain, (r.epochs(2),), "hint")
+    """Some more steps lower the validation loss, although the learning rate had decayed, or that of a network that struggles."""
+    if 0 < r.steps < BRIEF:
+        return None
+    if (gain := decayed_validation_loss(r, 0.2)) is not None:
+        return _ended_early(r, gain, (r.epochs(2),), "hint")
+    if r.probe is None or not (r.struggles and r.learned and r.falls_fast):
+        return None
+    best = min(r.branches("from_used").values(), key=lambda b: number(b["loss"]))
+    text = (
+        f"{r.probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the training loss from "
+        f"{number(r.probe['used']['loss']):.3g} to {number(best['loss']):.3g}, after {r.steps} steps"
+    )
+    return _ended_early(r, text, (r.epochs(3), r.higher_lr), "warning")
 
 
 def too_short(r: Record) -> Finding | None:
@@ -51,18 +63,40 @@ def too_short(r: Record) -> Finding | None:
     )
 
 
-def _stopped_by_chance(r: Record) -> Finding | None:
-    """Early stopping ended the run while the validation loss fell fast: the metric had only not become better for a moment."""
+def stopped_too_early(r: Record) -> Finding | None:
+    """Early stopping ended the run while the validation loss fell fast, because the metric had not become better for a moment,
+    or while the metric became better by less than ``min_delta``.
+    """
     losses, patience = r.column("validation_loss"), r.setting("regularizer", "early_stopping", "patience")
     if _planned(r) is None or r.chance_loss is None or not isinstance(patience, int) or len(losses) <= patience:
         return None
+    if (ignored := _ignored_gain(r, patience)) is not None:
+        return _ended_early(r, ignored, (), "warning")
     before, last = losses[-1 - patience], losses[-1]
     if last > FAST * before or last < 0.05 * r.chance_loss:
         return None
-    epochs = "epoch" if patience == 1 else f"{patience} epochs"
     return _ended_early(
-        r, f"in the last {epochs} the validation loss fell from {before:.3f} to {last:.3f}", (), "warning"
+        r, f"in the last {_count(patience)} the validation loss fell from {before:.3f} to {last:.3f}", (), "warning"
     )
+
+
+def _ignored_gain(r: Record, patience: int) -> str | None:
+    """How the metric of a network that is not good became better by less than ``min_delta`` while early stopping waited."""
+    stopping = ("regularizer", "early_stopping")
+    least, metric = r.setting(*stopping, "min_delta"), str(r.setting(*stopping, "metric"))
+    values = r.column(metric)
+    if not isinstance(least, int | float) or not r.weak or len(values) <= patience:
+        return None
+    sign = -1 if better_is(metric) == "min" else 1
+    before, after = (max(sign * v for v in part) for part in (values[:-patience], values[-patience:]))
+    gain = after - before
+    if not LEAST_GAIN < gain <= least:
+        return None
+    return f"in the last {_count(patience)} {metric} improved from {sign * before:.3f} to {sign * after:.3f}"
+
+
+def _count(epochs: int) -> str:
+    return "epoch" if epochs == 1 else f"{epochs} epochs"
 
 
 def _planned(r: Record) -> float | None:
@@ -79,6 +113,10 @@ def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) 
         return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
     others = ",".join(name for name in r.regularizers if name != "early_stopping")
     longer = (f"regularizer.early_stopping.patience={max(5, 3 * patience)}",) if isinstance(patience, int) else ()
+    least = r.setting("regularizer", "early_stopping", "min_delta")
+    if isinstance(least, int | float) and least > LEAST_GAIN:
+        longer = ("regularizer.early_stopping.min_delta=0", *longer)
+        evidence = f"{evidence}; early stopping counts an epoch only if the metric improves by more than {least:g}"
     return Finding(
         "still improving",
         f"{evidence}; early stopping ended it after {r.rows[-1]['epoch']:g} of {planned:g} epochs",

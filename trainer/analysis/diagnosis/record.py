@@ -160,12 +160,23 @@ class Record:
             "unregularized",
             "unregularized_start",
             "unaugmented_start",
+            "unfrozen_start",
             "larger_batches",
             "one_batch",
         ],
     ) -> dict[float, Branch]:
         """The branches of the probe by their factor of the learning rate."""
         return {} if self.probe is None else {b["factor"]: b for b in self.probe.get(kind) or ()}
+
+    @property
+    def falls_fast(self) -> bool:
+        """Whether the training loss would fall to nothing in a run of twice the length, if it fell as in a short training."""
+        branches = self.branches("from_used").values()
+        if self.probe is None or not branches or self.frozen:
+            return False
+        used = number(self.probe["used"]["loss"])
+        gain = 1 - min(number(b["loss"]) for b in branches) / max(used, 1e-9)
+        return used < math.inf and gain * self.steps > self.probe["steps"]
 
     @property
     def first(self) -> Snapshot | None:
@@ -187,6 +198,11 @@ class Record:
     def steps(self) -> int:
         """Steps of the run."""
         return self.rows[-1]["step"] if self.rows and "step" in self.rows[-1] else 0
+
+    @property
+    def frozen(self) -> int:
+        """Layers with weights that were not trained at the end."""
+        return self.snapshots[-1].get("frozen", 0) if self.snapshots else 0
 
     @property
     def widths(self) -> list[int]:

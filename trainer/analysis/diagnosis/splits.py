@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from trainer.analysis.diagnosis.data import imbalanced_classes
+from trainer.analysis.diagnosis.data import MANY_COPIES, imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record
 from trainer.formats import DatasetInfo, SplitPixels
 
@@ -13,6 +13,8 @@ STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does th
 LOWER = 0.05  # difference of two accuracies from which it matters
 MOVED = 0.6  # ratio of the fractions of a class in two splits, below which it is named
 RESTORED = 0.5  # part of the difference that a change of the test images must make up for
+PARTLY = 0.2  # likewise, from which it is at least a reason
+OF_COLORS = ("standardized", "channels reversed")
 FITTED = 0.05  # accuracy by which standardized images must be recognized better than otherwise changed ones
 # What is changed, and what it means that the images of a split are recognized then, by the names of `engine.changed_images`.
 CHANGED = {
@@ -73,7 +75,10 @@ def test_differs(r: Record) -> Finding | None:
         return None
     shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
     gap = accuracies["validation"] - accuracies["test"]
-    difference, meaning, by_frequency = describe_shift(info.get("pixels", {}), gap)
+    gained = max((value for name, value in info.get("changes", {}).items() if name in OF_COLORS), default=1.0)
+    difference, meaning, by_frequency = describe_shift(
+        info.get("pixels", {}), gap, colors=gained > accuracies["test"] + PARTLY * gap
+    )
     if change := restoring(info.get("changes", {}), accuracies["test"] + RESTORED * gap):
         phrase, meaning = CHANGED[change][0], CHANGED[change][1].format(split="test")
         text = f"; {phrase}, {100 * info.get('changes', {})[change]:.1f} % of the test images are recognized"
@@ -83,9 +88,8 @@ def test_differs(r: Record) -> Finding | None:
             f"{difference}: {moved}",
             f"{meaning} Some of these may be labelled as others in training.",
         )
-    copies = (info.get("duplicates") or {}).get("train/validation", 0)
-    if copies:
-        meaning = f"{copies} validation images are also training images, so that they are recognized: the test accuracy is true."
+    if copies := _copies_in_validation(info):
+        difference, meaning, by_frequency = "", copies, False
     return Finding(
         "validation and test differ",
         f"{' but '.join(shown)} are recognized{difference}",
@@ -93,6 +97,15 @@ def test_differs(r: Record) -> Finding | None:
         ("compare images and labels of the two splits", "job=evaluate checkpoint=<run directory>"),
         "hint" if by_frequency and imbalanced_classes(info.get("class_counts") or []) else "warning",
     )
+
+
+def _copies_in_validation(info: DatasetInfo) -> str:
+    """What it means that many validation images are, or nearly are, training images; empty if they are not."""
+    for pairs, word in ((info.get("duplicates"), "also"), (info.get("near_duplicates"), "nearly")):
+        copies = (pairs or {}).get("train/validation", 0)
+        if copies > MANY_COPIES * info.get("validation", 0):
+            return f"{copies} validation images are {word} training images, so they are recognized: the test accuracy is true."
+    return ""
 
 
 def _frequencies_that_moved(info: DatasetInfo) -> str:
@@ -139,9 +152,14 @@ def restoring(accuracies: Mapping[str, float], least: float) -> str:
     return best if best and accuracies[best] >= least else ""
 
 
-def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0) -> tuple[str, str, bool]:
+def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0, colors: bool = True) -> tuple[str, str, bool]:
     """Return in what validation and test images differ, as the end of a sentence, what that means, and whether it is the
     frequencies of their classes, which explain a ``gap`` of the accuracies.
+
+    Args:
+        pixels: The statistics of the splits.
+        gap: Of their accuracies.
+        colors: Whether test images with other colors are recognized better.
 
     >>> bright = {"mean": 1.5, "std": 1.0, "class_fractions": [0.5, 0.5]}
     >>> describe_shift({"validation": {**bright, "mean": 0.0}, "test": bright})[0]
@@ -150,33 +168,9 @@ def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0) -> tuple
     if not {"validation", "test"} <= pixels.keys():
         return "", "The test images, or their labels, come from elsewhere than those of training and validation.", False
     own, test = pixels["validation"], pixels["test"]
-    if abs(own["mean"] - test["mean"]) > 0.5 * own["std"] or not 2 / 3 < test["std"] / max(own["std"], 1e-9) < 1.5:
-        text = (
-            f"; the pixels of the validation images have mean {own['mean']:.2g} and standard deviation {own['std']:.2g}, those "
-            f"of the test images {test['mean']:.2g} and {test['std']:.2g}"
-        )
-        return (
-            text,
-            "The test images look different: they come from another source, or were prepared in another way.",
-            False,
-        )
-    rough, smooth = test.get("roughness", 0.0), own.get("roughness", 0.0)
-    if not 2 / 3 * smooth <= rough <= 1.5 * smooth:
-        return (
-            f"; neighboring pixels of the validation images differ by {smooth:.2g} standard deviations, of the test images by "
-            f"{rough:.2g}",
-            f"The test images are {'noisier or sharper' if rough > smooth else 'smoother'}: they come from another source, or "
-            "were resized or compressed in another way.",
-            False,
-        )
-    colors, other = own.get("channel_means") or [], test.get("channel_means") or []
-    if any(abs(a - b) > 0.1 * own["std"] for a, b in zip(colors, other, strict=False)):
-        shown = [", ".join(f"{mean:.2g}" for mean in means) for means in (colors, other)]
-        return (
-            f"; the channels of the validation images have means {shown[0]}, those of the test images {shown[1]}",
-            "The colors of the test images are others: their channels may be in another order, such as BGR instead of RGB.",
-            False,
-        )
+    found = _other_values(own, test) or _other_roughness(own, test) or (_other_colors(own, test) if colors else None)
+    if found is not None:
+        return (*found, False)
     moved = [b - a for a, b in zip(own["class_fractions"], test["class_fractions"], strict=True)]
     if sum(map(abs, moved)) > min(0.4, gap):
         return (
@@ -188,6 +182,42 @@ def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0) -> tuple
         "; their pixels and the frequencies of their classes are alike",
         "The labels of the test images may be numbered in another way, or the images differ in what averages do not show.",
         False,
+    )
+
+
+def _other_values(own: SplitPixels, test: SplitPixels) -> tuple[str, str] | None:
+    """What it means that mean or standard deviation of the pixels differ."""
+    if abs(own["mean"] - test["mean"]) <= 0.5 * own["std"] and 2 / 3 < test["std"] / max(own["std"], 1e-9) < 1.5:
+        return None
+    return (
+        f"; the pixels of the validation images have mean {own['mean']:.2g} and standard deviation {own['std']:.2g}, those of "
+        f"the test images {test['mean']:.2g} and {test['std']:.2g}",
+        "The test images look different: they come from another source, or were prepared in another way.",
+    )
+
+
+def _other_roughness(own: SplitPixels, test: SplitPixels) -> tuple[str, str] | None:
+    """What it means that neighboring pixels differ more, or less."""
+    rough, smooth = test.get("roughness", 0.0), own.get("roughness", 0.0)
+    if 2 / 3 * smooth <= rough <= 1.5 * smooth:
+        return None
+    return (
+        f"; neighboring pixels of the validation images differ by {smooth:.2g} standard deviations, of the test images by "
+        f"{rough:.2g}",
+        f"The test images are {'noisier or sharper' if rough > smooth else 'smoother'}: they come from another source, or "
+        "were resized or compressed in another way.",
+    )
+
+
+def _other_colors(own: SplitPixels, test: SplitPixels) -> tuple[str, str] | None:
+    """What it means that the means of the channels differ."""
+    means, others = own.get("channel_means") or [], test.get("channel_means") or []
+    if not any(abs(a - b) > 0.1 * own["std"] for a, b in zip(means, others, strict=False)):
+        return None
+    shown = [", ".join(f"{mean:.2g}" for mean in of_split) for of_split in (means, others)]
+    return (
+        f"; the channels of the validation images have means {shown[0]}, those of the test images {shown[1]}",
+        "The colors of the test images are others: another camera, light or white balance.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import median
 
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
@@ -11,23 +12,36 @@ LARGER = 32  # images of a batch, with which a short training tells whether thos
 
 
 def frozen_layers(r: Record) -> Finding | None:
-    """Layers keep random weights, by the network itself or by ``recipe.freeze``, and the loss is high."""
-    frozen = r.snapshots[-1].get("frozen", 0) if r.snapshots else 0
-    losses = r.column("validation_loss") or r.column("train_loss")
-    high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
-    names = {str(r.setting("recipe", "_target_")).rpartition(".")[2]}
-    if not frozen or r.dataset_info.get("pretrained") or not high or names & {"Transfer", "Finetune", "Gradual"}:
+    """Layers keep random weights, by the network itself, by the recipe or by ``recipe.freeze``, and the loss is high."""
+    frozen = r.frozen
+    if not frozen or r.dataset_info.get("pretrained"):
         return None
     total, by_config = frozen + len(r.snapshots[-1]["weights"]), bool(r.setting("recipe", "freeze"))
-    if by_config and (frozen < total / 2 or not r.struggles or r.setting("initialization", "path")):
+    text = f"{frozen} of {total} layers with weights do not require gradients, so they keep their initial weights"
+    by_recipe = str(r.setting("recipe", "_target_")).rpartition(".")[2]
+    if by_config or by_recipe == "Transfer":
+        unfrozen = r.branches("unfrozen_start").get(1.0)
+        if unfrozen is None or r.probe is None or r.chance_loss is None or not r.struggles:
+            return None
+        used, after = number(r.probe["used"]["loss"]), number(unfrozen["loss"])
+        if after > used - 0.1 * r.chance_loss:
+            return None
+        return Finding(
+            "frozen layers",
+            f"{text}; with them trained, no more steps than the run had lead from the initial weights to training loss "
+            f"{after:.3g}, the run has {used:.3g}",
+            "Layers that are frozen before they have learned anything are random: what follows them learns from noise.",
+            ("recipe.freeze=[]",) if by_config else ("recipe=scratch",),
+        )
+    losses = r.column("validation_loss") or r.column("train_loss")
+    high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
+    if not high or by_recipe in ("Finetune", "Gradual"):
         return None
     return Finding(
         "frozen layers",
-        f"{frozen} of {total} layers with weights do not require gradients, so they keep their initial weights",
-        "recipe.freeze leaves too few weights to train: those that are frozen are random."
-        if by_config
-        else "No recipe of this run freezes layers: the network itself does.",
-        ("recipe.freeze=[]",) if by_config else ("set requires_grad of its parameters to True",),
+        text,
+        "No recipe of this run freezes layers: the network itself does.",
+        ("set requires_grad of its parameters to True",),
     )
 
 
@@ -62,6 +76,9 @@ def batches_too_small(r: Record) -> Finding | None:
     used, after = number(r.probe["used"]["loss"]), number(larger["loss"])
     if after > used - 0.1 * r.chance_loss:
         return None
+    lower = [number(b["loss"]) for factor, b in r.branches("from_start").items() if factor < 1]
+    if min(lower, default=math.inf) < after + 0.05 * r.chance_loss:
+        return None  # a lower learning rate mends it as well, with batches of this size
     normed = "loss_of_batch_statistics" in r.probe
     images = "1 image" if size == 1 else f"{size} images"
     return Finding(

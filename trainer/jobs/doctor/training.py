@@ -11,8 +11,8 @@ from trainer.config.load import config_from_tree
 from trainer.data.stratified import stratified_split
 from trainer.engine.evaluation import evaluate
 from trainer.engine.lr_range_test import lr_range_curve
-from trainer.engine.probes import dropout_layers
 from trainer.engine.step import train_step
+from trainer.engine.variants import dropout_layers
 from trainer.formats import Scores
 from trainer.jobs.doctor.table import Check
 from trainer.observers.duplicates import Fingerprints
