@@ -125,8 +125,8 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
             with unaugmented(run, LARGER):
                 result["larger_batches"] = [branch(run, initial, 1.0, steps)]
     with unregularized(run):
-        if initial is not None and allowance.grant(steps):
-            result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
+        if initial is not None and (granted := allowance.grant(min(run.clock.step, memorizing), steps)):
+            result["unregularized_start"] = [branch(run, initial, 1.0, granted)]
         if math.isfinite(result["used"]["loss"]) and allowance.grant(steps):
             result["unregularized"] = [branch(run, used, 1.0, steps)]
     if initial is not None and not learns and (granted := allowance.grant(memorizing, least)):

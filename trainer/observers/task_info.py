@@ -45,13 +45,13 @@ def task_info(view: RunView, part: Part) -> TaskInfo:
 
 def batch_classes(view: RunView) -> int | None:
     """How many classes the images of the batch have; None of several tasks, of one without classes, and if regularization makes
-    the classes of an image equally probable.
+    more than two classes of an image the most probable ones.
     """
     part = view.task.parts[0]
     if len(view.task.parts) > 1 or not part.has_classes or view.batch is None:
         return None
     targets = view.batch[1][:, part.values]
-    if bool((targets.amax(1) - targets.mean(1) < 1e-3).any()):
+    if bool(((targets > targets.amax(1, keepdim=True) - 1e-3).sum(1) > 2).any()):
         return None
     return len(targets.argmax(1).unique())
 

@@ -15,6 +15,7 @@ from typing import Literal, cast
 from trainer.analysis.diagnosis.advice import applicable, left_behind
 from trainer.analysis.diagnosis.data import (
     class_imbalance,
+    class_weights,
     contradictory_labels,
     imbalanced_classes,
     leakage,
@@ -79,6 +80,7 @@ CAUSES: tuple[Check, ...] = (
     clipped_too_strongly,
     too_strongly_augmented,
     high_initial_loss,
+    class_weights,
     validation_differs,
     labels_unrelated,
     nonfinite_loss,
@@ -128,7 +130,7 @@ MANY = 0.05  # of the training images, from which contradictory labels explain o
 # Findings about config and data, which no other one has as its consequence.
 FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batches", "ends at a high learning rate", "sorted data",
          "lagging average", "clipped too strongly", "too strongly augmented", "label noise", "classes mixed up",
-         "validation harder than test", "training and validation differ")  # fmt: skip
+         "validation harder than test", "training and validation differ", "unequal class weights")  # fmt: skip
 # What contradicts a cause, or says the same in other words.
 NO_CONSEQUENCE = {
     "learning rate too high": ("learning rate too low", "exploding loss"),

@@ -8,6 +8,7 @@ from trainer.analysis.diagnosis.record import Finding, Record
 from trainer.formats import Repeated
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
+UNEQUAL = 8  # ratio of the parts of two classes in the loss, from which their weights are unequal
 MANY_COPIES = 0.05  # of the images of evaluation, from which near duplicates are more than a hint
 MOVES = 0.005  # fraction of the images that cannot move a score by more than is shown of it, half a percent
 
@@ -114,6 +115,25 @@ def leakage(r: Record) -> Finding | None:
         text,
         "The same images, byte for byte, are used for training and evaluation: the scores are too optimistic.",
         ("remove the duplicates from the data",),
+    )
+
+
+def class_weights(r: Record) -> Finding | None:
+    """The weights of the classes in the loss make some of them count far more than others, and the network is not good."""
+    weights, counts = r.dataset_info.get("class_weights") or [], r.dataset_info.get("class_counts") or []
+    if not r.classifies or len(weights) != len(counts) or len(counts) < 2 or not r.weak:
+        return None
+    share = [w * n for w, n in zip(weights, counts, strict=True)]
+    least, most = share.index(min(share)), share.index(max(share))
+    if share[most] <= UNEQUAL * share[least] or share[most] * min(counts) <= 2 * share[least] * max(counts):
+        return None
+    names = r.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
+    return Finding(
+        "unequal class weights",
+        f"task.class_weights makes {names[most]} {100 * share[most] / sum(share):.2g} % of the training loss, {names[least]} "
+        f"{100 * share[least] / sum(share):.2g} %",
+        f"The network learns to prefer {names[most]} over {names[least]}.",
+        ("task.class_weights=none", "task.class_weights=balanced"),
     )
 
 

@@ -238,6 +238,8 @@ def _confused_by_chance(confusions: Confusions, classes: int) -> list[list[int]]
     rate, confident = _error_rate(pairs[0]), _confident_rate(pairs[0])
     merged = (confusions["correct"] + errors) / confusions["images"]
     by_chance = merged >= 0.8 and rate >= min(3 * rest, CHANCE) and confident >= 0.6 * rate
+    # In harder data, too, if confident predictions are as often wrong as others, and no other pair is confused half as often.
+    by_chance |= merged >= 0.65 and rate >= max(1.8 * rest, CHANCE) and confident >= 0.9 * rate
     group = [*pairs[0]["classes"], *sorted(mixed - set(pairs[0]["classes"]))]
     return [group] if by_chance and len(group) <= max(2, classes // 3) else []
 

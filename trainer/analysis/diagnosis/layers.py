@@ -11,6 +11,7 @@ from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.formats import Snapshot
 
 REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
+KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
 MOVED = 0.3  # update-to-weight ratio from which the activations after the first step are no longer those of the initialization
 
 
@@ -91,6 +92,9 @@ def dead_from_the_start(r: Record) -> Finding | None:
     worst = _most_dead(r, initial(r))
     if worst is None or worst[0] < 0.5:
         return None
+    ratios = [] if r.first is None else [number(layer["update_ratio"], 0.0) for layer in r.first["weights"]]
+    if ratios and median(ratios) > KILLING and not _zero_layers(r.first):
+        return None  # the first step may have done it
     since = " They are so from the beginning: biases or weights are initialized badly."
     return _dead(worst, since, (*REVIVING, r.lower_lr))
 

@@ -170,13 +170,13 @@ class Record:
 
     @property
     def falls_fast(self) -> bool:
-        """Whether the training loss would fall to nothing in a run of twice the length, if it fell as in a short training."""
+        """Whether the training loss would halve in a run of twice the length, if it fell as in a short training."""
         branches = self.branches("from_used").values()
         if self.probe is None or not branches or self.frozen:
             return False
         used = number(self.probe["used"]["loss"])
         gain = 1 - min(number(b["loss"]) for b in branches) / max(used, 1e-9)
-        return used < math.inf and gain * self.steps > self.probe["steps"]
+        return used < math.inf and gain * self.steps > 0.5 * self.probe["steps"]
 
     @property
     def first(self) -> Snapshot | None:

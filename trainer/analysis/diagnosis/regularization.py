@@ -7,6 +7,7 @@ from typing import cast
 
 from trainer.analysis.diagnosis.record import Finding, Record, number
 
+LEARNED = 0.9  # of the loss of guessing, above which a short training has learned nothing
 EXTREME_DECAY = 2e-3  # of the weights in each step: without a gradient they would halve in 350 steps
 
 
@@ -19,18 +20,18 @@ def too_strongly_regularized(r: Record) -> Finding | None:
     margin, used = 0.1 * r.chance_loss, number(r.probe["used"]["loss"])
     free, own = r.branches("unregularized_start").get(1.0), r.branches("from_start").get(1.0)
     if free is not None and own is not None and number(free["loss"]) < min(used, number(own["loss"])) - margin:
-        where, after, before = "initial", number(free["loss"]), used
+        text, after = "no more steps than the run had, from the initial weights,", number(free["loss"])
     else:
         free, own = r.branches("unregularized").get(1.0), r.branches("from_used").get(1.0)
         if free is None or own is None or number(free["loss"]) > min(0.7 * number(own["loss"]), used - margin):
             return None
         if number(free.get("validation_loss"), 0.0) > 0.8 * number(own.get("validation_loss"), 1.0):
             return None
-        where, after, before = "used", number(free["loss"]), used
+        text, after = f"{r.probe['steps']} steps from the weights that are used", number(free["loss"])
+    if after > LEARNED * r.chance_loss:
+        return None  # what is worse than guessing proves nothing
     return _regularized(
-        r,
-        f"{r.probe['steps']} steps from the {where} weights without regularization reach a training loss of {after:.3g}; with "
-        f"it, the run has {before:.3g}",
+        r, f"{text} without regularization reach a training loss of {after:.3g}; with it, the run has {used:.3g}"
     )
 
 

@@ -8,14 +8,16 @@ from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
 LOWERED = 0.2  # mean of a schedule below which it is not what one wants; that of a cosine is 0.5
 NEVER = 0.5  # of ``optimizer.lr``, that a schedule reaches which never gets to its peak
+EARLY = 0.35  # of a run, within which a learning rate falls early
+FALLING = 0.15  # of the training loss, that an epoch takes off it while it falls fast
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
 def lowered_by_schedule(r: Record) -> Finding | None:
     """The schedule keeps the learning rate far below its peak, where a few steps learn more than the run, or lower its loss."""
     chance, steps = r.chance_loss, 0 if r.probe is None else r.probe["steps"]
-    if (warmup := _endless_warmup(r)) is not None:
-        return warmup
+    if (found := _endless_warmup(r) or _lowered_while_falling(r)) is not None:
+        return found
     if r.probe is None or chance is None or not r.struggles or not r.lr or r.mean_lr > LOWERED * r.lr:
         return None
     before = number(r.probe["used"]["loss"])
@@ -48,6 +50,31 @@ def _endless_warmup(r: Record) -> Finding | None:
         f"{short(r.peak_lr)}, {100 * r.peak_lr / r.lr:.2g} % of optimizer.lr={short(r.lr)}",
         "The run ends during its warmup.",
         (shorter, "schedule=[cosine]"),
+    )
+
+
+def _lowered_while_falling(r: Record) -> Finding | None:
+    """The learning rate fell early, and to a small part, while the loss fell fast, which has hardly fallen since."""
+    losses, lrs = r.column("train_loss"), [row.get("mean_lr", row.get("lr")) or 0.0 for row in r.rows]
+    high = sum(lr >= NEVER * r.peak_lr for lr in lrs)
+    if not r.struggles or not r.learned or len(losses) < 5 or not high or r.chance_loss is None:
+        return None
+    early = (
+        high <= EARLY * len(lrs)
+        and lrs[0] >= NEVER * r.peak_lr
+        and sum(lr < 0.1 * r.peak_lr for lr in lrs) >= len(lrs) / 2
+    )
+    before = losses[high - 2] if high > 1 else r.chance_loss
+    falling, since = losses[high - 1] < (1 - FALLING) * before, losses[high - 1] - losses[-1]
+    if not early or not falling or since > FALLING * losses[high - 1]:
+        return None
+    count = "the first epoch" if high == 1 else f"{high} epochs"
+    return Finding(
+        "learning rate too low",
+        f"after {count} the schedule lowers the learning rate from {short(r.peak_lr)} to {short(lrs[-1])}: the training loss had "
+        f"just fallen from {before:.3g} to {losses[high - 1]:.3g}, and is {losses[-1]:.3g} {len(lrs) - high} epochs later",
+        "The learning rate falls too early.",
+        ("schedule=[cosine]", "schedule=[warmup,cosine]"),
     )
 
 

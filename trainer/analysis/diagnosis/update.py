@@ -15,6 +15,7 @@ FAR = 0.8  # loss, relative to that of guessing, above which even the farthest b
 CLIPPED = (
     30  # ratio of the norm of most gradients to that to which they are clipped, from which hardly anything is left
 )
+STANDING = 0.01  # learning rate of the first layer relative to that of the last, below which it stands still
 USUAL = 0.03  # update-to-weight ratio of the first step of healthy runs, at most
 
 
@@ -115,8 +116,8 @@ def _too_high(evidence: str, attempt: str) -> Finding:
 
 def lr_too_low(r: Record) -> Finding | None:
     """A higher learning rate learns more in fewer steps, or steps are tiny relative to the weights and the loss still falls."""
-    if (by_schedule := lowered_by_schedule(r)) is not None:
-        return by_schedule
+    if (found := lowered_by_schedule(r) or _first_layers_stand_still(r)) is not None:
+        return found
     by_branch = _better_branch(r, (10.0, 100.0))
     if by_branch is not None:
         evidence, attempt = by_branch
@@ -139,6 +140,25 @@ def lr_too_low(r: Record) -> Finding | None:
         evidence,
         "The steps are too small to reach a minimum in this number of epochs.",
         (attempt, "schedule=[cosine]" if r.mean_lr < LOWERED * r.lr else r.epochs(10)),
+    )
+
+
+def _first_layers_stand_still(r: Record) -> Finding | None:
+    """The learning rates of the first layers, which were not trained before, are a tiny part of that of the last one."""
+    decay, layers = r.setting("optimizer", "layer_decay"), r.snapshots[-1]["weights"] if r.snapshots else []
+    if not isinstance(decay, float) or len(layers) < 2 or not r.weak:
+        return None
+    if r.dataset_info.get("pretrained") or r.setting("initialization", "path"):
+        return None
+    ratios, part = [number(layer["update_ratio"], 0.0) for layer in layers], decay ** (len(layers) - 1)
+    if part > STANDING or ratios[0] > STANDING * ratios[-1]:
+        return None
+    return Finding(
+        "learning rate too low",
+        f"optimizer.layer_decay={short(decay)} leaves the first of {len(layers)} layers {short(part)} of the learning rate: a "
+        f"step changes its weights by {100 * ratios[0]:.2g} %, those of the last layer by {100 * ratios[-1]:.2g} %",
+        "The first layers are random and stay so.",
+        ("optimizer.layer_decay=1",),
     )
 
 
