@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import subprocess
 import sys
@@ -81,7 +82,7 @@ WRITTEN = (
     "inputs not normalized", "frozen layers", "batch norm of tiny batches", "sorted data",
     "other normalization than the pretrained weights", "validation and test differ", "too strongly augmented",
     "validation harder than test", "training and validation differ",
-    "batches too small", "average not used",
+    "batches too small", "average not used", "unequal class weights",
 )  # fmt: skip
 HEALTHY: dict[str, tuple[str, ...]] = {
     "cnn": ("architecture.widths=[16,32]",),
@@ -973,7 +974,7 @@ def test_underfitting_names_only_the_causes_that_short_trainings_do_not_exclude(
         }.items()
     }
     freer = [{**alike["unregularized"][0], "loss": 1.6}]
-    longer = [{**alike["from_used"][0], "loss": 1.6}]
+    longer = [{**alike["from_used"][0], "loss": 1.646}]
     for branches, expected in (
         ({}, "the network is too small."),
         ({"unregularized": freer}, "the network is too small or too strongly regularized."),
@@ -1084,3 +1085,145 @@ def test_a_finding_says_how_many_short_trainings_were_left_out():
     (finding,) = diagnose(record.rows, record.snapshots, record.dataset_info)
     assert "4 short trainings that could tell another cause" in finding.meaning
     assert "observer.diagnosis.probe_fraction" in finding.meaning
+
+
+def test_two_classes_that_are_confused_by_a_network_that_fits_no_others_either_are_not_called_mixed_up():
+    pairs = [{"classes": [3, 5], "images": 40, "errors": 20, "confident_errors": 10}]
+    confusions = {"images": 200, "correct": 170, "pairs": pairs}
+    for loss, expected in ((0.5, True), (1.0, False)):  # guessing between two of ten classes explains 0.14
+        used = {"loss": loss, "accuracy": 0.85, "validation_loss": loss, "validation_accuracy": 0.85}
+        record = written([2.0, 1.5, 1.0], {"confusions": confusions, "probe": {**PROBE, "used": used}})
+        assert ("classes mixed up" in names(record)) == expected
+
+
+def test_classes_that_are_mixed_up_in_difficult_data_are_named_where_no_other_pair_is_confused_half_as_often():
+    for rest, expected in ((9, True), (14, False)):
+        pairs = [{"classes": [0, 8], "images": 46, "errors": 20, "confident_errors": 11},
+                 {"classes": [2, 4], "images": 40, "errors": rest, "confident_errors": 3}]  # fmt: skip
+        record = written([2.0, 1.0, 0.5], {"confusions": {"images": 240, "correct": 170, "pairs": pairs}})
+        assert ("classes mixed up" in names(record)) == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "counts", "expected"),
+    [
+        ([1, 1, 0, 1], [50] * 4, True),
+        ([20, 1, 1, 1], [50] * 4, True),
+        ([2, 1, 1, 1], [50] * 4, False),
+        ([20, 1, 1, 1], [5, 100, 100, 100], False),  # balanced
+    ],
+)
+def test_class_weights_that_make_a_class_count_far_more_than_another_are_named(weights, counts, expected):
+    record = written([1.5, 1.2, 1.1], {"class_weights": weights, "class_counts": counts, "prior_entropy": math.log(4)})
+    assert ("unequal class weights" in names(record)) == expected
+
+
+def test_first_layers_that_layer_wise_decay_leaves_standing_still_are_named():
+    def found(decay: float, **initialization) -> list[str]:
+        weights = [
+            {"tag": str(i), "rms": 1.0, "grad_rms": 1.0, "update_ratio": decay ** (3 - i) / 50} for i in range(4)
+        ]
+        config = {"optimizer": {"layer_decay": decay}, "initialization": initialization}
+        record = written([2.3, 1.9, 1.8], {"config": config}, weights=weights)
+        return [f"{f.name}: {f.attempt[0]}" for f in diagnose(record.rows, record.snapshots, record.dataset_info)]
+
+    assert found(0.1)[0] == "learning rate too low: optimizer.layer_decay=1"
+    assert "learning rate too low: optimizer.layer_decay=1" not in found(0.7)
+    assert "learning rate too low: optimizer.layer_decay=1" not in found(0.1, path="weights.pt"), "they are pretrained"
+
+
+def test_a_learning_rate_that_falls_while_the_loss_falls_fast_is_named_where_the_loss_then_stands_still():
+    losses, lrs = [2.1, 1.2, 0.84, 0.71, 0.64, 0.63, 0.63, 0.63, 0.63], [0.02] * 3 + [2e-4] * 2 + [2e-6] * 4
+    used = {"loss": 0.63, "accuracy": 0.8, "validation_loss": 0.69, "validation_accuracy": 0.78}
+
+    def found(losses: list[float]) -> list[str]:
+        record = written(losses, {"probe": {**PROBE, "used": used}, "lr": 0.02})
+        rows = [{**row, "lr": lr, "mean_lr": lr} for row, lr in zip(record.rows, lrs, strict=True)]
+        return names(Record(rows, record.snapshots, record.dataset_info))
+
+    assert found(losses)[0] == "learning rate too low"
+    assert "learning rate too low" not in found([2.1, 0.9, 0.84, *losses[3:]]), "it had stopped falling"
+
+
+def test_a_short_training_that_is_worse_than_guessing_does_not_blame_regularization():
+    def found(free: float) -> list[str]:
+        branches = {"unregularized": [{"factor": 1.0, "lr": 5.0, "loss": free, "accuracy": 0.1}],
+                    "from_used": [{"factor": 1.0, "lr": 5.0, "loss": 1e12, "accuracy": 0.1}]}  # fmt: skip
+        used = {"loss": 1e14, "accuracy": 0.1, "validation_loss": 1e14, "validation_accuracy": 0.1}
+        return names(written([2.3, 40.0, 90.0], {"probe": {**PROBE, **branches, "used": used}}))
+
+    assert "too strongly regularized" not in found(3.5)
+    assert "too strongly regularized" in found(0.5)
+
+
+def test_early_stopping_that_counts_no_small_gains_is_named_before_what_the_network_has_not_learned():
+    used = {"loss": 0.9, "accuracy": 0.7, "validation_loss": 0.9, "validation_accuracy": 0.7}
+    stopping = {"patience": 1, "min_delta": 0.35, "metric": "validation_accuracy"}
+    config = {"epochs": 20, "regularizer": {"early_stopping": stopping}}
+    record = written([1.6, 1.2, 1.1], {"probe": {**PROBE, "used": used}, "config": config, "status": "finished"})
+    rows = [{**row, "validation_accuracy": a} for row, a in zip(record.rows, (0.3, 0.6, 0.7), strict=True)]
+    finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "still improving"
+    assert finding.attempt[0] == "regularizer.early_stopping.min_delta=0"
+
+
+def test_test_images_of_another_kind_come_before_overfitting_where_they_cost_more():
+    used = {"loss": 0.1, "accuracy": 0.97, "validation_loss": 0.7, "validation_accuracy": 0.8}
+    for test, expected in ((0.2, "validation and test differ"), (0.66, "overfitting")):
+        info = {"probe": {**PROBE, "used": used}, "accuracies": {"validation": 0.8, "test": test}, "test": 1000,
+                "validation": 1000}  # fmt: skip
+        record = written([1.6, 0.9, 0.7], info)
+        assert set(names(record)) == {"overfitting", "validation and test differ"}
+        assert names(record)[0] == expected
+
+
+def test_colors_are_named_only_where_other_ones_would_be_recognized_better():
+    split = {"mean": 0.0, "std": 1.0, "roughness": 0.2, "class_fractions": [0.5, 0.5]}
+    pixels = {
+        "validation": {**split, "channel_means": [0.1, 0.0, -0.1]},
+        "test": {**split, "channel_means": [0.4, 0.2, 0.1]},
+    }
+    for standardized, expected in ((0.62, "labels of the test images may be numbered"), (0.72, "white balance")):
+        info = {"accuracies": {"validation": 0.9, "test": 0.6}, "pixels": pixels, "test": 1000, "validation": 1000,
+                "changes": {"standardized": standardized, "channels reversed": 0.5}}  # fmt: skip
+        record = written([0.5, 0.3, 0.2], info)
+        (finding,) = [f for f in diagnose(record.rows, record.snapshots, record.dataset_info) if "test" in f.name]
+        assert expected in finding.meaning
+
+
+def test_copies_of_training_images_among_the_validation_images_explain_why_the_test_is_harder():
+    info = {"accuracies": {"validation": 0.9, "test": 0.6}, "test": 1000, "validation": 1000, "compared": {"near": 5000},
+            "near_duplicates": {"two splits": 400, "two labels": 0, "train/validation": 400}}  # fmt: skip
+    record = written([0.5, 0.3, 0.2], info)
+    found = [f for f in diagnose(record.rows, record.snapshots, record.dataset_info) if f.kind == "warning"]
+    assert [f.name for f in found] == ["near duplicates", "validation and test differ"]
+    assert "400 validation images are nearly training images" in found[1].meaning
+
+
+@pytest.mark.parametrize("frozen", [("recipe=transfer",), ("recipe.freeze=[1]",)])
+def test_a_probe_trains_layers_that_are_frozen_at_random_and_freezes_them_again(frozen):
+    from trainer.engine.probes import initial_weights, probe
+
+    words = ["data=digits", "data.limit=200", *MLP, "epochs=2", "device=cpu", *frozen]
+    run = build(load_config(words))
+    initial, before, optimizer = initial_weights(run), [p.requires_grad for p in run.model.parameters()], run.optimizer
+    fit(run)
+    weights = copy.deepcopy(run.model.state_dict())
+    assert not all(before)
+    assert probe(run, initial, 20)["unfrozen_start"][0]["loss"] < 2.3
+    assert [p.requires_grad for p in run.model.parameters()] == before
+    assert run.optimizer is optimizer
+    assert all(value.equal(weights[name]) for name, value in run.model.state_dict().items())
+
+
+@pytest.mark.parametrize(("words", "longer"), [((), False), (("regularizer=[mixup]",), True)])
+def test_a_probe_trains_longer_without_regularization_only_where_there_is_some(words, longer):
+    from trainer.engine.probes import initial_weights, probe
+
+    run = build(
+        load_config(["data=digits", "data.limit=200", *MLP, "epochs=2", "device=cpu", "regularizer=[]", *words])
+    )
+    initial = initial_weights(run)
+    fit(run)
+    measured = probe(run, initial, 20)
+    assert ("longer_start" in measured) == ("unregularized_longer_start" in measured) == longer

@@ -122,11 +122,11 @@ class Probe(TypedDict):
     from_used: NotRequired[list[Branch]]  # from the weights that are used
     unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout
     unregularized_start: NotRequired[list[Branch]]  # likewise from the initial weights
+    longer_start: NotRequired[list[Branch]]  # from the initial weights of a regularized run, longer than the others
+    unregularized_longer_start: NotRequired[list[Branch]]  # as long, without regularizers, weight decay and dropout
     unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation
     unfrozen_start: NotRequired[list[Branch]]  # from the initial weights, with the frozen layers trained, too
-    larger_batches: NotRequired[
-        list[Branch]
-    ]  # from the initial weights with larger batches than the tiny ones of the run
+    larger_batches: NotRequired[list[Branch]]  # from the initial weights, with larger batches than the tiny ones
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
     left_out: NotRequired[int]  # branches that would have taken too large a fraction of the run
 

@@ -21,7 +21,7 @@ from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.engine.step import train_step
 from trainer.engine.used_weights import BATCH, IMAGES, ValidationMeasures, measure_validation, used_weights
-from trainer.engine.variants import frozen_at_random, unaugmented, unfrozen, unregularized
+from trainer.engine.variants import frozen_at_random, regularized, unaugmented, unfrozen, unregularized
 from trainer.formats import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
 
@@ -111,9 +111,9 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     steps = result["steps"]
     learns = False  # without augmentation, so that images and labels belong together
     least, memorizing = LEAST * steps, max(2 * steps, MEMORIZING)
+    shorter = min(run.clock.step, memorizing)
     if initial is not None:
         result["from_start"] = from_start(run, initial, steps, allowance)
-        shorter = min(run.clock.step, memorizing)
         if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, min(least, shorter))):
             with unaugmented(run, run.train.batch_size):
                 result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
@@ -125,10 +125,18 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
             with unaugmented(run, LARGER):
                 result["larger_batches"] = [branch(run, initial, 1.0, steps)]
     with unregularized(run):
-        if initial is not None and (granted := allowance.grant(min(run.clock.step, memorizing), steps)):
-            result["unregularized_start"] = [branch(run, initial, 1.0, granted)]
+        if initial is not None and allowance.grant(steps):
+            result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
         if math.isfinite(result["used"]["loss"]) and allowance.grant(steps):
             result["unregularized"] = [branch(run, used, 1.0, steps)]
+    if (
+        initial is not None
+        and regularized(run)
+        and (granted := allowance.grant(2 * shorter, 2 * min(least, shorter)) // 2)
+    ):
+        result["longer_start"] = [branch(run, initial, 1.0, granted)]
+        with unregularized(run):
+            result["unregularized_longer_start"] = [branch(run, initial, 1.0, granted)]
     if initial is not None and not learns and (granted := allowance.grant(memorizing, least)):
         with unregularized(run):
             result["one_batch"] = [branch(run, initial, 1.0, granted, next(endless_batches(run)))]

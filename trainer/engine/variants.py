@@ -13,6 +13,16 @@ from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers.hooks import DropAfter, DropBefore
 from trainer.tree import value_at
 
+STRONG_DECAY = 0.01  # of the weights, from which they are regularized
+
+
+def regularized(run: Run) -> bool:
+    """Whether there is a regularizer that changes training, dropout in the network, or strong weight decay."""
+    enabled = run.info.config.get("regularizer")
+    names = {str(name) for name in enabled} if isinstance(enabled, dict) else set[str]()
+    strong = any(group.get("weight_decay", 0.0) >= STRONG_DECAY for group in run.optimizer.param_groups)
+    return strong or bool(names - {"early_stopping"}) or bool(dropout_layers(run.model))
+
 
 @contextlib.contextmanager
 def unregularized(run: Run) -> Iterator[None]:

@@ -78,10 +78,10 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     causes["too small"] = (*_wider(r), "architecture=resnet20")
     own, start = r.branches("from_used").get(1.0), r.branches("from_start").get(1.0)
     free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)
-    least = None if start is None or r.probe is None else min(number(start["loss"]), number(r.probe["used"]["loss"]))
-    if not (
-        _no_gain(free, own) and least is not None and fresh is not None and number(fresh["loss"]) > (1 - GAIN) * least
-    ):
+    longer, freed = r.branches("longer_start").get(1.0), r.branches("unregularized_longer_start").get(1.0)
+    if freed is not None and longer is not None and not _no_gain(freed, longer):
+        causes = {"too strongly regularized": ("regularizer=[]",), **causes}
+    elif not (_no_gain(free, own) and _no_gain(fresh, start)):
         causes["too strongly regularized"] = ("regularizer=[]",)
     if r.setting("augmentation"):
         causes["given images that are augmented too strongly"] = ("augmentation=[]",)

@@ -159,6 +159,8 @@ class Record:
             "from_used",
             "unregularized",
             "unregularized_start",
+            "longer_start",
+            "unregularized_longer_start",
             "unaugmented_start",
             "unfrozen_start",
             "larger_batches",

@@ -10,6 +10,7 @@ LOWERED = 0.2  # mean of a schedule below which it is not what one wants; that o
 NEVER = 0.5  # of ``optimizer.lr``, that a schedule reaches which never gets to its peak
 EARLY = 0.35  # of a run, within which a learning rate falls early
 FALLING = 0.15  # of the training loss, that an epoch takes off it while it falls fast
+STANDING = 0.05  # likewise, that the second half of a run takes off it while it stands still
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
@@ -64,15 +65,15 @@ def _lowered_while_falling(r: Record) -> Finding | None:
         and lrs[0] >= NEVER * r.peak_lr
         and sum(lr < 0.1 * r.peak_lr for lr in lrs) >= len(lrs) / 2
     )
-    before = losses[high - 2] if high > 1 else r.chance_loss
-    falling, since = losses[high - 1] < (1 - FALLING) * before, losses[high - 1] - losses[-1]
-    if not early or not falling or since > FALLING * losses[high - 1]:
+    before, middle = losses[high - 2] if high > 1 else r.chance_loss, losses[len(losses) // 2]
+    if not early or losses[high - 1] > (1 - FALLING) * before or losses[-1] < (1 - STANDING) * middle:
         return None
     count = "the first epoch" if high == 1 else f"{high} epochs"
     return Finding(
         "learning rate too low",
         f"after {count} the schedule lowers the learning rate from {short(r.peak_lr)} to {short(lrs[-1])}: the training loss had "
-        f"just fallen from {before:.3g} to {losses[high - 1]:.3g}, and is {losses[-1]:.3g} {len(lrs) - high} epochs later",
+        f"just fallen from {before:.3g} to {losses[high - 1]:.3g}; in the second half of the run it goes from {middle:.3g} to "
+        f"{losses[-1]:.3g}",
         "The learning rate falls too early.",
         ("schedule=[cosine]", "schedule=[warmup,cosine]"),
     )

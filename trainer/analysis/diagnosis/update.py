@@ -145,7 +145,8 @@ def lr_too_low(r: Record) -> Finding | None:
 
 def _first_layers_stand_still(r: Record) -> Finding | None:
     """The learning rates of the first layers, which were not trained before, are a tiny part of that of the last one."""
-    decay, layers = r.setting("optimizer", "layer_decay"), r.snapshots[-1]["weights"] if r.snapshots else []
+    decay = r.setting("optimizer", "layer_decay")
+    layers = max(r.snapshots[1:] or r.snapshots, key=lambda s: s.get("lr", 0.0))["weights"] if r.snapshots else []
     if not isinstance(decay, float) or len(layers) < 2 or not r.weak:
         return None
     if r.dataset_info.get("pretrained") or r.setting("initialization", "path"):
