@@ -615,6 +615,7 @@ def test_a_short_run_that_has_not_learned_is_called_short(steps, batch_size, fir
         ({"roughness": 0.5}, "noisier or sharper"),
         ({"roughness": 0.1}, "smoother"),
         ({"channel_means": [-0.5, 0.1, 0.6]}, "another camera, light or white balance"),
+        ({"color": 0.01}, "The test images are gray"),
     ],
 )
 def test_what_differs_between_validation_and_test_images_is_said(change, expected):

@@ -138,6 +138,7 @@ class SplitPixels(TypedDict):
     std: float
     roughness: float  # mean difference of neighboring pixels, in standard deviations
     channel_means: NotRequired[list[float]]  # of color images
+    color: NotRequired[float]  # mean difference of a channel from the mean of all, in standard deviations; 0 = gray
     class_fractions: list[float]
 
 

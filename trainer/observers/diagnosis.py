@@ -179,6 +179,8 @@ def split_pixels(view: RunView, loader: Loader) -> SplitPixels:
     )
     if x.shape[1] > 1:
         pixels["channel_means"] = [float(channel.mean()) for channel in x.unbind(1)]
+        raw = x * x.new_tensor(view.info.std).view(1, -1, 1, 1) + x.new_tensor(view.info.mean).view(1, -1, 1, 1)
+        pixels["color"] = float((raw - raw.mean(1, keepdim=True)).abs().mean() / raw.std(correction=0).clamp(min=1e-9))
     return pixels
 
 

@@ -154,8 +154,8 @@ def place(parts: Mapping[str, Images], split: str, index: int) -> Place:
 
 
 def count_pairs(suspects: Sequence[Suspect]) -> dict[str, int]:
-    """Return the number of pairs in two splits, of those with two labels, and of those of training and validation images."""
+    """Return the number of pairs in two splits, of those with two labels, and of validation images that are training images."""
     counts = {what: sum(s.kind.endswith(what) for s in suspects) for what in ("two splits", "two labels")}
-    held_out = {"train", "validation"}
-    splits = [{s.image.split, s.other.split} for s in suspects if s.other is not None]
-    return {**counts, "train/validation": splits.count(held_out)}
+    pairs = [{s.image, s.other} for s in suspects if s.other is not None]
+    held_out = [pair for pair in pairs if {place.split for place in pair} == {"train", "validation"}]
+    return {**counts, "train/validation": len({p for pair in held_out for p in pair if p.split == "validation"})}

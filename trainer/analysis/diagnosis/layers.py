@@ -19,8 +19,13 @@ def initial(r: Record) -> Snapshot | None:
     """The snapshot of the first step, if that has not changed the weights much."""
     if r.first is None:
         return None
-    ratios = [number(layer["update_ratio"], 0.0) for layer in r.first["weights"]]
-    return r.first if not ratios or median(ratios) < MOVED or _zero_layers(r.first) else None
+    return r.first if _first_step(r.first) < MOVED or _zero_layers(r.first) else None
+
+
+def _first_step(first: Snapshot) -> float:
+    """The update-to-weight ratio of the median layer; 0 without weights."""
+    ratios = [number(layer["update_ratio"], 0.0) for layer in first["weights"]]
+    return median(ratios) if ratios else 0.0
 
 
 def identical_units(r: Record) -> Finding | None:
@@ -92,8 +97,7 @@ def dead_from_the_start(r: Record) -> Finding | None:
     worst = _most_dead(r, initial(r))
     if worst is None or worst[0] < 0.5:
         return None
-    ratios = [] if r.first is None else [number(layer["update_ratio"], 0.0) for layer in r.first["weights"]]
-    if ratios and median(ratios) > KILLING and not _zero_layers(r.first):
+    if r.first is not None and _first_step(r.first) > KILLING and not _zero_layers(r.first):
         return None  # the first step may have done it
     since = " They are so from the beginning: biases or weights are initialized badly."
     return _dead(worst, since, (*REVIVING, r.lower_lr))

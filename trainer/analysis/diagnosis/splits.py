@@ -13,6 +13,7 @@ STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does th
 LOWER = 0.05  # difference of two accuracies from which it matters
 MOVED = 0.6  # ratio of the fractions of a class in two splits, below which it is named
 RESTORED = 0.5  # part of the difference that a change of the test images must make up for
+GRAY = 0.2  # of the color of the others, below which images are gray
 PARTLY = 0.2  # likewise, from which it is at least a reason
 OF_COLORS = ("standardized", "channels reversed")
 FITTED = 0.05  # accuracy by which standardized images must be recognized better than otherwise changed ones
@@ -168,7 +169,8 @@ def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0, colors: 
     if not {"validation", "test"} <= pixels.keys():
         return "", "The test images, or their labels, come from elsewhere than those of training and validation.", False
     own, test = pixels["validation"], pixels["test"]
-    found = _other_values(own, test) or _other_roughness(own, test) or (_other_colors(own, test) if colors else None)
+    found = _gray(own, test) or _other_values(own, test) or _other_roughness(own, test)
+    found = found or (_other_colors(own, test) if colors else None)
     if found is not None:
         return (*found, False)
     moved = [b - a for a, b in zip(own["class_fractions"], test["class_fractions"], strict=True)]
@@ -182,6 +184,18 @@ def describe_shift(pixels: Mapping[str, SplitPixels], gap: float = 1.0, colors: 
         "; their pixels and the frequencies of their classes are alike",
         "The labels of the test images may be numbered in another way, or the images differ in what averages do not show.",
         False,
+    )
+
+
+def _gray(own: SplitPixels, test: SplitPixels) -> tuple[str, str] | None:
+    """What it means that the images of one split have no colors."""
+    color, other = own.get("color", 0.0), test.get("color", 0.0)
+    if min(color, other) > GRAY * max(color, other) or max(color, other) < 0.05:
+        return None
+    gray, colored = ("validation", "test") if color < other else ("test", "validation")
+    return (
+        f"; the channels of the validation images differ by {color:.2g} standard deviations, of the test images by {other:.2g}",
+        f"The {gray} images are gray, the {colored} images have colors.",
     )
 
 
