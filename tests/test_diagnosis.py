@@ -619,7 +619,8 @@ def test_a_short_run_that_has_not_learned_is_called_short(steps, batch_size, fir
     ],
 )
 def test_what_differs_between_validation_and_test_images_is_said(change, expected):
-    own = {"mean": 0.0, "std": 1.0, "roughness": 0.2, "channel_means": [0.6, 0.1, -0.5], "class_fractions": [0.5, 0.5]}
+    own = {"mean": 0.0, "std": 1.0, "roughness": 0.2, "channel_means": [0.6, 0.1, -0.5], "color": 0.5,
+           "class_fractions": [0.5, 0.5]}  # fmt: skip
     assert expected in describe_shift({"validation": own, "test": {**own, **change}})[1]
 
 
@@ -1228,3 +1229,15 @@ def test_a_probe_trains_longer_without_regularization_only_where_there_is_some(w
     fit(run)
     measured = probe(run, initial, 20)
     assert ("longer_start" in measured) == ("unregularized_longer_start" in measured) == longer
+
+
+def test_more_images_are_the_first_advice_against_overfitting_where_the_config_leaves_some_out():
+    used = {"loss": 0.1, "accuracy": 0.97, "validation_loss": 0.7, "validation_accuracy": 0.8}
+
+    def advice(limit: int | None) -> str:
+        config = {"data": {"limit": limit}, "augmentation": {}, "regularizer": {}}
+        record = written([1.6, 0.9, 0.7], {"probe": {**PROBE, "used": used}, "config": config, "train": 500})
+        return diagnose(record.rows, record.snapshots, record.dataset_info)[0].attempt[0]
+
+    assert advice(500) == "data.limit=2000"
+    assert advice(None) == advice(800) == "augmentation=[rotation]", "no image is left out"

@@ -128,18 +128,22 @@ def overfitting(r: Record) -> Finding | None:
     if not (wide or (rises_again and gap > 0 and train[-1] < train[best])):
         return None
     return _overfitting(
+        r,
         f"the training loss is {train[-1]:.3f}, the validation loss {validation[-1]:.3f}; {minimum} at epoch "
         f"{r.rows[best]['epoch']:g}",
     )
 
 
-def _overfitting(evidence: str) -> Finding:
+def _overfitting(r: Record, evidence: str) -> Finding:
+    train = r.dataset_info.get("train", 0)
+    more = (f"data.limit={4 * train}",) if train and r.setting("data", "limit") == train else ()  # others are left out
     return Finding(
         "overfitting",
         evidence,
         "The network memorizes the training images: more images, augmentation or a regularizer would help more than longer "
         "training.",
         (
+            *more,
             "augmentation=[rotation]",
             "regularizer=[mixup]",
             "regularizer=[early_stopping,dropout,label_smoothing]",
@@ -172,8 +176,9 @@ def _overfitting_by_probe(r: Record) -> Finding | None:
     if validation < 2 * train or validation - train < 0.11 * chance or gap < 0.06:
         return None
     return _overfitting(
+        r,
         f"the training images have loss {train:.3f} and accuracy {100 * (accuracy or 0):.1f} %, the validation images "
-        f"{validation:.3f} and {100 * (held_out or 0):.1f} %"
+        f"{validation:.3f} and {100 * (held_out or 0):.1f} %",
     )
 
 
