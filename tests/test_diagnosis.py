@@ -1241,3 +1241,25 @@ def test_more_images_are_the_first_advice_against_overfitting_where_the_config_l
 
     assert advice(500) == "data.limit=2000"
     assert advice(None) == advice(800) == "augmentation=[rotation]", "no image is left out"
+
+
+def test_a_class_that_has_images_of_all_others_is_label_noise_unless_it_is_as_frequent_in_the_test():
+    pairs = [{"classes": [k, 9], "images": 60, "errors": 10, "confident_errors": 4} for k in range(9)]
+    info = {"class_counts": [150] * 9 + [800], "confusions": {"images": 240, "correct": 140, "pairs": pairs}}
+    equal = [0.1] * 10
+    assert "label noise" in names(written([2.0, 1.3, 1.2], {**info, "test_fractions": equal}))
+    assert "label noise" not in names(written([2.0, 1.3, 1.2], {**info, "test_fractions": [0.0625] * 9 + [0.37]}))
+    honest = [{**pair, "confident_errors": 1} for pair in pairs]
+    info["confusions"]["pairs"] = honest
+    assert "label noise" not in names(written([2.0, 1.3, 1.2], {**info, "test_fractions": equal}))
+
+
+def test_confident_errors_count_as_label_noise_in_harder_data_where_the_test_images_are_recognized():
+    pairs = [{"classes": [k, k + 1], "images": 40, "errors": 8, "confident_errors": 4} for k in range(8)]
+    info = {"confusions": {"images": 240, "correct": 135, "pairs": pairs}, "test": 800, "validation": 240}
+    assert (
+        names(written([2.0, 1.3, 1.2], {**info, "accuracies": {"validation": 0.56, "test": 0.74}}))[0] == "label noise"
+    )
+    assert "label noise" not in names(
+        written([2.0, 1.3, 1.2], {**info, "accuracies": {"validation": 0.56, "test": 0.56}})
+    )
