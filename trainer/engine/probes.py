@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainer.analysis.diagnosis.record import BRIEF
 from trainer.analysis.diagnosis.wiring import LARGER, TINY_BATCH
 from trainer.architectures.layers import networks_of
 from trainer.engine.evaluation import eval_mode, has_batch_norm
@@ -25,7 +26,6 @@ from trainer.engine.variants import frozen_at_random, regularized, unaugmented, 
 from trainer.formats import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
 
-BRIEF = 100  # steps; branches would be longer than a run that is shorter
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
 
 MEMORIZING = 150  # steps on one batch

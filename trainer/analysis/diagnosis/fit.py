@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number
 from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_step
-from trainer.analysis.diagnosis.update import BRIEF
 from trainer.formats import Branch
 from trainer.history import better_is
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from trainer.analysis.diagnosis.fit import good_fit, overfitting
-from trainer.analysis.diagnosis.record import Finding, Record, number, short
+from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
 from trainer.analysis.diagnosis.schedule import decayed_validation_loss
-from trainer.analysis.diagnosis.update import BRIEF
 from trainer.history import better_is
 
 FEW = 5  # steps of an epoch, below which batches are too large

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Literal, cast
 
 from trainer.analysis.intervals import proportion_half_width
@@ -12,6 +13,8 @@ from trainer.columns import SPLITS
 from trainer.formats import Branch, DatasetInfo, FindingContent, Probe, Row, Snapshot, TaskInfo
 from trainer.tree import value_at
 
+BRIEF = 100  # steps; a shorter run is too short to be judged by more than that, or by short trainings
+USUAL = 0.03  # update-to-weight ratio of the first step of healthy runs, at most
 Rows = Sequence[Row]
 Snapshots = Sequence[Snapshot]
 
@@ -93,8 +96,31 @@ class Record:
 
     @property
     def lower_lr(self) -> str:
-        """Override for a tenth of the learning rate; for an LR range test if the learning rate is above 10."""
-        return f"optimizer.lr={short(self.lr / 10)}" if self.lr <= 10 else "optimizer.lr=auto"
+        """Override for a lower learning rate: one at which the loss was finite from the initial weights or, without such a short
+        training, at which the first step would have changed the weights by less than ``USUAL``, at most a tenth; for a range test
+        if there is none, or if the learning rate is above 10.
+        """
+        lower = {b["factor"]: b for b in self.branches("from_start").values() if b["factor"] < 1}
+        if 0.1 in lower and not math.isfinite(number(lower[0.1]["loss"])):
+            finite = [b for _, b in sorted(lower.items(), reverse=True) if math.isfinite(number(b["loss"]))]
+            return f"optimizer.lr={short(finite[0]['lr'])}" if finite else "optimizer.lr=auto"
+        ratio, factor = max(self.first_ratio, default=0.0), 0.1
+        while 0.1 not in lower and math.isfinite(ratio) and ratio * factor > USUAL and factor > 1e-4:
+            factor /= 10
+        return f"optimizer.lr={short(self.lr * factor)}" if self.lr <= 10 or factor < 0.1 else "optimizer.lr=auto"
+
+    @property
+    def first_ratio(self) -> list[float]:
+        """The update-to-weight ratio of the median layer at the first step, as a list of at most one value.
+
+        A head that is trained alone first, and a step at less than half of the highest learning rate, do not count.
+        """
+        if self.first is None or self.first.get("phase") == "head":
+            return []
+        if self.first.get("lr", self.peak_lr) < self.peak_lr / 2:
+            return []
+        ratios = [number(layer["update_ratio"]) for layer in self.first["weights"]]
+        return [median(ratios)] if ratios else []
 
     @property
     def higher_lr(self) -> str:

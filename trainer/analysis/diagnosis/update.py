@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-from trainer.analysis.diagnosis.record import Finding, Record, number, short
+from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
 from trainer.analysis.diagnosis.schedule import LOWERED, MARGIN, lowered_by_schedule
 
-BRIEF = 100  # steps; a shorter run is too short to be judged by more than that
 FAR = 0.8  # loss, relative to that of guessing, above which even the farthest branch is far from a good learning rate
 CLIPPED = (
     30  # ratio of the norm of most gradients to that to which they are clipped, from which hardly anything is left
 )
 STANDING = 0.01  # learning rate of the first layer relative to that of the last, below which it stands still
-USUAL = 0.03  # update-to-weight ratio of the first step of healthy runs, at most
 
 
 def nonfinite_loss(r: Record) -> Finding | None:
@@ -35,7 +33,7 @@ def nonfinite_loss(r: Record) -> Finding | None:
         "NaN or Inf loss",
         f"the loss was not finite at {where}",
         "Values overflowed, and training cannot recover. The usual cause is a learning rate too high for this network.",
-        (_lower_lr(r), "optimizer.clip_norm=1", "precision=float32"),
+        (r.lower_lr, "optimizer.clip_norm=1", "precision=float32"),
         "urgent",
     )
 
@@ -54,7 +52,7 @@ def exploding_loss(r: Record) -> Finding | None:
         "exploding loss",
         f"the training loss is {losses[-1]:.3g}; guessing gives {chance:.3g}",
         "The learning rate is too high: each step overshoots the minimum, and the network is worse than guessing.",
-        (_lower_lr(r), "optimizer.clip_norm=1", "schedule=[warmup,cosine]"),
+        (r.lower_lr, "optimizer.clip_norm=1", "schedule=[warmup,cosine]"),
         "urgent",
     )
 
@@ -64,7 +62,7 @@ def lr_too_high(r: Record) -> Finding | None:
     if (by_branch := _better_branch(r, (0.01, 0.1))) is not None:
         return _too_high(*by_branch)
     ratios, losses = _update_ratios(r), r.column("train_loss")
-    largest = max([*ratios, *_first_ratio(r)], default=0.0)
+    largest = max([*ratios, *r.first_ratio], default=0.0)
     rises = sum(b > 1.02 * a for a, b in pairwise(losses))
     jumpy = len(losses) >= 4 and rises >= 0.3 * (len(losses) - 1)
     died = _dead(r, -1) >= 0.5 and (largest > 0.3 or _dead(r, 0) < 0.3)
@@ -85,24 +83,8 @@ def lr_too_high(r: Record) -> Finding | None:
     rose = f"; the training loss rose in {rises} of {len(losses) - 1} epochs" if jumpy else ""
     return _too_high(
         f"a step changes the weights of the median layer by {100 * largest:.2g} % (about 0.1 % is usual){rose}{dead}",
-        _lower_lr(r),
+        r.lower_lr,
     )
-
-
-def _lower_lr(r: Record) -> str:
-    """Override for a lower learning rate: one at which the loss was finite from the initial weights or, without such a short
-    training, at which the first step would have changed the weights by less than ``USUAL``; for a range test if there is none.
-    """
-    lower = {b["factor"]: b for b in r.branches("from_start").values() if b["factor"] < 1}
-    if 0.1 in lower and not math.isfinite(number(lower[0.1]["loss"])):
-        finite = [b for _, b in sorted(lower.items(), reverse=True) if math.isfinite(number(b["loss"]))]
-        return f"optimizer.lr={short(finite[0]['lr'])}" if finite else "optimizer.lr=auto"
-    ratio, factor = max(_first_ratio(r), default=0.0), 0.1
-    if 0.1 in lower or not math.isfinite(ratio):
-        return r.lower_lr
-    while ratio * factor > USUAL and factor > 1e-4:
-        factor /= 10
-    return f"optimizer.lr={short(r.lr * factor)}" if factor < 0.1 else r.lower_lr
 
 
 def _too_high(evidence: str, attempt: str) -> Finding:
@@ -218,14 +200,6 @@ def _dead(r: Record, index: int) -> float:
     """The largest fraction of dead units of a layer in a snapshot."""
     fractions = [layer["dead"] or 0.0 for layer in r.snapshots[index]["activations"]] if r.snapshots else []
     return max(fractions, default=0.0)
-
-
-def _first_ratio(r: Record) -> list[float]:
-    """The update-to-weight ratio of the median layer at the first step, as a list of at most one value."""
-    if r.first is None or r.first.get("phase") == "head" or r.first.get("lr", r.peak_lr) < r.peak_lr / 2:
-        return []
-    ratios = [number(layer["update_ratio"]) for layer in r.first["weights"]]
-    return [median(ratios)] if ratios else []
 
 
 def _update_ratios(r: Record) -> list[float]:
