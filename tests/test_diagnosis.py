@@ -425,8 +425,10 @@ def test_another_normalization_than_that_of_the_pretrained_weights_is_named(trai
         run = build(load_config([*words, f"data.normalize={normalize}"]))
         assert dataset_info(RunView(run))["other_normalization"] is other
     name = "other normalization than the pretrained weights"
-    assert names(written([2.3, 2.2, 2.1], {"other_normalization": True}))[0] == name
-    assert name not in names(written([2.3, 0.1, 0.1], {"other_normalization": True}))
+    recipe = {"config": {"recipe": {"_target_": "trainer.engine.recipes.Transfer"}}, "other_normalization": True}
+    assert names(written([2.3, 2.2, 2.1], recipe, frozen=3))[0] == name
+    assert name not in names(written([2.3, 2.2, 2.1], recipe)), "all layers adapt"
+    assert name not in names(written([2.3, 0.1, 0.1], recipe, frozen=3))
 
 
 def test_layers_that_nothing_in_the_config_freezes_are_named():
@@ -1195,7 +1197,7 @@ def test_colors_are_named_only_where_other_ones_would_be_recognized_better():
 
 def test_copies_of_training_images_among_the_validation_images_explain_why_the_test_is_harder():
     info = {"accuracies": {"validation": 0.9, "test": 0.6}, "test": 1000, "validation": 1000, "compared": {"near": 5000},
-            "near_duplicates": {"two splits": 400, "two labels": 0, "train/validation": 400}}  # fmt: skip
+            "near_duplicates": {"two splits": 400, "two labels": 0, "train/validation": 400}, "pixels": {}}  # fmt: skip
     record = written([0.5, 0.3, 0.2], info)
     found = [f for f in diagnose(record.rows, record.snapshots, record.dataset_info) if f.kind == "warning"]
     assert [f.name for f in found] == ["near duplicates", "validation and test differ"]
@@ -1263,3 +1265,34 @@ def test_confident_errors_count_as_label_noise_in_harder_data_where_the_test_ima
     assert "label noise" not in names(
         written([2.0, 1.3, 1.2], {**info, "accuracies": {"validation": 0.56, "test": 0.56}})
     )
+
+
+def test_training_images_whose_borders_tell_their_classes_are_named():
+    used = {"loss": 0.1, "accuracy": 0.98, "validation_loss": 1.2, "validation_accuracy": 0.58}
+
+    def found(train: float, validation: float) -> list[str]:
+        changes = {"training images without borders": train, "without borders": validation, "mirrored": 0.5}
+        return names(written([1.6, 0.9, 0.7], {"probe": {**PROBE, "used": used}, "validation_changes": changes}))
+
+    assert found(0.62, 0.57)[0] == "training and validation differ"
+    assert found(0.9, 0.57)[0] == "overfitting"
+    assert found(0.62, 0.3)[0] == "overfitting", "what the images show at their borders counts in both"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "branch", "first"),
+    [({"eps": 1.0}, 100.0, "optimizer.eps=1e-8"), ({"momentum": 0.99}, 0.1, "optimizer.momentum=0.9")],
+)
+def test_what_makes_steps_small_or_large_is_the_first_advice_where_it_is_not_the_learning_rate(
+    optimizer, branch, first
+):
+    start = [
+        {"factor": f, "lr": 0.05 * f, "loss": x, "accuracy": 0.5, "validation_loss": x}
+        for f, x in ((1.0, 2.2), (branch, 0.4))
+    ]
+    if branch == 100.0:
+        start.insert(1, {**start[0], "factor": 10.0, "loss": 1.2, "validation_loss": 1.2})
+    record = written(
+        [2.3, 2.2, 2.1], {"probe": {**PROBE, "from_start": start}, "config": {"optimizer": {"lr": 0.05, **optimizer}}}
+    )
+    assert diagnose(record.rows, record.snapshots, record.dataset_info)[0].attempt[0] == first

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from trainer.analysis.diagnosis.splits import INSIDE, TRAINING_INSIDE
 from trainer.engine.evaluation import eval_mode, logits
 from trainer.engine.run import Run
 from trainer.engine.used_weights import BATCH, used_weights
@@ -35,10 +37,20 @@ def standardized(x: Tensor, own: Statistics, known: Statistics) -> Tensor:
     return (x - own[0]) / own[1].clamp(min=1e-6) * known[1] + known[0]
 
 
+def without_border(x: Tensor, own: Statistics, known: Statistics) -> Tensor:
+    """Images whose outer eighth, at least one pixel, has the mean of each channel that is known."""
+    rows, columns = max(1, x.shape[2] // 8), max(1, x.shape[3] // 8)
+    changed = known[0].expand_as(x).clone()
+    inside = (..., slice(rows, -rows), slice(columns, -columns))
+    changed[inside] = x[inside]
+    return changed
+
+
 CHANGES: Mapping[str, Change] = {
     "standardized": standardized,
     "channels reversed": lambda x, own, known: x.flip(1),
     "inverted": lambda x, own, known: 1 - x,
+    INSIDE: without_border,
     "mirrored": lambda x, own, known: x.flip(3),
     "upside down": lambda x, own, known: x.flip(2),
     "rotated by 180 degrees": lambda x, own, known: x.flip(2, 3),
@@ -53,7 +65,7 @@ def applicable_changes(shape: torch.Size) -> list[str]:
     """Return the changes of images of a shape (N, C, H, W) that keep it and that change something.
 
     >>> len(applicable_changes(torch.Size([8, 3, 4, 4]))), applicable_changes(torch.Size([8, 1, 4, 5]))[:2]
-    (9, ['standardized', 'inverted'])
+    (10, ['standardized', 'inverted'])
     """
     without = {"channels reversed"} if shape[1] == 1 else set[str]()
     return [name for name in CHANGES if name not in without and (shape[2] == shape[3] or name not in OF_SQUARES)]
@@ -84,7 +96,7 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
     """The accuracy on the first images of a split with each change of them, and with their labels ``renumbered``.
 
     The weights are those that are used; the run, of a single task with classes, is as before. Validation images are compared with
-    the training images, test images with those of validation.
+    the training images, which are recognized without their borders, too, and test images with those of validation.
     """
     loader, other = (
         (run.test, run.validation) if split == "test" else (run.validation, run.train.without_augmentation(BATCH))
@@ -108,7 +120,20 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
                 predicted[name].append(logits(run.model, changed.to(x.dtype), run.precision).argmax(1))
             if sum(map(len, labels)) >= IMAGES:
                 break
+        inside = [_without_border(run, x, y, known) for x, y in islice(other.batches(0), IMAGES // BATCH)]
     truth, guesses = torch.cat(labels), {name: torch.cat(parts) for name, parts in predicted.items()}
     plain = guesses.pop("")
     accuracies = {name: float((guess == truth).float().mean()) for name, guess in guesses.items()}
-    return {**accuracies, "renumbered": renumbered(plain, truth, size)}
+    right = torch.cat(inside).float().mean()
+    of_training = {TRAINING_INSIDE: float(right)} if split == "validation" else {}
+    return {**accuracies, **of_training, "renumbered": renumbered(plain, truth, size)}
+
+
+def _without_border(run: Run, x: Tensor, y: Tensor, known: Statistics) -> Tensor:
+    """Which images (N,) of a batch are recognized without their borders, in the model's mode."""
+    mean, std = (
+        x.new_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (run.info.mean, run.info.std)
+    )
+    changed = (without_border(x.float() * std + mean, known, known) - mean) / std
+    guess = logits(run.model, changed.to(x.dtype), run.precision).argmax(1)
+    return guess == y[:, : run.task.parts[0].size].argmax(1)

@@ -24,7 +24,6 @@ from trainer.analysis.diagnosis.data import (
 )
 from trainer.analysis.diagnosis.fit import good_fit, not_learning, overfitting, underfitting
 from trainer.analysis.diagnosis.labels import (
-    classes_mixed_up,
     inputs_not_normalized,
     label_noise,
     labels_unrelated,
@@ -39,6 +38,7 @@ from trainer.analysis.diagnosis.layers import (
     signal_by_depth,
 )
 from trainer.analysis.diagnosis.length import still_improving, stopped_too_early, too_short
+from trainer.analysis.diagnosis.mixed_classes import classes_mixed_up
 from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots, number
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
@@ -140,6 +140,8 @@ NO_CONSEQUENCE = {
     "batches too small": ("batch norm of tiny batches", "learning rate too low"),
     "batch norm of tiny batches": ("learning rate too low",),
 }
+# What a network that has not learned its images makes look true.
+OF_LABELS = ("label noise", "classes mixed up", "labels unrelated to the images")
 ENDS_EARLY = ("learning rate too low",)  # of which a loss that still falls at the end is a consequence
 OF_SCORES = ("overfitting", "still improving")  # less urgent than test images of another kind
 RESTS = ("good fit", "differences within noise", "average not used")  # what is said only where nothing is wrong
@@ -228,6 +230,7 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
     for text, facts in (("Its consequences", False), ("Check afterwards", True)):
         following = [f.name for f in consequences if f.name not in {cause.name, *NO_CONSEQUENCE.get(cause.name, ())}]
         following = [name for name in following if name != "still improving" or cause.name in ENDS_EARLY]
+        following = [name for name in following if not (record.struggles and name in OF_LABELS)]
         names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")

@@ -9,6 +9,7 @@ from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_s
 from trainer.formats import Branch
 from trainer.history import better_is
 
+COARSE = 12  # pixels, up to which images may be too small to tell what they show
 GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause
 
 
@@ -74,6 +75,11 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     causes: dict[str, tuple[str, ...]] = {}
     if r.frozen and not r.dataset_info.get("pretrained"):
         causes["frozen in layers that have not learned yet"] = ("recipe=scratch", "recipe.freeze=[]")
+    size = r.setting("data", "size")
+    if r.setting("data", "channels") == 1:
+        causes["given images without their colors"] = ("data.channels=3",)
+    if isinstance(size, int) and size <= COARSE:
+        causes["given images that are too small"] = (f"data.size={4 * size}",)
     causes["too small"] = (*_wider(r), "architecture=resnet20")
     own, start = r.branches("from_used").get(1.0), r.branches("from_start").get(1.0)
     free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)

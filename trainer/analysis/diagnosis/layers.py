@@ -11,6 +11,8 @@ from trainer.analysis.diagnosis.record import Finding, Record, number
 from trainer.formats import Snapshot
 
 REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
+RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
+UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
 KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
 MOVED = 0.3  # update-to-weight ratio from which the activations after the first step are no longer those of the initialization
 
@@ -51,16 +53,21 @@ def gradients_by_depth(r: Record) -> Finding | None:
     snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 4), None)
     if snapshot is None or not r.struggles:
         return None
-    return gradient_ratio([layer["grad_rms"] for layer in snapshot["weights"]], snapshot["step"])
+    fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
+    unfit = not r.learned and bool(fits) and min(fits) > 0.5 * (r.chance_loss or 0.0)
+    sizes = [layer["grad_rms"] for layer in snapshot["weights"]]
+    return gradient_ratio(sizes, snapshot["step"], UNFIT_RATIO if unfit else RATIO)
 
 
-def gradient_ratio(sizes: Sequence[float | None], step: int) -> Finding | None:
-    """The gradient vanishes or explodes: its root mean square in at least four layers, from first to last, at a step."""
+def gradient_ratio(sizes: Sequence[float | None], step: int, ratio: float = RATIO) -> Finding | None:
+    """The gradient vanishes or explodes: its root mean square in at least four layers, from first to last, at a step, differs by
+    more than a ratio.
+    """
     finite = [size for size in sizes if size is not None and math.isfinite(size)]
     if len(finite) < len(sizes) or len(sizes) < 4:
         return None
     first, last = median(finite[: len(finite) // 3 or 1]), finite[-1]
-    if last == 0 or 1e-3 < first / last < 1e3:
+    if last == 0 or ratio < first / last < 1 / ratio:
         return None
     evidence = (
         f"at step {step} the root mean square of the gradient is {last:.1e} in the last layer, {first:.1e} in "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from trainer.analysis.diagnosis.fit import good_fit, overfitting
-from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
+from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number
 from trainer.analysis.diagnosis.schedule import decayed_validation_loss
 from trainer.history import better_is
 
@@ -41,10 +41,12 @@ def _still_improving_by_probe(r: Record) -> Finding | None:
         return _ended_early(r, gain, (r.epochs(2),), "hint")
     if r.probe is None or not (r.struggles and r.learned and r.falls_fast):
         return None
-    best = min(r.branches("from_used").values(), key=lambda b: number(b["loss"]))
+    losses = r.column("train_loss")
+    before = losses[-1 - max(1, len(losses) // 5)] if len(losses) > 1 else math.inf
+    best = min(number(b["loss"]) for b in r.branches("from_used").values())
     text = (
-        f"{r.probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the training loss from "
-        f"{number(r.probe['used']['loss']):.3g} to {number(best['loss']):.3g}, after {r.steps} steps"
+        f"the training loss fell from {before:.3g} to {losses[-1]:.3g} in the last fifth of the run, and to {best:.3g} in "
+        f"{r.probe['steps']} more steps"
     )
     return _ended_early(r, text, (r.epochs(3), r.higher_lr), "warning")
 
@@ -55,7 +57,7 @@ def too_short(r: Record) -> Finding | None:
         return None
     if not r.struggles and overfitting(r) is not None:
         return None  # the training images are learned already
-    few = r.steps < FEW * r.rows[-1]["epoch"] and (r.dataset_info.get("batch_size") or 0) > 32
+    few = r.steps < FEW * r.trained and (r.dataset_info.get("batch_size") or 0) > 32
     smaller = ("batch_size=32",) if few else ()
     return _ended_early(
         r, f"the run had {r.steps} step{'s' * (r.steps != 1)} in all", (*smaller, r.epochs(10)), "warning"
@@ -83,6 +85,7 @@ def _ignored_gain(r: Record, patience: int) -> str | None:
     """How the metric of a network that is not good became better by less than ``min_delta`` while early stopping waited."""
     stopping = ("regularizer", "early_stopping")
     least, metric = r.setting(*stopping, "min_delta"), str(r.setting(*stopping, "metric"))
+    metric = r.dataset_info.get("metric", metric) if metric == "auto" else metric
     values = r.column(metric)
     if not isinstance(least, int | float) or not r.weak or len(values) <= patience:
         return None
@@ -103,7 +106,7 @@ def _planned(r: Record) -> float | None:
     planned, stopping = r.setting("epochs"), r.setting("regularizer", "early_stopping")
     if not stopping or r.dataset_info.get("status") != "finished" or not isinstance(planned, int | float):
         return None
-    return planned if r.rows[-1]["epoch"] <= planned - 0.5 else None  # the last epoch may be a part of one
+    return planned if r.trained <= planned - 0.5 else None  # the last epoch may be a part of one
 
 
 def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
@@ -118,9 +121,9 @@ def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) 
         evidence = f"{evidence}; early stopping counts an epoch only if the metric improves by more than {least:g}"
     return Finding(
         "still improving",
-        f"{evidence}; early stopping ended it after {r.rows[-1]['epoch']:g} of {planned:g} epochs",
+        f"{evidence}; early stopping ended it after {r.trained:g} of {planned:g} epochs",
         "Early stopping ended the run before the loss had converged: more epochs alone change nothing.",
-        (*longer, f"regularizer==[{others}]"),
+        (*(a for a in attempt if a.startswith("batch_size")), *longer, f"regularizer==[{others}]"),
         kind,
     )
 

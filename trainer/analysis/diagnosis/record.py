@@ -129,7 +129,12 @@ class Record:
 
     def epochs(self, factor: float) -> str:
         """Override for ``factor`` times the epochs of the run."""
-        return f"epochs={short(factor * self.rows[-1]['epoch'])}"
+        return f"epochs={short(factor * self.trained)}"
+
+    @property
+    def trained(self) -> float:
+        """The epochs of the run, of all its phases together."""
+        return sum({row.get("phase", ""): row["epoch"] for row in self.rows}.values())
 
     @property
     def learned(self) -> bool:
@@ -198,13 +203,20 @@ class Record:
 
     @property
     def falls_fast(self) -> bool:
-        """Whether the training loss would halve in a run of twice the length, if it fell as in a short training."""
-        branches = self.branches("from_used").values()
-        if self.probe is None or not branches or self.frozen:
+        """Whether the training loss still falls: in the last fifth of a run whose learning rate has not fallen, or so fast in a
+        short training that it would fall by two thirds in a run of twice the length.
+        """
+        branches, losses = self.branches("from_used").values(), self.column("train_loss")
+        if self.probe is None or not branches or self.frozen or not losses:
             return False
+        part = len(losses) // 5
+        high = (self.rows[-1].get("lr") or 0.0) >= 0.3 * self.peak_lr
+        if high and part and losses[-1] < 0.95 * losses[-1 - part] and losses[-1] == min(losses):
+            return True
         used = number(self.probe["used"]["loss"])
-        gain = 1 - min(number(b["loss"]) for b in branches) / max(used, 1e-9)
-        return used < math.inf and gain * self.steps > 0.5 * self.probe["steps"]
+        best = min(number(b["loss"]) for b in branches)
+        # The weights that are used may be those of an early epoch, after which the run has gone on.
+        return best < losses[-1] and (1 - best / max(used, 1e-9)) * self.steps > 0.65 * self.probe["steps"]
 
     @property
     def first(self) -> Snapshot | None:

@@ -14,6 +14,8 @@ LOWER = 0.05  # difference of two accuracies from which it matters
 MOVED = 0.6  # ratio of the fractions of a class in two splits, below which it is named
 RESTORED = 0.5  # part of the difference that a change of the test images must make up for
 GRAY = 0.2  # of the color of the others, below which images are gray
+LOST = 0.2  # accuracy on training images that is lost without their borders, from which these tell their classes
+INSIDE, TRAINING_INSIDE = "without borders", "training images without borders"
 PARTLY = 0.2  # likewise, from which it is at least a reason
 OF_COLORS = ("standardized", "channels reversed")
 FITTED = 0.05  # accuracy by which standardized images must be recognized better than otherwise changed ones
@@ -125,6 +127,8 @@ def validation_differs(r: Record) -> Finding | None:
         return None
     accuracy, held_out = r.probe["used"]["accuracy"] or 0.0, r.probe["used"].get("validation_accuracy") or 0.0
     changes = r.dataset_info.get("validation_changes", {})
+    if (marked := _told_by_borders(changes, accuracy, held_out)) is not None:
+        return marked
     change = restoring(changes, held_out + RESTORED * (accuracy - held_out))
     if not change:
         return None
@@ -134,6 +138,23 @@ def validation_differs(r: Record) -> Finding | None:
         f"{100 * accuracy:.1f} % of the training images but {100 * held_out:.1f} % of the validation images are recognized; "
         f"{phrase}, {100 * changes[change]:.1f} % of the validation images are",
         meaning.format(split="validation"),
+        ("compare images and labels of the two splits", "job=doctor"),
+    )
+
+
+def _told_by_borders(changes: Mapping[str, float], accuracy: float, held_out: float) -> Finding | None:
+    """Without their borders far fewer training images are recognized, but as many validation images."""
+    train, validation = (changes.get(name) for name in (TRAINING_INSIDE, INSIDE))
+    if train is None or validation is None:
+        return None
+    lost, held_out_lost = accuracy - train, held_out - validation
+    if lost < LOST or held_out_lost > PARTLY * lost:
+        return None
+    return Finding(
+        "training and validation differ",
+        f"without their outer eighth, {100 * train:.1f} % of the training images are recognized instead of "
+        f"{100 * accuracy:.1f} %, and {100 * validation:.1f} % of the validation images instead of {100 * held_out:.1f} %",
+        "Marks or frames at the borders of the training images tell their classes, which those of the validation images do not.",
         ("compare images and labels of the two splits", "job=doctor"),
     )
 

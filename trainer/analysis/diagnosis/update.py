@@ -14,6 +14,8 @@ FAR = 0.8  # loss, relative to that of guessing, above which even the farthest b
 CLIPPED = (
     30  # ratio of the norm of most gradients to that to which they are clipped, from which hardly anything is left
 )
+HEAVY = 0.97  # momentum, above which steps are far larger than the learning rate says
+LARGE_EPS = 1e-3  # in the denominator of Adam and its like, above which it makes steps smaller
 STANDING = 0.01  # learning rate of the first layer relative to that of the last, below which it stands still
 
 
@@ -60,7 +62,7 @@ def exploding_loss(r: Record) -> Finding | None:
 def lr_too_high(r: Record) -> Finding | None:
     """A lower learning rate learns more in fewer steps, or steps are large relative to the weights and the loss stays high."""
     if (by_branch := _better_branch(r, (0.01, 0.1))) is not None:
-        return _too_high(*by_branch)
+        return _too_high(r, *by_branch)
     ratios, losses = _update_ratios(r), r.column("train_loss")
     largest = max([*ratios, *r.first_ratio], default=0.0)
     rises = sum(b > 1.02 * a for a, b in pairwise(losses))
@@ -82,17 +84,22 @@ def lr_too_high(r: Record) -> Finding | None:
     dead = f"; {100 * _dead(r, -1):.0f} % of the units of a layer have died" if died else ""
     rose = f"; the training loss rose in {rises} of {len(losses) - 1} epochs" if jumpy else ""
     return _too_high(
+        r,
         f"a step changes the weights of the median layer by {100 * largest:.2g} % (about 0.1 % is usual){rose}{dead}",
         r.lower_lr,
     )
 
 
-def _too_high(evidence: str, attempt: str) -> Finding:
+def _too_high(r: Record, evidence: str, attempt: str) -> Finding:
+    momentum = r.setting("optimizer", "momentum")
+    if isinstance(momentum, float) and momentum > HEAVY:
+        factor = f"{1 / (1 - momentum):.0f}"
+        evidence += f"; with optimizer.momentum={momentum:g}, gradients add up to {factor} times the learning rate"
     return Finding(
         "learning rate too high",
         evidence,
         "Steps of this size jump across the minimum instead of descending into it.",
-        (attempt, "schedule=[warmup,cosine]"),
+        (*(("optimizer.momentum=0.9",) if "momentum" in evidence else ()), attempt, "schedule=[warmup,cosine]"),
     )
 
 
@@ -117,6 +124,12 @@ def lr_too_low(r: Record) -> Finding | None:
         )
         further = f"optimizer.lr={short(r.lr * 100)}" if max(ratios) > 1e-6 else "optimizer.lr=auto"
         attempt = further if max(ratios) < 1e-5 else r.higher_lr
+    eps = r.setting("optimizer", "eps")
+    if isinstance(eps, float | int) and eps > LARGE_EPS:
+        evidence += (
+            f"; with optimizer.eps={eps:g}, steps hardly depend on the scale of the gradients, and are smaller by far"
+        )
+        attempt = "optimizer.eps=1e-8"
     return Finding(
         "learning rate too low",
         evidence,

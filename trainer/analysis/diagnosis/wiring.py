@@ -156,8 +156,10 @@ def few_classes_in_batches(r: Record) -> Finding | None:
 
 
 def other_normalization(r: Record) -> Finding | None:
-    """Pretrained weights get images in another normalization than they were trained with, and the network is not good."""
-    if not r.dataset_info.get("other_normalization") or not r.weak:
+    """Pretrained weights that are kept get images in another normalization than they were trained with, and the network is not
+    good; where all layers are trained, they adapt.
+    """
+    if not r.dataset_info.get("other_normalization") or not r.weak or not r.frozen:
         return None
     return Finding(
         "other normalization than the pretrained weights",
