@@ -77,6 +77,8 @@ def summary_lines(view: RunView, result: Result, width: int = PIPE_WIDTH) -> lis
         lines.append(f"  {finding['meaning']}")
         if finding["attempt"]:
             lines.append(f"  Try {quoted(' or '.join(finding['attempt']))}")
+    if result.get("findings") == [] and result.get("status") == "finished":
+        lines.append("diagnosis: no findings")
     if result.get("status") == "diverged":
         files = "best.pt and last.pt hold" if view.best else "last.pt holds"
         lines.append(
