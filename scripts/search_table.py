@@ -1,9 +1,10 @@
 """Compare `job=search` with random search, a 5x5 grid, and Optuna's TPE with median pruning, at the same wall-clock budget.
 
 The search, random search and TPE search the same space, that of a user who wants a good classifier: DATA below. A grid
-cannot: with five values a key it has 78,125 trials for seven keys, so it tries 5 learning rates x 5 weight decays in their
-default spaces and keeps the defaults of the other keys, as grids usually do (Bergstra & Bengio 2012, JMLR 13). What the
-table says of the grid is thus about this, not about how points of the same space are chosen; random search and TPE are.
+cannot: with five values of each number and all choices it has 18,000 trials, so it tries 5 learning rates x 5 weight decays
+in their default spaces and keeps the defaults of the other keys, as grids usually do (Bergstra & Bengio 2012, JMLR 13).
+What the table says of the grid is thus about this, not about how points of the same space are chosen; random search and TPE
+are.
 
 All have the same number of processes of one thread each; the others train every trial for the full length. The config that
 each method ends with is then trained with ten seeds that none has used, outside of the budget, and its mean test accuracy is
