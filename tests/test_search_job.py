@@ -193,6 +193,11 @@ def test_a_search_is_resumed_and_has_no_checkpoint(train):
     code, _, err = train("job=search", "resume=s")
     assert code == 0, err
     assert Path("s/trials.csv").read_text() == rows, "nothing runs again"
+    Path("s").rename("renamed")
+    code, _, err = train("job=search", *words, "output=renamed")
+    assert code == 0, err
+    assert Path("renamed/trials.csv").read_text() == rows, "nothing runs again"
+    Path("renamed").rename("s")
     code, _, err = train("job=evaluate", "checkpoint=s")
     assert code == 2
     assert "checkpoint = 's': is a search, not a run\n  experiment=s/best trains its winner" in err

@@ -205,21 +205,12 @@ def write_png(figure: Figure, path: Path) -> None:
             renderer.draw_text = partial(draw_text, renderer)  # type: ignore[method-assign]
             return renderer
 
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            # A new tick has all that tick_params has set. It need not become a copy of the first one, which takes as long as
-            # to make it.
-            axis._copy_tick_props = _keep_new_tick  # pyright: ignore[reportAttributeAccessIssue]
     drawn = Canvas(figure)
     drawn.draw()
     pixels = np.asarray(drawn.buffer_rgba())[..., :3]  # opaque
     Image.fromarray(pixels).save(
         path, "PNG", compress_level=3, dpi=(DPI, DPI)
     )  # 5 % larger than by default, in half the time
-
-
-def _keep_new_tick(first: object, new: object) -> None:
-    """Leave a new tick as it is."""
 
 
 def short_numbers(axes: Axes) -> None:

@@ -46,6 +46,12 @@ class Claimed:
     point: Point
 
 
+def recorded_name(storage: BaseStorage) -> str | None:
+    """Return the name of the search in a storage of its own, whose directory may have been renamed; None if there is none yet."""
+    names = {study.study_name.rpartition("/")[0] for study in storage.get_all_studies()}
+    return names.pop() if len(names) == 1 else None
+
+
 class Ledger:
     """The trials of one search.
 

@@ -18,7 +18,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.formats import JsonObject
 from trainer.hardware import default_threads
 from trainer.search.budget import Clock, fractions
-from trainer.search.ledger import SETTINGS, Ledger
+from trainer.search.ledger import SETTINGS, Ledger, recorded_name
 from trainer.search.options import SearchSettings
 from trainer.search.presence import Presence
 from trainer.search.progress import Progress
@@ -95,7 +95,8 @@ def make_session(part: Part, train: Train) -> Session:
     configs = base_configs(config, part.overrides, space)
     storage = open_storage(option.storage, part.run_dir)
     trials = Trials(configs, SearchInterrupt(part.parent), train)
-    ledger = Ledger(storage, option.study or part.run_dir.absolute().name, part.run_dir, maximized(trials.metric))
+    name = option.study or (recorded_name(storage) if option.storage is None else None) or part.run_dir.absolute().name
+    ledger = Ledger(storage, name, part.run_dir, maximized(trials.metric))
     check_settings(ledger, settings(config, space), option)
     steps = trials.steps_per_epoch()
     lengths = option.lengths(steps)
