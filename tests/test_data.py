@@ -98,6 +98,13 @@ def test_a_split_keeps_the_classes_in_proportion_and_takes_every_image_once(size
     assert np.allclose(np.bincount(labels[held_out]), np.array([40, 30, 20, 10]) * count / 100, atol=1)
 
 
+def test_a_limit_above_the_number_of_images_is_said_to_change_nothing():
+    above, at = (Fake(count=100, limit=limit, validation=0.1).load() for limit in (73, 72))
+    assert above.notes == ("data.limit=73 changes nothing: there are 72 training images",)
+    assert at.notes == ()
+    assert len(above.train) == len(at.train) == 72
+
+
 def test_the_split_does_not_depend_on_limit_and_a_smaller_limit_takes_a_subset_of_a_larger():
     whole, some, few = (Fake(count=300, limit=limit).load() for limit in (None, 100, 30))
     assert np.array_equal(whole.test.images, few.test.images)

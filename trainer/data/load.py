@@ -31,7 +31,9 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
         notes += () if classes or RANDOM in notes else (RANDOM,)
     if isinstance(option, OwnImages):
         _check_classes(train, targets)
-    if option.limit is not None and option.limit < len(train):
+    if option.limit is not None and option.limit > len(train):
+        notes += (f"data.limit={option.limit} changes nothing: there are {len(train):,} training images",)
+    elif option.limit is not None and option.limit < len(train):
         train = train.subset(stratified_split(train.labels, option.limit, option.split_seed, "data.limit")[1])
     train = _cached(train, option)
     validation, test = (None if images is None else _cached(images, option) for images in (validation, test))
