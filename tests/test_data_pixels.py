@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
+from trainer.data import Folder
 from trainer.data.decode import Undecodable, decode
 from trainer.data.pillow import FORMATS, READERS, SUFFIXES
 
@@ -272,3 +273,15 @@ def test_saturated_colors_are_as_gray_as_pillow_reads_them(tmp_path: Path):
     Image.fromarray(noise).save(tmp_path / "a.jpg", quality=60)
     expected = reference((tmp_path / "a.jpg").read_bytes(), 1)
     assert abs(decode(tmp_path / "a.jpg", 1).astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(("color", "noted"), [((200, 40, 40), True), ((120, 120, 120), False)])
+def test_gray_images_of_files_with_colors_are_noted(color, noted, tmp_path):
+    for name, shade in (("a", color), ("b", (20, 20, 20))):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            pixels = np.full((12, 12, 3), shade, np.uint8)
+            pixels[i % 12, :6] = color
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    splits = Folder(root=str(tmp_path), size=12, channels=1).load()
+    assert ("data.channels=1 drops the colors that the images have" in splits.notes) == noted

@@ -1296,3 +1296,21 @@ def test_what_makes_steps_small_or_large_is_the_first_advice_where_it_is_not_the
         [2.3, 2.2, 2.1], {"probe": {**PROBE, "from_start": start}, "config": {"optimizer": {"lr": 0.05, **optimizer}}}
     )
     assert diagnose(record.rows, record.snapshots, record.dataset_info)[0].attempt[0] == first
+
+
+@pytest.mark.parametrize(("dropped", "first"), [(True, "data.channels=3"), (False, "architecture=resnet20")])
+def test_gray_images_are_a_cause_of_underfitting_only_where_the_files_have_colors(dropped, first):
+    used = {"loss": 1.3, "accuracy": 0.4, "validation_loss": 1.4, "validation_accuracy": 0.35}
+    record = written([1.9, 1.4, 1.35], {"probe": {**PROBE, "used": used}, "dropped_colors": dropped})
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert (finding.name, finding.attempt[0]) == ("underfitting", first)
+
+
+def test_inverted_validation_images_are_named_before_what_their_borders_tell():
+    used = {"loss": 0.9, "accuracy": 0.71, "validation_loss": 2.9, "validation_accuracy": 0.17}
+    changes = {"training images without borders": 0.21, "without borders": 0.13, "inverted": 0.68}
+    for inverted, expected in ((0.68, True), (0.12, False)):
+        info = {"probe": {**PROBE, "used": used}, "validation_changes": {**changes, "inverted": inverted}}
+        found = diagnose(*vars(written([1.9, 1.2, 1.0], info)).values())
+        assert any("negatives" in f.meaning for f in found) == expected
+        assert not any("borders" in f.meaning for f in found), "hardly any validation image is recognized in any case"

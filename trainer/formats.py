@@ -185,6 +185,7 @@ class DatasetInfo(TaskInfo, total=False):
     steps_per_epoch: int
     lr: float
     other_normalization: bool  # whether pretrained weights were trained with another normalization
+    dropped_colors: bool  # whether images with colors are used as gray ones
     pretrained: bool
     mixed: bool  # whether a regularizer mixes the targets
     metric: str
@@ -193,9 +194,7 @@ class DatasetInfo(TaskInfo, total=False):
     test_fractions: list[float]  # frequencies of the classes in the test images
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
     changes: dict[str, float]  # likewise: accuracy on changed test images (``engine.changed_images``)
-    validation_changes: dict[
-        str, float
-    ]  # on changed validation images, where training images are recognized far more often
+    validation_changes: dict[str, float]  # on validation images, where training images are recognized more often
     probe: Probe
     confusions: Confusions  # of a single task with classes
     typed: list[str]  # the overrides of the command

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from trainer.data.decode import decode, resize_and_center_crop, resize_target
+from trainer.data.decode import Undecodable, decode, resize_and_center_crop, resize_target
 from trainer.data.sources import Source, take
 from trainer.errors import ConfigError
 
@@ -146,6 +147,15 @@ class ImageFiles(Labels):
     def read(self, index: int, size: int | None = None) -> np.ndarray:
         """Decode an image; with ``size`` perhaps at a reduced scale that leaves its shorter side at least that long."""
         return decode(self.paths[index], self.channels, size)
+
+    def have_colors(self, sample: int = 20, different: int = 32) -> bool:
+        """Whether most of some images that can be decoded have channels that differ by more than ``different`` somewhere."""
+        found = []
+        for path in self.paths[:: max(1, len(self.paths) // sample)]:
+            with contextlib.suppress(Undecodable):
+                image = decode(path, 3, 64).astype(np.int16)
+                found.append(int(np.ptp(image, axis=2).max()) > different)
+        return 2 * sum(found) > len(found)
 
     def center_crop(self, index: int, size: int) -> np.ndarray:
         """Return the central square, ``crop_pct`` of the shorter side, resized to uint8 (size, size, C)."""

@@ -12,7 +12,7 @@ from trainer.data.inventory import shortened
 from trainer.data.options import Dataset, FileDataset
 from trainer.data.own import OwnData, OwnImages
 from trainer.data.readable import all_undecodable
-from trainer.data.splits import Normalization, Splits
+from trainer.data.splits import DROPPED_COLORS, Normalization, Splits
 from trainer.data.statistics import normalization_constants
 from trainer.data.stratified import RANDOM, stratified_split
 from trainer.data.targets import LABEL, MISSING_CLASS, Known, Target
@@ -31,6 +31,8 @@ def load(option: Dataset, normalization: Normalization | None = None) -> Splits:
         notes += () if classes or RANDOM in notes else (RANDOM,)
     if isinstance(option, OwnImages):
         _check_classes(train, targets)
+    if isinstance(train, ImageFiles) and train.channels == 1 and train.have_colors():
+        notes += (DROPPED_COLORS,)
     if option.limit is not None and option.limit > len(train):
         notes += (f"data.limit={option.limit} changes nothing: there are {len(train):,} training images",)
     elif option.limit is not None and option.limit < len(train):

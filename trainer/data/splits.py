@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel; white = 1
 
+DROPPED_COLORS = "data.channels=1 drops the colors that the images have"  # a note
 OTHER_NORMALIZATION = (
     "warning: the pretrained weights were trained with another normalization: data.normalize=pretrained"  # a note
 )

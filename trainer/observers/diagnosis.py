@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_changes, needs_probe, urgent
-from trainer.data.splits import OTHER_NORMALIZATION
+from trainer.data.splits import DROPPED_COLORS, OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
 from trainer.engine.loader import Loader
 from trainer.engine.observer import Observer
@@ -226,6 +226,7 @@ def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetIn
         lr=view.lr_option,
         pretrained=bool(value_at(config, "architecture", "weights")),
         other_normalization=OTHER_NORMALIZATION in view.notes,
+        dropped_colors=DROPPED_COLORS in view.notes,
         mixed=bool(mixing),
         metric=view.metric,
         config={key: value for key, value in config.items() if key not in NOT_ADVISED},

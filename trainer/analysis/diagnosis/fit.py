@@ -76,7 +76,7 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     if r.frozen and not r.dataset_info.get("pretrained"):
         causes["frozen in layers that have not learned yet"] = ("recipe=scratch", "recipe.freeze=[]")
     size = r.setting("data", "size")
-    if r.setting("data", "channels") == 1:
+    if r.dataset_info.get("dropped_colors"):
         causes["given images without their colors"] = ("data.channels=3",)
     if isinstance(size, int) and size <= COARSE:
         causes["given images that are too small"] = (f"data.size={4 * size}",)

@@ -14,6 +14,7 @@ LOWER = 0.05  # difference of two accuracies from which it matters
 MOVED = 0.6  # ratio of the fractions of a class in two splits, below which it is named
 RESTORED = 0.5  # part of the difference that a change of the test images must make up for
 GRAY = 0.2  # of the color of the others, below which images are gray
+BETTER = 0.08  # accuracy on validation images that a change of them must gain at least
 LOST = 0.2  # accuracy on training images that is lost without their borders, from which these tell their classes
 INSIDE, TRAINING_INSIDE = "without borders", "training images without borders"
 PARTLY = 0.2  # likewise, from which it is at least a reason
@@ -127,11 +128,9 @@ def validation_differs(r: Record) -> Finding | None:
         return None
     accuracy, held_out = r.probe["used"]["accuracy"] or 0.0, r.probe["used"].get("validation_accuracy") or 0.0
     changes = r.dataset_info.get("validation_changes", {})
-    if (marked := _told_by_borders(changes, accuracy, held_out)) is not None:
-        return marked
-    change = restoring(changes, held_out + RESTORED * (accuracy - held_out))
+    change = restoring(changes, held_out + max(RESTORED * (accuracy - held_out), BETTER))
     if not change:
-        return None
+        return _told_by_borders(changes, accuracy, held_out)
     phrase, meaning = CHANGED[change]
     return Finding(
         "training and validation differ",
@@ -148,7 +147,7 @@ def _told_by_borders(changes: Mapping[str, float], accuracy: float, held_out: fl
     if train is None or validation is None:
         return None
     lost, held_out_lost = accuracy - train, held_out - validation
-    if lost < LOST or held_out_lost > PARTLY * lost:
+    if lost < LOST or held_out_lost > PARTLY * lost or held_out < accuracy / 3:
         return None
     return Finding(
         "training and validation differ",
