@@ -31,6 +31,7 @@ from trainer.engine.view import RunView
 from trainer.observers import Diagnosis, Histograms
 from trainer.observers.context import Context, build_observers
 from trainer.observers.diagnosis import dataset_info, split_difference
+from trainer.observers.duplicates import Fingerprints
 
 MLP = ("architecture=mlp", "architecture.widths=[64,64]", "architecture.norm=none")
 DEEP = ("architecture=mlp", "architecture.norm=none")
@@ -1314,3 +1315,20 @@ def test_inverted_validation_images_are_named_before_what_their_borders_tell():
         found = diagnose(*vars(written([1.9, 1.2, 1.0], info)).values())
         assert any("negatives" in f.meaning for f in found) == expected
         assert not any("borders" in f.meaning for f in found), "hardly any validation image is recognized in any case"
+
+
+@pytest.mark.parametrize(("different", "named"), [(60, True), (480, False)])
+def test_training_images_that_are_copies_of_a_few_are_named(different, named):
+    assert ("repeated image" in names(written([1.9, 1.4, 1.35], {"different": different, "train": 500}))) == named
+
+
+@pytest.mark.parametrize(("frozen", "named"), [(3, True), (1, False)])
+def test_most_layers_frozen_at_random_are_named_also_where_there_was_no_time_to_train_them(frozen, named):
+    weights = [{"tag": str(i), "rms": 1.0, "grad_rms": 1.0, "update_ratio": 1e-3} for i in range(4 - frozen)]
+    info = {"config": {"recipe": {"freeze": ["1"]}}, "probe": {**PROBE, "left_out": 1}}
+    assert ("frozen layers" in names(written([2.0, 1.7, 1.6], info, frozen=frozen, weights=weights))) == named
+
+
+def test_images_that_are_copies_count_once_among_the_different_ones():
+    images = np.arange(4, dtype=np.uint8)[[0, 0, 1, 1, 2, 3]].repeat(4).reshape(6, 2, 2, 1)
+    assert Fingerprints({"train": ImageArray(images, np.zeros(6, np.int64))}).different() == 4

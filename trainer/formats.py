@@ -177,6 +177,7 @@ class DatasetInfo(TaskInfo, total=False):
     duplicates: dict[str, int]  # by "<split>/<split>"
     contradictory: int  # training images that are equal to one with another label
     repeated: Repeated  # absent if no training image is there twice
+    different: int  # training images that are different, byte for byte
     near_duplicates: dict[
         str, int
     ]  # pairs in "two splits", in "train/validation", with "two labels"; absent if unknown

@@ -238,7 +238,7 @@ def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetIn
         info["guessing_loss"] = sum(w * task.get("guessing_loss", 0.0) for w, task in zip(weights, tasks, strict=True))
         info["kind"] = "several"
     if (repeated := prints.most_repeated()) is not None:
-        info["repeated"] = repeated
+        info["repeated"], info["different"] = repeated, prints.different()
     if view.validation is not None:
         info["validation"] = view.validation.num_images
     if view.test is not None:

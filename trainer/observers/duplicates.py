@@ -52,6 +52,10 @@ class Fingerprints:
             labels.setdefault(key, set()).add(value)
         return sum(len(labels[key]) > 1 for key in self.keys[split])
 
+    def different(self, split: str = "train") -> int:
+        """Return how many images of a split are different; those without a digest count as such."""
+        return len(set(self.keys[split])) + len(self.parts[split]) - len(self.keys[split])
+
     def most_repeated(self, split: str = "train") -> Repeated | None:
         """Return what is known of the image that a split has most often; None if each is there once."""
         digests = [key for key in self.keys[split] if isinstance(key, bytes)]

@@ -55,13 +55,26 @@ def repeated_image(r: Record) -> Finding | None:
     """Many training images, of several classes, are one and the same."""
     repeated = placeholder(r)
     if repeated is None:
-        return None
+        return _copied_images(r)
     return Finding(
         "repeated image",
         f"{repeated['images']} of {r.dataset_info.get('train', 0)} training images are one and the same, byte for byte, under "
         f"{repeated['labels']} labels",
         "It is a placeholder, or what is left of files that could not be read: it shows nothing that belongs to its labels.",
         ("restore or remove these images; suspects.csv lists them",),
+    )
+
+
+def _copied_images(r: Record) -> Finding | None:
+    """Most training images are copies of a few, with equal labels."""
+    different, total = r.dataset_info.get("different", 0), r.dataset_info.get("train", 0)
+    if not 0 < different < 0.5 * total:
+        return None
+    return Finding(
+        "repeated image",
+        f"only {different} of {total} training images are different, byte for byte",
+        "An epoch shows the same few images again and again: the network cannot learn more from them than they show.",
+        ("remove the copies, or restore the images that they have replaced",),
     )
 
 

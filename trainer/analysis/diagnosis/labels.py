@@ -126,6 +126,8 @@ def _systematic_noise(r: Record) -> Finding | None:
     confusions = r.dataset_info.get("confusions")
     if confusions is None or not confusions["images"] or classes_mixed_up(r) is not None:
         return None
+    if r.dataset_info.get("dropped_colors"):
+        return None  # classes that differ in color are confused with any confidence
     errors = sum(pair["errors"] for pair in confusions["pairs"])
     confident = sum(pair["confident_errors"] for pair in confusions["pairs"])
     accuracy = confusions["correct"] / confusions["images"]

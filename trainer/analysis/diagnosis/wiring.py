@@ -21,8 +21,10 @@ def frozen_layers(r: Record) -> Finding | None:
     by_recipe = str(r.setting("recipe", "_target_")).rpartition(".")[2]
     if by_config or by_recipe == "Transfer":
         unfrozen = r.branches("unfrozen_start").get(1.0)
-        if unfrozen is None or r.probe is None or r.chance_loss is None or not r.struggles:
+        if r.setting("initialization", "path") or r.probe is None or r.chance_loss is None or not r.struggles:
             return None
+        if unfrozen is None:  # left out, because it would have taken too long
+            return _mostly_frozen(text, frozen, total, by_config)
         used, after = number(r.probe["used"]["loss"]), number(unfrozen["loss"])
         if after > used - 0.1 * r.chance_loss:
             return None
@@ -31,7 +33,7 @@ def frozen_layers(r: Record) -> Finding | None:
             f"{text}; with them trained, no more steps than the run had lead from the initial weights to training loss "
             f"{after:.3g}, the run has {used:.3g}",
             "Layers that are frozen before they have learned anything are random: what follows them learns from noise.",
-            ("recipe.freeze=[]",) if by_config else ("recipe=scratch",),
+            _unfreezing(by_config),
         )
     losses = r.column("validation_loss") or r.column("train_loss")
     high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
@@ -43,6 +45,18 @@ def frozen_layers(r: Record) -> Finding | None:
         "No recipe of this run freezes layers: the network itself does.",
         ("set requires_grad of its parameters to True",),
     )
+
+
+def _mostly_frozen(text: str, frozen: int, total: int, by_config: bool) -> Finding | None:
+    if frozen < total / 2:
+        return None
+    return Finding(
+        "frozen layers", text, "Most layers are random: what follows them learns from noise.", _unfreezing(by_config)
+    )
+
+
+def _unfreezing(by_config: bool) -> tuple[str, ...]:
+    return ("recipe.freeze=[]",) if by_config else ("recipe=scratch",)
 
 
 def tiny_batch_norm(r: Record) -> Finding | None:
