@@ -84,10 +84,10 @@ def _of_like_variance(squares: Sequence[float], freedoms: Sequence[int], signifi
     while len(left) > 1:
         largest = max(left, key=lambda i: squares[i] / freedoms[i] if freedoms[i] else 0.0)
         others = [i for i in left if i != largest]
-        freedom = sum(freedoms[i] for i in others)
-        if not freedoms[largest] or not freedom:
-            break
-        ratio = (squares[largest] / freedoms[largest]) / max(sum(squares[i] for i in others) / freedom, 1e-300)
+        freedom, rest = sum(freedoms[i] for i in others), sum(squares[i] for i in others)
+        if not freedoms[largest] or not freedom or rest <= 1e-12 * squares[largest]:
+            break  # equal scores are those of few images, not of no variance
+        ratio = (squares[largest] / freedoms[largest]) / (rest / freedom)
         if ratio <= float(scipy_stats().f.ppf(1 - significance, freedoms[largest], freedom)):
             break
         left = others
