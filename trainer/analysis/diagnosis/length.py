@@ -44,10 +44,9 @@ def _still_improving_by_probe(r: Record) -> Finding | None:
     losses = r.column("train_loss")
     before = losses[-1 - max(1, len(losses) // 5)] if len(losses) > 1 else math.inf
     best = min(number(b["loss"]) for b in r.branches("from_used").values())
-    text = (
-        f"the training loss fell from {before:.3g} to {losses[-1]:.3g} in the last fifth of the run, and to {best:.3g} in "
-        f"{r.probe['steps']} more steps"
-    )
+    text = f"the training loss fell from {before:.3g} to {losses[-1]:.3g} in the last fifth of the run"
+    if best < losses[-1]:
+        text += f", and to {best:.3g} in {r.probe['steps']} more steps"
     return _ended_early(r, text, (r.epochs(3), r.higher_lr), "warning")
 
 
