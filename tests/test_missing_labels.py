@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_metrics_of_a_split_without_labels_are_nan_and_not_zero(task, learn):
     assert all(v is None or math.isnan(v) for v in values)
     if "b_loss" in test:
         assert test["loss"] == pytest.approx(test["b_loss"])
+
+
+def test_a_run_whose_test_images_have_labels_in_part_is_diagnosed(learn):
+    code, _, err = learn(
+        "task.target=a", "observer=[diagnosis]", "epochs=3", a=without(CLASSES, np.s_[45:50]), b=NUMBERS
+    )
+    assert code == 0, err
+    assert json.loads(Path("run/dataset_info.json").read_text())["test_fractions"] == pytest.approx(
+        [1 / 3] * 3, abs=0.07
+    )
 
 
 def test_targets_that_cannot_be_measured_are_stated(learn):

@@ -185,9 +185,10 @@ def split_pixels(view: RunView, loader: Loader) -> SplitPixels:
 
 
 def class_fractions(view: RunView, loader: Loader) -> list[float]:
-    """The frequencies of the classes of a single task in the images of a split."""
+    """The frequencies of the classes of a single task in the images of a split that have a label."""
     part = view.task.parts[0]
-    counts = np.bincount(loader.dataset.target(part.spec.target), minlength=part.size)
+    labels = loader.dataset.target(part.spec.target)
+    counts = np.bincount(labels[labels >= 0], minlength=part.size)
     return (counts / max(counts.sum(), 1)).tolist()
 
 
