@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.analysis.diagnosis.record import BRIEF
+from trainer.analysis.diagnosis.record import BRIEF, IMAGES
 from trainer.analysis.diagnosis.wiring import LARGER, TINY_BATCH
 from trainer.architectures.layers import networks_of
 from trainer.engine.evaluation import eval_mode, has_batch_norm
@@ -21,7 +21,7 @@ from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.engine.step import train_step
-from trainer.engine.used_weights import BATCH, IMAGES, ValidationMeasures, measure_validation, used_weights
+from trainer.engine.used_weights import BATCH, ValidationMeasures, measure_validation, used_weights
 from trainer.engine.variants import frozen_at_random, regularized, unaugmented, unfrozen, unregularized
 from trainer.formats import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trainer.analysis.diagnosis.record import IMAGES
 from trainer.analysis.predictions import confused_classes
 from trainer.engine.evaluation import best_weights, eval_mode
 from trainer.engine.metrics import RunningMetrics
@@ -16,7 +17,6 @@ from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.formats import Confusions
 
-IMAGES = 500  # of a split, on which a network is evaluated
 BATCH = 256
 RANKED = 2000  # validation images whose labels are ranked
 

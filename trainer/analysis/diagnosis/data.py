@@ -141,7 +141,7 @@ def class_weights(r: Record) -> Finding | None:
     least, most = share.index(min(share)), share.index(max(share))
     if share[most] <= UNEQUAL * share[least] or share[most] * min(counts) <= 2 * share[least] * max(counts):
         return None
-    names = r.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
+    names = r.class_names
     return Finding(
         "unequal class weights",
         f"task.class_weights makes {names[most]} {100 * share[most] / sum(share):.2g} % of the training loss, {names[least]} "
@@ -157,7 +157,7 @@ def class_imbalance(r: Record) -> Finding | None:
     classes = imbalanced_classes(counts) if r.classifies else None
     if classes is None:
         return None
-    names = r.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
+    names = r.class_names
     rare, frequent = classes
     return Finding(
         "class imbalance",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number
 from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_step
+from trainer.analysis.diagnosis.schedule import still_falls
 from trainer.formats import Branch
 from trainer.history import better_is
 
@@ -58,7 +59,7 @@ def underfitting(r: Record) -> Finding | None:
             return None
     if len(ends) > 1 and ends[1] > 1.5 * ends[0]:
         return None  # overfitting instead
-    if r.falls_fast:
+    if still_falls(r):
         return None  # still improving instead
     validation_text = f", the validation loss {ends[1]:.3f}" if len(ends) > 1 else ""
     possible = _possible_causes(r)
@@ -73,7 +74,7 @@ def underfitting(r: Record) -> Finding | None:
 def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     """What may keep a network from fitting the training images, with what to try, without what the short trainings exclude."""
     causes: dict[str, tuple[str, ...]] = {}
-    if r.frozen and not r.dataset_info.get("pretrained"):
+    if r.frozen and not r.starts_trained:
         causes["frozen in layers that have not learned yet"] = ("recipe=scratch", "recipe.freeze=[]")
     size = r.setting("data", "size")
     if r.dataset_info.get("dropped_colors"):

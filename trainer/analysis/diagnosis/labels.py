@@ -7,12 +7,14 @@ from statistics import median
 
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.mixed_classes import classes_mixed_up, error_rate
-from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.analysis.diagnosis.record import IMAGES, Finding, Record, number
 from trainer.analysis.diagnosis.splits import differ, validation_harder
 
+CONFIDENT = (
+    0.35  # of confusions in the half with the highest probabilities, from which labels may be wrong; at random 0.5
+)
 COMMON = 1.5  # times as many images as the median class, from which a class may have images of all others
 ANY_RATE = 0.08  # of the images of two classes that are predicted as the other one, by which such classes are confused
-PROBED = 500  # training images on which the weights that are used are measured
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which the run learned nothing because of it
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
 
@@ -95,9 +97,9 @@ def _common_label(r: Record) -> Finding | None:
     first = [pair for pair in confusions["pairs"] if pair["errors"]][: len(counts) - 1]
     with_it = [pair for pair in first if common in pair["classes"] and error_rate(pair) >= ANY_RATE]
     errors, confident = (sum(pair[key] for pair in with_it) for key in ("errors", "confident_errors"))
-    if len(with_it) < 0.8 * min(len(counts) - 1, 10) or confident < 0.35 * errors:
+    if len(with_it) < 0.8 * min(len(counts) - 1, 10) or confident < CONFIDENT * errors:
         return None
-    names = r.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
+    names = r.class_names
     return _noise(
         f"{names[common]} has {counts[common]} training images, the median class {median(counts):g}, and is confused with "
         f"{len(with_it)} other classes more than they are with each other",
@@ -111,7 +113,7 @@ def _only_in_training(r: Record) -> Finding | None:
     own, held_out = (None, None) if used is None else (used["accuracy"], used.get("validation_accuracy"))
     if own is None or held_out is None:
         return None
-    sizes = {"validation": r.dataset_info.get("validation", 0), "train": min(r.dataset_info.get("train", 0), PROBED)}
+    sizes = {"validation": r.dataset_info.get("validation", 0), "train": min(r.dataset_info.get("train", 0), IMAGES)}
     if not differ({"validation": held_out, "train": own}, sizes, "validation", "train"):
         return None
     return _noise(
@@ -132,7 +134,7 @@ def _systematic_noise(r: Record) -> Finding | None:
     confident = sum(pair["confident_errors"] for pair in confusions["pairs"])
     accuracy = confusions["correct"] / confusions["images"]
     least = 0.5 if validation_harder(r) is not None else 0.65  # test labels that are recognized are right
-    if errors < 25 or accuracy < least or confident < 0.35 * errors + 0.4 * math.sqrt(errors):
+    if errors < 25 or accuracy < least or confident < CONFIDENT * errors + 0.4 * math.sqrt(errors):
         return None
     return _noise(
         f"of {errors} confusions of two classes in the validation images, {100 * confident / errors:.0f} % are in the half with "

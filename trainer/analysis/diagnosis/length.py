@@ -6,7 +6,7 @@ import math
 
 from trainer.analysis.diagnosis.fit import good_fit, overfitting
 from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number
-from trainer.analysis.diagnosis.schedule import decayed_validation_loss
+from trainer.analysis.diagnosis.schedule import decayed_validation_loss, still_falls
 from trainer.history import better_is
 
 FEW = 5  # steps of an epoch, below which batches are too large
@@ -39,7 +39,7 @@ def _still_improving_by_probe(r: Record) -> Finding | None:
         return None
     if (gain := decayed_validation_loss(r, 0.2)) is not None:
         return _ended_early(r, gain, (r.epochs(2),), "hint")
-    if r.probe is None or not (r.struggles and r.learned and r.falls_fast):
+    if r.probe is None or not (r.struggles and r.learned and still_falls(r)):
         return None
     losses = r.column("train_loss")
     before = losses[-1 - max(1, len(losses) // 5)] if len(losses) > 1 else math.inf
@@ -68,7 +68,7 @@ def stopped_too_early(r: Record) -> Finding | None:
     or while the metric became better by less than ``min_delta``.
     """
     losses, patience = r.column("validation_loss"), r.setting("regularizer", "early_stopping", "patience")
-    if _planned(r) is None or r.chance_loss is None or not isinstance(patience, int) or len(losses) <= patience:
+    if _planned(r) is None or r.chance_loss is None or not isinstance(patience, int) or not 0 < patience < len(losses):
         return None
     if (ignored := _ignored_gain(r, patience)) is not None:
         return _ended_early(r, ignored, (), "warning")

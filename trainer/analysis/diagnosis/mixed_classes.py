@@ -42,8 +42,7 @@ def classes_mixed_up(r: Record) -> Finding | None:
         return None
     if _underfits(r, mixed):
         return None
-    names = r.dataset_info.get("classes") or []
-    groups = [[names[i] if i < len(names) else str(i) for i in group] for group in mixed]
+    groups = [[r.class_names[i] for i in group] for group in mixed]
     pairs = [next(p for p in confusions["pairs"] if p["classes"] == group[:2]) for group in mixed]
     these = "; ".join(f"{', '.join(group[:-1])} and {group[-1]}" for group in groups)
     others = [pair for pair in confusions["pairs"] if not any(set(pair["classes"]) <= set(group) for group in mixed)]
@@ -79,7 +78,7 @@ def _labelled_as_another(r: Record) -> Finding | None:
     counts, confusions = r.dataset_info.get("class_counts") or [], r.dataset_info.get("confusions")
     if confusions is None or len(counts) < 4:
         return None
-    names = r.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
+    names = r.class_names
     confused = {tuple(sorted(pair["classes"])) for pair in confusions["pairs"] if pair["errors"]}
     tested = r.dataset_info.get("test_fractions") or []
     for fractions, expected in ((tested, "the test images"), ([1 / len(counts)] * len(counts), "the other classes")):

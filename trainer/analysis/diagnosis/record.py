@@ -13,6 +13,7 @@ from trainer.columns import SPLITS
 from trainer.formats import Branch, DatasetInfo, FindingContent, Probe, Row, Snapshot, TaskInfo
 from trainer.tree import value_at
 
+IMAGES = 500  # of a split, on which a network is evaluated
 BRIEF = 100  # steps; a shorter run is too short to be judged by more than that, or by short trainings
 USUAL = 0.03  # update-to-weight ratio of the first step of healthy runs, at most
 Rows = Sequence[Row]
@@ -89,6 +90,18 @@ class Record:
         """Accuracy of always predicting the most frequent class."""
         counts = self.dataset_info.get("class_counts") or [1]
         return max(counts) / max(sum(counts), 1)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes, their numbers if they have none."""
+        return self.dataset_info.get("classes") or [
+            str(i) for i in range(len(self.dataset_info.get("class_counts") or []))
+        ]
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the initial weights are those of a network that was trained before."""
+        return bool(self.dataset_info.get("pretrained") or self.setting("initialization", "path"))
 
     @property
     def lr(self) -> float:
@@ -200,23 +213,6 @@ class Record:
     ) -> dict[float, Branch]:
         """The branches of the probe by their factor of the learning rate."""
         return {} if self.probe is None else {b["factor"]: b for b in self.probe.get(kind) or ()}
-
-    @property
-    def falls_fast(self) -> bool:
-        """Whether the training loss still falls: in the last fifth of a run whose learning rate has not fallen, or so fast in a
-        short training that it would fall by two thirds in a run of twice the length.
-        """
-        branches, losses = self.branches("from_used").values(), self.column("train_loss")
-        if self.probe is None or not branches or self.frozen or not losses:
-            return False
-        part = len(losses) // 5
-        high = (self.rows[-1].get("lr") or 0.0) >= 0.3 * self.peak_lr
-        if high and part and losses[-1] < 0.95 * losses[-1 - part] and losses[-1] == min(losses):
-            return True
-        used = number(self.probe["used"]["loss"])
-        best = min(number(b["loss"]) for b in branches)
-        # The weights that are used may be those of an early epoch, after which the run has gone on.
-        return best < losses[-1] and (1 - best / max(used, 1e-9)) * self.steps > 0.65 * self.probe["steps"]
 
     @property
     def first(self) -> Snapshot | None:

@@ -1,4 +1,4 @@
-"""Checks of the schedule: a learning rate that is kept low, or that ends high."""
+"""Checks of the schedule: a learning rate that is kept low, or that ends high; whether the loss still falls."""
 
 from __future__ import annotations
 
@@ -118,3 +118,20 @@ def decayed_validation_loss(r: Record, fraction: float) -> str | None:
         return None
     name = key.replace("_", " ") if key != "loss" else "training loss"
     return f"{probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the {name} from {before:.3g} to {after:.3g}"
+
+
+def still_falls(r: Record) -> bool:
+    """Whether the training loss still falls: in the last fifth of a run whose learning rate has not fallen, or so fast in a short
+    training that it would fall by two thirds in a run of twice the length.
+    """
+    branches, losses = r.branches("from_used").values(), r.column("train_loss")
+    if r.probe is None or not branches or r.frozen or not losses:
+        return False
+    part = len(losses) // 5
+    high = (r.rows[-1].get("lr") or 0.0) >= 0.3 * r.peak_lr
+    if high and part and losses[-1] < 0.95 * losses[-1 - part] and losses[-1] == min(losses):
+        return True
+    used = number(r.probe["used"]["loss"])
+    best = min(number(b["loss"]) for b in branches)
+    # The weights that are used may be those of an early epoch, after which the run has gone on.
+    return best < losses[-1] and (1 - best / max(used, 1e-9)) * r.steps > 0.65 * r.probe["steps"]

@@ -87,7 +87,7 @@ def test_differs(r: Record) -> Finding | None:
         phrase, meaning = CHANGED[change][0], CHANGED[change][1].format(split="test")
         text = f"; {phrase}, {100 * info.get('changes', {})[change]:.1f} % of the test images are recognized"
         difference, by_frequency = difference * (change == "standardized") + text, False
-    if by_frequency and (moved := _frequencies_that_moved(info)):
+    if by_frequency and (moved := _frequencies_that_moved(r)):
         difference, meaning = (
             f"{difference}: {moved}",
             f"{meaning} Some of these may be labelled as others in training.",
@@ -112,10 +112,10 @@ def _copies_in_validation(info: DatasetInfo) -> str:
     return ""
 
 
-def _frequencies_that_moved(info: DatasetInfo) -> str:
+def _frequencies_that_moved(r: Record) -> str:
     """The classes that are far rarer, or more frequent, in the validation images than in the test images."""
-    own, test = (info.get("pixels", {})[name]["class_fractions"] for name in ("validation", "test"))
-    names = info.get("classes") or [str(i) for i in range(len(own))]
+    own, test = (r.dataset_info.get("pixels", {})[name]["class_fractions"] for name in ("validation", "test"))
+    names = r.class_names
     rarer = [name for name, a, b in zip(names, own, test, strict=False) if a < MOVED * b]
     more = [name for name, a, b in zip(names, own, test, strict=False) if b < MOVED * a]
     texts = [f"{', '.join(group[:5])} {word}" for group, word in ((rarer, "rarer"), (more, "more frequent")) if group]

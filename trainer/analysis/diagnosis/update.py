@@ -91,15 +91,16 @@ def lr_too_high(r: Record) -> Finding | None:
 
 
 def _too_high(r: Record, evidence: str, attempt: str) -> Finding:
-    momentum = r.setting("optimizer", "momentum")
+    momentum, lower = r.setting("optimizer", "momentum"), (attempt, "schedule=[warmup,cosine]")
     if isinstance(momentum, float) and momentum > HEAVY:
+        lower = ("optimizer.momentum=0.9", *lower)
         factor = f"{1 / (1 - momentum):.0f}"
         evidence += f"; with optimizer.momentum={momentum:g}, gradients add up to {factor} times the learning rate"
     return Finding(
         "learning rate too high",
         evidence,
         "Steps of this size jump across the minimum instead of descending into it.",
-        (*(("optimizer.momentum=0.9",) if "momentum" in evidence else ()), attempt, "schedule=[warmup,cosine]"),
+        lower,
     )
 
 
@@ -142,9 +143,7 @@ def _first_layers_stand_still(r: Record) -> Finding | None:
     """The learning rates of the first layers, which were not trained before, are a tiny part of that of the last one."""
     decay = r.setting("optimizer", "layer_decay")
     layers = max(r.snapshots[1:] or r.snapshots, key=lambda s: s.get("lr", 0.0))["weights"] if r.snapshots else []
-    if not isinstance(decay, float) or len(layers) < 2 or not r.weak:
-        return None
-    if r.dataset_info.get("pretrained") or r.setting("initialization", "path"):
+    if not isinstance(decay, float) or len(layers) < 2 or not r.weak or r.starts_trained:
         return None
     ratios, part = [number(layer["update_ratio"], 0.0) for layer in layers], decay ** (len(layers) - 1)
     if part > STANDING or ratios[0] > STANDING * ratios[-1]:

@@ -21,7 +21,7 @@ def frozen_layers(r: Record) -> Finding | None:
     by_recipe = str(r.setting("recipe", "_target_")).rpartition(".")[2]
     if by_config or by_recipe == "Transfer":
         unfrozen = r.branches("unfrozen_start").get(1.0)
-        if r.setting("initialization", "path") or r.probe is None or r.chance_loss is None or not r.struggles:
+        if r.starts_trained or r.probe is None or r.chance_loss is None or not r.struggles:
             return None
         if unfrozen is None:  # left out, because it would have taken too long
             return _mostly_frozen(text, frozen, total, by_config)
@@ -92,7 +92,7 @@ def batches_too_small(r: Record) -> Finding | None:
         return None
     lower = [number(b["loss"]) for factor, b in r.branches("from_start").items() if factor < 1]
     if min(lower, default=math.inf) < after + 0.05 * r.chance_loss:
-        return None  # a lower learning rate mends it as well, with batches of this size
+        return None  # a lower learning rate helps as much, with batches of this size
     normed = "loss_of_batch_statistics" in r.probe
     images = "1 image" if size == 1 else f"{size} images"
     return Finding(
