@@ -84,9 +84,9 @@ def renumbered(predicted: Tensor, labels: Tensor, classes: int) -> float:
     >>> renumbered(torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1]), 2)
     0.5
     """
-    counts = torch.bincount(predicted * classes + labels, minlength=classes * classes).view(classes, classes)
     from scipy.optimize import linear_sum_assignment  # takes half a second
 
+    counts = torch.bincount(predicted * classes + labels, minlength=classes * classes).view(classes, classes)
     matched = linear_sum_assignment(counts.numpy(force=True), maximize=True)
     return float(counts.numpy(force=True)[matched].sum()) / max(len(labels), 1)
 
@@ -108,7 +108,11 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
     device = run.precision.device
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (run.info.mean, run.info.std))
     known = channel_statistics(next(other.batches(0))[0].float() * std + mean)
-    own = known
+    own, of_training = known, dict[str, float]()
+
+    def guesses_of(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        return logits(run.model, ((pixels - mean) / std).to(dtype), run.precision).argmax(1)
+
     with used_weights(run), eval_mode(run.model):
         for x, y in loader.batches(0):
             pixels = x.float() * std + mean
@@ -116,24 +120,16 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
             labels.append(y[:, :size].argmax(1))
             predicted[""].append(logits(run.model, x, run.precision).argmax(1))
             for name in applicable_changes(x.shape):
-                changed = (CHANGES[name](pixels, own, known) - mean) / std
-                predicted[name].append(logits(run.model, changed.to(x.dtype), run.precision).argmax(1))
+                predicted[name].append(guesses_of(CHANGES[name](pixels, own, known), x.dtype))
             if sum(map(len, labels)) >= IMAGES:
                 break
-        inside = [_without_border(run, x, y, known) for x, y in islice(other.batches(0), IMAGES // BATCH)]
+        if split == "validation":
+            inside = [
+                guesses_of(without_border(x.float() * std + mean, known, known), x.dtype) == y[:, :size].argmax(1)
+                for x, y in islice(other.batches(0), IMAGES // BATCH)
+            ]
+            of_training[TRAINING_INSIDE] = float(torch.cat(inside).float().mean())
     truth, guesses = torch.cat(labels), {name: torch.cat(parts) for name, parts in predicted.items()}
     plain = guesses.pop("")
     accuracies = {name: float((guess == truth).float().mean()) for name, guess in guesses.items()}
-    right = torch.cat(inside).float().mean()
-    of_training = {TRAINING_INSIDE: float(right)} if split == "validation" else {}
     return {**accuracies, **of_training, "renumbered": renumbered(plain, truth, size)}
-
-
-def _without_border(run: Run, x: Tensor, y: Tensor, known: Statistics) -> Tensor:
-    """Which images (N,) of a batch are recognized without their borders, in the model's mode."""
-    mean, std = (
-        x.new_tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (run.info.mean, run.info.std)
-    )
-    changed = (without_border(x.float() * std + mean, known, known) - mean) / std
-    guess = logits(run.model, changed.to(x.dtype), run.precision).argmax(1)
-    return guess == y[:, : run.task.parts[0].size].argmax(1)
