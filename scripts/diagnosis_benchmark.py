@@ -234,7 +234,7 @@ more, called overfitting). Of 9 healthy runs none had a false alarm; a tenth was
 except the mark.
 
 On runs that its authors have not seen the diagnosis names about four of five faults first, not nine of ten: each reader thinks
-of kinds that no check knows, and what is mended for one does not help the next. False alarms were rare in all five trials: 3 of
+of kinds that no check knows, and what is fixed for one does not help the next. False alarms were rare in all five trials: 3 of
 54 healthy runs.
 
 The tables below were measured before the last two trials. With the checks that came after them, one seed of the settings for

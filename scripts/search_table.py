@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.search.space import Point, Space
+    from trainer.search.space import Space
     from trainer.search.trial import Trials
 
 METHODS = ("search", "random", "grid", "tpe")
@@ -54,13 +54,8 @@ SPACE = {
     "schedule": "choice(constant,cosine,one_cycle)",
     "regularizer": "choice([],[dropout],[label_smoothing],[mixup])",
 }
-STARTED = (
-    "--worker",
-    "--end",
-    "--number",
-    "--point",
-    "--repetition",
-)  # arguments of the processes that this script starts
+# Arguments of the processes that this script starts.
+STARTED = ("--worker", "--end", "--number", "--point", "--repetition")
 
 
 @cache
@@ -159,20 +154,11 @@ def open_study(method: str, directory: Path, repetition: int, number: int) -> An
     )
 
 
-def draw(trial: Any, space: Space) -> Point:
-    """Draw a point of the space with the sampler of a baseline."""
-    from trainer.search.sample import from_optuna, suggest
-
-    point: Point = {}
-    for dimension in space:
-        if space.exists(dimension, point):
-            point[dimension.name] = from_optuna(dimension.distribution, suggest(trial, dimension))
-    return point
-
-
 def work(arguments: argparse.Namespace) -> None:
     """One process of a baseline: trials until the budget is used up."""
     import optuna
+
+    from trainer.search.sample import suggested
 
     space, trials = read(arguments, arguments.repetition)
     if arguments.worker == "grid":
@@ -181,7 +167,7 @@ def work(arguments: argparse.Namespace) -> None:
     finished = optuna.trial.TrialState
 
     def objective(trial: Any) -> float:
-        point = draw(trial, space)
+        point = suggested(trial, space)
         trial.set_user_attr("point", point)
 
         def report(step: int, value: float) -> bool:
@@ -257,9 +243,8 @@ def part_file(arguments: argparse.Namespace, method: str, repetition: int) -> Pa
 def check_settings(arguments: argparse.Namespace) -> None:
     """Exit if --output holds parts of another table."""
     own = {"data": DATA[arguments.data][0], "space": {k: str(v) for k, v in read(arguments, 0)[0].describe().items()}}
-    cores = min(
-        arguments.workers, len(os.sched_getaffinity(0))
-    )  # two workers on one core have half of what they have on two
+    # Two workers on one core have half of what they have on two.
+    cores = min(arguments.workers, len(os.sched_getaffinity(0)))
     own |= {"grid": default_space().describe(), "core_seconds": arguments.budget * cores, "workers": arguments.workers}
     own |= {"epochs": EPOCHS, "seeds": len(FRESH)}
     file = arguments.output / "settings.json"

@@ -347,11 +347,13 @@ def test_the_search_random_search_and_tpe_of_the_table_draw_from_the_same_space(
     import optuna
     import search_table
 
+    from trainer.search.sample import suggested
+
     space, trials = search_table.read(argparse.Namespace(data="mnist5k"), repetition=3)
     assert {d.key for d in space} >= {"optimizer.lr", "batch_size", "schedule", "regularizer", "augmentation"}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
-        point = search_table.draw(study.ask(), space)
+        point = suggested(study.ask(), space)
         assert space.contains(point)
         tree = trials.configs.tree(space.settings(point), 1, 3)
         assert (tree["batch_size"], tree["data"]["split_seed"]) == (point["batch_size"], 3)

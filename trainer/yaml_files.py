@@ -15,8 +15,6 @@ MAX_BYTES = 2**20
 MAX_NODES = 100_000  # aliases expanded; a config has some hundred
 MAX_DEPTH = 40  # tables and lists in each other; a config has five
 
-_last: list[object] = []  # a config and its text
-
 
 def load_yaml(file: Path, bounded: bool = True) -> JsonObject:
     """Return the table in a YAML file as plain values, as Hydra reads it (``1e-4`` is a number), interpolations unresolved.
@@ -35,12 +33,10 @@ def load_yaml(file: Path, bounded: bool = True) -> JsonObject:
 
 
 def yaml_text(tree: JsonObject) -> str:
-    """Return a config as YAML; the text of the last one is kept, because the run directory and TensorBoard take the same."""
-    if not _last or _last[0] is not tree:
-        from omegaconf import OmegaConf
+    """Return a config as YAML."""
+    from omegaconf import OmegaConf
 
-        _last[:] = tree, OmegaConf.to_yaml(OmegaConf.create(tree))
-    return str(_last[1])
+    return OmegaConf.to_yaml(OmegaConf.create(tree))
 
 
 def version(file: Path) -> Version:

@@ -36,11 +36,8 @@ if TYPE_CHECKING:
     from trainer.jobs.search_options import Search
     from trainer.search.session import Session
 
-IDENTITY = (
-    "overrides.txt",
-    "environment.json",
-    "config.yaml",
-)  # of ``create_run_dir``; the last makes a run of a directory
+# What ``create_run_dir`` writes; the last file makes a run of a directory.
+IDENTITY = ("overrides.txt", "environment.json", "config.yaml")
 
 
 def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) -> int:

@@ -83,15 +83,19 @@ def tpe(space: Space, results: Sequence[Result], running: Sequence[Point], seed:
     for point in running:
         if space.contains(point):
             _add(study, space, point, worst)
-    trial, point = study.ask(), {}
+    return suggested(study.ask(), space)
+
+
+def suggested(trial: optuna.Trial, space: Space) -> Point:
+    """Return the point that a trial of Optuna suggests."""
+    point: Point = {}
     for dimension in space:
         if space.exists(dimension, point):
-            point[dimension.name] = from_optuna(dimension.distribution, suggest(trial, dimension))
+            point[dimension.name] = from_optuna(dimension.distribution, _suggest(trial, dimension))
     return point
 
 
-def suggest(trial: optuna.Trial, dimension: Dimension) -> str | int | float:
-    """Return what a trial of Optuna suggests for a dimension, as Optuna stores it."""
+def _suggest(trial: optuna.Trial, dimension: Dimension) -> str | int | float:
     own = dimension.distribution
     if not own.numeric:
         return trial.suggest_categorical(dimension.name, [show(choice) for choice in own.choices])

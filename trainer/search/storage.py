@@ -175,7 +175,7 @@ def _journal(path: Path) -> BaseStorage:
 
 
 def check_journal(path: Path) -> None:
-    """Raise ConfigError if a file that exists is no journal: nothing may be appended to it or removed from it."""
+    """Raise ConfigError if a file that exists is not a journal: nothing may be appended to it or removed from it."""
     if not path.is_file():
         return
     with path.open("rb") as file:
