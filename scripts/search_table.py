@@ -85,7 +85,7 @@ def base(arguments: argparse.Namespace, repetition: int) -> list[str]:
 def read(arguments: argparse.Namespace, repetition: int) -> tuple[Space, Trials]:
     """The space, and what runs its trials."""
     from trainer.config.load import load_config
-    from trainer.engine.interrupt import Interrupt
+    from trainer.interrupt import Interrupt
     from trainer.search.read_space import read_space
     from trainer.search.trial import Trials, base_configs
 

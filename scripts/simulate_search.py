@@ -26,7 +26,7 @@ import numpy as np
 from search_table import COMMON, default_space
 
 from trainer.config.load import load_config
-from trainer.engine.interrupt import Interrupt
+from trainer.interrupt import Interrupt
 from trainer.search.budget import Clock
 from trainer.search.choice import candidates, choose
 from trainer.search.points import points

@@ -15,10 +15,10 @@ from trainer.builder import build
 from trainer.config.constraints import check_config
 from trainer.config.load import load_config
 from trainer.config.options import OptionFiles
-from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer
 from trainer.errors import ConfigError
+from trainer.interrupt import Interrupt
 
 GROUPS = {group: sorted(files) for group, files in OptionFiles().groups.items()}
 SMALL = (

@@ -13,10 +13,10 @@ from conftest import load, result_of, same
 
 from trainer.builder import build
 from trainer.config.load import load_config
-from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.view import RunView
+from trainer.interrupt import Interrupt
 from trainer.jobs.fit import train_and_evaluate
 from trainer.observers import Console, Diagnosis
 

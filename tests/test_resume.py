@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from threading import Condition, Thread
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ import torch
 from conftest import QUIET, STATEFUL, history_of, load, result_of, same_run, start
 
 from trainer.engine import checkpoint
-from trainer.engine.interrupt import Interrupt, careful_interrupts, stop_now
+from trainer.interrupt import Interrupt
 
 WAYS = {
     "in_memory": ("data.loading=in_memory",),
@@ -264,22 +263,6 @@ def test_the_result_is_written_after_the_checkpoints(tmp_path, train, monkeypatc
     assert checkpoints == [["best.pt", "last.pt", "previous.pt"]] * 2
 
 
-def test_an_interrupt_while_a_checkpoint_is_written_is_reported_as_an_interrupt(tmp_path, monkeypatch):
-    """When interrupted, torch's writer raises an error about the incomplete file."""
-    from trainer.engine import checkpoint
-
-    def save(content, file):
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            raise RuntimeError("unexpected pos")  # noqa: B904
-
-    monkeypatch.setattr(checkpoint.torch, "save", save)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.write_temporary({}, tmp_path / "last.pt")
-    assert not list(tmp_path.iterdir())
-
-
 def raising(error: BaseException | type[BaseException]) -> Any:
     def call(*arguments: object) -> None:
         raise error
@@ -311,26 +294,6 @@ def test_the_second_interrupt_stops_at_once(tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
-
-
-def test_two_signals_that_arrive_together_leave_no_traceback(monkeypatch):
-    """As from a terminal and from torchrun: Python handles both at its next instruction, one after the other."""
-    reported: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", reported.append)
-    both, before = {signal.SIGINT, signal.SIGTERM}, signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        with Interrupt() as interrupt:
-            signal.pthread_sigmask(signal.SIG_BLOCK, both)
-            for number in both:
-                signal.raise_signal(number)
-            with contextlib.suppress(KeyboardInterrupt):  # if SIGTERM comes first
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
-        assert interrupt.requested
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
-        signal.signal(signal.SIGTERM, before)
-    assert reported == []
 
 
 def test_a_longer_run_continues_a_finished_one(tmp_path, train):
@@ -440,29 +403,3 @@ def wait_for(file: Path, seconds: float = 60) -> None:
     while not file.exists():
         assert time.monotonic() < end, f"{file} was not created"
         time.sleep(0.02)
-
-
-@pytest.mark.parametrize("handler", ["the second signal", "outside of an Interrupt"])
-def test_a_signal_waits_until_no_lock_can_be_left_behind(handler):
-    """KeyboardInterrupt within ``Condition.__enter__`` would leave the condition locked."""
-    condition, postponed = Condition(), False
-    thread = Thread(target=lambda: condition.__enter__() and condition.__exit__(None, None, None))
-    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
-    with careful_interrupts(), Interrupt() as interrupt:
-        interrupt.ask()
-        handle = interrupt.handle if handler == "the second signal" else stop_now
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-            with condition:
-                thread.start()
-                while (frame := sys._current_frames()[thread.ident or 0]).f_code is not Condition.__enter__.__code__:
-                    time.sleep(0.001)
-                handle(signal.SIGINT, frame)
-                postponed = True
-            while True:
-                time.sleep(0.001)
-        thread.join()
-    after = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
-    signal.signal(signal.SIGINT, outside)
-    assert postponed
-    assert after == before

@@ -15,6 +15,7 @@ from trainer.environment import configure_libraries, configure_own_process
 from trainer.errors import ConfigError, paths_of, print_errors, print_failure
 from trainer.exit_codes import FAILED, FINISHED, INTERRUPTED, WRONG_COMMAND
 from trainer.flags import parse_flags
+from trainer.interrupt import careful_interrupts
 from trainer.progress import PROGRESS, activity
 from trainer.streams import accept_all_characters, discard, keep_running_unread
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     PROGRESS.enable()
     trust.typed[:] = arguments
     try:
-        with paths_of(arguments):
+        with careful_interrupts(), paths_of(arguments):
             return _dispatch(arguments)
     except ConfigError as error:
         print_errors(error)

@@ -146,9 +146,7 @@ def write_temporary(content: Content, path: Path, previous: Path | None = None) 
             with temporary.open("wb") as file:
                 torch.save(content, file)
         except BaseException as error:
-            # Interrupted by Ctrl-C or a full disk, torch's writer raises an error about the incomplete file instead.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
+            # On a full disk, torch's writer raises an error about the incomplete file instead.
             if isinstance(error.__context__, OSError):
                 raise WriteError(path, error.__context__) from None
             raise

@@ -20,10 +20,10 @@ from torch.distributed.nn.functional import all_reduce
 
 from trainer import lock
 from trainer.architectures.layers import replace_module
-from trainer.engine.interrupt import Interrupt
 from trainer.engine.metrics import RunningMetrics, Sums
 from trainer.errors import ConfigError
 from trainer.hardware import world_size
+from trainer.interrupt import Interrupt
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ from trainer.duration import show_seconds
 from trainer.engine.distributed import StopFlag, any_rank, broadcast, means, reseed, world_size
 from trainer.engine.divergence import LossCheck, can_rewind, nonfinite, remember, rewind
 from trainer.engine.evaluation import evaluate_run
-from trainer.engine.interrupt import Interrupt
 from trainer.engine.lr_range_test import maybe_run_lr_range_test
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
@@ -22,6 +21,7 @@ from trainer.engine.view import RunView, read_only
 from trainer.formats import Outcome, Row
 from trainer.hardware import synchronize
 from trainer.history import has_finite_losses
+from trainer.interrupt import Interrupt
 
 
 def fit(run: Run, observers: Sequence[Observer] = (), interrupt: Interrupt | None = None) -> Outcome:

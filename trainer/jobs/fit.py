@@ -16,7 +16,6 @@ from trainer.augmentation.transforms import TTA
 from trainer.builder import build
 from trainer.engine.distributed import rank
 from trainer.engine.evaluation import best_weights, evaluate, evaluate_run
-from trainer.engine.interrupt import Interrupt, careful_interrupts
 from trainer.engine.loop import fit as train
 from trainer.engine.observer import Observer, ObserverGroup
 from trainer.engine.run import Run
@@ -24,6 +23,7 @@ from trainer.engine.view import RunView, read_only
 from trainer.errors import is_out_of_memory
 from trainer.files import require
 from trainer.formats import Result, Row, Scores, SplitScores, Summary
+from trainer.interrupt import Interrupt, careful_interrupts
 from trainer.jobs.restore import restore_run
 from trainer.literal import print_literal
 from trainer.observers.context import Context, ObserverOption, build_observers
@@ -76,10 +76,11 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
     group = ObserverGroup(o for o in observers if rank() == 0 or o.on_every_rank)
     result = Result(status="failed", stop_reason="failed", seconds=0.0)
     try:
-        outcome = train(run, [group])
         late = Interrupt()
-        with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
-            scores = summary(run, tta)
+        with careful_interrupts():
+            outcome = train(run, [group])
+            with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
+                scores = summary(run, tta)
         group.flush()  # result.json says that everything has been written
         status = "diverged" if run.diverged else "interrupted" if run.interrupted else "finished"
         result = Result(status=status, **outcome, **scores)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import ConfigError, quoted
+from trainer.interrupt import careful_interrupts
 from trainer.search.budget import Clock, fractions, seconds_per_epoch
 from trainer.search.failure import failure
 from trainer.search.ledger import Claimed, Ledger
@@ -242,7 +243,8 @@ class Session:
         try:
             seed = (self.config.seed + entry.seed) % 2**32
             tree = self.trials.configs.tree(self.space.settings(claimed.point), epochs, seed)
-            outcome = self.trials.run(tree, report, test, run_dir)
+            with careful_interrupts():
+                outcome = self.trials.run(tree, report, test, run_dir)
         except KeyboardInterrupt:
             self.ledger.release(claimed.trial_id)
             raise

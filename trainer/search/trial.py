@@ -19,13 +19,13 @@ from trainer.config.load import config_from_tree, load_config
 from trainer.config.options import DEFAULTS, LISTS, OptionFiles
 from trainer.config.overrides import render
 from trainer.engine.evaluation import best_weights, evaluate
-from trainer.engine.interrupt import Interrupt
 from trainer.engine.loop import fit
 from trainer.engine.run import Run
 from trainer.errors import ConfigError
 from trainer.formats import JsonObject
 from trainer.hardware import resolve_device
 from trainer.history import History, better_is
+from trainer.interrupt import Interrupt
 from trainer.regularizers import Regularizer
 from trainer.search.records import OutcomeRecord
 from trainer.search.space import Space

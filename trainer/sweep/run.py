@@ -26,6 +26,7 @@ from trainer.errors import ConfigError, Problem, WriteError, is_out_of_memory, m
 from trainer.exit_codes import FAILED, INTERRUPTED
 from trainer.files import make_new_directory, remove_empty
 from trainer.instantiate import instantiate
+from trainer.interrupt import careful_interrupts
 from trainer.jobs.start import start
 from trainer.literal import print_literal, printable
 from trainer.lock import one_writer
@@ -191,7 +192,8 @@ class JobRunner:
     def __call__(self, job: Job, run_dir: Path) -> int:
         print(f"\n#{job.number} {printable(' '.join(as_typed(job.overrides))) or 'no override'}", flush=True)
         try:
-            return self.run(self.config(job, run_dir), job.overrides, run_dir)
+            with careful_interrupts():
+                return self.run(self.config(job, run_dir), job.overrides, run_dir)
         except (ConfigError, WriteError) as error:
             reason = str(error)
         except Exception as error:

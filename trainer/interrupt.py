@@ -21,6 +21,8 @@ LOCKING = {module.__file__ for module in (concurrent.futures._base, concurrent.f
 WAITING = {"wait", "_wait_for_tstate_lock"}  # these functions may be interrupted, and may take long
 LATER = 0.01  # seconds
 
+_raised = 0  # how often Ctrl-C has raised KeyboardInterrupt
+
 
 def is_locking(frame: FrameType | None) -> bool:
     """Whether a signal has arrived where an exception could leave a lock behind."""
@@ -40,21 +42,32 @@ def postpone(handler: Callable[[int, FrameType | None], object], number: int) ->
 
 def stop_now(number: int, frame: FrameType | None = None) -> None:
     """Raise KeyboardInterrupt, as Python does for SIGINT, but where no lock can be left behind."""
+    global _raised
     if is_locking(frame):
         postpone(stop_now, number)
         return
+    _raised += 1
     raise KeyboardInterrupt
 
 
 @contextmanager
 def careful_interrupts() -> Iterator[None]:
-    """Let Ctrl-C, outside of an ``Interrupt`` as well, raise KeyboardInterrupt only where no lock can be left behind."""
+    """Let Ctrl-C, outside of an ``Interrupt`` as well, raise KeyboardInterrupt only where no lock can be left behind.
+
+    Libraries make other errors of it: compiled code returns its text in an error of its own, and a block that cleans up may fail
+    halfway. Any exception that leaves the context after Ctrl-C is therefore a KeyboardInterrupt again.
+    """
+    before = _raised
     replaced = threading.current_thread() is threading.main_thread()
     replaced = replaced and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if replaced:
         signal.signal(signal.SIGINT, stop_now)
     try:
         yield
+    except Exception as error:
+        if _raised > before:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         if replaced:
             signal.signal(signal.SIGINT, signal.default_int_handler)
