@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import subprocess
 import sys
@@ -236,6 +237,19 @@ def test_an_urgent_finding_is_reported_during_the_run(train, tmp_path):
     assert "optimizer.lr=" in line
 
 
+def test_an_urgent_finding_advises_what_explains_it(train):
+    """Not a lower learning rate where the first batch already had a loss of thousands."""
+    code, out, err = train(
+        "data=digits", "architecture=cnn", "architecture.norm=none", "initialization=normal", "initialization.std=1",
+        "optimizer.lr=0.1", "epochs=2", "observer=[histograms,diagnosis,console]", "output=run",
+    )  # fmt: skip
+    assert code == 1, "it diverged"
+    line = next(line for line in (out + err).splitlines() if line.startswith("NaN or Inf loss"))
+    assert "high initial loss" in line
+    assert line.endswith("try initialization=auto")
+    assert "high initial loss" in {finding["name"] for finding in json.loads(Path("run/findings.json").read_text())}
+
+
 def test_the_first_layer_with_a_nonfinite_value_is_named(tmp_path):
     run = build(load_config(["data=digits", *MLP, "precision=float32", "epochs=1"]))
     fit(run)
@@ -252,8 +266,6 @@ def test_an_empty_record_gives_no_findings():
 
 
 def test_findings_are_in_the_result_the_run_directory_and_the_terminal(train, tmp_path):
-    import json
-
     code, out, _ = train("data=digits", *MLP, "epochs=2", "batch_size=128", "output=run")
     assert code == 0
     findings = json.loads(Path("run/findings.json").read_text())
@@ -1080,16 +1092,18 @@ def test_only_the_short_trainings_are_made_that_are_needed_and_that_the_run_is_l
     measured = probes.probe(run, initial, 12, lambda scores: needed, fraction)
     assert {kind for kind, value in measured.items() if isinstance(value, list) and kind != "ranks" and value} == kinds
     assert taken[0] <= fraction * 100
-    assert ("left_out" in measured) == (needed == "all" and fraction < 1)
+    assert ("enough" in measured) == (needed == "all" and fraction < 1)
+    if "enough" in measured:  # the fraction that it names makes all of them
+        assert "enough" not in probes.probe(run, initial, 12, lambda scores: needed, measured["enough"])
     monkeypatch.setattr(probes, "AFFORDABLE", 1e12)
-    assert "left_out" not in probes.probe(run, initial, 12, lambda scores: needed, fraction), "a small network is cheap"
+    assert "enough" not in probes.probe(run, initial, 12, lambda scores: needed, fraction), "a small network is cheap"
 
 
-def test_a_finding_says_how_many_short_trainings_were_left_out():
-    record = written([2.3, 2.2, 2.1], {"probe": {**PROBE, "left_out": 4}})
+def test_a_finding_says_what_makes_the_short_trainings_that_were_left_out():
+    record = written([2.3, 2.2, 2.1], {"probe": {**PROBE, "enough": 0.4}})
     (finding,) = diagnose(record.rows, record.snapshots, record.dataset_info)
-    assert "4 short trainings that could tell another cause" in finding.meaning
-    assert "observer.diagnosis.probe_fraction" in finding.meaning
+    assert "Short trainings that could tell another cause" in finding.meaning
+    assert "observer.diagnosis.probe_fraction=0.4 makes them" in finding.meaning
 
 
 def test_two_classes_that_are_confused_by_a_network_that_fits_no_others_either_are_not_called_mixed_up():
@@ -1272,12 +1286,39 @@ def test_training_images_whose_borders_tell_their_classes_are_named():
     used = {"loss": 0.1, "accuracy": 0.98, "validation_loss": 1.2, "validation_accuracy": 0.58}
 
     def found(train: float, validation: float) -> list[str]:
-        changes = {"training images without borders": train, "without borders": validation, "mirrored": 0.5}
+        changes = {"borders of training images": train, "borders of validation images": validation, "mirrored": 0.5}
         return names(written([1.6, 0.9, 0.7], {"probe": {**PROBE, "used": used}, "validation_changes": changes}))
 
-    assert found(0.62, 0.57)[0] == "training and validation differ"
-    assert found(0.9, 0.57)[0] == "overfitting"
-    assert found(0.62, 0.3)[0] == "overfitting", "what the images show at their borders counts in both"
+    assert found(0.62, 0.07)[0] == "training and validation differ"
+    assert found(0.12, 0.07)[0] == "overfitting"
+    assert found(0.62, 0.55)[0] == "overfitting", "what the images show at their borders counts in both"
+
+
+@pytest.mark.parametrize(("marked", "expected"), [(True, 1.0), (False, 0.1)])
+def test_validation_images_follow_the_borders_of_training_images_where_marks_tell_the_classes(marked, expected):
+    """A network that reads the mark in the corner, or, without one, guesses."""
+    from trainer.engine.changed_images import borders_followed
+
+    config = load_config(["data=digits", *MLP, "device=cpu"])
+    run = build(config)
+    assert run.validation is not None
+
+    class Marked:
+        """Training images whose corner holds the number of their class."""
+
+        def batches(self, epoch: int) -> Any:
+            for x, y in run.train.without_augmentation(256).batches(epoch):
+                if marked:
+                    x[:, 0, 0, 0] = 1.0 + y.argmax(1)
+                yield x, y
+
+    def guess(x: torch.Tensor) -> torch.Tensor:
+        told = x[:, 0, 0, 0].round().long() - 1
+        return torch.where(told >= 0, told, torch.arange(len(x)) % 10)
+
+    found = borders_followed(run.validation, Marked(), guess)  # pyright: ignore[reportArgumentType]
+    assert found["borders of training images"] == pytest.approx(expected, abs=0.06)
+    assert found["borders of validation images"] == pytest.approx(0.1, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -1309,12 +1350,12 @@ def test_gray_images_are_a_cause_of_underfitting_only_where_the_files_have_color
 
 def test_inverted_validation_images_are_named_before_what_their_borders_tell():
     used = {"loss": 0.9, "accuracy": 0.71, "validation_loss": 2.9, "validation_accuracy": 0.17}
-    changes = {"training images without borders": 0.21, "without borders": 0.13, "inverted": 0.68}
+    changes = {"borders of training images": 0.7, "borders of validation images": 0.1}
     for inverted, expected in ((0.68, True), (0.12, False)):
         info = {"probe": {**PROBE, "used": used}, "validation_changes": {**changes, "inverted": inverted}}
         found = diagnose(*vars(written([1.9, 1.2, 1.0], info)).values())
         assert any("negatives" in f.meaning for f in found) == expected
-        assert not any("borders" in f.meaning for f in found), "hardly any validation image is recognized in any case"
+        assert any("borders" in f.meaning for f in found) != expected
 
 
 @pytest.mark.parametrize(("different", "named"), [(60, True), (480, False)])

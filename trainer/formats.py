@@ -128,7 +128,7 @@ class Probe(TypedDict):
     unfrozen_start: NotRequired[list[Branch]]  # from the initial weights, with the frozen layers trained, too
     larger_batches: NotRequired[list[Branch]]  # from the initial weights, with larger batches than the tiny ones
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
-    left_out: NotRequired[int]  # branches that would have taken too large a fraction of the run
+    enough: NotRequired[float]  # the probe_fraction that branches which were left out would have needed
 
 
 class SplitPixels(TypedDict):

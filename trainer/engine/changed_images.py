@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.analysis.diagnosis.splits import INSIDE, TRAINING_INSIDE
+from trainer.analysis.diagnosis.splits import OWN_BORDERS, TRAINING_BORDERS
 from trainer.engine.evaluation import eval_mode, logits
+from trainer.engine.loader import Loader
 from trainer.engine.run import Run
 from trainer.engine.used_weights import BATCH, used_weights
 
@@ -37,20 +38,33 @@ def standardized(x: Tensor, own: Statistics, known: Statistics) -> Tensor:
     return (x - own[0]) / own[1].clamp(min=1e-6) * known[1] + known[0]
 
 
-def without_border(x: Tensor, own: Statistics, known: Statistics) -> Tensor:
-    """Images whose outer eighth, at least one pixel, has the mean of each channel that is known."""
+def with_borders_of(donors: Tensor, x: Tensor) -> Tensor:
+    """Images x whose outer eighth, at least one pixel, is that of other images, all of (N, C, H, W).
+
+    >>> with_borders_of(torch.zeros(1, 1, 3, 4), torch.ones(1, 1, 3, 4))[0, 0].tolist()
+    [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    """
     rows, columns = max(1, x.shape[2] // 8), max(1, x.shape[3] // 8)
-    changed = known[0].expand_as(x).clone()
     inside = (..., slice(rows, -rows), slice(columns, -columns))
+    changed = donors.clone()
     changed[inside] = x[inside]
     return changed
+
+
+def followed(predicted: Tensor, own: Tensor, donors: Tensor) -> float:
+    """The fraction of images with borders of an image of another class that are taken for that class; all arguments (N,).
+
+    >>> followed(torch.tensor([1, 0, 2]), torch.tensor([0, 0, 2]), torch.tensor([1, 1, 2]))
+    0.5
+    """
+    other = own != donors
+    return float((predicted == donors)[other].float().mean()) if other.any() else 0.0
 
 
 CHANGES: Mapping[str, Change] = {
     "standardized": standardized,
     "channels reversed": lambda x, own, known: x.flip(1),
     "inverted": lambda x, own, known: 1 - x,
-    INSIDE: without_border,
     "mirrored": lambda x, own, known: x.flip(3),
     "upside down": lambda x, own, known: x.flip(2),
     "rotated by 180 degrees": lambda x, own, known: x.flip(2, 3),
@@ -96,7 +110,7 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
     """The accuracy on the first images of a split with each change of them, and with their labels ``renumbered``.
 
     The weights are those that are used; the run, of a single task with classes, is as before. Validation images are compared with
-    the training images, which are recognized without their borders, too, and test images with those of validation.
+    the training images, whose borders they are given, too, and test images with those of validation.
     """
     loader, other = (
         (run.test, run.validation) if split == "test" else (run.validation, run.train.without_augmentation(BATCH))
@@ -108,7 +122,7 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
     device = run.precision.device
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (run.info.mean, run.info.std))
     known = channel_statistics(next(other.batches(0))[0].float() * std + mean)
-    own, of_training = known, dict[str, float]()
+    own, of_borders = known, dict[str, float]()
 
     def guesses_of(pixels: Tensor, dtype: torch.dtype) -> Tensor:
         return logits(run.model, ((pixels - mean) / std).to(dtype), run.precision).argmax(1)
@@ -124,12 +138,31 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
             if sum(map(len, labels)) >= IMAGES:
                 break
         if split == "validation":
-            inside = [
-                guesses_of(without_border(x.float() * std + mean, known, known), x.dtype) == y[:, :size].argmax(1)
-                for x, y in islice(other.batches(0), IMAGES // BATCH)
-            ]
-            of_training[TRAINING_INSIDE] = float(torch.cat(inside).float().mean())
+            of_borders = borders_followed(
+                loader, other, lambda x: logits(run.model, x, run.precision)[:, :size].argmax(1)
+            )
     truth, guesses = torch.cat(labels), {name: torch.cat(parts) for name, parts in predicted.items()}
     plain = guesses.pop("")
     accuracies = {name: float((guess == truth).float().mean()) for name, guess in guesses.items()}
-    return {**accuracies, **of_training, "renumbered": renumbered(plain, truth, size)}
+    return {**accuracies, **of_borders, "renumbered": renumbered(plain, truth, size)}
+
+
+def borders_followed(loader: Loader, training: Loader, guess: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """How many validation images are taken for the class of a training image, or of another validation image, whose borders they
+    are given.
+
+    Args:
+        loader: Of the validation images.
+        training: Of the training images.
+        guess: The predicted classes (N,) of images (N, C, H, W).
+    """
+    guesses, truths = defaultdict[str, list[Tensor]](list), defaultdict[str, list[Tensor]](list)
+    for (x, y), (other, others) in islice(zip(loader.batches(0), training.batches(0), strict=False), IMAGES // BATCH):
+        count, own = min(len(x), len(other)), y.argmax(1)
+        for name, donors, labels in (
+            (TRAINING_BORDERS, other[:count], others[:count].argmax(1)),
+            (OWN_BORDERS, x[:count].roll(count // 2, 0), own[:count].roll(count // 2)),
+        ):
+            guesses[name].append(guess(with_borders_of(donors, x[:count])))
+            truths[name].append(torch.stack((own[:count], labels)))
+    return {name: followed(torch.cat(found), *torch.cat(truths[name], 1)) for name, found in guesses.items()}

@@ -41,22 +41,30 @@ Needed = Literal["none", "used", "all"]
 
 @dataclass
 class Allowance:
-    """How many steps all branches may take together, and how many branches are left out because of it."""
+    """How many steps all branches may take together, and how many they have asked for.
+
+    Attributes:
+        steps: That are left.
+        wanted: That were asked for.
+        refused: Whether a branch was left out.
+    """
 
     steps: float
-    left_out: int = 0
+    wanted: int = 0
+    refused: bool = False
 
     def grant(self, steps: int, least: int | None = None) -> int:
-        """Return how many of the steps there are left, and take them; 0 if those are fewer than the least, all by default, which
-        counts as a branch that is left out.
+        """Return how many of the steps there are left, and take them; 0 if those are fewer than the least, all by default: the
+        branch is left out.
 
         >>> allowance = Allowance(50)
-        >>> allowance.grant(20), allowance.grant(40), allowance.left_out, allowance.grant(40, least=30)
-        (20, 0, 1, 30)
+        >>> allowance.grant(20), allowance.grant(40), allowance.refused, allowance.grant(40, least=30), allowance.wanted
+        (20, 0, True, 30, 100)
         """
+        self.wanted += steps
         granted = int(min(steps, self.steps))
         if granted < (steps if least is None else least):
-            self.left_out += 1
+            self.refused = True
             return 0
         self.steps -= granted
         return granted
@@ -99,8 +107,8 @@ def probe(
                 result["from_used"] = [branch(run, used, factor, steps) for factor in (0.1, 1.0)]
             if which == "all":
                 add_causes(run, result, used, initial, allowance)
-            if allowance.left_out:
-                result["left_out"] = allowance.left_out
+            if allowance.refused:
+                result["enough"] = two_digits_up(allowance.wanted / max(run.clock.step, 1))
     return result
 
 
@@ -140,6 +148,16 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     if initial is not None and not learns and (granted := allowance.grant(memorizing, least)):
         with unregularized(run):
             result["one_batch"] = [branch(run, initial, 1.0, granted, next(endless_batches(run)))]
+
+
+def two_digits_up(value: float) -> float:
+    """Round a positive number up to two significant digits.
+
+    >>> two_digits_up(0.1231), two_digits_up(5.0)
+    (0.13, 5.0)
+    """
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / unit - 1e-9) * unit:.2g}")
 
 
 def from_start(run: Run, initial: StateDict, steps: int, allowance: Allowance) -> list[Branch]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, cast
 
-from trainer.analysis.diagnosis.advice import applicable, left_behind
+from trainer.analysis.diagnosis.advice import advised, applicable, listed
 from trainer.analysis.diagnosis.data import (
     class_imbalance,
     class_weights,
@@ -64,6 +64,10 @@ from trainer.formats import DatasetInfo
 
 Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
+# Of what there is before the first step: each of these may be why the loss is not finite, or explodes.
+CHECKS_OF_THE_START: tuple[Check, ...] = (
+    inputs_not_normalized, identical_units, signal_by_depth, saturated_units, gradients_by_depth, high_initial_loss,
+)  # fmt: skip
 CHECKS_OF_IMAGES: tuple[Check, ...] = (repeated_image, leakage, contradictory_labels, near_duplicates, test_differs)
 # From cause to effect. Each of these explains those after it: the first one that is found is the cause.
 CAUSES: tuple[Check, ...] = (
@@ -156,8 +160,14 @@ def diagnose(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> lis
 
 
 def urgent(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[Finding]:
-    """Return the findings that cannot wait until the end of the run."""
-    return _findings(URGENT_CHECKS, Record(rows, snapshots, dataset_info))
+    """Return the findings that cannot wait until the end of the run, with the advice for what explains them."""
+    record = Record(rows, snapshots, {**dataset_info, "status": "diverged"})  # as it will be said then
+    found = _findings(URGENT_CHECKS, record)
+    cause = next(iter(_findings(CHECKS_OF_THE_START, record)), None) if found else None
+    if cause is None:
+        return found
+    explained = f"{cause.name}: {cause.evidence}"
+    return [replace(f, evidence=f"{f.evidence} ({explained})", attempt=cause.attempt) for f in found]
 
 
 def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
@@ -166,18 +176,8 @@ def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
     findings = _of_tasks(checks, record) if record.tasks else _unexplained(checks, record)
     config = record.dataset_info.get("config", {})
     typed = record.dataset_info.get("typed", [])
-    findings = [_advised(replace(f, attempt=applicable(f.attempt, config)), typed) for f in findings]
+    findings = [advised(replace(f, attempt=applicable(f.attempt, config)), typed) for f in findings]
     return sorted(findings, key=lambda f: KINDS.index(f.kind))
-
-
-def _advised(finding: Finding, typed: Sequence[str]) -> Finding:
-    """The finding, with what the command must leave out if the first override that it suggests is added to it."""
-    left = left_behind(finding.attempt[0], typed) if finding.attempt else []
-    return (
-        replace(finding, meaning=f"{finding.meaning} With {finding.attempt[0]}, leave out {listed(left)}.")
-        if left
-        else finding
-    )
 
 
 def without_probe(info: DatasetInfo) -> DatasetInfo:
@@ -234,11 +234,11 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")
-    untried = 0 if record.probe is None else record.probe.get("left_out", 0)
-    if untried:
-        several = f"{untried} short trainings" if untried > 1 else "A short training"
-        text = f"{several} that could tell another cause would have taken too long for this run"
-        cause = replace(cause, meaning=f"{cause.meaning} {text}: see observer.diagnosis.probe_fraction.")
+    if enough := (record.probe or {}).get("enough"):
+        text = "Short trainings that could tell another cause would have taken too long for this run"
+        cause = replace(
+            cause, meaning=f"{cause.meaning} {text}: observer.diagnosis.probe_fraction={enough:g} makes them."
+        )
     return [*kept, cause] if cause.name in OF_SCORES and _mostly_the_test(record, kept) else [cause, *kept]
 
 
@@ -249,15 +249,6 @@ def _mostly_the_test(record: Record, found: Sequence[Finding]) -> bool:
         return False
     trained = number(None if used is None else used["accuracy"], accuracies["validation"])
     return accuracies["validation"] - accuracies["test"] > trained - accuracies["validation"]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as an enumeration.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _of_tasks(checks: Sequence[Check], record: Record) -> list[Finding]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
+from trainer.analysis.diagnosis.record import Finding
 from trainer.tree import value_at
 
 MIXING = ("mixup", "cutmix", "mixup_or_cutmix")  # the images of a batch with each other, which needs at least two
@@ -80,3 +82,22 @@ def _equal(value: object, text: str) -> bool:
         return float(str(value)) == float(text)
     except ValueError:
         return str(value) == text
+
+
+def advised(finding: Finding, typed: Sequence[str]) -> Finding:
+    """The finding, with what the command must leave out if the first override that it suggests is added to it."""
+    left = left_behind(finding.attempt[0], typed) if finding.attempt else []
+    return (
+        replace(finding, meaning=f"{finding.meaning} With {finding.attempt[0]}, leave out {listed(left)}.")
+        if left
+        else finding
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an enumeration.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
