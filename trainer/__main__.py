@@ -2,7 +2,18 @@
 
 import sys
 
-from trainer.cli import main
+
+def main() -> int:
+    """Run ``train``; return the exit code. Ctrl-C may also come while the program is loaded."""
+    try:
+        from trainer.cli import main as program
+    except KeyboardInterrupt:
+        from trainer.exit_codes import INTERRUPTED
+
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    return program()
+
 
 if __name__ == "__main__":
     sys.exit(main())
