@@ -252,9 +252,13 @@ def test_the_diagnosis_benchmark_judges_a_run_with_its_control_and_continues_whe
     assert "| lr too low | update | 1 of 1 | 1 of 1 | 1 of 1 | learning rate too low 1 |" in out
     files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert len(files) == 2
+    (tmp_path / "page.md").write_text("old tables\n## Runs that its authors had not seen\nwritten by hand\n")
     run_script("diagnosis_benchmark.py", *arguments, "--cached", "--markdown", "page.md", cwd=tmp_path)
     assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
-    assert "| update | 1.00 (0.21-1.00), 1 of 1 |" in (tmp_path / "page.md").read_text()
+    page = (tmp_path / "page.md").read_text()
+    assert "| update | 1.00 (0.21-1.00), 1 of 1 |" in page
+    assert "old tables" not in page
+    assert page.endswith("\n## Runs that its authors had not seen\nwritten by hand\n")
 
 
 @pytest.mark.slow
