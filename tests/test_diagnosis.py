@@ -1282,6 +1282,14 @@ def test_confident_errors_count_as_label_noise_in_harder_data_where_the_test_ima
     )
 
 
+@pytest.mark.parametrize(("held_out", "named"), [(0.725, True), (0.85, False)])
+def test_a_wide_gap_of_the_accuracies_is_overfitting_where_the_losses_are_not_yet_far_apart(held_out, named):
+    """200 images: the accuracy on the validation images is best, by chance, long before the losses have parted."""
+    used = {"loss": 0.447, "accuracy": 0.92, "validation_loss": 0.867, "validation_accuracy": held_out}
+    found = names(written([2.1, 1.0, 0.45], {"probe": {**PROBE, "used": used}}))
+    assert (found[:1] == ["overfitting"]) == named
+
+
 def test_training_images_whose_borders_tell_their_classes_are_named():
     used = {"loss": 0.1, "accuracy": 0.98, "validation_loss": 1.2, "validation_accuracy": 0.58}
 

@@ -11,6 +11,7 @@ from trainer.formats import Branch
 from trainer.history import better_is
 
 COARSE = 12  # pixels, up to which images may be too small to tell what they show
+FAR = 0.12  # between the accuracies on training and validation images, at which their losses need not be as far apart
 GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause
 
 
@@ -179,7 +180,8 @@ def _overfitting_by_probe(r: Record) -> Finding | None:
         return None
     accuracy, held_out = used["accuracy"], used.get("validation_accuracy")
     gap = 0.0 if accuracy is None or held_out is None else accuracy - held_out
-    if validation < 2 * train or validation - train < 0.11 * chance or gap < 0.06:
+    ratio = 2.0 if gap < FAR else 1.5
+    if validation < ratio * train or validation - train < 0.11 * chance or gap < 0.06:
         return None
     return _overfitting(
         r,
