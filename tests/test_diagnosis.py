@@ -84,7 +84,7 @@ WRITTEN = (
     "inputs not normalized", "frozen layers", "batch norm of tiny batches", "sorted data",
     "other normalization than the pretrained weights", "validation and test differ", "too strongly augmented",
     "validation harder than test", "training and validation differ",
-    "batches too small", "average not used", "unequal class weights",
+    "batches too small", "average not used", "unequal class weights", "poor initialization",
 )  # fmt: skip
 HEALTHY: dict[str, tuple[str, ...]] = {
     "cnn": ("architecture.widths=[16,32]",),
@@ -1288,6 +1288,80 @@ def test_a_wide_gap_of_the_accuracies_is_overfitting_where_the_losses_are_not_ye
     used = {"loss": 0.447, "accuracy": 0.92, "validation_loss": 0.867, "validation_accuracy": held_out}
     found = names(written([2.1, 1.0, 0.45], {"probe": {**PROBE, "used": used}}))
     assert (found[:1] == ["overfitting"]) == named
+
+
+@pytest.mark.parametrize(("auto", "named"), [(0.91, True), (0.83, False)])
+def test_initial_weights_are_a_cause_of_overfitting_where_others_recognize_more_images(auto, named):
+    used = {"loss": 0.157, "accuracy": 0.96, "validation_loss": 0.607, "validation_accuracy": 0.836}
+    start = [
+        {"factor": 1.0, "lr": 0.02, "loss": x, "accuracy": a, "validation_accuracy": a}
+        for x, a in ((0.42, 0.81), (0.04, auto))
+    ]
+    config = {"initialization": {"rule": "normal"}, "augmentation": None}
+    record = written([1.5, 0.8, 0.6], {"probe": {**PROBE, "used": used, "auto_start": start}, "config": config})
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert (finding.name, finding.attempt[0]) == (
+        ("poor initialization", "initialization=auto") if named else ("overfitting", "augmentation=[rotation]")
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "unusual"),
+    [
+        ((), False),
+        (("initialization=orthogonal",), False),
+        (("activation=tanh",), False),
+        (("activation=tanh", "initialization=normal", "initialization.std=0.5"), True),
+        (("initialization=normal", "initialization.std=0.01"), True),
+    ],
+)
+def test_other_initial_weights_are_tried_where_those_of_the_run_are_unusual(words, unusual):
+    from trainer.engine.probes import initial_weights
+    from trainer.engine.variants import auto_weights
+
+    run = build(load_config(["data=digits", *MLP, "device=cpu", *words]))
+    initial = initial_weights(run)
+    assert initial is not None
+    assert (auto_weights(run, initial) is not None) == unusual
+    bias = next(name for name in initial if name.endswith("bias"))
+    assert auto_weights(run, {**initial, bias: torch.full_like(initial[bias], -4.0)}) is not None, "as dead units"
+
+
+def test_large_activations_after_a_large_first_step_are_not_blamed_on_the_initialization():
+    """The loss of the first batch, before that step, was that of guessing."""
+    layers = [{"tag": str(i), "std": 10.0**i, "saturated": None, "dead": 0.0} for i in range(5)]
+    for loss, expected in ((2.8, False), (2000.0, True)):
+        found = names(written([2.4, 2.35, 2.3], {"probe": PROBE}, activations=layers, batch_loss=loss))
+        assert ("exploding activations" in found) == expected
+
+
+@pytest.mark.parametrize(("copies", "first"), [(97, True), (3, False)])
+def test_leakage_comes_first_where_it_makes_the_scores_wrong(copies, first):
+    info = {"probe": PROBE, "duplicates": {"train/test": copies}, "test": 300, "validation": 80}
+    found = names(written([1.6, 1.52, 1.5], info))
+    assert (found[0] == "train/test leakage") == first
+    assert "train/test leakage" in found
+
+
+def test_a_run_that_its_budget_ended_is_told_so_and_not_to_take_more_epochs():
+    config = {"epochs": 40, "engine": {"budget": "6s"}, "regularizer": {"early_stopping": {"patience": 2}}}
+    info = {"status": "finished", "stop_reason": "the budget of 6s is used up", "config": config}
+    record = written([2.0, 1.5, 1.1, 0.8], info)
+    (finding,) = diagnose(record.rows, record.snapshots, record.dataset_info)
+    assert finding.name == "still improving"
+    assert finding.evidence.endswith("engine.budget=6s ended it after 4 of 40 epochs")
+    assert finding.attempt == ("engine.budget=null",)
+
+
+def test_a_network_that_could_hold_its_images_is_trained_too_briefly_rather_than_too_small():
+    used = {"loss": 0.9, "accuracy": 0.7, "validation_loss": 0.95, "validation_accuracy": 0.7}
+    own = [{"factor": 1.0, "lr": 0.05, "loss": 0.9, "accuracy": 0.7, "validation_loss": 0.95}]
+    for parameters, first in ((94_000, "epochs="), (200, "architecture=")):
+        info = {"probe": {**PROBE, "used": used, "from_used": own}, "parameters": parameters, "train": 720}
+        record = written([2.0, 1.8, 1.6, 1.5, 1.4, 1.3, 1.12, 1.02, 0.96, 0.92, 0.905, 0.9], info)
+        finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+        assert finding.name == "underfitting"
+        assert finding.attempt[0].startswith(first)
 
 
 def test_training_images_whose_borders_tell_their_classes_are_named():

@@ -15,11 +15,7 @@ Scores: TypeAlias = dict[str, float]  # the value of each metric on one split, s
 
 
 class Row(TypedDict, extra_items=float | None):
-    """A row of the history, ``history.jsonl``: one epoch.
-
-    All other columns are metrics, such as ``train_loss``, ``validation_accuracy``, and with averaging
-    ``averaged_accuracy`` (of the averaged weights on the validation images).
-    """
+    """A row of the history, ``history.jsonl``: one epoch. All other columns are metrics, such as ``validation_accuracy``."""
 
     phase: str
     epoch: float  # at its end, in epochs of its phase
@@ -127,6 +123,7 @@ class Probe(TypedDict):
     unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation
     unfrozen_start: NotRequired[list[Branch]]  # from the initial weights, with the frozen layers trained, too
     larger_batches: NotRequired[list[Branch]]  # from the initial weights, with larger batches than the tiny ones
+    reset_start: NotRequired[list[Branch]]  # from unusual initial weights, and from those that layers reset to
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
     enough: NotRequired[float]  # the probe_fraction that branches which were left out would have needed
 
@@ -184,6 +181,7 @@ class DatasetInfo(TaskInfo, total=False):
     compared: dict[str, int]  # "images" in all, "exact" = compared byte for byte, "near" = by thumbnail
     batch_size: int
     steps_per_epoch: int
+    parameters: int  # that are trained
     lr: float
     other_normalization: bool  # whether pretrained weights were trained with another normalization
     dropped_colors: bool  # whether images with colors are used as gray ones
@@ -191,6 +189,7 @@ class DatasetInfo(TaskInfo, total=False):
     mixed: bool  # whether a regularizer mixes the targets
     metric: str
     status: str
+    stop_reason: str
     accuracies: dict[str, float]  # of a single task with classes, on "validation" and "test"
     test_fractions: list[float]  # frequencies of the classes in the test images
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ
@@ -253,9 +252,8 @@ class SplitScores(TypedDict):
 class Outcome(TypedDict, extra_items=Json):
     """What the training loop returns.
 
-    ``stop_reason`` is ``finished``, ``interrupted``, or a regularizer's reason. ``seconds`` are those of training since
-    the beginning of the run, without evaluation; ``observer_seconds`` those that the observers took in this process,
-    checkpoints included, and ``observer_fraction`` is their ratio to the time of training.
+    ``stop_reason`` is ``finished``, ``interrupted``, or a regularizer's reason; ``seconds`` are those of training from the start,
+    ``observer_seconds`` those of the observers in this process, checkpoints included, ``observer_fraction`` is their ratio.
     """
 
     stop_reason: str

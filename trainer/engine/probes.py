@@ -22,7 +22,15 @@ from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.engine.step import train_step
 from trainer.engine.used_weights import BATCH, ValidationMeasures, measure_validation, used_weights
-from trainer.engine.variants import frozen_at_random, regularized, unaugmented, unfrozen, unregularized
+from trainer.engine.variants import (
+    auto_weights,
+    frozen_at_random,
+    regularized,
+    starts_trained,
+    unaugmented,
+    unfrozen,
+    unregularized,
+)
 from trainer.formats import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
 
@@ -105,6 +113,8 @@ def probe(
             allowance = Allowance(max(fraction * run.clock.step, affordable_steps(run)))
             if math.isfinite(result["used"]["loss"]) and allowance.grant(2 * steps):
                 result["from_used"] = [branch(run, used, factor, steps) for factor in (0.1, 1.0)]
+            if initial is not None:
+                add_auto(run, result, initial, allowance)
             if which == "all":
                 add_causes(run, result, used, initial, allowance)
             if allowance.refused:
@@ -148,6 +158,14 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     if initial is not None and not learns and (granted := allowance.grant(memorizing, least)):
         with unregularized(run):
             result["one_batch"] = [branch(run, initial, 1.0, granted, next(endless_batches(run)))]
+
+
+def add_auto(run: Run, result: Probe, initial: StateDict, allowance: Allowance) -> None:
+    """Add what other initial weights would do, where those of the run are unusual and were not trained before."""
+    steps = min(run.clock.step, max(2 * result["steps"], MEMORIZING))
+    auto = None if starts_trained(run) else auto_weights(run, initial)
+    if auto is not None and allowance.grant(2 * steps):
+        result["auto_start"] = [branch(run, weights, 1.0, steps) for weights in (initial, auto)]
 
 
 def two_digits_up(value: float) -> float:

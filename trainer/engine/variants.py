@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any, cast
 
+import torch
 from torch import nn
 
-from trainer.architectures.layers import weight_layers
+from trainer.activations import Activation
+from trainer.architectures.layers import find_head, weight_layers
 from trainer.engine.run import Run
+from trainer.engine.state import StateDict
+from trainer.initialization import Initialization
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers.hooks import DropAfter, DropBefore
 from trainer.tree import value_at
 
+UNUSUAL = 2.2  # ratio of the root mean squares of two weights
+LARGE_BIAS = 0.5  # root mean square
 STRONG_DECAY = 0.01  # of the weights, from which they are regularized
 
 
@@ -63,12 +70,42 @@ def dropout_layers(model: nn.Module) -> list[nn.modules.dropout._DropoutNd | Dro
     return [*layers, *(hook for hook in hooks if isinstance(hook, DropAfter | DropBefore))]
 
 
+def starts_trained(run: Run) -> bool:
+    """Whether the config loads weights that were trained before."""
+    loaded = [("architecture", "weights"), ("initialization", "path")]
+    return any(value_at(run.info.config, *path) for path in loaded)
+
+
+def auto_weights(run: Run, initial: StateDict) -> StateDict | None:
+    """Weights drawn by ``initialization=auto``; None where the initial ones are like these.
+
+    Alike are weights up to ``UNUSUAL`` times as large or small, and biases that are not large.
+    """
+    named = run.info.config.get("activation")
+    values = cast(dict[str, Any], dict(named) if isinstance(named, dict) else {})
+    if str(values.pop("_target_", "")).rpartition(".")[2] != Activation.__name__:
+        values = {}  # of a class of the user
+    run.model.load_state_dict(initial)
+    with torch.random.fork_rng(), torch.no_grad():
+        for module in run.model.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        Initialization().apply(run.model, Activation(**values))
+    weights = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
+    head = f"{find_head(run.model)[0]}."  # its bias is that of guessing
+    for name in (name for name, _ in run.model.named_parameters() if not name.startswith(head)):
+        before, after = (float(w[name].float().square().mean().sqrt()) for w in (initial, weights))
+        matrix = weights[name].ndim > 1
+        if (matrix and not after / UNUSUAL <= before <= after * UNUSUAL) or (
+            not matrix and before > max(LARGE_BIAS, 2 * after)
+        ):
+            return weights
+    return None
+
+
 def frozen_at_random(run: Run) -> bool:
     """Whether layers keep random weights: some are frozen, and the config loads no trained ones."""
-    loaded = [("architecture", "weights"), ("initialization", "path")]
-    if any(value_at(run.info.config, *path) for path in loaded):
-        return False
-    return any(not parameter.requires_grad for parameter in run.model.parameters())
+    return not starts_trained(run) and any(not parameter.requires_grad for parameter in run.model.parameters())
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_changes, needs_probe, urgent
+from trainer.architectures.layers import count_parameters
 from trainer.data.splits import DROPPED_COLORS, OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
 from trainer.engine.loader import Loader
@@ -138,7 +139,8 @@ class DiagnosisObserver(Observer):
         limit = MAX_NEAR_SUSPECTED if "pixels" in difference else MAX_NEAR
         self.dataset_info = {**self.dataset_info, **difference, **self._suspects(view, limit)}
         typed = [] if view.folder is None else read_overrides(view.folder)
-        info: DatasetInfo = {**self.dataset_info, "status": result.get("status", "failed")}
+        ended = DatasetInfo(status=result.get("status", "failed"), stop_reason=result.get("stop_reason", "failed"))
+        info: DatasetInfo = {**self.dataset_info, **ended}
         self.dataset_info = info = {**info, **self._measured(view, info)}
         findings = [
             finding.as_dict() for finding in diagnose(view.history.rows, self.snapshots(), {**info, "typed": typed})
@@ -224,6 +226,7 @@ def dataset_info(view: RunView, prints: Fingerprints | None = None) -> DatasetIn
         compared={"images": sum(map(len, prints.parts.values())), "exact": prints.compared, "near": 0},
         batch_size=view.train.batch_size,
         steps_per_epoch=len(view.train),
+        parameters=count_parameters(view.model),
         lr=view.lr_option,
         pretrained=bool(value_at(config, "architecture", "weights")),
         other_normalization=OTHER_NORMALIZATION in view.notes,

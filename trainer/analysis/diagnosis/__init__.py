@@ -19,6 +19,7 @@ from trainer.analysis.diagnosis.data import (
     contradictory_labels,
     imbalanced_classes,
     leakage,
+    leaks,
     near_duplicates,
     repeated_image,
 )
@@ -34,6 +35,7 @@ from trainer.analysis.diagnosis.layers import (
     gradients_by_depth,
     high_initial_loss,
     identical_units,
+    poor_initialization,
     saturated_units,
     signal_by_depth,
 )
@@ -84,6 +86,7 @@ CAUSES: tuple[Check, ...] = (
     clipped_too_strongly,
     too_strongly_augmented,
     high_initial_loss,
+    poor_initialization,
     class_weights,
     validation_differs,
     labels_unrelated,
@@ -137,21 +140,25 @@ FACTS = ("frozen layers", "too strongly regularized", "batch norm of tiny batche
          "validation harder than test", "training and validation differ", "unequal class weights")  # fmt: skip
 # What contradicts a cause, or says the same in other words.
 NO_CONSEQUENCE = {
-    "learning rate too high": ("learning rate too low", "exploding loss"),
-    "learning rate too low": ("learning rate too high",),
-    "exploding loss": ("learning rate too high", "learning rate too low"),
-    "NaN or Inf loss": ("learning rate too low",),
-    "batches too small": ("batch norm of tiny batches", "learning rate too low"),
-    "batch norm of tiny batches": ("learning rate too low",),
+    "learning rate too high": ("exploding loss",),
+    "batches too small": ("batch norm of tiny batches",),
+    "label noise": ("underfitting",),
+}
+# Of what these are consequences: a setting of none, and others only of some causes. All other findings may follow any cause.
+CONSEQUENCES_OF = {
+    "learning rate too low": (),
+    "learning rate too high": (),
+    "poor initialization": (),
+    "overfitting": ("label noise", "labels unrelated to the images", "training and validation differ"),
+    "still improving": ("learning rate too low",),
 }
 # What a network that has not learned its images makes look true.
 OF_LABELS = ("label noise", "classes mixed up", "labels unrelated to the images")
-ENDS_EARLY = ("learning rate too low",)  # of which a loss that still falls at the end is a consequence
 OF_SCORES = ("overfitting", "still improving")  # less urgent than test images of another kind
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
 GAP = 0.1  # between the accuracies on training and validation images, from which these may be of another kind
-TEST_DIFFERS = "validation and test differ"
-INDEPENDENT = (*RESTS, "average not used", "train/test leakage", "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)
+TEST_DIFFERS, LEAKAGE = "validation and test differ", "train/test leakage"
+INDEPENDENT = (*RESTS, "average not used", LEAKAGE, "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)
 
 
 def diagnose(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[Finding]:
@@ -229,7 +236,7 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
     cause, *consequences = chain
     for text, facts in (("Its consequences", False), ("Check afterwards", True)):
         following = [f.name for f in consequences if f.name not in {cause.name, *NO_CONSEQUENCE.get(cause.name, ())}]
-        following = [name for name in following if name != "still improving" or cause.name in ENDS_EARLY]
+        following = [name for name in following if cause.name in CONSEQUENCES_OF.get(name, (cause.name,))]
         following = [name for name in following if not (record.struggles and name in OF_LABELS)]
         names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
@@ -239,7 +246,10 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         cause = replace(
             cause, meaning=f"{cause.meaning} {text}: observer.diagnosis.probe_fraction={enough:g} makes them."
         )
-    return [*kept, cause] if cause.name in OF_SCORES and _mostly_the_test(record, kept) else [cause, *kept]
+    if cause.name in OF_SCORES and _mostly_the_test(record, kept):
+        return [*kept, cause]
+    first = [f for f in kept if f.name == LEAKAGE and leaks(record)]
+    return [*first, cause, *(f for f in kept if f not in first)]
 
 
 def _mostly_the_test(record: Record, found: Sequence[Finding]) -> bool:

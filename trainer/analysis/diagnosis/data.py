@@ -10,6 +10,7 @@ from trainer.formats import Repeated
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
 UNEQUAL = 8  # ratio of the parts of two classes in the loss, from which their weights are unequal
 MANY_COPIES = 0.05  # of the images of evaluation, from which near duplicates are more than a hint
+LEAKED = 0.02  # likewise of copies, from which a score is wrong
 MOVES = 0.005  # fraction of the images that cannot move a score by more than is shown of it, half a percent
 
 
@@ -130,6 +131,13 @@ def leakage(r: Record) -> Finding | None:
         "The same images, byte for byte, are used for training and evaluation: the scores are too optimistic.",
         ("remove the duplicates from the data",),
     )
+
+
+def leaks(r: Record) -> bool:
+    """Whether so many images of a split are in another one that its scores are wrong, which comes before anything they tell."""
+    counts = r.dataset_info.get("duplicates") or {}
+    sizes = {"validation": r.dataset_info.get("validation", 0), "test": r.dataset_info.get("test", 0)}
+    return any(n > LEAKED * sizes.get(pair.split("/")[1], n) for pair, n in counts.items())
 
 
 def class_weights(r: Record) -> Finding | None:

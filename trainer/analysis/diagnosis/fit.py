@@ -12,6 +12,8 @@ from trainer.history import better_is
 
 COARSE = 12  # pixels, up to which images may be too small to tell what they show
 FAR = 0.12  # between the accuracies on training and validation images, at which their losses need not be as far apart
+LARGE = 10  # trained parameters for each training image, from which a network is not too small
+FALLS = 0.9  # part of the training loss that is left of that in the middle of the run, below which it still fell
 GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause
 
 
@@ -82,6 +84,8 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
         causes["given images without their colors"] = ("data.channels=3",)
     if isinstance(size, int) and size <= COARSE:
         causes["given images that are too small"] = (f"data.size={4 * size}",)
+    if _large(r) and _fell(r):
+        causes["trained too briefly"] = (r.epochs(3), r.higher_lr)
     causes["too small"] = (*_wider(r), "architecture=resnet20")
     own, start = r.branches("from_used").get(1.0), r.branches("from_start").get(1.0)
     free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)
@@ -95,8 +99,19 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     used = None if r.probe is None else r.probe["used"]["loss"]
     more = [number(b["loss"]) for b in r.branches("from_used").values()]
     if used is None or not more or min(more) < (1 - GAIN) * number(used):
-        causes["trained too briefly"] = (r.epochs(2),)
+        causes.setdefault("trained too briefly", (r.epochs(2),))
     return causes
+
+
+def _large(r: Record) -> bool:
+    """Whether a network could hold all training images, so that it is not too small for them."""
+    return r.dataset_info.get("parameters", 0) >= LARGE * max(r.dataset_info.get("train", 0), 1)
+
+
+def _fell(r: Record) -> bool:
+    """Whether the training loss still fell in the second half of the run."""
+    losses = r.column("train_loss")
+    return len(losses) > 3 and losses[-1] < FALLS * losses[len(losses) // 2]
 
 
 def _no_gain(changed: Branch | None, plain: Branch | None) -> bool:

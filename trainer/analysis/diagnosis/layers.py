@@ -14,6 +14,7 @@ REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=b
 RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
 UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
 KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
+RECOGNIZED = 0.06  # accuracy that other initial weights must gain in a short training
 MOVED = 0.3  # update-to-weight ratio from which the activations after the first step are no longer those of the initialization
 
 
@@ -88,8 +89,11 @@ def signal_by_depth(r: Record) -> Finding | None:
         return None
     sizes = [(number(layer["std"]), layer["tag"]) for layer in first["activations"]]
     (begin, begin_tag), (end, end_tag) = sizes[0], sizes[-1]
-    if begin == 0 or not math.isfinite(begin) or 0.02 < end / begin < 300:
-        return None
+    if begin == 0 or not math.isfinite(begin) or 0.02 < end / begin < 300 or end == 0:
+        return None  # exactly zero are dead units
+    loss = first["batch_loss"]
+    if end > begin and loss is not None and loss < 3 * (r.chance_loss or 0.0):
+        return None  # the first step has done it: before it, the outputs were not large
     evidence = f"at step 1 the standard deviation of the activations is {begin:.2g} after {begin_tag}, {end:.2g} after {end_tag}"
     attempt = ("initialization=auto", "architecture.norm=batch", "initialization=lsuv", "architecture=resnet20")
     if end < begin:
@@ -177,6 +181,24 @@ def high_initial_loss(r: Record) -> Finding | None:
         f"the initial loss is {loss:.3g}; guessing gives {r.chance_loss:.3g}",
         "The initial outputs are far too large: the network is overconfident before training and has to unlearn this first.",
         ("initialization=auto", "data.normalize=dataset"),
+    )
+
+
+def poor_initialization(r: Record) -> Finding | None:
+    """A short training from weights of ``initialization=auto`` recognizes far more images than one from the initial weights."""
+    branches = () if r.probe is None else r.probe.get("auto_start") or ()
+    if len(branches) < 2 or not r.weak:
+        return None
+    own, auto = branches
+    before, after = (number(b.get("validation_accuracy", b["accuracy"]), 0.0) for b in (own, auto))
+    if after - before < RECOGNIZED or number(auto["loss"]) > number(own["loss"], math.inf):
+        return None
+    return Finding(
+        "poor initialization",
+        f"a short training from the initial weights recognizes {100 * before:.1f} % of the images, from those of "
+        f"initialization=auto {100 * after:.1f} %",
+        "The initial weights or biases are too large or too small for this network.",
+        ("initialization=auto", "architecture.norm=batch"),
     )
 
 

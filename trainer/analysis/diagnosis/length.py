@@ -100,15 +100,25 @@ def _count(epochs: int) -> str:
     return "epoch" if epochs == 1 else f"{epochs} epochs"
 
 
-def _planned(r: Record) -> float | None:
-    """The epochs that were planned if early stopping ended the run before them; else None."""
-    planned, stopping = r.setting("epochs"), r.setting("regularizer", "early_stopping")
+def _planned(r: Record, option: str = "early_stopping") -> float | None:
+    """The epochs that were planned if early stopping, or ``engine.budget``, ended the run before them; else None."""
+    planned = r.setting("epochs")
+    by_budget = r.dataset_info.get("stop_reason", "").startswith("the budget")
+    stopping = by_budget if option == "budget" else r.setting("regularizer", option) and not by_budget
     if not stopping or r.dataset_info.get("status") != "finished" or not isinstance(planned, int | float):
         return None
     return planned if r.trained <= planned - 0.5 else None  # the last epoch may be a part of one
 
 
 def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
+    if (planned := _planned(r, "budget")) is not None:
+        return Finding(
+            "still improving",
+            f"{evidence}; engine.budget={r.setting('engine', 'budget')} ended it after {r.trained:.3g} of {planned:g} epochs",
+            "The time for the run was over before the loss had converged: more epochs alone change nothing.",
+            ("engine.budget=null",),
+            kind,
+        )
     planned, patience = _planned(r), r.setting("regularizer", "early_stopping", "patience")
     if planned is None:
         return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
