@@ -123,7 +123,7 @@ class Probe(TypedDict):
     unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation
     unfrozen_start: NotRequired[list[Branch]]  # from the initial weights, with the frozen layers trained, too
     larger_batches: NotRequired[list[Branch]]  # from the initial weights, with larger batches than the tiny ones
-    reset_start: NotRequired[list[Branch]]  # from unusual initial weights, and from those that layers reset to
+    auto_start: NotRequired[list[Branch]]  # from unusual initial weights, and from those of initialization=auto
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
     enough: NotRequired[float]  # the probe_fraction that branches which were left out would have needed
 
