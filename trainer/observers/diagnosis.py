@@ -53,7 +53,7 @@ class DiagnosisObserver(Observer):
 
     If the curves of a finished run do not show a good fit, short trainings at other learning rates and without regularization
     tell the causes apart (``trainer.engine.probes``); they do not change the run. They take at most ``probe_fraction`` of its
-    steps, or what one CPU core computes in some 20 seconds; a finding says how many are left out because of that.
+    steps, or what one CPU core computes in some 20 seconds; a finding says which fraction makes those that are left out.
     """
 
     def __init__(self, option: Diagnosis, context: Context) -> None:
