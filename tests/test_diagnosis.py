@@ -1367,12 +1367,14 @@ def test_a_network_that_could_hold_its_images_is_trained_too_briefly_rather_than
 def test_training_images_whose_borders_tell_their_classes_are_named():
     used = {"loss": 0.1, "accuracy": 0.98, "validation_loss": 1.2, "validation_accuracy": 0.58}
 
-    def found(train: float, validation: float) -> list[str]:
+    def found(train: float, validation: float, images: int = 500) -> list[str]:
         changes = {"borders of training images": train, "borders of validation images": validation, "mirrored": 0.5}
-        return names(written([1.6, 0.9, 0.7], {"probe": {**PROBE, "used": used}, "validation_changes": changes}))
+        info = {"probe": {**PROBE, "used": used}, "validation_changes": changes, "validation": images}
+        return names(written([1.6, 0.9, 0.7], info))
 
     assert found(0.62, 0.07)[0] == "training and validation differ"
     assert found(0.12, 0.07)[0] == "overfitting"
+    assert found(0.3, 0.07, images=20)[0] == "overfitting", "chance does that with 20 images"
     assert found(0.62, 0.55)[0] == "overfitting", "what the images show at their borders counts in both"
 
 
@@ -1434,7 +1436,8 @@ def test_inverted_validation_images_are_named_before_what_their_borders_tell():
     used = {"loss": 0.9, "accuracy": 0.71, "validation_loss": 2.9, "validation_accuracy": 0.17}
     changes = {"borders of training images": 0.7, "borders of validation images": 0.1}
     for inverted, expected in ((0.68, True), (0.12, False)):
-        info = {"probe": {**PROBE, "used": used}, "validation_changes": {**changes, "inverted": inverted}}
+        measured = {"validation_changes": {**changes, "inverted": inverted}, "validation": 500}
+        info = {"probe": {**PROBE, "used": used}, **measured}
         found = diagnose(*vars(written([1.9, 1.2, 1.0], info)).values())
         assert any("negatives" in f.meaning for f in found) == expected
         assert any("borders" in f.meaning for f in found) != expected

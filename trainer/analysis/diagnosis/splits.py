@@ -130,7 +130,7 @@ def validation_differs(r: Record) -> Finding | None:
     changes = r.dataset_info.get("validation_changes", {})
     change = restoring(changes, held_out + max(RESTORED * (accuracy - held_out), BETTER))
     if not change:
-        return _told_by_borders(changes)
+        return _told_by_borders(changes, r.dataset_info.get("validation", 0))
     phrase, meaning = CHANGED[change]
     return Finding(
         "training and validation differ",
@@ -141,10 +141,12 @@ def validation_differs(r: Record) -> Finding | None:
     )
 
 
-def _told_by_borders(changes: Mapping[str, float]) -> Finding | None:
+def _told_by_borders(changes: Mapping[str, float], images: int) -> Finding | None:
     """Validation images are taken for the class of a training image whose borders they get, but not of a validation image."""
     followed, own = (changes.get(name, 0.0) for name in (TRAINING_BORDERS, OWN_BORDERS))
-    if followed < max(own + FOLLOWED, 2 * own):
+    mean = (followed + own) / 2
+    error = math.sqrt(2 * mean * (1 - mean) / max(images, 1))
+    if followed - own < max(FOLLOWED, STANDARD_ERRORS * error):
         return None
     return Finding(
         "training and validation differ",
