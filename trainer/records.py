@@ -13,8 +13,9 @@ from typing import Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.formats import DatasetInfo, Environment, Json, JsonObject, Result, Resume, Row, Snapshot
+from trainer.formats import Environment, Json, JsonObject, Result, Resume, Row, Snapshot
 from trainer.literal import printable
+from trainer.measurements import DatasetInfo
 from trainer.tree import table
 
 MAX_LINE = 16 * 2**20  # characters of a line of JSON

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.formats import ConfusedPair, Confusions
+from trainer.measurements import ConfusedPair, Confusions
 
 # A misclassified image in ``predictions.json`` and ``result.json``; ``file`` is its path if the images are files.
 MisclassifiedContent = TypedDict(

@@ -31,7 +31,7 @@ from trainer.engine.variants import (
     unfrozen,
     unregularized,
 )
-from trainer.formats import Branch, Probe, ProbeScores
+from trainer.measurements import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
 
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero

@@ -15,7 +15,7 @@ from trainer.engine.evaluation import best_weights, eval_mode
 from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
-from trainer.formats import Confusions
+from trainer.measurements import Confusions
 
 BATCH = 256
 RANKED = 2000  # validation images whose labels are ranked

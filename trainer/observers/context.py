@@ -12,7 +12,8 @@ from trainer.engine.probes import Needed, initial_weights, probe
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.engine.used_weights import ValidationMeasures, measure_validation
-from trainer.formats import Probe, Snapshot
+from trainer.formats import Snapshot
+from trainer.measurements import Probe
 from trainer.observers.event_writer import LazyEventWriter
 
 Changes = Callable[[Literal["validation", "test"]], dict[str, float]]

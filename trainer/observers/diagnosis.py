@@ -16,17 +16,9 @@ from trainer.engine.probes import Needed, branch_steps
 from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
 from trainer.errors import quoted
-from trainer.formats import (
-    Contribution,
-    DatasetInfo,
-    FindingContent,
-    Probe,
-    Result,
-    Row,
-    Snapshot,
-    SplitPixels,
-)
+from trainer.formats import Contribution, FindingContent, Result, Row, Snapshot
 from trainer.literal import code_span, markdown_literal
+from trainer.measurements import DatasetInfo, Probe, SplitPixels
 from trainer.observers.context import Changes, Context
 from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
 from trainer.observers.nonfinite import first_nonfinite

@@ -13,7 +13,7 @@ from trainer.analysis.cleaning import Pair, exact_duplicates, near_duplicates
 from trainer.data.images import ImageArray, ImageFiles, Images
 from trainer.data.sources import length
 from trainer.data.thumbnails import thumbnails
-from trainer.formats import Repeated
+from trainer.measurements import Repeated
 from trainer.report.suspects import Place, Suspect
 
 MAX_FILES = 20_000  # of a split, whose digests are computed

@@ -9,7 +9,7 @@ import numpy as np
 from trainer.data.sampling import class_quotas
 from trainer.data.targets import Target, is_missing
 from trainer.engine.view import RunView
-from trainer.formats import TaskInfo
+from trainer.measurements import TaskInfo
 from trainer.tasks import Classification
 from trainer.tasks.part import Part
 from trainer.tree import value_at

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from trainer.formats import DatasetInfo, JsonObject
+from trainer.formats import JsonObject
 from trainer.literal import code_span, markdown_literal
+from trainer.measurements import DatasetInfo
 from trainer.tree import entries, number_at, table
 
 SHOWN = 10  # probably wrong labels

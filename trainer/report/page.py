@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
 from trainer.errors import quoted, shrunk_text
-from trainer.formats import Environment, FindingContent, Result, Resume, Row, TaskInfo
+from trainer.formats import Environment, FindingContent, Result, Resume, Row
 from trainer.literal import code_span, markdown_literal, printable
+from trainer.measurements import TaskInfo
 from trainer.report.figures import total_epochs
 
 ENOUGH_SECONDS = 10.0  # of training, for the fraction of the time that observers take

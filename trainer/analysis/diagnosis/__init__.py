@@ -62,7 +62,7 @@ from trainer.analysis.diagnosis.wiring import (
     other_normalization,
     tiny_batch_norm,
 )
-from trainer.formats import DatasetInfo
+from trainer.measurements import DatasetInfo
 
 Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)

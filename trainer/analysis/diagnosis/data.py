@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trainer.analysis.diagnosis.record import Finding, Record
-from trainer.formats import Repeated
+from trainer.measurements import Repeated
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
 UNEQUAL = 8  # ratio of the parts of two classes in the loss, from which their weights are unequal

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number
 from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_step
 from trainer.analysis.diagnosis.schedule import still_falls
-from trainer.formats import Branch
 from trainer.history import better_is
+from trainer.measurements import Branch
 
 COARSE = 12  # pixels, up to which images may be too small to tell what they show
 FAR = 0.12  # between the accuracies on training and validation images, at which their losses need not be as far apart

@@ -8,7 +8,7 @@ from statistics import median
 
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record, number
-from trainer.formats import ConfusedPair, Confusions
+from trainer.measurements import ConfusedPair, Confusions
 
 MIXED_ERRORS = 8  # from which on two classes can be called mixed up
 MOVED = 0.6  # of the images that a class is expected to have, below which it has lost some to another

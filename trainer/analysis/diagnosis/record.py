@@ -10,7 +10,8 @@ from typing import Literal, cast
 
 from trainer.analysis.intervals import proportion_half_width
 from trainer.columns import SPLITS
-from trainer.formats import Branch, DatasetInfo, FindingContent, Probe, Row, Snapshot, TaskInfo
+from trainer.formats import FindingContent, Row, Snapshot
+from trainer.measurements import Branch, DatasetInfo, Probe, TaskInfo
 from trainer.tree import value_at
 
 IMAGES = 500  # of a split, on which a network is evaluated

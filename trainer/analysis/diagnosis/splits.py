@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from trainer.analysis.diagnosis.data import MANY_COPIES, imbalanced_classes
 from trainer.analysis.diagnosis.record import Finding, Record
-from trainer.formats import DatasetInfo, SplitPixels
+from trainer.measurements import DatasetInfo, SplitPixels
 
 STANDARD_ERRORS = 4  # by which two accuracies must differ; chance alone does that in one of 30,000 runs
 LOWER = 0.05  # difference of two accuracies from which it matters
