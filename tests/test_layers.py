@@ -15,8 +15,8 @@ PACKAGE = Path(trainer.__file__).parent
 LAYERS = {
     "errors": 0, "history": 0, "columns": 0, "exit_codes": 0, "files": 0, "literal": 0, "formats": 0, "parameters": 0, "lock": 0,
     "streams": 0, "construct": 0, "interfaces": 0, "trust": 0, "yaml_files": 0, "progress": 0, "gpus": 0, "existing": 0,
-    "plain": 0, "duration": 0, "interrupt": 0, "measurements": 0, "skeletons": 1, "about": 1, "settings": 0, "tree": 0, "environment": 0,
-    "schedules": 1, "analysis": 1, "hardware": 1, "weight_files": 1,
+    "plain": 0, "duration": 0, "interrupt": 0, "skeletons": 1, "about": 1, "settings": 0, "tree": 0, "environment": 0,
+    "measurements": 0, "schedules": 1, "analysis": 1, "hardware": 1, "weight_files": 1,
     "activations": 2, "architectures": 2, "initialization": 2, "optimizers": 2, "regularizers": 2, "averaging": 2,
     "augmentation": 2, "data": 2, "tasks": 2,
     "engine": 3,
