@@ -51,13 +51,20 @@ def with_borders_of(donors: Tensor, x: Tensor) -> Tensor:
     return changed
 
 
-def followed(predicted: Tensor, own: Tensor, donors: Tensor) -> float:
-    """The fraction of images with borders of an image of another class that are taken for that class; all arguments (N,).
+def followed(predicted: Tensor, before: Tensor, own: Tensor, donors: Tensor) -> float:
+    """The fraction of images that are taken for the class of another image whose borders they got, of those that were not before.
 
-    >>> followed(torch.tensor([1, 0, 2]), torch.tensor([0, 0, 2]), torch.tensor([1, 1, 2]))
+    Args:
+        predicted: The predicted classes (N,).
+        before: Those with their own borders (N,).
+        own: The classes of the images (N,).
+        donors: The classes of the images whose borders they got (N,).
+
+    >>> own, donors = torch.tensor([0, 0, 2, 0]), torch.tensor([1, 1, 2, 3])
+    >>> followed(torch.tensor([1, 0, 2, 3]), torch.tensor([0, 0, 2, 3]), own, donors)
     0.5
     """
-    other = own != donors
+    other = (own != donors) & (before != donors)
     return float((predicted == donors)[other].float().mean()) if other.any() else 0.0
 
 
@@ -149,7 +156,7 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
 
 def borders_followed(loader: Loader, training: Loader, guess: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """How many validation images are taken for the class of a training image, or of another validation image, whose borders they
-    are given.
+    are given, and were not before.
 
     Args:
         loader: Of the validation images.
@@ -159,10 +166,11 @@ def borders_followed(loader: Loader, training: Loader, guess: Callable[[Tensor],
     guesses, truths = defaultdict[str, list[Tensor]](list), defaultdict[str, list[Tensor]](list)
     for (x, y), (other, others) in islice(zip(loader.batches(0), training.batches(0), strict=False), IMAGES // BATCH):
         count, own = min(len(x), len(other)), y.argmax(1)
+        before = guess(x[:count])
         for name, donors, labels in (
             (TRAINING_BORDERS, other[:count], others[:count].argmax(1)),
             (OWN_BORDERS, x[:count].roll(count // 2, 0), own[:count].roll(count // 2)),
         ):
             guesses[name].append(guess(with_borders_of(donors, x[:count])))
-            truths[name].append(torch.stack((own[:count], labels)))
+            truths[name].append(torch.stack((before, own[:count], labels)))
     return {name: followed(torch.cat(found), *torch.cat(truths[name], 1)) for name, found in guesses.items()}
