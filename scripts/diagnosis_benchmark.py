@@ -4,6 +4,7 @@ Each condition of ``scripts/diagnosis/conditions.py`` is trained in each setting
 its healthy control: a fault that does not lower the test accuracy counts as a healthy run. Half of the settings tune the
 diagnosis, the others are held out. Records are kept in ``--output``, so that the command can be continued, and a change of the
 diagnosis is measured in seconds.
+With ``--drawn 3 7``, the conditions are induced in three settings that nobody has chosen or seen: another seed, other settings.
 FashionMNIST is one more setting where ``TRAINER_DATA`` holds it, unpacked.
 python scripts/diagnosis_benchmark.py [--output runs] [--seeds 3] [--workers 2] [--part 1/10] [--half held-out]
     [--markdown docs/diagnosis.md]
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from diagnosis.advice import advice_report, followed
 from diagnosis.measure import Case, cases, control, measured_all
+from diagnosis.settings import SETTINGS, drawn
 from diagnosis.table import Verdict, confusion_rows, false_alarms, group_rows, markdown, verdicts
 
 # From here on the page is written by hand, up to the advice, which has a command of its own.
@@ -36,7 +38,8 @@ def chosen_cases(arguments: argparse.Namespace) -> list[Case]:
     """The cases of a part, with the controls that they are compared with."""
     part, parts = map(int, arguments.part.split("/"))
     half = arguments.half.replace("-", " ")
-    every = [c for c in cases(arguments.seeds) if half in ("both", c.setting.half)]
+    settings = SETTINGS if arguments.drawn is None else drawn(*arguments.drawn)
+    every = [c for c in cases(arguments.seeds, settings) if half in ("both", c.setting.half)]
     every = [c for c in every if arguments.only in c.key]
     chosen = every[part - 1 :: parts]
     needed = {case.key: case for case in chosen}
@@ -49,7 +52,7 @@ def chosen_cases(arguments: argparse.Namespace) -> list[Case]:
 def report(found: list[Verdict]) -> str:
     """The tables, for the settings that tuned the diagnosis and for those held out."""
     texts = []
-    for half in ("held out", "tuning"):
+    for half in ("drawn", "held out", "tuning"):
         own = [v for v in found if v.case.setting.half == half]
         if not own:
             continue
@@ -71,6 +74,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes, one for each core")
     parser.add_argument("--part", default="1/1", help="k/n: every n-th run")
     parser.add_argument("--half", choices=("both", "tuning", "held-out"), default="both")
+    parser.add_argument(
+        "--drawn", type=int, nargs=2, metavar=("N", "SEED"), help="instead in N settings that are drawn at random"
+    )
     parser.add_argument("--only", default="", help="part of the file names of the runs")
     parser.add_argument("--cached", action="store_true", help="only judge what has been measured")
     parser.add_argument("--list", action="store_true", help="print every run that was judged wrongly")

@@ -8,7 +8,7 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -59,11 +59,11 @@ class Case:
         return re.sub(r"[^\w.=\[\]-]+", "-", text)
 
 
-def cases(seeds: int) -> list[Case]:
+def cases(seeds: int, settings: Sequence[Setting] = SETTINGS) -> list[Case]:
     """All runs: conditions and their controls with several seeds, healthy variations with one."""
     found: dict[str, Case] = {}
     for seed in range(seeds):
-        for setting in filter(present, SETTINGS):
+        for setting in filter(present, settings):
             for condition in CONDITIONS:
                 if any(part in setting.name for part in condition.skip):
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class Setting:
 
     Attributes:
         name: Data, network, optimizer.
-        half: ``tuning`` or ``held out``.
+        half: ``tuning``, ``held out`` or ``drawn``.
         data: Overrides of the data; ``shapes`` = generated color images.
         network: Overrides of the network.
         optimizer: Its name.
@@ -85,6 +86,33 @@ SETTINGS = (
     Setting("fashion, cnn, nesterov", "held out", FASHION, cnn(16, 32, 64), "nesterov", 0.05, 10, cnn(1), mlp(*[80] * 7),
             test=1000),
 )  # fmt: skip
+
+
+def drawn(count: int, seed: int) -> list[Setting]:
+    """Settings that nobody has chosen: data, number of images, network, optimizer, learning rate and batch size at random."""
+    rng = random.Random(seed)
+    found: list[Setting] = []
+    for number in range(count):
+        data = rng.choice((DIGITS, (*MNIST, f"data.limit={rng.randrange(800, 3000, 100)}"), ("shapes",), FASHION))
+        normed, deep = rng.random() < 0.6, mlp(*[rng.randrange(64, 112, 8)] * rng.randint(6, 8))
+        norm, kind = "batch" if normed else "none", rng.choice(("mlp", "cnn", "cnn", "resnet"))
+        if kind == "mlp" and data != ("shapes",):  # which a plain mlp does not learn
+            network, small = mlp(*(rng.randrange(48, 200, 8) for _ in range(rng.randint(1, 3))), norm=norm), mlp(2)
+        elif kind == "resnet":
+            network, small, normed = RESNET8, cnn(1), True
+        else:
+            width = rng.randrange(8, 20, 2)
+            network, small = cnn(*(width * 2**i for i in range(rng.randint(2, 3))), norm=norm), cnn(1)
+        optimizer = rng.choice(("momentum", "nesterov", "adam"))
+        usual = (0.004 if normed else 0.002) if optimizer == "adam" else (0.05 if normed else 0.02)
+        found.append(
+            Setting(
+                f"drawn {seed}.{number}, {data[0].removeprefix('data=')}, {kind} with {norm} norm, {optimizer}", "drawn",
+                data, network, optimizer, float(f"{usual * rng.uniform(0.7, 1.4):.2g}"), rng.randint(10, 15), small, deep,
+                rng.choice((24, 32, 48)), 1000 if data == FASHION else 0,
+            )
+        )  # fmt: skip
+    return found
 
 
 def present(setting: Setting) -> bool:
