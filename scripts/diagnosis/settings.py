@@ -96,7 +96,9 @@ def drawn(count: int, seed: int) -> list[Setting]:
         data = rng.choice((DIGITS, (*MNIST, f"data.limit={rng.randrange(800, 3000, 100)}"), ("shapes",), FASHION))
         normed, deep = rng.random() < 0.6, mlp(*[rng.randrange(64, 112, 8)] * rng.randint(6, 8))
         norm, kind = "batch" if normed else "none", rng.choice(("mlp", "cnn", "cnn", "resnet"))
-        if kind == "mlp" and data != ("shapes",):  # which a plain mlp does not learn
+        if kind == "mlp" and data == ("shapes",):  # which a plain mlp does not learn
+            kind = "cnn"
+        if kind == "mlp":
             network, small = mlp(*(rng.randrange(48, 200, 8) for _ in range(rng.randint(1, 3))), norm=norm), mlp(2)
         elif kind == "resnet":
             network, small, normed = RESNET8, cnn(1), True
@@ -107,7 +109,7 @@ def drawn(count: int, seed: int) -> list[Setting]:
         usual = (0.004 if normed else 0.002) if optimizer == "adam" else (0.05 if normed else 0.02)
         found.append(
             Setting(
-                f"drawn {seed}.{number}, {data[0].removeprefix('data=')}, {kind} with {norm} norm, {optimizer}", "drawn",
+                f"drawn {seed}.{number}, {data[0].removeprefix('data=')}, {kind} with{'' if normed else 'out'} norm, {optimizer}", "drawn",
                 data, network, optimizer, float(f"{usual * rng.uniform(0.7, 1.4):.2g}"), rng.randint(10, 15), small, deep,
                 rng.choice((24, 32, 48)), 1000 if data == FASHION else 0,
             )
