@@ -107,13 +107,13 @@ def drawn(count: int, seed: int) -> list[Setting]:
             network, small = cnn(*(width * 2**i for i in range(rng.randint(2, 3))), norm=norm), cnn(1)
         optimizer = rng.choice(("momentum", "nesterov", "adam"))
         usual = (0.004 if normed else 0.002) if optimizer == "adam" else (0.05 if normed else 0.02)
+        described = f"{kind} with{'' if normed else 'out'} norm"
+        lr, epochs, batch_size = usual * rng.uniform(0.7, 1.4), rng.randint(10, 15), rng.choice((24, 32, 48))
+        name = f"drawn {seed}.{number}, {data[0].removeprefix('data=')}, {described}, {optimizer}"
+        used = 1000 if data == FASHION else 0
         found.append(
-            Setting(
-                f"drawn {seed}.{number}, {data[0].removeprefix('data=')}, {kind} with{'' if normed else 'out'} norm, {optimizer}", "drawn",
-                data, network, optimizer, float(f"{usual * rng.uniform(0.7, 1.4):.2g}"), rng.randint(10, 15), small, deep,
-                rng.choice((24, 32, 48)), 1000 if data == FASHION else 0,
-            )
-        )  # fmt: skip
+            Setting(name, "drawn", data, network, optimizer, float(f"{lr:.2g}"), epochs, small, deep, batch_size, used)
+        )
     return found
 
 
