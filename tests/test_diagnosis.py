@@ -1335,6 +1335,15 @@ def test_large_activations_after_a_large_first_step_are_not_blamed_on_the_initia
         assert ("exploding activations" in found) == expected
 
 
+def test_units_whose_values_are_not_finite_are_not_called_dead():
+    """Neither of them is above zero."""
+    layers = [
+        {"tag": str(i), "std": None, "zero": 0.0, "saturated": None, "dead": 1.0, "nonfinite": 1.0} for i in range(3)
+    ]
+    record = written([math.nan], {"status": "diverged", "batch_size": 32}, activations=layers)
+    assert names(record)[0] == "NaN or Inf loss"
+
+
 @pytest.mark.parametrize(("copies", "first"), [(97, True), (3, False)])
 def test_leakage_comes_first_where_it_makes_the_scores_wrong(copies, first):
     info = {"probe": PROBE, "duplicates": {"train/test": copies}, "test": 300, "validation": 80}

@@ -19,8 +19,8 @@ MOVED = 0.3  # update-to-weight ratio from which the activations after the first
 
 
 def initial(r: Record) -> Snapshot | None:
-    """The snapshot of the first step, if that has not changed the weights much."""
-    if r.first is None:
+    """The snapshot of the first step, if that has not changed the weights much, nor made values that are not finite."""
+    if r.first is None or any((layer.get("nonfinite") or 0) > 0 for layer in r.first["activations"]):
         return None
     return r.first if _first_step(r.first) < MOVED or _zero_layers(r.first) else None
 
