@@ -164,7 +164,7 @@ def head(arguments: argparse.Namespace, measured_runs: int) -> str:
     return f"""# How often the diagnosis is right
 
 `python scripts/diagnosis_benchmark.py --seeds {arguments.seeds} --workers 2 --markdown docs/diagnosis.md`, {machine}:
-{measured_runs} of {every} runs in {settings} settings measured; one seed of all settings takes an hour of two cores.
+{measured_runs} of {every} runs in {settings} settings measured; one seed of all settings takes 40 minutes of one core.
 
 Failures are induced by the real engine in small settings of data, network and optimizer. The thresholds of the diagnosis were
 chosen on the settings marked as tuning, so only the numbers of those held out are evidence. A fault counts if it lowers the test
