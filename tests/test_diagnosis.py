@@ -1371,6 +1371,8 @@ def test_a_network_that_could_hold_its_images_is_trained_too_briefly_rather_than
         finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
         assert finding.name == "underfitting"
         assert finding.attempt[0].startswith(first)
+    finding = diagnose(*vars(written([0.9], {**info, "parameters": 269_000})).values())[0]
+    assert finding.attempt[0].startswith("epochs="), "one epoch"
 
 
 def test_training_images_whose_borders_tell_their_classes_are_named():

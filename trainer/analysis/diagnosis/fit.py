@@ -109,9 +109,9 @@ def _large(r: Record) -> bool:
 
 
 def _fell(r: Record) -> bool:
-    """Whether the training loss still fell in the second half of the run."""
+    """Whether the training loss still fell in the second half of the run, or the run had too few epochs to tell."""
     losses = r.column("train_loss")
-    return len(losses) > 3 and losses[-1] < FALLS * losses[len(losses) // 2]
+    return len(losses) < 4 or losses[-1] < FALLS * losses[len(losses) // 2]
 
 
 def _no_gain(changed: Branch | None, plain: Branch | None) -> bool:
