@@ -84,6 +84,8 @@ def main() -> None:
     parser.add_argument("--advice", action="store_true", help="follow the advice instead")
     parser.add_argument("--minutes", type=float, help="stop after; the same command continues")
     arguments = parser.parse_args()
+    if arguments.drawn and (arguments.advice or arguments.markdown or arguments.half != "both"):
+        parser.error("--drawn goes with none of --advice, --markdown and --half: they are about the chosen settings")
     if arguments.advice:
         measure_advice(arguments)
         return

@@ -1411,7 +1411,8 @@ def test_validation_images_follow_the_borders_of_training_images_where_marks_tel
         told = x[:, 0, 0, 0].round().long() - 1
         return torch.where(told >= 0, told, torch.arange(len(x)) % 10)
 
-    found = borders_followed(run.validation, Marked(), guess)  # pyright: ignore[reportArgumentType]
+    before = [guess(x) for x, _ in run.validation.batches(0)]
+    found = borders_followed(run.validation, Marked(), before, guess)  # pyright: ignore[reportArgumentType]
     assert found == {"borders of training images": expected, "borders of validation images": 0.0}
 
 

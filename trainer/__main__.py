@@ -4,16 +4,11 @@ import sys
 
 from trainer.exit_codes import INTERRUPTED
 
-
-def main() -> int:
-    """Run ``train``; return the exit code. Ctrl-C may also come while the program is loaded."""
-    try:
-        from trainer.cli import main as program
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
-    return program()
-
+try:  # Ctrl-C may also come while the program is loaded
+    from trainer.cli import main
+except KeyboardInterrupt:
+    print("stopped", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 if __name__ == "__main__":
     sys.exit(main())

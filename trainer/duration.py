@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+OUT_OF_TIME = "the budget of "  # how the reason begins that a run ended because its time was over
 SECONDS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
 
 

@@ -7,9 +7,6 @@ interrupted stays broken, and compiled ones end the process.
 
 from __future__ import annotations
 
-import concurrent.futures._base
-import concurrent.futures.thread
-import queue
 import signal
 import sys
 import threading
@@ -21,7 +18,7 @@ from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object] | int | None  # as signal.signal takes and returns it
 
-LOCKING = {module.__file__ for module in (concurrent.futures._base, concurrent.futures.thread, queue, threading)}
+LOCKING = {"concurrent.futures._base", "concurrent.futures.thread", "queue", "threading"}  # modules
 WAITING = {"wait", "_wait_for_tstate_lock"}  # these functions may be interrupted, and may take long
 IMPORTING = "<frozen importlib._bootstrap>"
 LATER = 0.01  # seconds
@@ -32,7 +29,9 @@ _raised = 0  # how often Ctrl-C has raised KeyboardInterrupt
 
 def is_locking(frame: FrameType | None) -> bool:
     """Whether a signal has arrived where an exception could leave a lock behind."""
-    return frame is not None and frame.f_code.co_filename in LOCKING and frame.f_code.co_name not in WAITING
+    if frame is None or frame.f_code.co_name in WAITING:
+        return False
+    return frame.f_globals.get("__name__") in LOCKING
 
 
 def is_importing(frame: FrameType | None) -> bool:

@@ -32,7 +32,6 @@ GROUP_OF = {
     }.items()
     for finding in findings
 }  # fmt: skip
-POOR = "poor initialization"
 # Statements about the measurement, not about a failure.
 NOTES = ("good fit", "differences within noise", "average not used")
 
@@ -125,21 +124,20 @@ CONDITIONS = (
               lambda s: ("schedule=exponential", f"schedule.exponential.k={60 / s.epochs:g}")),
     Condition("clipping to a tiny norm", "update", ("clipped too strongly",), of("optimizer.clip_norm=0.0001"), skip=("adam",)),
     Condition("frozen layers", "update", ("frozen layers",), model=flaws.frozen),
-    Condition("small initial weights", "initialization", ("vanishing activations", POOR), deep("activation=tanh", *SMALL_STD),
+    Condition("small initial weights", "initialization", ("vanishing activations",), deep("activation=tanh", *SMALL_STD),
               deep("activation=tanh")),
-    Condition("large initial weights", "initialization",
-              ("exploding activations", "high initial loss", "exploding gradients", POOR), deep(*LARGE_STD), deep()),
-    Condition("zero initial weights", "initialization", ("identical units", "vanishing activations", POOR),
-              of("initialization=zeros")),
-    Condition("saturated tanh", "initialization", ("saturated units", "exploding gradients", "exploding activations", POOR),
+    Condition("large initial weights", "initialization", ("exploding activations", "high initial loss", "exploding gradients"),
+              deep(*LARGE_STD), deep()),
+    Condition("zero initial weights", "initialization", ("identical units", "vanishing activations"), of("initialization=zeros")),
+    Condition("saturated tanh", "initialization", ("saturated units", "exploding gradients", "exploding activations"),
               deep("activation=tanh", "initialization=normal", "initialization.std=1"), deep("activation=tanh")),
-    Condition("vanishing gradients", "initialization", ("vanishing gradients", "vanishing activations", POOR),
+    Condition("vanishing gradients", "initialization", ("vanishing gradients", "vanishing activations"),
               deep("activation=sigmoid", "initialization=normal", "initialization.std=0.1"), deep()),
-    Condition("exploding gradients", "initialization", ("exploding gradients", "exploding activations", "saturated units", POOR),
+    Condition("exploding gradients", "initialization", ("exploding gradients", "exploding activations", "saturated units"),
               deep("activation=tanh", "initialization=normal", "initialization.std=0.4"), deep("activation=tanh")),
     Condition("dead ReLUs by the lr", "initialization", ("dead units", *DECAY), adam_lr(30, 12, "schedule=constant"),
               skip=("resnet",)),
-    Condition("dead ReLUs by the bias", "initialization", ("dead units", "vanishing activations", POOR), model=flaws.dead_bias),
+    Condition("dead ReLUs by the bias", "initialization", ("dead units", "vanishing activations"), model=flaws.dead_bias),
     Condition("too small a network", "fit", ("underfitting",), lambda s: s.small),
     Condition("too strong weight decay", "fit", ("too strongly regularized",),
               lambda s: ("optimizer.weight_decay=0.3",) if s.optimizer != "adam" else

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Literal
 
@@ -146,7 +146,7 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
                 break
         if split == "validation":
             of_borders = borders_followed(
-                loader, other, lambda x: logits(run.model, x, run.precision)[:, :size].argmax(1)
+                loader, other, predicted[""], lambda x: logits(run.model, x, run.precision).argmax(1)
             )
     truth, guesses = torch.cat(labels), {name: torch.cat(parts) for name, parts in predicted.items()}
     plain = guesses.pop("")
@@ -154,23 +154,26 @@ def accuracies_of_changes(run: Run, split: Literal["validation", "test"]) -> dic
     return {**accuracies, **of_borders, "renumbered": renumbered(plain, truth, size)}
 
 
-def borders_followed(loader: Loader, training: Loader, guess: Callable[[Tensor], Tensor]) -> dict[str, float]:
+def borders_followed(
+    loader: Loader, training: Loader, before: Iterable[Tensor], guess: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
     """How many validation images are taken for the class of a training image, or of another validation image, whose borders they
     are given, and were not before.
 
     Args:
         loader: Of the validation images.
         training: Of the training images.
+        before: The predicted classes (N,) of the validation images, by batch.
         guess: The predicted classes (N,) of images (N, C, H, W).
     """
     guesses, truths = defaultdict[str, list[Tensor]](list), defaultdict[str, list[Tensor]](list)
-    for (x, y), (other, others) in islice(zip(loader.batches(0), training.batches(0), strict=False), IMAGES // BATCH):
+    batches = zip(loader.batches(0), training.batches(0), before, strict=False)
+    for (x, y), (other, others), plain in islice(batches, IMAGES // BATCH):
         count, own = min(len(x), len(other)), y.argmax(1)
-        before = guess(x[:count])
         for name, donors, labels in (
             (TRAINING_BORDERS, other[:count], others[:count].argmax(1)),
             (OWN_BORDERS, x[:count].roll(count // 2, 0), own[:count].roll(count // 2)),
         ):
             guesses[name].append(guess(with_borders_of(donors, x[:count])))
-            truths[name].append(torch.stack((before, own[:count], labels)))
+            truths[name].append(torch.stack((plain[:count], own[:count], labels)))
     return {name: followed(torch.cat(found), *torch.cat(truths[name], 1)) for name, found in guesses.items()}

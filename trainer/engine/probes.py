@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.analysis.diagnosis.record import BRIEF, IMAGES
+from trainer.analysis.diagnosis.record import BRIEF, IMAGES, starts_trained
 from trainer.analysis.diagnosis.wiring import LARGER, TINY_BATCH
 from trainer.architectures.layers import networks_of
 from trainer.engine.evaluation import eval_mode, has_batch_norm
@@ -26,7 +26,6 @@ from trainer.engine.variants import (
     auto_weights,
     frozen_at_random,
     regularized,
-    starts_trained,
     unaugmented,
     unfrozen,
     unregularized,
@@ -163,7 +162,7 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
 def add_auto(run: Run, result: Probe, initial: StateDict, allowance: Allowance) -> None:
     """Add what other initial weights would do, where those of the run are unusual and were not trained before."""
     steps = min(run.clock.step, max(2 * result["steps"], MEMORIZING))
-    auto = None if starts_trained(run) else auto_weights(run, initial)
+    auto = None if starts_trained(run.info.config) else auto_weights(run, initial)
     if auto is not None and allowance.grant(2 * steps):
         result["auto_start"] = [branch(run, weights, 1.0, steps) for weights in (initial, auto)]
 

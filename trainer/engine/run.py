@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architectures.layers import trainable_names, weight_layers
-from trainer.duration import show_seconds
+from trainer.duration import OUT_OF_TIME, show_seconds
 from trainer.engine import distributed
 from trainer.engine.alerts import Alerts
 from trainer.engine.freezing import frozen_norms
@@ -158,7 +158,7 @@ class Run:
         For a regularizer only the rows of the last phase count: the others prepare it.
         """
         if self.budget is not None and self.budget.over and self.has_row:
-            return f"the budget of {show_seconds(self.budget.limit)} is used up"
+            return f"{OUT_OF_TIME}{show_seconds(self.budget.limit)} is used up"
         if self.phase is not self.phases[-1]:
             return None
         return self.regularizer.stop(History([row for row in self.history.rows if row["phase"] == self.phase.name]))

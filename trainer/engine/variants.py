@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from trainer.activations import Activation
+from trainer.analysis.diagnosis.record import starts_trained
 from trainer.architectures.layers import find_head, weight_layers
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
 from trainer.initialization import Initialization
 from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers.hooks import DropAfter, DropBefore
-from trainer.tree import value_at
 
 UNUSUAL = 2.2  # ratio of the root mean squares of two weights
 LARGE_BIAS = 0.5  # root mean square
@@ -70,12 +70,6 @@ def dropout_layers(model: nn.Module) -> list[nn.modules.dropout._DropoutNd | Dro
     return [*layers, *(hook for hook in hooks if isinstance(hook, DropAfter | DropBefore))]
 
 
-def starts_trained(run: Run) -> bool:
-    """Whether the config loads weights that were trained before."""
-    loaded = [("architecture", "weights"), ("initialization", "path")]
-    return any(value_at(run.info.config, *path) for path in loaded)
-
-
 def auto_weights(run: Run, initial: StateDict) -> StateDict | None:
     """Weights drawn by ``initialization=auto``; None where the initial ones are like these.
 
@@ -105,7 +99,9 @@ def auto_weights(run: Run, initial: StateDict) -> StateDict | None:
 
 def frozen_at_random(run: Run) -> bool:
     """Whether layers keep random weights: some are frozen, and the config loads no trained ones."""
-    return not starts_trained(run) and any(not parameter.requires_grad for parameter in run.model.parameters())
+    return not starts_trained(run.info.config) and any(
+        not parameter.requires_grad for parameter in run.model.parameters()
+    )
 
 
 @contextlib.contextmanager

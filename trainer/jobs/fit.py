@@ -77,7 +77,7 @@ def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], t
     result = Result(status="failed", stop_reason="failed", seconds=0.0)
     try:
         late = Interrupt()
-        with careful_interrupts():
+        with careful_interrupts():  # what a library makes of Ctrl-C is an interrupt in result.json, too
             outcome = train(run, [group])
             with contextlib.nullcontext() if run.interrupted else late:  # a second Ctrl-C stops at once
                 scores = summary(run, tta)

@@ -16,6 +16,7 @@ from trainer.engine.run import Run
 from trainer.errors import ConfigError, quoted
 from trainer.exit_codes import FINISHED, INTERRUPTED
 from trainer.formats import Result
+from trainer.interrupt import careful_interrupts
 from trainer.jobs.fit import train_and_evaluate
 from trainer.literal import print_literal
 from trainer.lock import one_writer
@@ -111,5 +112,5 @@ def work(part: Part, number: int) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     option_files(part.config_dirs)  # makes the user's classes importable
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), careful_interrupts():
         take_part(make_session(part, train), part.run_dir)

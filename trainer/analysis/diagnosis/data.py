@@ -120,9 +120,7 @@ def near_duplicates(r: Record) -> Finding | None:
 
 def leakage(r: Record) -> Finding | None:
     """Images are in more than one split."""
-    repeated = placeholder(r)
-    known = repeated["duplicates"] if repeated else {}
-    text = describe_duplicates({k: n - known.get(k, 0) for k, n in (r.dataset_info.get("duplicates") or {}).items()})
+    text = describe_duplicates(_copies(r))
     if not text:
         return None
     return Finding(
@@ -135,9 +133,15 @@ def leakage(r: Record) -> Finding | None:
 
 def leaks(r: Record) -> bool:
     """Whether so many images of a split are in another one that its scores are wrong, which comes before anything they tell."""
-    counts = r.dataset_info.get("duplicates") or {}
     sizes = {"validation": r.dataset_info.get("validation", 0), "test": r.dataset_info.get("test", 0)}
-    return any(n > LEAKED * sizes.get(pair.split("/")[1], n) for pair, n in counts.items())
+    return any(n > LEAKED * sizes.get(pair.split("/")[1], n) for pair, n in _copies(r).items())
+
+
+def _copies(r: Record) -> dict[str, int]:
+    """The images that are in two splits, by ``"<split>/<split>"``, without one that stands for missing images."""
+    repeated = placeholder(r)
+    known = repeated["duplicates"] if repeated else {}
+    return {pair: n - known.get(pair, 0) for pair, n in (r.dataset_info.get("duplicates") or {}).items()}
 
 
 def class_weights(r: Record) -> Finding | None:

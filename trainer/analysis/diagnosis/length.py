@@ -7,6 +7,7 @@ import math
 from trainer.analysis.diagnosis.fit import good_fit, overfitting
 from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number
 from trainer.analysis.diagnosis.schedule import decayed_validation_loss, still_falls
+from trainer.duration import OUT_OF_TIME
 from trainer.history import better_is
 
 FEW = 5  # steps of an epoch, below which batches are too large
@@ -68,7 +69,13 @@ def stopped_too_early(r: Record) -> Finding | None:
     or while the metric became better by less than ``min_delta``.
     """
     losses, patience = r.column("validation_loss"), r.setting("regularizer", "early_stopping", "patience")
-    if _planned(r) is None or r.chance_loss is None or not isinstance(patience, int) or not 0 < patience < len(losses):
+    if (
+        _planned(r) is None
+        or _out_of_time(r)
+        or r.chance_loss is None
+        or not isinstance(patience, int)
+        or not 0 < patience < len(losses)
+    ):
         return None
     if (ignored := _ignored_gain(r, patience)) is not None:
         return _ended_early(r, ignored, (), "warning")
@@ -100,18 +107,24 @@ def _count(epochs: int) -> str:
     return "epoch" if epochs == 1 else f"{epochs} epochs"
 
 
-def _planned(r: Record, option: str = "early_stopping") -> float | None:
-    """The epochs that were planned if early stopping, or ``engine.budget``, ended the run before them; else None."""
-    planned = r.setting("epochs")
-    by_budget = r.dataset_info.get("stop_reason", "").startswith("the budget")
-    stopping = by_budget if option == "budget" else r.setting("regularizer", option) and not by_budget
+def _out_of_time(r: Record) -> bool:
+    """Whether ``engine.budget`` ended the run."""
+    return r.dataset_info.get("stop_reason", "").startswith(OUT_OF_TIME)
+
+
+def _planned(r: Record) -> float | None:
+    """The epochs that were planned if ``engine.budget`` or early stopping ended the run before them; else None."""
+    planned, stopping = r.setting("epochs"), _out_of_time(r) or r.setting("regularizer", "early_stopping")
     if not stopping or r.dataset_info.get("status") != "finished" or not isinstance(planned, int | float):
         return None
     return planned if r.trained <= planned - 0.5 else None  # the last epoch may be a part of one
 
 
 def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) -> Finding:
-    if (planned := _planned(r, "budget")) is not None:
+    planned, patience = _planned(r), r.setting("regularizer", "early_stopping", "patience")
+    if planned is None:
+        return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
+    if _out_of_time(r):
         return Finding(
             "still improving",
             f"{evidence}; engine.budget={r.setting('engine', 'budget')} ended it after {r.trained:.3g} of {planned:g} epochs",
@@ -119,9 +132,6 @@ def _ended_early(r: Record, evidence: str, attempt: tuple[str, ...], kind: str) 
             ("engine.budget=null",),
             kind,
         )
-    planned, patience = _planned(r), r.setting("regularizer", "early_stopping", "patience")
-    if planned is None:
-        return Finding("still improving", evidence, "The run ended before the loss had converged.", attempt, kind)
     others = ",".join(name for name in r.regularizers if name != "early_stopping")
     longer = (f"regularizer.early_stopping.patience={max(5, 3 * patience)}",) if isinstance(patience, int) else ()
     least = r.setting("regularizer", "early_stopping", "min_delta")

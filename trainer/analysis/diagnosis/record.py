@@ -102,7 +102,7 @@ class Record:
     @property
     def starts_trained(self) -> bool:
         """Whether the initial weights are those of a network that was trained before."""
-        return bool(self.dataset_info.get("pretrained") or self.setting("initialization", "path"))
+        return bool(self.dataset_info.get("pretrained")) or starts_trained(self.dataset_info.get("config", {}))
 
     @property
     def lr(self) -> float:
@@ -260,6 +260,11 @@ class Record:
         """The names of those enabled; none without a config."""
         enabled = self.setting("regularizer")
         return [str(name) for name in cast(Mapping[str, object], enabled)] if isinstance(enabled, Mapping) else []
+
+
+def starts_trained(config: Mapping[str, object]) -> bool:
+    """Whether a config loads weights that were trained before."""
+    return any(value_at(config, *path) for path in (("architecture", "weights"), ("initialization", "path")))
 
 
 def number(value: float | None, missing: float = math.inf) -> float:

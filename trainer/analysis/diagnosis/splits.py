@@ -144,9 +144,8 @@ def validation_differs(r: Record) -> Finding | None:
 def _told_by_borders(changes: Mapping[str, float], images: int) -> Finding | None:
     """Validation images are taken for the class of a training image whose borders they get, but not of a validation image."""
     followed, own = (changes.get(name, 0.0) for name in (TRAINING_BORDERS, OWN_BORDERS))
-    mean = (followed + own) / 2
-    error = math.sqrt(2 * mean * (1 - mean) / max(images, 1))
-    if followed - own < max(FOLLOWED, STANDARD_ERRORS * error):
+    sizes = {TRAINING_BORDERS: images, OWN_BORDERS: images}
+    if followed - own < FOLLOWED or not differ(changes, sizes, TRAINING_BORDERS, OWN_BORDERS):
         return None
     return Finding(
         "training and validation differ",
