@@ -58,6 +58,7 @@ class Probe(TypedDict):
     unfrozen_start: NotRequired[list[Branch]]  # from the initial weights, with the frozen layers trained, too
     larger_batches: NotRequired[list[Branch]]  # from the initial weights, with larger batches than the tiny ones
     auto_start: NotRequired[list[Branch]]  # from unusual initial weights, and from those of initialization=auto
+    unusual: NotRequired[float]  # the most unusual of these, relative to the size that initialization=auto gives it
     one_batch: NotRequired[list[Branch]]  # from the initial weights, on one batch alone
     enough: NotRequired[float]  # the probe_fraction that branches which were left out would have needed
 

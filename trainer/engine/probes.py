@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.analysis.diagnosis.record import BRIEF, IMAGES, starts_trained
-from trainer.analysis.diagnosis.wiring import LARGER, TINY_BATCH
+from trainer.analysis.diagnosis.record import BRIEF, IMAGES, LONG, starts_trained
+from trainer.analysis.diagnosis.wiring import TINY_BATCH, larger_batches
 from trainer.architectures.layers import networks_of
 from trainer.engine.evaluation import eval_mode, has_batch_norm
 from trainer.engine.lr_range_test import endless_batches, restored
@@ -34,8 +34,6 @@ from trainer.measurements import Branch, Probe, ProbeScores
 from trainer.optimizers.param_groups import set_lr
 
 DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
-
-MEMORIZING = 150  # steps on one batch
 LEAST = 3  # branches whose steps a longer one has at least
 CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direction is tried
 # Floating-point operations that branches may take however short the run is: some 20 seconds of one CPU core, 7 of one with AMX.
@@ -127,7 +125,7 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     """
     steps = result["steps"]
     learns = False  # without augmentation, so that images and labels belong together
-    least, memorizing = LEAST * steps, max(2 * steps, MEMORIZING)
+    least, memorizing = LEAST * steps, max(2 * steps, LONG)
     shorter = min(run.clock.step, memorizing)
     if initial is not None:
         result["from_start"] = from_start(run, initial, steps, allowance)
@@ -138,9 +136,10 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
         if frozen_at_random(run) and (granted := allowance.grant(shorter, min(least, shorter))):
             with unfrozen(run):
                 result["unfrozen_start"] = [branch(run, initial, 1.0, granted)]
-        if run.train.batch_size <= TINY_BATCH and allowance.grant(steps * (LARGER // run.train.batch_size)):
-            with unaugmented(run, LARGER):
-                result["larger_batches"] = [branch(run, initial, 1.0, steps)]
+        larger, count = larger_batches(run.train.batch_size, run.clock.step, steps)
+        if run.train.batch_size <= TINY_BATCH and allowance.grant(count * (larger // run.train.batch_size)):
+            with unaugmented(run, larger):
+                result["larger_batches"] = [branch(run, initial, 1.0, count)]
     with unregularized(run):
         if initial is not None and allowance.grant(steps):
             result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
@@ -161,10 +160,11 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
 
 def add_auto(run: Run, result: Probe, initial: StateDict, allowance: Allowance) -> None:
     """Add what other initial weights would do, where those of the run are unusual and were not trained before."""
-    steps = min(run.clock.step, max(2 * result["steps"], MEMORIZING))
+    steps = min(run.clock.step, max(2 * result["steps"], LONG))
     auto = None if starts_trained(run.info.config) else auto_weights(run, initial)
     if auto is not None and allowance.grant(2 * steps):
-        result["auto_start"] = [branch(run, weights, 1.0, steps) for weights in (initial, auto)]
+        weights, result["unusual"] = auto
+        result["auto_start"] = [branch(run, start, 1.0, steps) for start in (initial, weights)]
 
 
 def two_digits_up(value: float) -> float:

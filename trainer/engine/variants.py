@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from trainer.optimizers.param_groups import parameter_groups
 from trainer.regularizers.hooks import DropAfter, DropBefore
 
 UNUSUAL = 2.2  # ratio of the root mean squares of two weights
+SMALLEST = 1e-6  # root mean square of a weight, or ratio of two
 LARGE_BIAS = 0.5  # root mean square
 STRONG_DECAY = 0.01  # of the weights, from which they are regularized
 
@@ -70,8 +72,9 @@ def dropout_layers(model: nn.Module) -> list[nn.modules.dropout._DropoutNd | Dro
     return [*layers, *(hook for hook in hooks if isinstance(hook, DropAfter | DropBefore))]
 
 
-def auto_weights(run: Run, initial: StateDict) -> StateDict | None:
-    """Weights drawn by ``initialization=auto``; None where the initial ones are like these.
+def auto_weights(run: Run, initial: StateDict) -> tuple[StateDict, float] | None:
+    """Weights drawn by ``initialization=auto``, and how many times as large the most unusual initial weight or bias is; None
+    where the initial ones are like these.
 
     Alike are weights up to ``UNUSUAL`` times as large or small, and biases that are not large.
     """
@@ -87,14 +90,16 @@ def auto_weights(run: Run, initial: StateDict) -> StateDict | None:
         Initialization().apply(run.model, Activation(**values))
     weights = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
     head = f"{find_head(run.model)[0]}."  # its bias is that of guessing
+    ratios: list[float] = []
     for name in (name for name, _ in run.model.named_parameters() if not name.startswith(head)):
         before, after = (float(w[name].float().square().mean().sqrt()) for w in (initial, weights))
         matrix = weights[name].ndim > 1
         if (matrix and not after / UNUSUAL <= before <= after * UNUSUAL) or (
             not matrix and before > max(LARGE_BIAS, 2 * after)
         ):
-            return weights
-    return None
+            ratios.append(before / max(after, SMALLEST))
+    # A weight of zero is as unusual as can be.
+    return (weights, max(ratios, key=lambda ratio: abs(math.log(max(ratio, SMALLEST))))) if ratios else None
 
 
 def frozen_at_random(run: Run) -> bool:

@@ -242,9 +242,9 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")
     if enough := (record.probe or {}).get("enough"):
-        text = "Short trainings that could tell another cause would have taken too long for this run"
+        text = "Not all short trainings that tell causes apart were made, because they would have taken too long"
         cause = replace(
-            cause, meaning=f"{cause.meaning} {text}: observer.diagnosis.probe_fraction={enough:g} makes them."
+            cause, meaning=f"{cause.meaning} {text}: observer.diagnosis.probe_fraction={enough:g} makes them all."
         )
     if cause.name in OF_SCORES and _mostly_the_test(record, kept):
         return [*kept, cause]

@@ -88,7 +88,9 @@ def advised(finding: Finding, typed: Sequence[str]) -> Finding:
     """The finding, with what the command must leave out if the first override that it suggests is added to it."""
     left = left_behind(finding.attempt[0], typed) if finding.attempt else []
     return (
-        replace(finding, meaning=f"{finding.meaning} With {finding.attempt[0]}, leave out {listed(left)}.")
+        replace(
+            finding, meaning=f"{finding.meaning} To try {finding.attempt[0]}, remove {listed(left)} from the command."
+        )
         if left
         else finding
     )

@@ -8,6 +8,7 @@ from trainer.analysis.diagnosis.record import Finding, Record
 from trainer.measurements import Repeated
 
 IMBALANCE_RATIO = 5  # frequency of the most over that of the least frequent class
+COSTS = 0.1  # accuracy that validation images, with the same rare classes, have more than test images, from which it matters
 UNEQUAL = 8  # ratio of the parts of two classes in the loss, from which their weights are unequal
 MANY_COPIES = 0.05  # of the images of evaluation, from which near duplicates are more than a hint
 LEAKED = 0.02  # likewise of copies, from which a score is wrong
@@ -169,7 +170,7 @@ def class_imbalance(r: Record) -> Finding | None:
     classes = imbalanced_classes(counts) if r.classifies else None
     if classes is None:
         return None
-    names = r.class_names
+    names, accuracies = r.class_names, r.dataset_info.get("accuracies", {})
     rare, frequent = classes
     return Finding(
         "class imbalance",
@@ -177,5 +178,5 @@ def class_imbalance(r: Record) -> Finding | None:
         f"Always predicting {names[frequent]} gives {100 * r.majority:.0f} % accuracy: read the table per class, not "
         "accuracy alone.",
         (*(r.dataset_info.get("remedies") or ()), "job=evaluate checkpoint=<run directory>"),
-        "hint",
+        "warning" if accuracies.get("validation", 0.0) - accuracies.get("test", 1.0) > COSTS else "hint",
     )

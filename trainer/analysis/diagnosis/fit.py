@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number
+from trainer.analysis.diagnosis.layers import narrow
+from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
 from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_step
 from trainer.analysis.diagnosis.schedule import still_falls
 from trainer.history import better_is
@@ -14,12 +15,13 @@ COARSE = 12  # pixels, up to which images may be too small to tell what they sho
 FAR = 0.12  # between the accuracies on training and validation images, at which their losses need not be as far apart
 LARGE = 10  # trained parameters for each training image, from which a network is not too small
 FALLS = 0.9  # part of the training loss that is left of that in the middle of the run, below which it still fell
+MEMORIZED = 0.995  # accuracy on the training images, from which a smaller difference of the losses tells
 GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause
 
 
 def not_learning(r: Record) -> Finding | None:
     """Loss and accuracy are those of guessing."""
-    if len(r.rows) < 2 or r.learned or r.chance_loss is None:
+    if not r.rows or (len(r.rows) < 2 and r.steps < BRIEF) or r.learned or r.chance_loss is None:
         return None
     losses = r.column("validation_loss") or r.column("train_loss")
     if not r.classifies:
@@ -34,7 +36,7 @@ def not_learning(r: Record) -> Finding | None:
     best = max(r.column("validation_accuracy") or r.column("train_accuracy"))
     return Finding(
         "not learning",
-        f"after {r.rows[-1]['epoch']:g} epochs the loss is {losses[-1]:.3f} and the best accuracy {best:.3f}; "
+        f"after {r.trained:g} epoch{'s' * (r.trained != 1)} the loss is {losses[-1]:.3f} and the best accuracy {best:.3f}; "
         f"guessing gives {r.chance_loss:.3f} and {r.majority:.3f}",
         "The network does not separate the classes: the learning rate may be far off, activations or gradients may vanish, "
         "or the labels may not match the images.",
@@ -51,7 +53,7 @@ def underfitting(r: Record) -> Finding | None:
         used = r.probe["used"]
         ends = [number(used["loss"]), *([] if "validation_loss" not in used else [number(used.get("validation_loss"))])]
         fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
-        cannot = not r.learned and bool(fits) and min(fits) > 0.5 * r.chance_loss
+        cannot = not r.learned and (narrow(r) > 0 or (bool(fits) and min(fits) > 0.5 * r.chance_loss))
         if not r.struggles or ends[0] < 0.3 * r.chance_loss or not (r.learned or cannot):
             return None
     else:
@@ -66,9 +68,11 @@ def underfitting(r: Record) -> Finding | None:
         return None  # still improving instead
     validation_text = f", the validation loss {ends[1]:.3f}" if len(ends) > 1 else ""
     possible = _possible_causes(r)
+    units = narrow(r)
+    few = f"; a layer has {units} unit{'s' * (units > 1)}, by architecture.widths" if units else ""
     return Finding(
         "underfitting",
-        f"the training loss is {ends[0]:.3f}{validation_text}; guessing gives {r.chance_loss:.3f}",
+        f"the training loss is {ends[0]:.3f}{validation_text}; guessing gives {r.chance_loss:.3f}{few}",
         f"Not even the training images are learned: the network is {' or '.join(possible)}.",
         tuple(attempt for attempts in possible.values() for attempt in attempts),
     )
@@ -77,6 +81,10 @@ def underfitting(r: Record) -> Finding | None:
 def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     """What may keep a network from fitting the training images, with what to try, without what the short trainings exclude."""
     causes: dict[str, tuple[str, ...]] = {}
+    if narrow(r):
+        causes["too small"] = (*_wider(r), "architecture=resnet20")
+    if r.starts_trained:
+        causes["trained too briefly, or at too low a learning rate"] = _further(r)
     if r.frozen and not r.starts_trained:
         causes["frozen in layers that have not learned yet"] = ("recipe=scratch", "recipe.freeze=[]")
     size = r.setting("data", "size")
@@ -86,7 +94,8 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
         causes["given images that are too small"] = (f"data.size={4 * size}",)
     if _large(r) and _fell(r):
         causes["trained too briefly"] = (r.epochs(3), r.higher_lr)
-    causes["too small"] = (*_wider(r), "architecture=resnet20")
+    if not r.starts_trained:
+        causes.setdefault("too small", (*_wider(r), "architecture=resnet20"))
     own, start = r.branches("from_used").get(1.0), r.branches("from_start").get(1.0)
     free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)
     longer, freed = r.branches("longer_start").get(1.0), r.branches("unregularized_longer_start").get(1.0)
@@ -98,9 +107,17 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
         causes["given images that are augmented too strongly"] = ("augmentation=[]",)
     used = None if r.probe is None else r.probe["used"]["loss"]
     more = [number(b["loss"]) for b in r.branches("from_used").values()]
-    if used is None or not more or min(more) < (1 - GAIN) * number(used):
+    briefly = used is None or not more or min(more) < (1 - GAIN) * number(used)
+    if briefly and not r.starts_trained:
         causes.setdefault("trained too briefly", (r.epochs(2),))
     return causes
+
+
+def _further(r: Record) -> tuple[str, ...]:
+    """What trains a network further that was trained before: more epochs, a higher learning rate, all layers from the start."""
+    peak = max((row.get("lr") or 0.0 for row in r.rows if row.get("phase") == r.rows[-1].get("phase")), default=0.0)
+    higher = (f"recipe.lr={short(10 * peak)}",) if r.setting("recipe", "lr") is not None and peak else ()
+    return (r.epochs(3), *higher, "recipe=scratch")
 
 
 def _large(r: Record) -> bool:
@@ -196,7 +213,8 @@ def _overfitting_by_probe(r: Record) -> Finding | None:
     accuracy, held_out = used["accuracy"], used.get("validation_accuracy")
     gap = 0.0 if accuracy is None or held_out is None else accuracy - held_out
     ratio = 2.0 if gap < FAR else 1.5
-    if validation < ratio * train or validation - train < 0.11 * chance or gap < 0.06:
+    least = 0.09 if (accuracy or 0.0) >= MEMORIZED else 0.11
+    if validation < ratio * train or validation - train < least * chance or gap < 0.06:
         return None
     return _overfitting(
         r,

@@ -15,6 +15,9 @@ CONFIDENT = (
 )
 COMMON = 1.5  # times as many images as the median class, from which a class may have images of all others
 ANY_RATE = 0.08  # of the images of two classes that are predicted as the other one, by which such classes are confused
+SEEN = 160  # images, that a short training must have seen to tell whether there is anything to learn
+LEAST, LEAST_UNTESTED = 0.35, 0.5  # accuracy from which errors tell of their labels; without better test images
+TAIL, TAIL_TESTED = 0.7, 0.5  # errors with an improbable label, relative to those at random; with better test images
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which the run learned nothing because of it
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
 
@@ -46,6 +49,8 @@ def labels_unrelated(r: Record) -> Finding | None:
         return None
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
     memorized = number(probe["used"]["loss"]) < 0.9 * chance
+    if not memorized and probe["steps"] * r.dataset_info.get("batch_size", IMAGES) < SEEN:
+        return None  # short trainings with tiny batches have seen too few images to learn anything
     if not memorized and min(fits, default=math.inf) > 0.3 * chance:
         return None
     shown = (
@@ -73,11 +78,12 @@ def label_noise(r: Record) -> Finding | None:
     errors = total - ranks[0] if ranks else 0
     if imbalanced_classes(r.dataset_info.get("class_counts") or []):
         return None
-    if classes < 4 or errors < 25 or ranks[0] < 0.35 * total:
+    tested = validation_harder(r) is not None  # by test images, whose labels are right where they are recognized
+    if classes < 4 or errors < 25 or ranks[0] < (LEAST if tested else LEAST_UNTESTED) * total:
         return _systematic_noise(r)
     tail = sum(ranks[classes // 2 :]) / errors
     uniform = (classes - classes // 2) / (classes - 1)
-    if tail < 0.7 * uniform:
+    if tail < (TAIL_TESTED if tested else TAIL) * uniform:
         return _systematic_noise(r)
     return _noise(
         f"of {errors} wrong predictions of {total} validation images, {100 * tail:.0f} % have their label in the less probable "

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Literal
 
-from trainer.analysis.diagnosis.record import Finding, Record, number
-from trainer.formats import Snapshot
+from trainer.analysis.diagnosis.record import Finding, Record, number, short
+from trainer.formats import ActivationStatistics, Snapshot, WeightStatistics
 
 REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
+NARROW = 4  # units of a layer, below which it is hardly wide enough for any task
 RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
 UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
 KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
@@ -18,9 +19,15 @@ RECOGNIZED = 0.06  # accuracy that other initial weights must gain in a short tr
 MOVED = 0.3  # update-to-weight ratio from which the activations after the first step are no longer those of the initialization
 
 
+def narrow(r: Record) -> int:
+    """The units of the narrowest layer by the config, if they are too few for the classes; else 0."""
+    least = min(r.widths, default=NARROW)
+    return least if least < min(NARROW, len(r.dataset_info.get("class_counts") or [])) else 0
+
+
 def initial(r: Record) -> Snapshot | None:
     """The snapshot of the first step, if that has not changed the weights much, nor made values that are not finite."""
-    if r.first is None or any((layer.get("nonfinite") or 0) > 0 for layer in r.first["activations"]):
+    if r.first is None or any(map(_broken, r.first["activations"])):
         return None
     return r.first if _first_step(r.first) < MOVED or _zero_layers(r.first) else None
 
@@ -45,14 +52,19 @@ def identical_units(r: Record) -> Finding | None:
 
 
 def _zero_layers(snapshot: Snapshot) -> int:
-    return sum(number(layer["rms"]) < 1e-8 for layer in snapshot["weights"][:-1])
+    return sum(number(layer["rms"]) < 1e-8 and not _broken(layer) for layer in snapshot["weights"][:-1])
+
+
+def _broken(layer: WeightStatistics | ActivationStatistics) -> bool:
+    """Whether values are NaN or Inf; the other statistics are those of the rest, 0 if there is none."""
+    return (layer.get("nonfinite") or 0.0) > 0
 
 
 def gradients_by_depth(r: Record) -> Finding | None:
     """The gradient vanishes or explodes on its way to the first layers, and the network struggles."""
     # The first snapshot, because training hides bad gradients.
     snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 4), None)
-    if snapshot is None or not r.struggles:
+    if snapshot is None or not r.struggles or any(map(_broken, snapshot["weights"])):
         return None
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
     unfit = not r.learned and bool(fits) and min(fits) > 0.5 * (r.chance_loss or 0.0)
@@ -124,7 +136,7 @@ def dead_units(r: Record) -> Finding | None:
 
 def _most_dead(r: Record, snapshot: Snapshot | None) -> tuple[float, str, int] | None:
     """The layer with the most dead units of a network that struggles; None where its units, or the images of a batch, are few."""
-    few = min(r.widths, default=4) < 4 or (r.dataset_info.get("batch_size") or 8) < 8
+    few = min(r.widths, default=NARROW) < NARROW or (r.dataset_info.get("batch_size") or 8) < 8
     return None if snapshot is None or few or not r.struggles else _worst_layer(snapshot, "dead")
 
 
@@ -193,11 +205,14 @@ def poor_initialization(r: Record) -> Finding | None:
     before, after = (number(b.get("validation_accuracy", b["accuracy"]), 0.0) for b in (own, auto))
     if after - before < RECOGNIZED or number(auto["loss"]) > number(own["loss"], math.inf):
         return None
+    ratio = None if r.probe is None else r.probe.get("unusual")
+    size = "too large or too small" if ratio is None else "too large" if ratio > 1 else "too small"
+    times = "" if ratio is None else f"; those of a layer are {short(ratio)} times as large"
     return Finding(
         "poor initialization",
         f"a short training from the initial weights recognizes {100 * before:.1f} % of the images, from those of "
-        f"initialization=auto {100 * after:.1f} %",
-        "The initial weights or biases are too large or too small for this network.",
+        f"initialization=auto {100 * after:.1f} %{times}",
+        f"The initial weights or biases are {size} for this network.",
         ("initialization=auto", "architecture.norm=batch"),
     )
 

@@ -13,7 +13,7 @@ from trainer.measurements import ConfusedPair, Confusions
 MIXED_ERRORS = 8  # from which on two classes can be called mixed up
 MOVED = 0.6  # of the images that a class is expected to have, below which it has lost some to another
 ALIKE = 0.25  # by which the frequency of a class may differ from what is expected, relative to it
-UNEXPLAINED = 0.3  # of the loss of guessing, that guessing among the classes that are mixed up does not explain
+UNEXPLAINED = 0.35  # of the loss of guessing, that guessing among the classes that are mixed up does not explain
 MIXED_RATE = 0.2  # of the images of two classes that are predicted as the other one
 CHANCE = 0.4  # likewise, from which on it is not much better to guess
 

@@ -16,6 +16,7 @@ from trainer.tree import value_at
 
 IMAGES = 500  # of a split, on which a network is evaluated
 BRIEF = 100  # steps; a shorter run is too short to be judged by more than that, or by short trainings
+LONG = 150  # steps of a short training, unless those of the others are more than half as many
 USUAL = 0.03  # update-to-weight ratio of the first step of healthy runs, at most
 Rows = Sequence[Row]
 Snapshots = Sequence[Snapshot]

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import cast
 
-from trainer.analysis.diagnosis.record import Finding, Record, number
+from trainer.analysis.diagnosis.record import LONG, Finding, Record, number
 
 LEARNED = 0.9  # of the loss of guessing, above which a short training has learned nothing
+FEW = 0.35  # of the steps of a run, up to which a short training has far fewer
 EXTREME_DECAY = 2e-3  # of the weights in each step: without a gradient they would halve in 350 steps
 
 
@@ -108,14 +109,16 @@ def too_strongly_augmented(r: Record) -> Finding | None:
     used = r.probe["used"]
     key = "validation_loss" if "validation_loss" in used else "loss"
     after, before = number(free.get(key)), number(used.get(key))
-    if after > before - 0.1 * r.chance_loss:
+    far_fewer = max(2 * r.probe["steps"], LONG) < FEW * r.steps  # of which it is enough that they learn as much
+    if after > before - (0.0 if far_fewer else 0.1 * r.chance_loss):
         return None
+    most = "far fewer" if far_fewer else "no more"
     options = r.setting("augmentation")
     names = ", ".join(map(str, cast(Mapping[str, object], options))) if isinstance(options, Mapping) else "it"
     name = key.replace("_", " ") if key != "loss" else "training loss"
     return Finding(
         "too strongly augmented",
-        f"without augmentation, no more steps than the run had lead from the initial weights to a {name} of {after:.3g}; with "
+        f"without augmentation, {most} steps than the run had lead from the initial weights to a {name} of {after:.3g}; with "
         f"{names}, the run has {before:.3g}",
         "Augmented images are too different from those to be recognized, or no longer show what their labels say.",
         ("augmentation=[]",),

@@ -11,6 +11,7 @@ NEVER = 0.5  # of ``optimizer.lr``, that a schedule reaches which never gets to 
 EARLY = 0.35  # of a run, within which a learning rate falls early
 FALLING = 0.15  # of the training loss, that an epoch takes off it while it falls fast
 STANDING = 0.05  # likewise, that the second half of a run takes off it while it stands still
+SHORT = 4  # epochs, below which a run at a lower peak hardly begins to learn
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
@@ -95,7 +96,8 @@ def ends_at_high_lr(r: Record) -> Finding | None:
     if decayed is None:
         return None
     # A schedule that ends low does not help where the peak itself is too high.
-    too_high = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
+    lower = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
+    too_high = lower and len(r.rows) >= SHORT
     return Finding(
         "ends at a high learning rate",
         f"the learning rate of the last step is {short(last)}, {100 * last / r.peak_lr:.0f} % of its peak; {decayed}",

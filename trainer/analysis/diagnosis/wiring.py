@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from trainer.analysis.diagnosis.record import Finding, Record, number, short
+from trainer.analysis.diagnosis.record import LONG, Finding, Record, number, short
 
+SHIFTED, SCALED = 0.7, 1.6  # mean of normalized pixels and ratio of their standard deviation to 1, at most
 TINY_BATCH = 8  # images up to which a batch may be too small
-LARGER = 32  # images of a batch, with which a short training tells whether those of a run are
+LARGER = 32  # images of a batch, at most, with which a short training tells whether those of a run are
+TIMES = 8  # as many images as in the batches of the run, likewise
 
 
 def frozen_layers(r: Record) -> Finding | None:
@@ -82,27 +84,43 @@ def tiny_batch_norm(r: Record) -> Finding | None:
     )
 
 
+def larger_batches(size: int, steps: int, least: int) -> tuple[int, int]:
+    """Return the size of batches that are not tiny, and how many of them have the images of a run, within limits.
+
+    Args:
+        size: Of the batches of the run.
+        steps: Of the run.
+        least: How many of the larger batches at least.
+
+    >>> larger_batches(2, 400, 20), larger_batches(1, 100, 20), larger_batches(8, 10_000, 100)
+    ((16, 50), (8, 20), (32, 150))
+    """
+    larger = min(LARGER, TIMES * size)
+    return larger, max(least, min(steps * size // larger, LONG))
+
+
 def batches_too_small(r: Record) -> Finding | None:
-    """Fewer steps with larger batches, at the same learning rate, learn more than the whole run."""
+    """No more images in larger batches, at the same learning rate, are learned better than in the whole run."""
     larger, size = r.branches("larger_batches").get(1.0), r.dataset_info.get("batch_size") or 0
     if r.probe is None or larger is None or r.chance_loss is None or not r.struggles:
         return None
     used, after = number(r.probe["used"]["loss"]), number(larger["loss"])
-    if after > used - 0.1 * r.chance_loss:
+    if after > used - (0.1 if r.learned else 0.04) * r.chance_loss:
         return None
     lower = [number(b["loss"]) for factor, b in r.branches("from_start").items() if factor < 1]
     if min(lower, default=math.inf) < after + 0.05 * r.chance_loss:
         return None  # a lower learning rate helps as much, with batches of this size
     normed = "loss_of_batch_statistics" in r.probe
     images = "1 image" if size == 1 else f"{size} images"
+    size, steps = larger_batches(size, r.steps, r.probe["steps"])
     return Finding(
         "batch norm of tiny batches" if normed else "batches too small",
-        f"{r.probe['steps']} steps with batches of {LARGER} from the initial weights reach training loss {after:.3g}; "
+        f"{steps} steps with batches of {size} from the initial weights reach training loss {after:.3g}; "
         f"the run, with batches of {images}, has {used:.3g} after {r.steps} steps",
         "The mean and variance of so few images are noise, with which the network cannot learn."
         if normed
         else "The gradient of so few images is mostly noise: at this learning rate the steps do not add up.",
-        (f"batch_size={LARGER}", "architecture.norm=group" if normed else r.lower_lr),
+        (f"batch_size={size}", "architecture.norm=group" if normed else r.lower_lr),
     )
 
 
@@ -175,9 +193,13 @@ def other_normalization(r: Record) -> Finding | None:
     """
     if not r.dataset_info.get("other_normalization") or not r.weak or not r.frozen:
         return None
+    mean, std = (None, None) if r.first is None else (r.first.get("input_mean"), r.first.get("input_std"))
+    if mean is not None and std is not None and abs(mean) < SHIFTED and 1 / SCALED < std < SCALED:
+        return None  # in another way than the weights', but normalized as well
+    values = "" if mean is None or std is None else f": the pixels of the first batch have {mean:.2g} and {std:.2g}"
     return Finding(
         "other normalization than the pretrained weights",
-        "mean and standard deviation of the images are not those with which the pretrained weights were trained",
+        f"mean and standard deviation of the images are not those with which the pretrained weights were trained{values}",
         "Their first layers answer to other values than they have learned.",
         ("data.normalize=pretrained",),
     )
