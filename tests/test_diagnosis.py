@@ -1470,3 +1470,156 @@ def test_most_layers_frozen_at_random_are_named_also_where_there_was_no_time_to_
 def test_images_that_are_copies_count_once_among_the_different_ones():
     images = np.arange(4, dtype=np.uint8)[[0, 0, 1, 1, 2, 3]].repeat(4).reshape(6, 2, 2, 1)
     assert Fingerprints({"train": ImageArray(images, np.zeros(6, np.int64))}).different() == 4
+
+
+def layer(tag, nonfinite=0.0, **values):
+    return {"tag": tag, "rms": 1.0, "grad_rms": 0.1, "update_ratio": 1e-3, "nonfinite": nonfinite, **values}
+
+
+def test_a_gradient_that_is_not_finite_at_a_usual_loss_is_no_matter_of_the_learning_rate():
+    """The weights of NaN have a root mean square of 0: that of the values that are finite, of which there are none."""
+    broken = [layer("00_Conv2d_0", 1.0, rms=0.0, grad_rms=0.0, update_ratio=None), layer("01_Linear_2")]
+    for norm in (None, math.nan):
+        record = written([math.nan], {"status": "diverged"}, weights=broken, grad_norm=norm, batch_loss=2.4)
+        finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+        assert finding.name == "NaN or Inf loss"
+        assert finding.evidence.endswith("that of 00_Conv2d_0 is not, that of 01_Linear_2 is")
+        assert "A lower learning rate does not help" in finding.meaning
+        assert not [attempt for attempt in finding.attempt if "lr" in attempt]
+        assert "identical units" not in names(record)
+    exploded = written([math.nan], {"status": "diverged"}, weights=broken, grad_norm=None, batch_loss=1e20)
+    assert diagnose(exploded.rows, exploded.snapshots, exploded.dataset_info)[0].name == "high initial loss"
+
+
+@pytest.mark.parametrize("losses", [[2.303, 2.303, 2.303], [2.0, 1.8, 1.7]])
+def test_a_layer_of_two_or_three_units_is_too_narrow_whatever_became_of_them(losses):
+    used = {"loss": losses[-1], "accuracy": 0.2, "validation_loss": losses[-1], "validation_accuracy": 0.2}
+    start = [{"factor": f, "lr": 0.05 * f, "loss": 2.2, "accuracy": 0.2} for f in (0.1, 1.0, 10.0)]
+    info = {"batch_size": 32, "probe": {**PROBE, "used": used, "from_start": start}}
+    dead = [{"tag": "0", "std": 0.5, "dead": 0.67, "saturated": None}]
+    for widths, expected in (([3], "underfitting"), ([64], "learning rate too high")):
+        config = {"architecture": {"widths": widths}}
+        record = written(losses, {**info, "config": config}, activations=dead, weights=[layer("0", update_ratio=0.08)])
+        rows = [{**row, "validation_accuracy": 0.1} for row in record.rows]
+        record = Record(rows, [*record.snapshots, {**record.snapshots[0], "step": 300}], record.dataset_info)
+        finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+        if expected == "underfitting":
+            assert finding.name == "underfitting"
+            assert "a layer has 3 units, by architecture.widths" in finding.evidence
+            assert finding.attempt[0] == "architecture.widths=[32,64]"
+        else:
+            assert finding.name != "underfitting"
+
+
+def test_short_trainings_with_tiny_batches_do_not_show_that_labels_are_unrelated():
+    """A branch of 20 steps has seen 40 images."""
+    branches = [{"factor": 1.0, "lr": 0.05, "loss": 2.4, "accuracy": 0.1, "validation_loss": 2.4}]
+    used = {"loss": 2.3, "accuracy": 0.1, "validation_loss": 2.3, "validation_accuracy": 0.1}
+    probe = {
+        **PROBE,
+        "used": used,
+        "from_start": branches,
+        "one_batch": [{"factor": 1.0, "lr": 0.05, "loss": 0.01, "accuracy": 1.0}],
+    }
+    for size, expected in ((2, "not learning"), (32, "labels unrelated to the images")):
+        record = written([2.31, 2.3, 2.3], {"batch_size": size, "probe": probe})
+        rows = [{**row, "validation_accuracy": 0.1, "train_accuracy": 0.1} for row in record.rows]
+        assert diagnose(rows, record.snapshots, record.dataset_info)[0].name == expected
+        if size == 2:  # in a single epoch of 300 steps, too
+            assert [f.name for f in diagnose(rows[-1:], record.snapshots, record.dataset_info)] == [expected]
+
+
+def test_larger_batches_that_begin_to_learn_explain_a_run_that_did_not():
+    used = {"loss": 2.29, "accuracy": 0.15, "validation_loss": 2.29, "validation_accuracy": 0.15}
+    larger = [{"factor": 1.0, "lr": 0.05, "loss": 2.19, "accuracy": 0.29}]
+    record = written([2.31, 2.3, 2.3], {"probe": {**PROBE, "used": used, "larger_batches": larger}})
+    rows = [{**row, "validation_accuracy": 0.1, "train_accuracy": 0.1} for row in record.rows]
+    assert diagnose(rows, record.snapshots, record.dataset_info)[0].name == "batches too small"
+    rows = [{**row, "validation_accuracy": 0.5} for row in rows]
+    assert "batches too small" not in [f.name for f in diagnose(rows, record.snapshots, record.dataset_info)]
+
+
+def test_how_wrong_labels_are_told_depends_on_whether_test_images_are_recognized_better():
+    """Of 500 images the errors have their label in the less probable half of the classes less often than at random."""
+    ranks = [330, 50, 30, 20, 15, 15, 12, 10, 10, 8]  # .58 of what is expected at random
+    probe = {**PROBE, "ranks": ranks}
+    for test, expected in ((0.85, True), (0.66, False)):
+        accuracies = {"validation": 0.66, "test": test}
+        info = {"probe": probe, "accuracies": accuracies, "validation": 500, "test": 1000}
+        assert ("label noise" in names(written([1.7, 1.6, 1.5], info))) == expected
+    few = {**PROBE, "ranks": [190, 50, 50, 40, 30, 30, 30, 30, 30, 20]}
+    assert "label noise" not in names(written([2.2, 2.1, 2.1], {"probe": few})), (
+        "a network that underfits errs anywhere"
+    )
+
+
+def test_another_normalization_that_is_one_is_no_fault():
+    """Pixels of mean 0 and standard deviation 1 are those of the data set's own normalization."""
+    info = {"other_normalization": True, "probe": PROBE, "config": {"initialization": {"path": "x"}}}
+    for mean, std, expected in ((0.13, 0.31, True), (0.02, 0.97, False), (None, None, True)):
+        record = written([1.7, 1.6, 1.5], info, input_mean=mean, input_std=std, frozen=3)
+        assert ("other normalization than the pretrained weights" in names(record)) == expected
+
+
+def test_a_fine_tuning_that_underfits_is_trained_further_and_not_made_wider():
+    config = {
+        "architecture": {"widths": [32, 64]}, "initialization": {"path": "x"}, "recipe": {"lr": "auto", "lr_ratio": 10},
+    }  # fmt: skip
+    record = written([1.7, 1.6, 1.5], {"config": config, "probe": PROBE})
+    rows = [{**row, "lr": 0.0008, "phase": "all"} for row in record.rows]
+    finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "underfitting"
+    assert "trained too briefly, or at too low a learning rate" in finding.meaning
+    assert finding.attempt[:3] == ("epochs=9", "recipe.lr=0.008", "recipe=scratch")
+
+
+def test_rare_classes_that_cost_accuracy_are_a_warning():
+    counts = [450] * 5 + [10] * 5
+    for test, kind in ((0.57, "warning"), (0.8, "hint")):
+        info = {
+            "class_counts": counts,
+            "accuracies": {"validation": 0.82, "test": test},
+            "validation": 250,
+            "test": 1000,
+        }
+        record = written([0.9, 0.3, 0.1], info)
+        found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.dataset_info)}
+        assert found["class imbalance"].kind == kind
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(3.3, "too large"), (0.05, "too small")])
+def test_unusual_initial_weights_are_too_large_or_too_small(ratio, size):
+    start = [
+        {"factor": 1.0, "lr": 0.05, "loss": x, "accuracy": a, "validation_accuracy": a}
+        for x, a in ((1.9, 0.3), (0.5, 0.9))
+    ]
+    record = written([1.7, 1.6, 1.5], {"probe": {**PROBE, "auto_start": start, "unusual": ratio}})
+    finding = next(
+        f for f in diagnose(record.rows, record.snapshots, record.dataset_info) if f.name == "poor initialization"
+    )
+    assert f"are {size} for this network" in finding.meaning
+    assert f"those of a layer are {ratio:g} times as large" in finding.evidence
+
+
+def test_a_short_training_without_augmentation_that_learns_as_much_in_far_fewer_steps_tells():
+    augmentation = {"augmentation": {"rotation": {"degrees": 180}}}
+    free = [
+        {"factor": 1.0, "lr": 0.05, "loss": 1.4, "accuracy": 0.5, "validation_loss": 1.55, "validation_accuracy": 0.5}
+    ]
+    record = written([1.7, 1.6, 1.5], {"config": augmentation, "probe": {**PROBE, "unaugmented_start": free}})
+    assert "too strongly augmented" not in names(record), "150 of 300 steps"
+    rows = [{**row, "step": 3 * row["step"]} for row in record.rows]
+    finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "too strongly augmented"
+    assert "far fewer steps than the run had" in finding.evidence
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(3, "schedule=[cosine]"), (8, "optimizer.lr=0.005")])
+def test_a_run_of_few_epochs_that_ends_at_a_high_learning_rate_needs_a_schedule_and_no_lower_peak(epochs, first):
+    used = [
+        {"factor": f, "lr": 0.05 * f, "loss": x, "accuracy": 0.8, "validation_loss": x}
+        for f, x in ((0.1, 0.5), (1.0, 0.6))
+    ]
+    record = written([1.5] * epochs, {"probe": {**PROBE, "from_used": used}})
+    found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.dataset_info)}
+    assert found["ends at a high learning rate"].attempt[0] == first

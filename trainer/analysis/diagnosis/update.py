@@ -50,15 +50,14 @@ def _nonfinite_gradient(r: Record) -> Finding | None:
     if r.first is None or loss is None or r.chance_loss is None or loss > USUAL_LOSS * r.chance_loss:
         return None
     broken = [(layer.get("nonfinite") or 0.0) > 0 for layer in r.first["weights"]]
-    if not r.diverged or not any(broken) or r.first["grad_norm"] is not None:
+    if not r.diverged or not any(broken) or math.isfinite(number(r.first["grad_norm"])):
         return None
     last = len(broken) - 1 - broken[::-1].index(True)
     tags = [layer["tag"] for layer in r.first["weights"]]
     before = f", that of {tags[last + 1]} is" if last + 1 < len(tags) else ""
     return Finding(
         "NaN or Inf loss",
-        f"the loss of the first step is {loss:.3g}, but its gradient is not finite: that of the weights of {tags[last]} is not"
-        f"{before}",
+        f"the loss of the first step is {loss:.3g}, but its gradient is not finite: that of {tags[last]} is not{before}",
         f"The derivative of what follows {tags[last]}, such as an activation or a loss of your own, is infinite or undefined for "
         "some of its values, as that of a square root is at zero. A lower learning rate does not help.",
         ("activation=relu", "precision=float32"),
