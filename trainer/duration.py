@@ -43,10 +43,12 @@ def why_no_duration(text: str | float) -> str:
 def show_seconds(value: float) -> str:
     """Return a duration as it is read most easily.
 
-    >>> show_seconds(4.2), show_seconds(75), show_seconds(3700)
-    ('4s', '1min15s', '1h01min')
+    >>> show_seconds(0.25), show_seconds(4.2), show_seconds(75), show_seconds(3700)
+    ('0.2s', '4s', '1min15s', '1h01min')
     """
     whole = round(value)
+    if 0.05 <= value < 0.95:
+        return f"{value:.1g}s"
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:
