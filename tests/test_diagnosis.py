@@ -81,7 +81,7 @@ CAUSES_OF = {
 }
 # Of which the records are written here.
 WRITTEN = (
-    "inputs not normalized", "frozen layers", "batch norm of tiny batches", "sorted data",
+    "inputs not normalized", "inputs not finite", "frozen layers", "batch norm of tiny batches", "sorted data",
     "other normalization than the pretrained weights", "validation and test differ", "too strongly augmented",
     "validation harder than test", "training and validation differ",
     "batches too small", "average not used", "unequal class weights", "poor initialization",
@@ -1557,7 +1557,8 @@ def test_another_normalization_that_is_one_is_no_fault():
     """Pixels of mean 0 and standard deviation 1 are those of the data set's own normalization."""
     info = {"other_normalization": True, "probe": PROBE, "config": {"initialization": {"path": "x"}}}
     for mean, std, expected in ((0.13, 0.31, True), (0.02, 0.97, False), (None, None, True)):
-        record = written([1.7, 1.6, 1.5], info, input_mean=mean, input_std=std, frozen=3)
+        measured = {} if mean is None else {"input_mean": mean, "input_std": std}
+        record = written([1.7, 1.6, 1.5], info, **measured, frozen=3)
         assert ("other normalization than the pretrained weights" in names(record)) == expected
 
 
@@ -1623,3 +1624,95 @@ def test_a_run_of_few_epochs_that_ends_at_a_high_learning_rate_needs_a_schedule_
     record = written([1.5] * epochs, {"probe": {**PROBE, "from_used": used}})
     found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.dataset_info)}
     assert found["ends at a high learning rate"].attempt[0] == first
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_inputs_that_are_not_finite_are_named_before_the_loss(value):
+    """In files a number that is not finite is null; pixels that were not measured have no key."""
+    record = written(
+        [math.nan], {"status": "diverged"}, input_mean=value, input_std=value, batch_loss=math.nan, finite=False
+    )
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "inputs not finite"
+    assert "at any learning rate" in finding.meaning
+    assert "inputs not finite" not in names(written([math.nan], {"status": "diverged"}, finite=False))
+
+
+def test_a_lower_learning_rate_that_learns_much_where_that_of_the_run_learns_nothing_tells():
+    """The run has learned by its end, as its loss still falls, but a lower learning rate does so at once."""
+    start = [
+        {"factor": f, "lr": 0.05 * f, "loss": x, "accuracy": 0.2} for f, x in ((0.1, 1.6), (1.0, 2.2), (10.0, 2.3))
+    ]
+    used = [{"factor": f, "lr": 0.05 * f, "loss": x, "accuracy": 0.6} for f, x in ((0.1, 1.3), (1.0, 1.35))]
+    probe = {**PROBE, "from_start": start, "from_used": used}
+    finding, *_ = diagnose(*vars(written([2.0, 1.8, 1.5], {"probe": probe, "batch_size": 32})).values())
+    assert finding.name == "learning rate too high"
+    assert "20 steps from the initial weights at lr 0.005 reach training loss 1.6, at lr 0.05 2.2" in finding.evidence
+    start[0]["loss"] = 2.0
+    finding, *_ = diagnose(*vars(written([2.0, 1.8, 1.5], {"probe": probe, "batch_size": 32})).values())
+    assert finding.name == "still improving"
+    assert finding.attempt == ("epochs=9",), "ten times the learning rate learns less"
+
+
+def test_images_that_are_memorized_but_tell_nothing_of_others_have_unrelated_labels():
+    """By their accuracy: the loss is still near that of guessing."""
+    used = {"loss": 2.12, "accuracy": 0.34, "validation_loss": 2.34, "validation_accuracy": 0.13}
+    start = [{"factor": 1.0, "lr": 0.05, "loss": 2.3, "accuracy": 0.1, "validation_loss": 2.31}]
+    record = written([2.3, 2.2, 2.1], {"probe": {**PROBE, "used": used, "from_start": start}, "batch_size": 32})
+    rows = [{**row, "validation_loss": 2.33, "validation_accuracy": 0.1} for row in record.rows]
+    finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "labels unrelated to the images"
+    assert "the accuracy on training images 34 %" in finding.evidence
+
+
+def test_the_gradient_of_a_network_of_three_layers_can_explode():
+    layers = [layer("0", grad_rms=11.6), layer("1", grad_rms=4.7), layer("2", grad_rms=0.034)]
+    record = written([2.3, 2.2, 2.1], {}, weights=layers)
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "exploding gradients"
+    assert finding.attempt[:2] == ("initialization=auto", "optimizer.clip_norm=1")
+    vanishing = [layer("0", grad_rms=1e-6), layer("1", grad_rms=1e-3), layer("2", grad_rms=0.034)]
+    assert "vanishing gradients" not in names(written([2.3, 2.2, 2.1], {}, weights=vanishing)), "three layers are few"
+
+
+def test_copies_that_are_nearly_equal_come_first_where_they_are_many():
+    used = {"loss": 0.02, "accuracy": 1.0, "validation_loss": 0.6, "validation_accuracy": 0.87}
+    for pairs, expected in ((600, ["near duplicates", "overfitting"]), (30, ["overfitting", "near duplicates"])):
+        near = {"two splits": pairs, "two labels": 0}
+        info = {"near_duplicates": near, "compared": {"near": 1700}, "test": 1000, "probe": {**PROBE, "used": used}}
+        record = written([0.5, 0.1, 0.02], info)
+        rows = [{**row, "validation_loss": 0.6} for row in record.rows]
+        assert [f.name for f in diagnose(rows, record.snapshots, record.dataset_info)] == expected
+
+
+def test_batch_norm_of_tiny_micro_batches_is_named_as_well():
+    info = {"batch_size": 64, "config": {"micro_batch": 2}, "probe": {**PROBE, "loss_of_batch_statistics": 0.9}}
+    record = written([1.7, 1.6, 1.5], info)
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == "batch norm of tiny batches"
+    assert finding.attempt == ("micro_batch=null",)
+
+
+def test_the_few_images_of_a_last_batch_do_not_look_like_sorted_data():
+    """Of 70 images in batches of 32, every third has 6; snapshots that are as far apart see no others."""
+    run = build(load_config(["data=digits", "data.limit=70", *MLP, "epochs=6", "batch_size=32", "device=cpu"]))
+    observers = build_observers([Histograms(every=3), Diagnosis(probe_steps=0)], Context(run))
+    fit(run, observers)
+    snapshots = observers[-1].snapshots()
+    assert {snapshot["batch_images"] for snapshot in snapshots} == {32, 6}
+    record = written([1.7, 1.6, 1.5], {"batch_size": 32, "class_counts": [7] * 10})
+    last = [snapshot for snapshot in snapshots if snapshot["batch_images"] == 6]
+    assert len(last) >= 4
+    assert "sorted data" not in names(Record(record.rows, last, record.dataset_info))
+
+
+def test_the_schedules_of_two_phases_are_not_one_that_falls_early():
+    record = written([2.0, 1.4, 0.9, 0.9, 0.9, 0.9], {"probe": PROBE, "batch_size": 32, "lr": 0.05})
+    for phases, expected in ((["head"] * 2 + ["all"] * 4, False), (["train"] * 6, True)):
+        rates = (0.05, 0.03, 0.001, 0.001, 0.001, 0.0001)
+        rows = [
+            {**row, "lr": lr, "mean_lr": lr, "phase": phase}
+            for row, lr, phase in zip(record.rows, rates, phases, strict=True)
+        ]
+        found = [f.name for f in diagnose(rows, record.snapshots, record.dataset_info)]
+        assert ("learning rate too low" in found) == expected

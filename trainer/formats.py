@@ -71,6 +71,7 @@ class Snapshot(TypedDict):
     input_mean: NotRequired[float | None]  # of the pixels of the batch, as the network gets them
     input_std: NotRequired[float | None]
     batch_classes: NotRequired[int | None]  # number of classes in the batch; None without classes or of several tasks
+    batch_images: NotRequired[int]  # the last one of an epoch may have fewer
     frozen: NotRequired[int]  # number of weights with more than one dimension that are not trained
 
 

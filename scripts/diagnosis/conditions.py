@@ -19,9 +19,9 @@ GROUP_OF = {
     finding: group
     for group, findings in {
         "data": ("train/test leakage", "contradictory labels", "near duplicates", "class imbalance", "label noise",
-                 "repeated image", "labels unrelated to the images", "classes mixed up", "inputs not normalized", "sorted data",
-                 "other normalization than the pretrained weights", "validation and test differ", "validation harder than test",
-                 "training and validation differ"),
+                 "repeated image", "labels unrelated to the images", "classes mixed up", "inputs not normalized",
+                 "inputs not finite", "sorted data", "other normalization than the pretrained weights",
+                 "validation and test differ", "validation harder than test", "training and validation differ"),
         "initialization": ("vanishing activations", "exploding activations", "vanishing gradients", "exploding gradients",
                            "dead units", "saturated units", "high initial loss", "identical units", "poor initialization"),
         "update": ("NaN or Inf loss", "exploding loss", "learning rate too high", "learning rate too low", "noisy",

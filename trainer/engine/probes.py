@@ -103,8 +103,9 @@ def probe(
         if measured is not None:
             scores["validation_loss"], scores["validation_accuracy"] = measured.loss, measured.accuracy
         result = Probe(steps=steps, used=scores, ranks=[] if measured is None else measured.ranks)
-        if run.train.batch_size <= TINY_BATCH and has_batch_norm(run.model):
-            result["loss_of_batch_statistics"] = loss_of_batch_statistics(run)
+        together = min(run.micro_batch or run.train.batch_size, run.train.batch_size)
+        if together <= TINY_BATCH and has_batch_norm(run.model):
+            result["loss_of_batch_statistics"] = loss_of_batch_statistics(run, together)
         which = needed(result) if steps else "none"
         if which != "none":
             allowance = Allowance(max(fraction * run.clock.step, affordable_steps(run)))
@@ -163,7 +164,9 @@ def add_auto(run: Run, result: Probe, initial: StateDict, allowance: Allowance) 
     steps = min(run.clock.step, max(2 * result["steps"], LONG))
     auto = None if starts_trained(run.info.config) else auto_weights(run, initial)
     if auto is not None and allowance.grant(2 * steps):
-        weights, result["unusual"] = auto
+        weights, ratio = auto
+        if ratio is not None:
+            result["unusual"] = ratio
         result["auto_start"] = [branch(run, start, 1.0, steps) for start in (initial, weights)]
 
 
@@ -276,14 +279,14 @@ def mean_scores(run: Run, batches: Batches, split: int = BATCH) -> tuple[float, 
     return means["loss"], means.get("accuracy")
 
 
-def loss_of_batch_statistics(run: Run) -> float:
-    """The loss on training images in evaluation mode, but with batch norms that normalize by the statistics of the batch."""
+def loss_of_batch_statistics(run: Run, size: int) -> float:
+    """The loss on training images in evaluation mode, but with batch norms that normalize by the statistics of as many images."""
     with eval_mode(run.model):
         for network in networks_of(run.model).values():
             for module in network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.train()
-        return mean_scores(run, run.train.without_augmentation(BATCH).batches(0), run.train.batch_size)[0]
+        return mean_scores(run, run.train.without_augmentation(BATCH).batches(0), size)[0]
 
 
 def branch_steps(total_steps: int, limit: int) -> int:

@@ -21,6 +21,7 @@ from trainer.regularizers.hooks import DropAfter, DropBefore
 
 UNUSUAL = 2.2  # ratio of the root mean squares of two weights
 SMALLEST = 1e-6  # root mean square of a weight, or ratio of two
+OPPOSITE = 1.5  # ratio of two weights, from which they are unusual beside more unusual ones
 LARGE_BIAS = 0.5  # root mean square
 STRONG_DECAY = 0.01  # of the weights, from which they are regularized
 
@@ -72,9 +73,9 @@ def dropout_layers(model: nn.Module) -> list[nn.modules.dropout._DropoutNd | Dro
     return [*layers, *(hook for hook in hooks if isinstance(hook, DropAfter | DropBefore))]
 
 
-def auto_weights(run: Run, initial: StateDict) -> tuple[StateDict, float] | None:
-    """Weights drawn by ``initialization=auto``, and how many times as large the most unusual initial weight or bias is; None
-    where the initial ones are like these.
+def auto_weights(run: Run, initial: StateDict) -> tuple[StateDict, float | None] | None:
+    """Weights drawn by ``initialization=auto``, and how many times as large the most unusual initial weight or bias is, None if
+    others are unusual in the other direction; None where the initial ones are like these.
 
     Alike are weights up to ``UNUSUAL`` times as large or small, and biases that are not large.
     """
@@ -90,16 +91,21 @@ def auto_weights(run: Run, initial: StateDict) -> tuple[StateDict, float] | None
         Initialization().apply(run.model, Activation(**values))
     weights = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
     head = f"{find_head(run.model)[0]}."  # its bias is that of guessing
-    ratios: list[float] = []
+    unusual, ratios = list[float](), list[float]()
     for name in (name for name, _ in run.model.named_parameters() if not name.startswith(head)):
         before, after = (float(w[name].float().square().mean().sqrt()) for w in (initial, weights))
         matrix = weights[name].ndim > 1
+        ratio = max(before, SMALLEST) / max(after, SMALLEST)
+        ratios += [ratio] if matrix else []
         if (matrix and not after / UNUSUAL <= before <= after * UNUSUAL) or (
             not matrix and before > max(LARGE_BIAS, 2 * after)
         ):
-            ratios.append(before / max(after, SMALLEST))
-    # A weight of zero is as unusual as can be.
-    return (weights, max(ratios, key=lambda ratio: abs(math.log(max(ratio, SMALLEST))))) if ratios else None
+            unusual.append(ratio)
+    if not unusual:
+        return None
+    most = max(unusual, key=lambda ratio: abs(math.log(ratio)))
+    opposite = max([1.0, *ratios]) if most < 1 else 1 / min([1.0, *ratios])
+    return weights, most if opposite < OPPOSITE else None
 
 
 def frozen_at_random(run: Run) -> bool:

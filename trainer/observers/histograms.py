@@ -204,7 +204,7 @@ def layer_snapshot(
     snapshot: Snapshot = {
         "step": view.step, "epoch": view.time, "phase": view.phase.name, "lr": view.lr, "grad_norm": grad_norm,
         "batch_loss": loss, "batch_loss_std": loss_std, "batches": len(batch_losses), "finite": bool(finite),
-        "weights": weight_rows(layers, by_kind, ratios),
+        "batch_images": len(x), "weights": weight_rows(layers, by_kind, ratios),
         "activations": activation_rows(outputs, by_kind["activations"], dead), "input_mean": input_mean, "input_std": input_std,
         "frozen": sum(p.ndim > 1 and not p.requires_grad for p in view.model.parameters()), "batch_classes": batch_classes(view),
     }  # fmt: skip

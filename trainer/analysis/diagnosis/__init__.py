@@ -13,18 +13,17 @@ from dataclasses import replace
 from typing import Literal, cast
 
 from trainer.analysis.diagnosis.advice import advised, applicable, listed
+from trainer.analysis.diagnosis.copies import leakage, leaks, near_duplicates
 from trainer.analysis.diagnosis.data import (
     class_imbalance,
     class_weights,
     contradictory_labels,
     imbalanced_classes,
-    leakage,
-    leaks,
-    near_duplicates,
     repeated_image,
 )
 from trainer.analysis.diagnosis.fit import good_fit, not_learning, overfitting, underfitting
 from trainer.analysis.diagnosis.labels import (
+    inputs_not_finite,
     inputs_not_normalized,
     label_noise,
     labels_unrelated,
@@ -68,11 +67,13 @@ Check = Callable[[Record], Finding | None]
 URGENT_CHECKS: tuple[Check, ...] = (nonfinite_loss, exploding_loss)
 # Of what there is before the first step: each of these may be why the loss is not finite, or explodes.
 CHECKS_OF_THE_START: tuple[Check, ...] = (
-    inputs_not_normalized, identical_units, signal_by_depth, saturated_units, gradients_by_depth, high_initial_loss,
+    inputs_not_finite, inputs_not_normalized, identical_units, signal_by_depth, saturated_units, gradients_by_depth,
+    high_initial_loss,
 )  # fmt: skip
 CHECKS_OF_IMAGES: tuple[Check, ...] = (repeated_image, leakage, contradictory_labels, near_duplicates, test_differs)
 # From cause to effect. Each of these explains those after it: the first one that is found is the cause.
 CAUSES: tuple[Check, ...] = (
+    inputs_not_finite,
     inputs_not_normalized,
     other_normalization,
     few_classes_in_batches,
@@ -114,6 +115,7 @@ CHECKS: tuple[Check, ...] = (*CAUSES, good_fit, class_imbalance, *CHECKS_OF_IMAG
 # With several tasks, these are about the network and the images, or about the sum of the losses and the size of the steps.
 CHECKS_OF_THE_NETWORK: tuple[Check, ...] = (
     nonfinite_loss,
+    inputs_not_finite,
     inputs_not_normalized,
     other_normalization,
     identical_units,
@@ -157,8 +159,8 @@ OF_LABELS = ("label noise", "classes mixed up", "labels unrelated to the images"
 OF_SCORES = ("overfitting", "still improving")  # less urgent than test images of another kind
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
 GAP = 0.1  # between the accuracies on training and validation images, from which these may be of another kind
-TEST_DIFFERS, LEAKAGE = "validation and test differ", "train/test leakage"
-INDEPENDENT = (*RESTS, "average not used", LEAKAGE, "near duplicates", TEST_DIFFERS, *EXPLAINED_BY_DATA)
+TEST_DIFFERS, LEAKAGE, NEAR = "validation and test differ", "train/test leakage", "near duplicates"
+INDEPENDENT = (*RESTS, "average not used", LEAKAGE, NEAR, TEST_DIFFERS, *EXPLAINED_BY_DATA)
 
 
 def diagnose(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[Finding]:
@@ -248,7 +250,7 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         )
     if cause.name in OF_SCORES and _mostly_the_test(record, kept):
         return [*kept, cause]
-    first = [f for f in kept if f.name == LEAKAGE and leaks(record)]
+    first = [f for f in kept if (f.name == LEAKAGE and leaks(record)) or (f.name == NEAR and f.kind == "warning")]
     return [*first, cause, *(f for f in kept if f not in first)]
 
 

@@ -213,7 +213,7 @@ def _overfitting_by_probe(r: Record) -> Finding | None:
     accuracy, held_out = used["accuracy"], used.get("validation_accuracy")
     gap = 0.0 if accuracy is None or held_out is None else accuracy - held_out
     ratio = 2.0 if gap < FAR else 1.5
-    least = 0.09 if (accuracy or 0.0) >= MEMORIZED else 0.11
+    least = 0.09 if (accuracy or 0.0) >= MEMORIZED or gap >= FAR else 0.11
     if validation < ratio * train or validation - train < least * chance or gap < 0.06:
         return None
     return _overfitting(

@@ -16,10 +16,28 @@ CONFIDENT = (
 COMMON = 1.5  # times as many images as the median class, from which a class may have images of all others
 ANY_RATE = 0.08  # of the images of two classes that are predicted as the other one, by which such classes are confused
 SEEN = 160  # images, that a short training must have seen to tell whether there is anything to learn
+MEMORIZED = 0.1  # by which more training images are recognized than others, from which they have been memorized
 LEAST, LEAST_UNTESTED = 0.35, 0.5  # accuracy from which errors tell of their labels; without better test images
 TAIL, TAIL_TESTED = 0.7, 0.5  # errors with an improbable label, relative to those at random; with better test images
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which the run learned nothing because of it
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
+
+
+def inputs_not_finite(r: Record) -> Finding | None:
+    """The inputs of the first batch are NaN or Inf."""
+    if r.first is None or not {"input_mean", "input_std"} <= r.first.keys():
+        return None
+    mean, std = r.first.get("input_mean"), r.first.get("input_std")
+    if math.isfinite(number(mean)) and math.isfinite(number(std)):
+        return None
+    return Finding(
+        "inputs not finite",
+        "pixels of the first batch, as the network gets them, are NaN or Inf",
+        "No network learns from them, at any learning rate: the data, their normalization, or an augmentation or a regularizer "
+        "of your own makes them, such as by a division by zero.",
+        ("augmentation=[]", "regularizer=[]", "data.normalize=dataset"),
+        "urgent",
+    )
 
 
 def inputs_not_normalized(r: Record) -> Finding | None:
@@ -27,7 +45,7 @@ def inputs_not_normalized(r: Record) -> Finding | None:
     if r.first is None or not r.weak:
         return None
     mean, std = r.first.get("input_mean"), r.first.get("input_std")
-    if mean is None or std is None or (abs(mean) < 5 and 0.05 < std < 5):
+    if mean is None or std is None or not math.isfinite(mean + std) or (abs(mean) < 5 and 0.05 < std < 5):
         return None
     return Finding(
         "inputs not normalized",
@@ -48,13 +66,15 @@ def labels_unrelated(r: Record) -> Finding | None:
     if "validation_loss" not in probe["used"] or not losses or min(losses) < 0.95 * chance:
         return None
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
-    memorized = number(probe["used"]["loss"]) < 0.9 * chance
+    used = probe["used"]
+    accuracy, held_out = used["accuracy"] or 0.0, used.get("validation_accuracy") or 0.0
+    memorized = number(used["loss"]) < 0.9 * chance or accuracy > max(held_out, r.majority) + MEMORIZED
     if not memorized and probe["steps"] * r.dataset_info.get("batch_size", IMAGES) < SEEN:
         return None  # short trainings with tiny batches have seen too few images to learn anything
     if not memorized and min(fits, default=math.inf) > 0.3 * chance:
         return None
     shown = (
-        f"the training loss is {probe['used']['loss']:.3g}"
+        f"the training loss is {used['loss']:.3g}, the accuracy on training images {100 * accuracy:.0f} %"
         if memorized
         else f"a single batch is fitted to {min(fits):.2g}"
     )

@@ -13,6 +13,7 @@ from trainer.formats import ActivationStatistics, Snapshot, WeightStatistics
 REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
 NARROW = 4  # units of a layer, below which it is hardly wide enough for any task
 RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
+GROWTH = 100.0  # likewise, from which they explode
 UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
 KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
 RECOGNIZED = 0.06  # accuracy that other initial weights must gain in a short training
@@ -63,7 +64,7 @@ def _broken(layer: WeightStatistics | ActivationStatistics) -> bool:
 def gradients_by_depth(r: Record) -> Finding | None:
     """The gradient vanishes or explodes on its way to the first layers, and the network struggles."""
     # The first snapshot, because training hides bad gradients.
-    snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 4), None)
+    snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 3), None)
     if snapshot is None or not r.struggles or any(map(_broken, snapshot["weights"])):
         return None
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
@@ -73,24 +74,25 @@ def gradients_by_depth(r: Record) -> Finding | None:
 
 
 def gradient_ratio(sizes: Sequence[float | None], step: int, ratio: float = RATIO) -> Finding | None:
-    """The gradient vanishes or explodes: its root mean square in at least four layers, from first to last, at a step, differs by
-    more than a ratio.
+    """The gradient vanishes or explodes: its root mean square in the layers, from first to last, at a step, falls to less than a
+    ratio in at least four of them, or grows to more than ``GROWTH`` times as much in at least three.
     """
     finite = [size for size in sizes if size is not None and math.isfinite(size)]
-    if len(finite) < len(sizes) or len(sizes) < 4:
+    if len(finite) < len(sizes) or len(sizes) < 3:
         return None
     first, last = median(finite[: len(finite) // 3 or 1]), finite[-1]
-    if last == 0 or ratio < first / last < 1 / ratio:
+    if last == 0 or ratio < first / last < GROWTH or (first < last and len(sizes) < 4):
         return None
     evidence = (
         f"at step {step} the root mean square of the gradient is {last:.1e} in the last layer, {first:.1e} in "
         "the first layers"
     )
-    attempt = ("activation=relu", "initialization=auto", "architecture.norm=batch", "architecture=resnet20")
     if first < last:
         meaning = "Hardly any gradient reaches the first layers, so they stay close to their initialization."
+        attempt = ("activation=relu", "initialization=auto", "architecture.norm=batch", "architecture=resnet20")
         return Finding("vanishing gradients", evidence, meaning, attempt)
     meaning = "The gradient grows on its way back, so the steps of the first layers are far too large."
+    attempt = ("initialization=auto", "optimizer.clip_norm=1", "architecture.norm=batch", "architecture=resnet20")
     return Finding("exploding gradients", evidence, meaning, attempt)
 
 

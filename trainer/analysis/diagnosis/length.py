@@ -48,7 +48,9 @@ def _still_improving_by_probe(r: Record) -> Finding | None:
     text = f"the training loss fell from {before:.3g} to {losses[-1]:.3g} in the last fifth of the run"
     if best < losses[-1]:
         text += f", and to {best:.3g} in {r.probe['steps']} more steps"
-    return _ended_early(r, text, (r.epochs(3), r.higher_lr), "warning")
+    start = r.branches("from_start")
+    faster = not {1.0, 10.0} <= start.keys() or number(start[10.0]["loss"]) <= number(start[1.0]["loss"])
+    return _ended_early(r, text, (r.epochs(3), *((r.higher_lr,) if faster else ())), "warning")
 
 
 def too_short(r: Record) -> Finding | None:

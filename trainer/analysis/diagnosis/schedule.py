@@ -11,6 +11,7 @@ NEVER = 0.5  # of ``optimizer.lr``, that a schedule reaches which never gets to 
 EARLY = 0.35  # of a run, within which a learning rate falls early
 FALLING = 0.15  # of the training loss, that an epoch takes off it while it falls fast
 STANDING = 0.05  # likewise, that the second half of a run takes off it while it stands still
+FEW_IMAGES = 8  # of a batch, below which most of its gradient may be noise
 SHORT = 4  # epochs, below which a run at a lower peak hardly begins to learn
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
@@ -59,7 +60,8 @@ def _lowered_while_falling(r: Record) -> Finding | None:
     """The learning rate fell early, and to a small part, while the loss fell fast, which has hardly fallen since."""
     losses, lrs = r.column("train_loss"), [row.get("mean_lr", row.get("lr")) or 0.0 for row in r.rows]
     high = sum(lr >= NEVER * r.peak_lr for lr in lrs)
-    if not r.struggles or not r.learned or len(losses) < 5 or not high or r.chance_loss is None:
+    phases = {row.get("phase") for row in r.rows}  # of which each has a schedule of its own
+    if not r.struggles or not r.learned or len(losses) < 5 or not high or r.chance_loss is None or len(phases) > 1:
         return None
     early = (
         high <= EARLY * len(lrs)
@@ -98,13 +100,16 @@ def ends_at_high_lr(r: Record) -> Finding | None:
     # A schedule that ends low does not help where the peak itself is too high.
     lower = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
     too_high = lower and len(r.rows) >= SHORT
+    size = r.dataset_info.get("batch_size") or FEW_IMAGES
+    noisy = size < FEW_IMAGES
+    why = f", and with batches of {size}," if noisy else ""
+    attempt = (r.lower_lr, "schedule=[cosine]") if too_high else ("schedule=[cosine]", r.lower_lr)
     return Finding(
         "ends at a high learning rate",
         f"the learning rate of the last step is {short(last)}, {100 * last / r.peak_lr:.0f} % of its peak; {decayed}",
-        "At this learning rate the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never decays.",
-        (r.lower_lr, "schedule=[cosine]", "averaging=ema")
-        if too_high
-        else ("schedule=[cosine]", r.lower_lr, "averaging=ema"),
+        f"At this learning rate{why} the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never "
+        f"decays.{' Larger batches have less noise.' if noisy else ''}",
+        (*attempt, *((f"batch_size={8 * size}",) if noisy else ()), "averaging=ema"),
     )
 
 

@@ -18,6 +18,10 @@ CLIPPED = (
 HEAVY = 0.97  # momentum, above which steps are far larger than the learning rate says
 LARGE_EPS = 1e-3  # in the denominator of Adam and its like, above which it makes steps smaller
 USUAL_LOSS = 4.0  # of the first batch, relative to that of guessing, at most
+LITTLE, MUCH = (
+    0.9,
+    0.2,
+)  # of the loss of guessing: what is left of it after learning little; by how much more is learned
 STANDING = 0.01  # learning rate of the first layer relative to that of the last, below which it stands still
 
 
@@ -88,6 +92,8 @@ def lr_too_high(r: Record) -> Finding | None:
     """A lower learning rate learns more in fewer steps, or steps are large relative to the weights and the loss stays high."""
     if (by_branch := _better_branch(r, (0.01, 0.1))) is not None:
         return _too_high(r, *by_branch)
+    if (slower := _slower_at_first(r)) is not None:
+        return slower
     ratios, losses = _update_ratios(r), r.column("train_loss")
     largest = max([*ratios, *r.first_ratio], default=0.0)
     rises = sum(b > 1.02 * a for a, b in pairwise(losses))
@@ -112,6 +118,23 @@ def lr_too_high(r: Record) -> Finding | None:
         r,
         f"a step changes the weights of the median layer by {100 * largest:.2g} % (about 0.1 % is usual){rose}{dead}",
         r.lower_lr,
+    )
+
+
+def _slower_at_first(r: Record) -> Finding | None:
+    """In the same number of steps, the learning rate of the run teaches nothing, and a lower one much."""
+    branches, probe = r.branches("from_start"), r.probe
+    lower = [branches[f] for f in (0.01, 0.1) if f in branches]
+    if probe is None or r.chance_loss is None or not r.struggles or not lower or 1.0 not in branches or r.steps < BRIEF:
+        return None
+    best, own = min(lower, key=lambda b: number(b["loss"])), number(branches[1.0]["loss"])
+    if own < LITTLE * r.chance_loss or number(best["loss"]) > min(own, r.chance_loss) - MUCH * r.chance_loss:
+        return None
+    return _too_high(
+        r,
+        f"{probe['steps']} steps from the initial weights at lr {short(best['lr'])} reach training loss {best['loss']:.3g}, at "
+        f"lr {short(r.lr)} {own:.3g}; guessing gives {r.chance_loss:.3g}",
+        f"optimizer.lr={short(best['lr'])}",
     )
 
 

@@ -63,7 +63,9 @@ def _unfreezing(by_config: bool) -> tuple[str, ...]:
 
 def tiny_batch_norm(r: Record) -> Finding | None:
     """The statistics of batch norm are those of very few images: evaluation differs from training."""
+    micro = r.setting("micro_batch")
     size, probe = r.dataset_info.get("batch_size") or 0, r.probe
+    size = min(micro, size) if isinstance(micro, int) else size
     if (
         probe is None
         or size > TINY_BATCH
@@ -80,7 +82,7 @@ def tiny_batch_norm(r: Record) -> Finding | None:
         f"on the same training images, the loss is {used:.3g} with the running statistics, {by_batch:.3g} with those of batches "
         f"of {size}",
         "The mean and variance of so few images are noise, which the network has learned to live with.",
-        ("batch_size=32", "architecture.norm=group"),
+        ("micro_batch=null" if isinstance(micro, int) else "batch_size=32", "architecture.norm=group"),
     )
 
 
@@ -169,19 +171,20 @@ def lagging_average(r: Record) -> Finding | None:
 
 
 def few_classes_in_batches(r: Record) -> Finding | None:
-    """Batches hold far fewer classes than batches of random images would, and the network is not good."""
-    counts = [n for s in r.snapshots if (n := s.get("batch_classes")) is not None]
+    """Batches hold far fewer classes than as many random images would, and the network is not good."""
+    size = r.dataset_info.get("batch_size") or 0
+    counted = [(n, s.get("batch_images", size)) for s in r.snapshots if (n := s.get("batch_classes")) is not None]
     images = r.dataset_info.get("epoch_counts") or r.dataset_info.get("class_counts") or []
-    size, total = r.dataset_info.get("batch_size") or 0, sum(images)
-    if not r.classifies or len(counts) < 3 or not total or not r.weak:
+    total = sum(images)
+    if not r.classifies or len(counted) < 3 or not total or not r.weak:
         return None
-    expected = sum(1 - (1 - n / total) ** size for n in images)
-    if expected < 2 or median(counts) > 0.5 * expected:
+    expected = [sum(1 - (1 - n / total) ** drawn for n in images) for _, drawn in counted]
+    if median(expected) < 2 or median([n / e for (n, _), e in zip(counted, expected, strict=True)]) > 0.5:
         return None
     return Finding(
         "sorted data",
-        f"half of {len(counts)} batches have at most {median(counts):g} classes; {size} random images have "
-        f"{expected:.1f} on average",
+        f"half of {len(counted)} batches have at most {median([n for n, _ in counted]):g} classes; as many random images have "
+        f"{median(expected):.1f} on average",
         "The images come in an order that belongs to their classes: each step unlearns the classes that it does not see.",
         ("shuffle the training images in each epoch",),
     )

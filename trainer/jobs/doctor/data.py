@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.analysis.diagnosis.data import describe_duplicates, imbalanced_classes
+from trainer.analysis.diagnosis.copies import describe_duplicates
+from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.data.images import ImageArray, ImageFiles
 from trainer.data.targets import LABEL, Target, is_missing
 from trainer.jobs.doctor.table import Check

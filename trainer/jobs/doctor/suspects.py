@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trainer.analysis.cleaning import LEAST_ACCURACY, LabelError, label_errors
-from trainer.analysis.diagnosis.data import describe_near
+from trainer.analysis.diagnosis.copies import describe_near
 from trainer.builder import build
 from trainer.data.folds import fold, fold_of_each
 from trainer.engine.evaluation import logits
