@@ -1716,3 +1716,14 @@ def test_the_schedules_of_two_phases_are_not_one_that_falls_early():
         ]
         found = [f.name for f in diagnose(rows, record.snapshots, record.dataset_info)]
         assert ("learning rate too low" in found) == expected
+
+
+def test_units_that_the_steps_have_saturated_are_no_matter_of_the_initialization():
+    for before, first in ((0.02, "optimizer.lr=0.005"), (None, "initialization=xavier_uniform")):
+        activations = [{"tag": "0_Sigmoid", "std": 0.2, "dead": None, "saturated": before}]
+        record = written([2.0, 1.7, 1.6], {}, activations=activations)
+        last = {**record.snapshots[0], "step": 300, "activations": [{**activations[0], "saturated": 0.97}]}
+        finding = diagnose(record.rows, [*record.snapshots, last], record.dataset_info)[0]
+        assert finding.name == "saturated units"
+        assert finding.attempt[0] == first
+        assert ("2 % at step 1" in finding.evidence) == (before is not None)

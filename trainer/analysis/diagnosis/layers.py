@@ -169,11 +169,15 @@ def saturated_units(r: Record) -> Finding | None:
     if worst is None or worst[0] < 0.5:
         return None
     fraction, layer, step = worst
+    before = next((a["saturated"] for a in ([] if first is None else first["activations"]) if a["tag"] == layer), None)
+    later = before is not None and before < 0.1
     return Finding(
         "saturated units",
-        f"{100 * fraction:.0f} % of the outputs of {layer} are at the ends of its range (step {step})",
-        "Where a sigmoid or tanh is flat, hardly any gradient passes.",
-        attempt,
+        f"{100 * fraction:.0f} % of the outputs of {layer} are at the ends of its range (step {step})"
+        f"{f', {100 * before:.0f} % at step 1' if later and before is not None else ''}",
+        "Where a sigmoid or tanh is flat, hardly any gradient passes."
+        f"{' The steps have done it: they are too large.' if later else ''}",
+        (r.lower_lr, *attempt[1:3]) if later else attempt,
     )
 
 
