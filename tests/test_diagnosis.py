@@ -1727,3 +1727,16 @@ def test_units_that_the_steps_have_saturated_are_no_matter_of_the_initialization
         assert finding.name == "saturated units"
         assert finding.attempt[0] == first
         assert ("2 % at step 1" in finding.evidence) == (before is not None)
+
+
+def test_a_schedule_that_keeps_the_learning_rate_low_is_named_where_only_validation_images_are_not_learned_well():
+    """The training images are fitted, so that the network does not struggle."""
+    used = {"loss": 0.33, "accuracy": 0.96, "validation_loss": 0.46, "validation_accuracy": 0.87}
+    more = [{"factor": 1.0, "lr": 0.05, "loss": 0.2, "accuracy": 0.97, "validation_loss": 0.34}]
+    record = written([0.45, 0.45, 0.44], {"probe": {**PROBE, "used": used, "from_used": more}, "batch_size": 32})
+    for rate, expected in ((0.001, "learning rate too low"), (0.03, "still improving")):
+        rows = [{**row, "lr": 0.001, "mean_lr": rate, "validation_loss": 0.46} for row in record.rows]
+        first = {**record.snapshots[0], "lr": 0.05}
+        finding = diagnose(rows, [first], record.dataset_info)[0]
+        assert finding.name == expected
+    assert "20 more" in finding.evidence

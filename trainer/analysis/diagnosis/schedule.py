@@ -13,6 +13,7 @@ FALLING = 0.15  # of the training loss, that an epoch takes off it while it fall
 STANDING = 0.05  # likewise, that the second half of a run takes off it while it stands still
 FEW_IMAGES = 8  # of a batch, below which most of its gradient may be noise
 SHORT = 4  # epochs, below which a run at a lower peak hardly begins to learn
+GAINED = 0.8  # part of a validation loss that is left after a short training that has lowered it much
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
@@ -21,12 +22,17 @@ def lowered_by_schedule(r: Record) -> Finding | None:
     chance, steps = r.chance_loss, 0 if r.probe is None else r.probe["steps"]
     if (found := _endless_warmup(r) or _lowered_while_falling(r)) is not None:
         return found
-    if r.probe is None or chance is None or not r.struggles or not r.lr or r.mean_lr > LOWERED * r.lr:
+    if r.probe is None or chance is None or not r.weak or not r.lr or r.mean_lr > LOWERED * r.lr:
         return None
     before = number(r.probe["used"]["loss"])
     start, more = r.branches("from_start").get(1.0), r.branches("from_used").get(1.0)
     reached, lowered = (math.inf if b is None else number(b["loss"]) for b in (start, more))
-    if reached <= before:
+    if not r.struggles:
+        held_out, after = (number((s or {}).get("validation_loss")) for s in (r.probe["used"], more))
+        if not after < GAINED * held_out < math.inf:
+            return None
+        text = f"after {r.steps} steps, {steps} more at the peak lower the validation loss from {held_out:.3g} to {after:.3g}"
+    elif reached <= before:
         text = f"{steps} steps at the peak reach training loss {reached:.3g}, the run has {before:.3g} after {r.steps}"
     elif lowered < before - MARGIN * chance:
         text = f"after {r.steps} steps, {steps} more at the peak lower the training loss from {before:.3g} to {lowered:.3g}"

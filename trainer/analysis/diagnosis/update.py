@@ -94,11 +94,13 @@ def lr_too_high(r: Record) -> Finding | None:
         return _too_high(r, *by_branch)
     if (slower := _slower_at_first(r)) is not None:
         return slower
+    if narrow(r):
+        return None  # whose steps are large relative to its few weights
     ratios, losses = _update_ratios(r), r.column("train_loss")
     largest = max([*ratios, *r.first_ratio], default=0.0)
     rises = sum(b > 1.02 * a for a, b in pairwise(losses))
     jumpy = len(losses) >= 4 and rises >= 0.3 * (len(losses) - 1)
-    died = not narrow(r) and _dead(r, -1) >= 0.5 and (largest > 0.3 or _dead(r, 0) < 0.3)
+    died = _dead(r, -1) >= 0.5 and (largest > 0.3 or _dead(r, 0) < 0.3)
     if r.probe is None:
         branches = {factor: number(b["loss"]) for factor, b in r.branches("from_start").items()}
         lower = min((loss for factor, loss in branches.items() if factor < 1), default=0.0)
