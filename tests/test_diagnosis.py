@@ -1740,3 +1740,31 @@ def test_a_schedule_that_keeps_the_learning_rate_low_is_named_where_only_validat
         finding = diagnose(rows, [first], record.dataset_info)[0]
         assert finding.name == expected
     assert "20 more" in finding.evidence
+
+
+def test_labels_are_not_unrelated_where_a_short_training_recognizes_more_validation_images_than_chance():
+    used = {"loss": 1.84, "accuracy": 0.16, "validation_loss": 1.83, "validation_accuracy": 0.17}
+    start = [
+        {"factor": f, "lr": 0.3 * f, "loss": x, "accuracy": a, "validation_loss": x - 0.01, "validation_accuracy": a}
+        for f, x, a in ((0.1, 1.72, 0.29), (1.0, 1.82, 0.17))
+    ]
+    one = [{"factor": 1.0, "lr": 0.3, "loss": 0.1, "accuracy": 0.96}]
+    info = {"prior_entropy": math.log(6), "class_counts": [80] * 6, "batch_size": 32, "lr": 0.3}
+    record = written(
+        [1.81, 1.8, 1.79], {**info, "probe": {**PROBE, "used": used, "from_start": start, "one_batch": one}}
+    )
+    rows = [{**row, "validation_loss": 1.8, "validation_accuracy": 0.17} for row in record.rows]
+    assert diagnose(rows, record.snapshots, record.dataset_info)[0].name == "learning rate too high"
+    start[0]["validation_accuracy"] = 0.17
+    assert diagnose(rows, record.snapshots, record.dataset_info)[0].name == "labels unrelated to the images"
+
+
+def test_a_schedule_that_takes_the_learning_rate_away_at_once_is_why_nothing_is_learned():
+    used = {"loss": 2.25, "accuracy": 0.15, "validation_loss": 2.26, "validation_accuracy": 0.15}
+    more = [{"factor": 1.0, "lr": 0.05, "loss": 2.2, "accuracy": 0.2, "validation_loss": 2.2}]
+    record = written([2.3, 2.26, 2.26], {"probe": {**PROBE, "used": used, "from_used": more}, "batch_size": 32})
+    rows = [{**row, "lr": 1e-6, "mean_lr": 1e-3, "validation_accuracy": 0.1} for row in record.rows]
+    finding = diagnose(rows, [{**record.snapshots[0], "lr": 0.05}], record.dataset_info)[0]
+    assert finding.name == "learning rate too low"
+    assert finding.evidence.endswith("20 more steps at the peak lower the training loss from 2.25 to 2.2")
+    assert finding.attempt[0] == "schedule=[cosine]"

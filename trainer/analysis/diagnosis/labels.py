@@ -8,7 +8,9 @@ from statistics import median
 from trainer.analysis.diagnosis.data import imbalanced_classes
 from trainer.analysis.diagnosis.mixed_classes import classes_mixed_up, error_rate
 from trainer.analysis.diagnosis.record import IMAGES, Finding, Record, number
+from trainer.analysis.diagnosis.schedule import STARVED
 from trainer.analysis.diagnosis.splits import differ, validation_harder
+from trainer.analysis.intervals import proportion_half_width
 
 CONFIDENT = (
     0.35  # of confusions in the half with the highest probabilities, from which labels may be wrong; at random 0.5
@@ -19,7 +21,6 @@ SEEN = 160  # images, that a short training must have seen to tell whether there
 MEMORIZED = 0.1  # by which more training images are recognized than others, from which they have been memorized
 LEAST, LEAST_UNTESTED = 0.35, 0.5  # accuracy from which errors tell of their labels; without better test images
 TAIL, TAIL_TESTED = 0.7, 0.5  # errors with an improbable label, relative to those at random; with better test images
-STARVED = 0.05  # mean of a schedule, relative to its peak, below which the run learned nothing because of it
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
 
 
@@ -62,8 +63,12 @@ def labels_unrelated(r: Record) -> Finding | None:
         return None
     if r.lr and r.mean_lr < STARVED * r.lr:
         return None  # neither the run nor short trainings had time to learn
-    losses = [number(b.get("validation_loss")) for kind in KINDS_OF_BRANCH for b in r.branches(kind).values()]
+    trained = [b for kind in KINDS_OF_BRANCH for b in r.branches(kind).values()]
+    losses = [number(b.get("validation_loss")) for b in trained]
     if "validation_loss" not in probe["used"] or not losses or min(losses) < 0.95 * chance:
+        return None
+    by_chance = r.majority + 2 * proportion_half_width(r.majority, r.dataset_info.get("validation") or IMAGES)
+    if max(b.get("validation_accuracy") or 0.0 for b in trained) > by_chance:
         return None
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
     used = probe["used"]

@@ -13,6 +13,7 @@ FALLING = 0.15  # of the training loss, that an epoch takes off it while it fall
 STANDING = 0.05  # likewise, that the second half of a run takes off it while it stands still
 FEW_IMAGES = 8  # of a batch, below which most of its gradient may be noise
 SHORT = 4  # epochs, below which a run at a lower peak hardly begins to learn
+STARVED = 0.05  # mean of a schedule, relative to its peak, below which a run that has learned nothing had no chance to
 GAINED = 0.8  # part of a validation loss that is left after a short training that has lowered it much
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
@@ -32,6 +33,8 @@ def lowered_by_schedule(r: Record) -> Finding | None:
         if not after < GAINED * held_out < math.inf:
             return None
         text = f"after {r.steps} steps, {steps} more at the peak lower the validation loss from {held_out:.3g} to {after:.3g}"
+    elif r.mean_lr < STARVED * r.lr and not r.learned and lowered < before:
+        text = f"{steps} more steps at the peak lower the training loss from {before:.3g} to {lowered:.3g}"
     elif reached <= before:
         text = f"{steps} steps at the peak reach training loss {reached:.3g}, the run has {before:.3g} after {r.steps}"
     elif lowered < before - MARGIN * chance:
