@@ -530,9 +530,9 @@ def test_near_duplicates_are_named_where_they_are_enough_to_move_a_score():
             f.evidence for f in diagnose(*vars(written([2.0, 0.1, 0.1], info)).values()) if f.name == "near duplicates"
         ]
 
-    assert found(two_splits=1, two_labels=3) == []
-    assert found(two_splits=2, two_labels=3)[0].startswith("2 pairs in two splits,")
-    assert found(two_splits=1, two_labels=4)[0].startswith("4 pairs with two labels,")
+    assert found(two_splits=2, two_labels=7) == []
+    assert found(two_splits=3, two_labels=7)[0].startswith("3 pairs in two splits,")
+    assert found(two_splits=2, two_labels=8)[0].startswith("8 pairs with two labels,")
 
 
 def test_a_few_contradictory_labels_do_not_explain_many_wrong_ones():

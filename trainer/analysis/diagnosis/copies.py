@@ -8,7 +8,7 @@ from trainer.analysis.diagnosis.data import MANY_COPIES, placeholder
 from trainer.analysis.diagnosis.record import Finding, Record
 
 LEAKED = 0.02  # likewise of copies, from which a score is wrong
-MOVES = 0.005  # fraction of the images that cannot move a score by more than is shown of it, half a percent
+MOVES = 0.01  # fraction of the images, up to which thumbnails may be alike by chance and hardly move a score
 
 
 def describe_duplicates(duplicates: Mapping[str, int]) -> str:
