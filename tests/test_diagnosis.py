@@ -1547,10 +1547,12 @@ def test_how_wrong_labels_are_told_depends_on_whether_test_images_are_recognized
         accuracies = {"validation": 0.66, "test": test}
         info = {"probe": probe, "accuracies": accuracies, "validation": 500, "test": 1000}
         assert ("label noise" in names(written([1.7, 1.6, 1.5], info))) == expected
-    few = {**PROBE, "ranks": [190, 50, 50, 40, 30, 30, 30, 30, 30, 20]}
-    assert "label noise" not in names(written([2.2, 2.1, 2.1], {"probe": few})), (
-        "a network that underfits errs anywhere"
-    )
+    for tail, expected in (
+        (119, False),
+        (130, True),
+    ):  # .70 and .76 of what is expected at random, where few are recognized
+        few = {**PROBE, "ranks": [194, 306 - tail, 0, 0, 0, tail, 0, 0, 0, 0]}
+        assert ("label noise" in names(written([2.2, 2.1, 2.1], {"probe": few}))) == expected
 
 
 def test_another_normalization_that_is_one_is_no_fault():
@@ -1768,3 +1770,52 @@ def test_a_schedule_that_takes_the_learning_rate_away_at_once_is_why_nothing_is_
     assert finding.name == "learning rate too low"
     assert finding.evidence.endswith("20 more steps at the peak lower the training loss from 2.25 to 2.2")
     assert finding.attempt[0] == "schedule=[cosine]"
+
+
+def test_what_a_rising_learning_rate_has_undone_is_told_although_the_best_weights_are_good():
+    used = {"loss": 0.2, "accuracy": 0.95, "validation_loss": 0.2, "validation_accuracy": 0.94}
+    record = written([0.68, 0.35, 2.4], {"probe": {**PROBE, "used": used}, "batch_size": 32})
+    for rates, expected in (((0.05, 0.09, 0.25), True), ((0.25, 0.09, 0.0), False)):
+        rows = [
+            {**row, "lr": rate, "mean_lr": rate, "validation_loss": 2.0}
+            for row, rate in zip(record.rows, rates, strict=True)
+        ]
+        found = {f.name: f for f in diagnose(rows, record.snapshots, record.dataset_info)}
+        assert ("ends at a high learning rate" in found) == expected
+        if expected:
+            finding = found["ends at a high learning rate"]
+            assert "from 0.35 at epoch 2, at lr 0.09, to 2.4 at the end, at lr 0.25" in finding.evidence
+            assert finding.attempt == ("optimizer.lr=0.09", "schedule=[cosine]")
+
+
+def test_a_longer_short_training_without_regularization_counts_where_the_shorter_one_has_not_learned_yet():
+    """Short trainings of the regularized run are worse than guessing, those without end at 1.95 and at 1.1."""
+
+    def branches(loss):
+        return [{"factor": 1.0, "lr": 0.05, "loss": loss, "accuracy": 0.3, "validation_loss": loss}]
+
+    probe = {
+        **PROBE, "used": {**PROBE["used"], "loss": 5.8, "validation_loss": 6.0}, "from_start": branches(5.6),
+        "unregularized_start": branches(2.2), "longer_start": branches(6.5), "unregularized_longer_start": branches(1.1),
+    }  # fmt: skip
+    finding = diagnose(*vars(written([1.8, 1.4, 1.2], {"probe": probe, "batch_size": 32})).values())[0]
+    assert finding.name == "too strongly regularized"
+    assert "reach a training loss of 1.1" in finding.evidence
+
+
+def test_units_that_others_revive_are_not_dead_from_the_start_unless_they_are_most():
+    """Above zero in the end: half of a layer has been, nearly all of one has let hardly anything pass until then."""
+    for dead, expected in ((0.55, False), (0.9, True)):
+        activations = [{"tag": "0", "std": 0.5, "dead": dead, "saturated": None}]
+        record = written([2.2, 1.9, 1.7], {"batch_size": 32}, activations=activations)
+        last = {**record.snapshots[0], "step": 300, "activations": [{**activations[0], "dead": 0.1}]}
+        found = [f.name for f in diagnose(record.rows, [*record.snapshots, last], record.dataset_info)]
+        assert ("dead units" in found) == expected
+
+
+def test_batch_norm_over_two_images_is_the_first_cause_of_underfitting():
+    probe = {**PROBE, "loss_of_batch_statistics": 1.45}
+    finding = diagnose(*vars(written([1.8, 1.6, 1.5], {"probe": probe, "batch_size": 2})).values())[0]
+    assert finding.name == "underfitting"
+    assert "the network is normalized over batches of 2 or" in finding.meaning
+    assert finding.attempt[:2] == ("batch_size=16", "architecture.norm=group")

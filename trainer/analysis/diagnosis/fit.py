@@ -11,6 +11,7 @@ from trainer.analysis.diagnosis.schedule import still_falls
 from trainer.history import better_is
 from trainer.measurements import Branch
 
+NORMED = 5  # images of a batch, from which batch norm is not the first cause to think of
 COARSE = 12  # pixels, up to which images may be too small to tell what they show
 FAR = 0.12  # between the accuracies on training and validation images, at which their losses need not be as far apart
 LARGE = 10  # trained parameters for each training image, from which a network is not too small
@@ -85,13 +86,16 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
         causes["too small"] = (*_wider(r), "architecture=resnet20")
     if r.starts_trained:
         causes["trained too briefly, or at too low a learning rate"] = _further(r)
+    size = r.dataset_info.get("batch_size") or NORMED
+    if r.probe is not None and "loss_of_batch_statistics" in r.probe and size < NORMED:
+        causes[f"normalized over batches of {size}"] = (f"batch_size={8 * size}", "architecture.norm=group")
     if r.frozen and not r.starts_trained:
         causes["frozen in layers that have not learned yet"] = ("recipe=scratch", "recipe.freeze=[]")
-    size = r.setting("data", "size")
+    pixels = r.setting("data", "size")
     if r.dataset_info.get("dropped_colors"):
         causes["given images without their colors"] = ("data.channels=3",)
-    if isinstance(size, int) and size <= COARSE:
-        causes["given images that are too small"] = (f"data.size={4 * size}",)
+    if isinstance(pixels, int) and pixels <= COARSE:
+        causes["given images that are too small"] = (f"data.size={4 * pixels}",)
     if _large(r) and _fell(r):
         causes["trained too briefly"] = (r.epochs(3), r.higher_lr)
     if not r.starts_trained:

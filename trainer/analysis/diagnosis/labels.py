@@ -19,8 +19,12 @@ COMMON = 1.5  # times as many images as the median class, from which a class may
 ANY_RATE = 0.08  # of the images of two classes that are predicted as the other one, by which such classes are confused
 SEEN = 160  # images, that a short training must have seen to tell whether there is anything to learn
 MEMORIZED = 0.1  # by which more training images are recognized than others, from which they have been memorized
-LEAST, LEAST_UNTESTED = 0.35, 0.5  # accuracy from which errors tell of their labels; without better test images
-TAIL, TAIL_TESTED = 0.7, 0.5  # errors with an improbable label, relative to those at random; with better test images
+LEAST, HALF = (
+    0.35,
+    0.5,
+)  # accuracy from which errors tell of their labels; below which an underfitted network errs widely, too
+# Errors with an improbable label, relative to those at random: where less than half is recognized, else, with better test images.
+TAIL_OF_FEW, TAIL, TAIL_TESTED = 0.73, 0.7, 0.5
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")
 
 
@@ -104,11 +108,11 @@ def label_noise(r: Record) -> Finding | None:
     if imbalanced_classes(r.dataset_info.get("class_counts") or []):
         return None
     tested = validation_harder(r) is not None  # by test images, whose labels are right where they are recognized
-    if classes < 4 or errors < 25 or ranks[0] < (LEAST if tested else LEAST_UNTESTED) * total:
+    if classes < 4 or errors < 25 or ranks[0] < LEAST * total:
         return _systematic_noise(r)
     tail = sum(ranks[classes // 2 :]) / errors
     uniform = (classes - classes // 2) / (classes - 1)
-    if tail < (TAIL_TESTED if tested else TAIL) * uniform:
+    if tail < (TAIL_TESTED if tested else TAIL if ranks[0] >= HALF * total else TAIL_OF_FEW) * uniform:
         return _systematic_noise(r)
     return _noise(
         f"of {errors} wrong predictions of {total} validation images, {100 * tail:.0f} % have their label in the less probable "

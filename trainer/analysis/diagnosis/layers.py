@@ -13,9 +13,12 @@ from trainer.formats import ActivationStatistics, Snapshot, WeightStatistics
 REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
 NARROW = 4  # units of a layer, below which it is hardly wide enough for any task
 RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
-GROWTH = 100.0  # likewise, from which they explode
+MANY = 8  # images of a batch, at least, over which dead units and gradients can be judged
+GROWTH = 20.0  # likewise, from which they explode
 UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
 KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
+MOST = 0.8  # of the units of a layer: if more are dead, hardly anything passes
+REVIVED = 0.5  # of the units that are dead at first, below which those at the end are others
 RECOGNIZED = 0.06  # accuracy that other initial weights must gain in a short training
 MOVED = 0.3  # update-to-weight ratio from which the activations after the first step are no longer those of the initialization
 
@@ -70,18 +73,21 @@ def gradients_by_depth(r: Record) -> Finding | None:
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
     unfit = not r.learned and bool(fits) and min(fits) > 0.5 * (r.chance_loss or 0.0)
     sizes = [layer["grad_rms"] for layer in snapshot["weights"]]
-    return gradient_ratio(sizes, snapshot["step"], UNFIT_RATIO if unfit else RATIO)
+    tiny = (r.dataset_info.get("batch_size") or MANY) < MANY  # whose batch norms make gradients large
+    return gradient_ratio(sizes, snapshot["step"], UNFIT_RATIO if unfit else RATIO, 10 * GROWTH if tiny else GROWTH)
 
 
-def gradient_ratio(sizes: Sequence[float | None], step: int, ratio: float = RATIO) -> Finding | None:
-    """The gradient vanishes or explodes: its root mean square in the layers, from first to last, at a step, falls to less than a
-    ratio in at least four of them, or grows to more than ``GROWTH`` times as much in at least three.
+def gradient_ratio(
+    sizes: Sequence[float | None], step: int, ratio: float = RATIO, growth: float = GROWTH
+) -> Finding | None:
+    """The gradient vanishes or explodes: its root mean square in the layers, from last to first, at a step, falls to less than a
+    ratio in at least four of them, or grows to more than ``growth`` times as much in at least three.
     """
     finite = [size for size in sizes if size is not None and math.isfinite(size)]
     if len(finite) < len(sizes) or len(sizes) < 3:
         return None
     first, last = median(finite[: len(finite) // 3 or 1]), finite[-1]
-    if last == 0 or ratio < first / last < GROWTH or (first < last and len(sizes) < 4):
+    if last == 0 or ratio < first / last < growth or (first < last and len(sizes) < 4):
         return None
     evidence = (
         f"at step {step} the root mean square of the gradient is {last:.1e} in the last layer, {first:.1e} in "
@@ -119,9 +125,11 @@ def signal_by_depth(r: Record) -> Finding | None:
 
 def dead_from_the_start(r: Record) -> Finding | None:
     """Many units of a layer are never above zero at initialization."""
-    worst = _most_dead(r, initial(r))
+    worst, last = _most_dead(r, initial(r)), r.snapshots[-1] if r.snapshots else None
     if worst is None or worst[0] < 0.5:
         return None
+    if worst[0] < MOST and last is not None and _fraction(last, worst[1]) < REVIVED * worst[0]:
+        return None  # those that are left have revived the others
     if r.first is not None and _first_step(r.first) > KILLING and not _zero_layers(r.first):
         return None  # the first step may have done it
     since = " They are so from the beginning: biases or weights are initialized badly."
@@ -138,8 +146,13 @@ def dead_units(r: Record) -> Finding | None:
 
 def _most_dead(r: Record, snapshot: Snapshot | None) -> tuple[float, str, int] | None:
     """The layer with the most dead units of a network that struggles; None where its units, or the images of a batch, are few."""
-    few = min(r.widths, default=NARROW) < NARROW or (r.dataset_info.get("batch_size") or 8) < 8
+    few = min(r.widths, default=NARROW) < NARROW or (r.dataset_info.get("batch_size") or MANY) < MANY
     return None if snapshot is None or few or not r.struggles else _worst_layer(snapshot, "dead")
+
+
+def _fraction(snapshot: Snapshot, tag: str) -> float:
+    """The fraction of dead units of a layer; 1 where it is not known."""
+    return next((number(layer["dead"], 1.0) for layer in snapshot["activations"] if layer["tag"] == tag), 1.0)
 
 
 def _dead(worst: tuple[float, str, int], since: str, attempt: tuple[str, ...]) -> Finding:

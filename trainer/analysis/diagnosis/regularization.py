@@ -22,7 +22,7 @@ def too_strongly_regularized(r: Record) -> Finding | None:
         return None
     text, after = _freed_start(r, used - 0.1 * r.chance_loss) or _freed(r, used - 0.1 * r.chance_loss) or ("", math.inf)
     if after > LEARNED * r.chance_loss:
-        return None  # what is worse than guessing proves nothing
+        return None
     return _regularized(
         r, f"{text} without regularization reach a training loss of {after:.3g}; with it, the run has {used:.3g}"
     )
@@ -41,7 +41,8 @@ def _freed_start(r: Record, least: float) -> tuple[str, float] | None:
         if 1.0 not in free or 1.0 not in own:
             continue
         after, before = number(free[1.0]["loss"]), number(own[1.0]["loss"])
-        if after < min(least, before - 0.1 * (r.chance_loss or 0.0)):
+        # What is worse than guessing proves nothing.
+        if after < min(least, before - 0.1 * (r.chance_loss or 0.0), LEARNED * (r.chance_loss or math.inf)):
             return f"{steps} from the initial weights", after
     return None
 

@@ -12,6 +12,7 @@ EARLY = 0.35  # of a run, within which a learning rate falls early
 FALLING = 0.15  # of the training loss, that an epoch takes off it while it falls fast
 STANDING = 0.05  # likewise, that the second half of a run takes off it while it stands still
 FEW_IMAGES = 8  # of a batch, below which most of its gradient may be noise
+UNDONE = 0.2  # of the loss of guessing, by which a training loss has risen if what was learned has been undone
 SHORT = 4  # epochs, below which a run at a lower peak hardly begins to learn
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which a run that has learned nothing had no chance to
 GAINED = 0.8  # part of a validation loss that is left after a short training that has lowered it much
@@ -105,7 +106,7 @@ def ends_at_high_lr(r: Record) -> Finding | None:
         return None
     decayed, branches = decayed_validation_loss(r, 0.1), r.branches("from_used")
     if decayed is None:
-        return None
+        return _undone(r, last)
     # A schedule that ends low does not help where the peak itself is too high.
     lower = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
     too_high = lower and len(r.rows) >= SHORT
@@ -119,6 +120,24 @@ def ends_at_high_lr(r: Record) -> Finding | None:
         f"At this learning rate{why} the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never "
         f"decays.{' Larger batches have less noise.' if noisy else ''}",
         (*attempt, *((f"batch_size={8 * size}",) if noisy else ()), "averaging=ema"),
+    )
+
+
+def _undone(r: Record, last: float) -> Finding | None:
+    """The training loss has risen far above its lowest value, that of an epoch at a lower learning rate, until the end."""
+    losses = r.column("train_loss")
+    if not losses or r.chance_loss is None or losses[-1] < min(losses) + UNDONE * r.chance_loss:
+        return None
+    best = losses.index(min(losses))
+    rate = r.rows[best].get("mean_lr", r.rows[best].get("lr")) or 0.0
+    if rate > 0.8 * last:
+        return None
+    return Finding(
+        "ends at a high learning rate",
+        f"the training loss has risen from {min(losses):.3g} at epoch {r.rows[best]['epoch']:g}, at lr {short(rate)}, to "
+        f"{losses[-1]:.3g} at the end, at lr {short(last)}",
+        "The learning rate rises, or rises again, to a value at which the steps undo what was learned.",
+        (f"optimizer.lr={short(rate)}", "schedule=[cosine]"),
     )
 
 

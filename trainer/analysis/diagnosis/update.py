@@ -51,7 +51,7 @@ def nonfinite_loss(r: Record) -> Finding | None:
 def _nonfinite_gradient(r: Record) -> Finding | None:
     """The loss of the first step was finite, and usual, but its gradient was not: a derivative is infinite."""
     loss = None if r.first is None else r.first["batch_loss"]
-    if r.first is None or loss is None or r.chance_loss is None or loss > USUAL_LOSS * r.chance_loss:
+    if r.first is None or loss is None or r.chance_loss is None or not loss <= USUAL_LOSS * r.chance_loss:
         return None
     broken = [(layer.get("nonfinite") or 0.0) > 0 for layer in r.first["weights"]]
     if not r.diverged or not any(broken) or math.isfinite(number(r.first["grad_norm"])):
