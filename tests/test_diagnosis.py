@@ -1491,6 +1491,22 @@ def test_a_gradient_that_is_not_finite_at_a_usual_loss_is_no_matter_of_the_learn
     assert diagnose(exploded.rows, exploded.snapshots, exploded.dataset_info)[0].name == "high initial loss"
 
 
+def test_what_is_not_finite_before_any_weight_was_changed_is_no_matter_of_the_learning_rate():
+    fine = [layer("00_Linear_0"), layer("01_Linear_2")]
+    for loss, text in (
+        (math.nan, "the loss of the first step is not finite; the first layer with a NaN or Inf is 00_Linear_0"),
+        (2.4, "the loss of the first step is 2.4, but its gradient is not finite: not that of the weights"),
+    ):
+        record = written(
+            [math.nan], {"status": "diverged"}, weights=fine, batch_loss=loss, first_nonfinite="00_Linear_0"
+        )
+        finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+        assert finding.evidence.startswith(text)
+        assert "A lower learning rate does not help" in finding.meaning
+    half = written([math.nan], {"status": "diverged", "config": {"precision": "float16"}}, weights=fine)
+    assert "usual cause is a learning rate" in diagnose(*vars(replace(half, rows=half.rows)).values())[0].meaning
+
+
 @pytest.mark.parametrize("losses", [[2.303, 2.303, 2.303], [2.0, 1.8, 1.7]])
 def test_a_layer_of_two_or_three_units_is_too_narrow_whatever_became_of_them(losses):
     used = {"loss": losses[-1], "accuracy": 0.2, "validation_loss": losses[-1], "validation_accuracy": 0.2}

@@ -41,6 +41,7 @@ from trainer.analysis.diagnosis.layers import (
 from trainer.analysis.diagnosis.length import still_improving, stopped_too_early, too_short
 from trainer.analysis.diagnosis.mixed_classes import classes_mixed_up
 from trainer.analysis.diagnosis.noise import noisy, within_noise
+from trainer.analysis.diagnosis.nonfinite import nonfinite_loss
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots, number
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
 from trainer.analysis.diagnosis.schedule import ends_at_high_lr
@@ -50,7 +51,6 @@ from trainer.analysis.diagnosis.update import (
     exploding_loss,
     lr_too_high,
     lr_too_low,
-    nonfinite_loss,
 )
 from trainer.analysis.diagnosis.wiring import (
     average_not_used,

@@ -14,7 +14,8 @@ REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=b
 NARROW = 4  # units of a layer, below which it is hardly wide enough for any task
 RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
 MANY = 8  # images of a batch, at least, over which dead units and gradients can be judged
-GROWTH = 20.0  # likewise, from which they explode
+GROWTH, GROWTH_OF_LONG = 100.0, 6.0  # likewise, from which they explode; where the norm of all is above LONG_GRADIENT
+LONG_GRADIENT = 30.0
 UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
 KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
 MOST = 0.8  # of the units of a layer: if more are dead, hardly anything passes
@@ -74,7 +75,8 @@ def gradients_by_depth(r: Record) -> Finding | None:
     unfit = not r.learned and bool(fits) and min(fits) > 0.5 * (r.chance_loss or 0.0)
     sizes = [layer["grad_rms"] for layer in snapshot["weights"]]
     tiny = (r.dataset_info.get("batch_size") or MANY) < MANY  # whose batch norms make gradients large
-    return gradient_ratio(sizes, snapshot["step"], UNFIT_RATIO if unfit else RATIO, 10 * GROWTH if tiny else GROWTH)
+    long = number(snapshot["grad_norm"], 0.0) > LONG_GRADIENT and not tiny
+    return gradient_ratio(sizes, snapshot["step"], UNFIT_RATIO if unfit else RATIO, GROWTH_OF_LONG if long else GROWTH)
 
 
 def gradient_ratio(

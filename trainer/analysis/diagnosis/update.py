@@ -17,56 +17,11 @@ CLIPPED = (
 )
 HEAVY = 0.97  # momentum, above which steps are far larger than the learning rate says
 LARGE_EPS = 1e-3  # in the denominator of Adam and its like, above which it makes steps smaller
-USUAL_LOSS = 4.0  # of the first batch, relative to that of guessing, at most
 LITTLE, MUCH = (
     0.9,
     0.2,
 )  # of the loss of guessing: what is left of it after learning little; by how much more is learned
 STANDING = 0.01  # learning rate of the first layer relative to that of the last, below which it stands still
-
-
-def nonfinite_loss(r: Record) -> Finding | None:
-    """The loss, or a layer, became NaN or Inf."""
-    if (by_gradient := _nonfinite_gradient(r)) is not None:
-        return by_gradient
-    snapshot = next((s for s in r.snapshots if not s["finite"] or s.get("first_nonfinite")), None)
-    row = next((row for row in r.rows if not math.isfinite(row.get("train_loss", math.nan) or 0.0)), None)
-    if snapshot is not None:
-        where = f"step {snapshot['step']} or up to {snapshot['batches']} steps before"
-        if layer := snapshot.get("first_nonfinite"):
-            where += f"; the first layer with a NaN or Inf is {layer}"
-    elif row is not None:
-        where = f"the epoch that ended at {row['epoch']:g}"
-    else:
-        return None
-    return Finding(
-        "NaN or Inf loss",
-        f"the loss was not finite at {where}",
-        "Values overflowed, and training cannot recover. The usual cause is a learning rate too high for this network.",
-        (r.lower_lr, "optimizer.clip_norm=1", "precision=float32"),
-        "urgent",
-    )
-
-
-def _nonfinite_gradient(r: Record) -> Finding | None:
-    """The loss of the first step was finite, and usual, but its gradient was not: a derivative is infinite."""
-    loss = None if r.first is None else r.first["batch_loss"]
-    if r.first is None or loss is None or r.chance_loss is None or not loss <= USUAL_LOSS * r.chance_loss:
-        return None
-    broken = [(layer.get("nonfinite") or 0.0) > 0 for layer in r.first["weights"]]
-    if not r.diverged or not any(broken) or math.isfinite(number(r.first["grad_norm"])):
-        return None
-    last = len(broken) - 1 - broken[::-1].index(True)
-    tags = [layer["tag"] for layer in r.first["weights"]]
-    before = f", that of {tags[last + 1]} is" if last + 1 < len(tags) else ""
-    return Finding(
-        "NaN or Inf loss",
-        f"the loss of the first step is {loss:.3g}, but its gradient is not finite: that of {tags[last]} is not{before}",
-        f"The derivative of what follows {tags[last]}, such as an activation or a loss of your own, is infinite or undefined for "
-        "some of its values, as that of a square root is at zero. A lower learning rate does not help.",
-        ("activation=relu", "precision=float32"),
-        "urgent",
-    )
 
 
 def exploding_loss(r: Record) -> Finding | None:
