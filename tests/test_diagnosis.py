@@ -1016,7 +1016,7 @@ def test_a_learning_rate_at_which_the_loss_was_not_finite_is_not_suggested():
     """The run has survived a learning rate of 3 without learning, while .3 ends in NaN."""
     start = [{"factor": f, "lr": 3 * f, "loss": loss, "accuracy": 0.1} for f, loss in ((0.1, None), (1.0, 2.4))]
     used = {"loss": 2.6, "accuracy": 0.1, "validation_loss": 2.6, "validation_accuracy": 0.1}
-    for lower, attempt in (([], "optimizer.lr=auto"), ([(0.01, 2.59)], "optimizer.lr=0.03")):
+    for lower, attempt in (([], "optimizer.lr=auto"), ([(0.01, 2.1)], "optimizer.lr=0.03")):
         branches = [*({"factor": f, "lr": 3 * f, "loss": loss, "accuracy": 0.1} for f, loss in lower), *start]
         info = {"lr": 3.0, "probe": {**PROBE, "used": used, "from_start": branches}}
         record = written(
@@ -1835,3 +1835,17 @@ def test_batch_norm_over_two_images_is_the_first_cause_of_underfitting():
     assert finding.name == "underfitting"
     assert "the network is normalized over batches of 2 or" in finding.meaning
     assert finding.attempt[:2] == ("batch_size=16", "architecture.norm=group")
+
+
+def test_no_lower_learning_rate_is_advised_that_was_tried_and_has_learned_nothing():
+    """Both short trainings at lower ones end at the loss of guessing: a range test tells more."""
+    used = {"loss": 2.6, "accuracy": 0.1, "validation_loss": 2.6, "validation_accuracy": 0.1}
+    for losses, first in (((2.3, 2.31), "optimizer.lr=auto"), ((2.3, 1.9), "optimizer.lr=0.0005")):
+        start = [
+            {"factor": f, "lr": 0.05 * f, "loss": x, "accuracy": 0.1, "validation_loss": x}
+            for f, x in zip((0.1, 0.01, 1.0), (*losses, 2.7), strict=True)
+        ]
+        record = written([2.6, 2.6, 2.6], {"probe": {**PROBE, "used": used, "from_start": start}, "batch_size": 32})
+        finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+        assert finding.name == "learning rate too high"
+        assert finding.attempt[0] == first

@@ -212,7 +212,8 @@ def high_initial_loss(r: Record) -> Finding | None:
     return Finding(
         "high initial loss",
         f"the initial loss is {loss:.3g}; guessing gives {r.chance_loss:.3g}",
-        "The initial outputs are far too large: the network is overconfident before training and has to unlearn this first.",
+        "The initial outputs are far too large, as where initial weights are, and activations grow from layer to layer: the "
+        "network is overconfident before training and has to unlearn this first.",
         ("initialization=auto", "data.normalize=dataset"),
     )
 

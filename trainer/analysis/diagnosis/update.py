@@ -21,6 +21,7 @@ LITTLE, MUCH = (
     0.9,
     0.2,
 )  # of the loss of guessing: what is left of it after learning little; by how much more is learned
+UNLEARNED = 0.97  # of the loss of guessing, above which a short training has learned nothing
 STANDING = 0.01  # learning rate of the first layer relative to that of the last, below which it stands still
 
 
@@ -96,6 +97,9 @@ def _slower_at_first(r: Record) -> Finding | None:
 
 
 def _too_high(r: Record, evidence: str, attempt: str) -> Finding:
+    tried = [number(b["loss"]) for factor, b in r.branches("from_start").items() if factor < 1]
+    if min(tried, default=0.0) > UNLEARNED * (r.chance_loss or math.inf):
+        attempt = "optimizer.lr=auto"  # no lower one that was tried has learned anything
     momentum, lower = r.setting("optimizer", "momentum"), (attempt, "schedule=[warmup,cosine]")
     if isinstance(momentum, float) and momentum > HEAVY:
         lower = ("optimizer.momentum=0.9", *lower)
