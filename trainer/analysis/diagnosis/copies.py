@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from trainer.analysis.diagnosis.data import MANY_COPIES, placeholder
 from trainer.analysis.diagnosis.record import Finding, Record
 
-LEAKED = 0.02  # likewise of copies, from which a score is wrong
+LEAKED = 0.02  # of the images of a split, that are copies, from which its score is wrong
 MOVES = 0.01  # fraction of the images, up to which thumbnails may be alike by chance and hardly move a score
 
 

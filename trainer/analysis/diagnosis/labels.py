@@ -19,10 +19,8 @@ COMMON = 1.5  # times as many images as the median class, from which a class may
 ANY_RATE = 0.08  # of the images of two classes that are predicted as the other one, by which such classes are confused
 SEEN = 160  # images, that a short training must have seen to tell whether there is anything to learn
 MEMORIZED = 0.1  # by which more training images are recognized than others, from which they have been memorized
-LEAST, HALF = (
-    0.35,
-    0.5,
-)  # accuracy from which errors tell of their labels; below which an underfitted network errs widely, too
+LEAST = 0.35  # accuracy from which errors tell of their labels
+HALF = 0.5  # likewise, below which an underfitted network errs widely, too
 # Errors with an improbable label, relative to those at random: where less than half is recognized, else, with better test images.
 TAIL_OF_FEW, TAIL, TAIL_TESTED = 0.73, 0.7, 0.5
 KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_start")

@@ -13,10 +13,10 @@ from trainer.formats import ActivationStatistics, Snapshot, WeightStatistics
 REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
 NARROW = 4  # units of a layer, below which it is hardly wide enough for any task
 RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
-MANY = 8  # images of a batch, at least, over which dead units and gradients can be judged
+UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
 GROWTH, GROWTH_OF_LONG = 100.0, 6.0  # likewise, from which they explode; where the norm of all is above LONG_GRADIENT
 LONG_GRADIENT = 30.0
-UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
+MANY = 8  # images of a batch, at least, over which dead units and gradients can be judged
 KILLING = 0.1  # update-to-weight ratio of the first step from which it may be what made units dead
 MOST = 0.8  # of the units of a layer: if more are dead, hardly anything passes
 REVIVED = 0.5  # of the units that are dead at first, below which those at the end are others
@@ -32,7 +32,7 @@ def narrow(r: Record) -> int:
 
 def initial(r: Record) -> Snapshot | None:
     """The snapshot of the first step, if that has not changed the weights much, nor made values that are not finite."""
-    if r.first is None or any(map(_broken, r.first["activations"])):
+    if r.first is None or any(map(broken, r.first["activations"])):
         return None
     return r.first if _first_step(r.first) < MOVED or _zero_layers(r.first) else None
 
@@ -57,10 +57,10 @@ def identical_units(r: Record) -> Finding | None:
 
 
 def _zero_layers(snapshot: Snapshot) -> int:
-    return sum(number(layer["rms"]) < 1e-8 and not _broken(layer) for layer in snapshot["weights"][:-1])
+    return sum(number(layer["rms"]) < 1e-8 and not broken(layer) for layer in snapshot["weights"][:-1])
 
 
-def _broken(layer: WeightStatistics | ActivationStatistics) -> bool:
+def broken(layer: WeightStatistics | ActivationStatistics) -> bool:
     """Whether values are NaN or Inf; the other statistics are those of the rest, 0 if there is none."""
     return (layer.get("nonfinite") or 0.0) > 0
 
@@ -69,7 +69,7 @@ def gradients_by_depth(r: Record) -> Finding | None:
     """The gradient vanishes or explodes on its way to the first layers, and the network struggles."""
     # The first snapshot, because training hides bad gradients.
     snapshot = next((s for s in r.snapshots if len(s["weights"]) >= 3), None)
-    if snapshot is None or not r.struggles or any(map(_broken, snapshot["weights"])):
+    if snapshot is None or not r.struggles or any(map(broken, snapshot["weights"])):
         return None
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
     unfit = not r.learned and bool(fits) and min(fits) > 0.5 * (r.chance_loss or 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from trainer.analysis.diagnosis.layers import broken
 from trainer.analysis.diagnosis.record import Finding, Record, number
 
 USUAL_LOSS = 4.0  # of the first batch, relative to that of guessing, at most
@@ -48,15 +49,15 @@ def _nonfinite_at_first(r: Record) -> Finding | None:
     scaled = str(r.setting("precision")) == "float16"  # where the first gradients may overflow, and are left out
     if loss > USUAL_LOSS * r.chance_loss or math.isfinite(number(first["grad_norm"])) or scaled:
         return None
-    broken = [(layer.get("nonfinite") or 0.0) > 0 for layer in first["weights"]]
+    wrong = [broken(layer) for layer in first["weights"]]
     tags = [layer["tag"] for layer in first["weights"]]
     text = f"the loss of the first step is {loss:.3g}, but its gradient is not finite"
-    if not any(broken):
+    if not any(wrong):
         return _nan(
             f"{text}: not that of the weights, but that of biases or normalization layers",
             "A derivative is infinite or undefined, such as that of a penalty of your own: of a norm at zero.",
         )
-    last = len(broken) - 1 - broken[::-1].index(True)
+    last = len(wrong) - 1 - wrong[::-1].index(True)
     before = f", that of {tags[last + 1]} is" if last + 1 < len(tags) else ""
     return _nan(
         f"{text}: that of {tags[last]} is not{before}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -20,9 +19,10 @@ def too_strongly_regularized(r: Record) -> Finding | None:
     used = None if r.probe is None or r.chance_loss is None or not r.struggles else number(r.probe["used"]["loss"])
     if used is None or r.chance_loss is None:
         return None
-    text, after = _freed_start(r, used - 0.1 * r.chance_loss) or _freed(r, used - 0.1 * r.chance_loss) or ("", math.inf)
-    if after > LEARNED * r.chance_loss:
+    least = min(used - 0.1 * r.chance_loss, LEARNED * r.chance_loss)  # what is worse than guessing proves nothing
+    if (freed := _freed_start(r, least) or _freed(r, least)) is None:
         return None
+    text, after = freed
     return _regularized(
         r, f"{text} without regularization reach a training loss of {after:.3g}; with it, the run has {used:.3g}"
     )
@@ -41,8 +41,7 @@ def _freed_start(r: Record, least: float) -> tuple[str, float] | None:
         if 1.0 not in free or 1.0 not in own:
             continue
         after, before = number(free[1.0]["loss"]), number(own[1.0]["loss"])
-        # What is worse than guessing proves nothing.
-        if after < min(least, before - 0.1 * (r.chance_loss or 0.0), LEARNED * (r.chance_loss or math.inf)):
+        if after < min(least, before - 0.1 * (r.chance_loss or 0.0)):
             return f"{steps} from the initial weights", after
     return None
 
