@@ -52,6 +52,10 @@ class Probe(TypedDict):
     from_used: NotRequired[list[Branch]]  # from the weights that are used
     unregularized: NotRequired[list[Branch]]  # the same without regularizers, weight decay and dropout
     unregularized_start: NotRequired[list[Branch]]  # likewise from the initial weights
+    lower_start: NotRequired[
+        list[Branch]
+    ]  # from the initial weights at a tenth of the learning rate, longer than the others
+    longer_used: NotRequired[list[Branch]]  # from the weights that are used, longer than the others
     longer_start: NotRequired[list[Branch]]  # from the initial weights of a regularized run, longer than the others
     unregularized_longer_start: NotRequired[list[Branch]]  # as long, without regularizers, weight decay and dropout
     unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.analysis.diagnosis.record import BRIEF, IMAGES, LONG, starts_trained
+from trainer.analysis.diagnosis.record import BRIEF, LONG, starts_trained
 from trainer.analysis.diagnosis.wiring import TINY_BATCH, larger_batches
-from trainer.architectures.layers import networks_of
+from trainer.engine.branches import branch, loss_of_batch_statistics, train_scores
 from trainer.engine.evaluation import eval_mode, has_batch_norm
 from trainer.engine.lr_range_test import endless_batches, restored
-from trainer.engine.metrics import RunningMetrics
 from trainer.engine.run import Run
 from trainer.engine.state import StateDict
-from trainer.engine.step import train_step
-from trainer.engine.used_weights import BATCH, ValidationMeasures, measure_validation, used_weights
+from trainer.engine.used_weights import ValidationMeasures, measure_validation, used_weights
 from trainer.engine.variants import (
     auto_weights,
     frozen_at_random,
@@ -30,16 +26,14 @@ from trainer.engine.variants import (
     unfrozen,
     unregularized,
 )
-from trainer.measurements import Branch, Probe, ProbeScores
-from trainer.optimizers.param_groups import set_lr
+from trainer.measurements import Branch, Probe
 
-DECAY = 0.5  # the part of a branch in which its learning rate falls to zero
+LOWER = 0.1  # factor of the next lower learning rate
 LEAST = 3  # branches whose steps a longer one has at least
 CLOSE = 1.1  # ratio of losses up to which the next learning rate in this direction is tried
 # Floating-point operations that branches may take however short the run is: some 20 seconds of one CPU core, 7 of one with AMX.
 AFFORDABLE = 1e12
 
-Batches = Iterable[tuple[Tensor, Tensor]]
 # Branches: none, those from the weights that are used, and those from the initial ones.
 Needed = Literal["none", "used", "all"]
 
@@ -110,7 +104,7 @@ def probe(
         if which != "none":
             allowance = Allowance(max(fraction * run.clock.step, affordable_steps(run)))
             if math.isfinite(result["used"]["loss"]) and allowance.grant(2 * steps):
-                result["from_used"] = [branch(run, used, factor, steps) for factor in (0.1, 1.0)]
+                result["from_used"] = [branch(run, used, factor, steps) for factor in (LOWER, 1.0)]
             if initial is not None:
                 add_auto(run, result, initial, allowance)
             if which == "all":
@@ -125,16 +119,16 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     take what is left.
     """
     steps = result["steps"]
+    shorter = min(run.clock.step, max(2 * steps, LONG))
+    least = min(LEAST * steps, shorter)
     learns = False  # without augmentation, so that images and labels belong together
-    least, memorizing = LEAST * steps, max(2 * steps, LONG)
-    shorter = min(run.clock.step, memorizing)
     if initial is not None:
         result["from_start"] = from_start(run, initial, steps, allowance)
-        if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, min(least, shorter))):
+        if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, least)):
             with unaugmented(run, run.train.batch_size):
                 result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
             learns = result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss()
-        if frozen_at_random(run) and (granted := allowance.grant(shorter, min(least, shorter))):
+        if frozen_at_random(run) and (granted := allowance.grant(shorter, least)):
             with unfrozen(run):
                 result["unfrozen_start"] = [branch(run, initial, 1.0, granted)]
         larger, count = larger_batches(run.train.batch_size, run.clock.step, steps)
@@ -146,17 +140,42 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
             result["unregularized_start"] = [branch(run, initial, 1.0, steps)]
         if math.isfinite(result["used"]["loss"]) and allowance.grant(steps):
             result["unregularized"] = [branch(run, used, 1.0, steps)]
-    if (
-        initial is not None
-        and regularized(run)
-        and (granted := allowance.grant(2 * shorter, 2 * min(least, shorter)) // 2)
-    ):
-        result["longer_start"] = [branch(run, initial, 1.0, granted)]
-        with unregularized(run):
-            result["unregularized_longer_start"] = [branch(run, initial, 1.0, granted)]
-    if initial is not None and not learns and (granted := allowance.grant(memorizing, least)):
+    add_longer(run, result, used, initial, lambda count: allowance.grant(count * shorter, count * least) // count)
+    if initial is not None and not learns and (granted := allowance.grant(max(2 * steps, LONG), LEAST * steps)):
         with unregularized(run):
             result["one_batch"] = [branch(run, initial, 1.0, granted, next(endless_batches(run)))]
+
+
+def add_longer(
+    run: Run, result: Probe, used: StateDict, initial: StateDict | None, grant: Callable[[int], int]
+) -> None:
+    """Add longer branches: from the initial weights of a run that is regularized, or learns faster at a lower learning rate, and
+    from the weights that are used, where these still improve.
+
+    Args:
+        run: The run.
+        result: What was measured before.
+        used: The weights that are used.
+        initial: The initial weights.
+        grant: Returns the steps of each of some branches; 0 if they are too few.
+    """
+    slower, freed = slower_at_first(result), regularized(run)
+    if initial is not None and (slower or freed) and (granted := grant(1 + slower + freed)):
+        result["longer_start"] = [branch(run, initial, 1.0, granted)]
+        if slower:
+            result["lower_start"] = [branch(run, initial, LOWER, granted)]
+        if freed:
+            with unregularized(run):
+                result["unregularized_longer_start"] = [branch(run, initial, 1.0, granted)]
+    best = min(result.get("from_used", ()), key=lambda b: b["loss"], default=None)
+    if best is not None and best["loss"] < result["used"]["loss"] and (granted := grant(1)):
+        result["longer_used"] = [branch(run, used, best["factor"], granted)]
+
+
+def slower_at_first(result: Probe) -> bool:
+    """Whether even a few steps from the initial weights learn more at a tenth of the learning rate, but less than the run."""
+    start = {b["factor"]: b["loss"] for b in result.get("from_start", ())}
+    return {LOWER, 1.0} <= start.keys() and result["used"]["loss"] < start[LOWER] < start[1.0]
 
 
 def add_auto(run: Run, result: Probe, initial: StateDict, allowance: Allowance) -> None:
@@ -183,7 +202,7 @@ def two_digits_up(value: float) -> float:
 def from_start(run: Run, initial: StateDict, steps: int, allowance: Allowance) -> list[Branch]:
     """Branches from the initial weights at the learning rate of the run, a tenth, ten times it, and further if it helps."""
     branches: dict[float, Branch] = {}
-    for factors in ((1.0,), (0.1, 0.01), (10.0, 100.0)):
+    for factors in ((1.0,), (LOWER, 0.01), (10.0, 100.0)):
         for factor in factors:
             if not allowance.grant(steps):
                 continue
@@ -208,85 +227,6 @@ def initial_weights(run: Run) -> StateDict | None:
     if len(run.phases) > 1 or (run.clock.step and run.initial is None):
         return None
     return run.initial or {name: value.detach().cpu().clone() for name, value in run.model.state_dict().items()}
-
-
-def branch(
-    run: Run, weights: StateDict, factor: float, steps: int, batch: tuple[Tensor, Tensor] | None = None
-) -> Branch:
-    """Train from given weights at a fraction of the peak learning rate, which falls to zero in the second half.
-
-    With a ``batch``, train and evaluate on it alone.
-    """
-    run.model.load_state_dict(weights)
-    run.optimizer.state.clear()
-    if run.capture is not None:
-        run.capture.reset()
-    peak = run.peak_lr(run.phase)
-    failed = Branch(factor=factor, lr=peak * factor, loss=math.inf, accuracy=None)
-    with contextlib.closing(endless_batches(run) if batch is None else repeated(batch)) as batches:
-        run.train_mode()
-        for step, (x, y) in zip(range(steps), batches, strict=False):
-            set_lr(run.optimizer, peak * factor * min(1.0, (steps - step) / steps / DECAY))
-            train_step(run, x, y)
-            if run.loss is None or not math.isfinite(float(run.loss)):
-                return failed
-    scores = split_scores(run) if batch is None else batch_scores(run, batch)
-    return Branch(factor=factor, lr=peak * factor, **scores) if math.isfinite(scores["loss"]) else failed
-
-
-def repeated(batch: tuple[Tensor, Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """The same batch again and again."""
-    while True:
-        yield batch
-
-
-def train_scores(run: Run) -> ProbeScores:
-    """Loss and accuracy of the model in evaluation mode on about ``IMAGES`` training images without augmentation."""
-    with eval_mode(run.model):
-        loss, accuracy = mean_scores(run, run.train.without_augmentation(BATCH).batches(0))
-    return ProbeScores(loss=loss, accuracy=accuracy)
-
-
-def split_scores(run: Run) -> ProbeScores:
-    """Loss and accuracy of the model in evaluation mode on about ``IMAGES`` training and as many validation images."""
-    scores = train_scores(run)
-    if run.validation is not None:
-        with eval_mode(run.model):
-            scores["validation_loss"], scores["validation_accuracy"] = mean_scores(run, run.validation.batches(0))
-    return scores
-
-
-def batch_scores(run: Run, batch: tuple[Tensor, Tensor]) -> ProbeScores:
-    """Loss and accuracy on a batch in the mode of training, in which it was trained on."""
-    run.train_mode()
-    loss, accuracy = mean_scores(run, [batch])
-    return ProbeScores(loss=loss, accuracy=accuracy)
-
-
-@torch.no_grad()
-def mean_scores(run: Run, batches: Batches, split: int = BATCH) -> tuple[float, float | None]:
-    """Mean loss and accuracy, if the task has one, of the first batches with ``IMAGES`` images, in the mode the model is in."""
-    sums, seen = RunningMetrics(run.task), 0
-    for whole_x, whole_y in batches:
-        for x, y in zip(whole_x.split(split), whole_y.split(split), strict=True):
-            with run.precision.autocast():
-                outputs = run.model(x)
-            sums.add(run.task.loss(outputs, y), outputs, y)
-        seen += len(whole_x)
-        if seen >= IMAGES:
-            break
-    means = sums.means()
-    return means["loss"], means.get("accuracy")
-
-
-def loss_of_batch_statistics(run: Run, size: int) -> float:
-    """The loss on training images in evaluation mode, but with batch norms that normalize by the statistics of as many images."""
-    with eval_mode(run.model):
-        for network in networks_of(run.model).values():
-            for module in network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train()
-        return mean_scores(run, run.train.without_augmentation(BATCH).batches(0), size)[0]
 
 
 def branch_steps(total_steps: int, limit: int) -> int:

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_changes, needs_probe, urgent
+from trainer.analysis.diagnosis.advice import suggested
 from trainer.architectures.layers import count_parameters
 from trainer.data.splits import DROPPED_COLORS, OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
@@ -88,7 +89,7 @@ class DiagnosisObserver(Observer):
         for finding in urgent(view.history.rows, self.snapshots(), self.dataset_info):
             if finding.name not in self.alerted:
                 self.alerted.add(finding.name)
-                self.alert(f"{finding.name}: {finding.evidence}; try {quoted(' or '.join(finding.attempt))}")
+                self.alert(f"{finding.name}: {finding.evidence}. {suggested(finding.attempt)}")
 
     def _suspects(self, view: RunView, limit: int) -> DatasetInfo:
         """Write ``suspects.csv`` and ``report/suspects.png``; return what was compared and found: near duplicates among at most
@@ -188,7 +189,8 @@ def class_fractions(view: RunView, loader: Loader) -> list[float]:
 
 def markdown(finding: FindingContent) -> str:
     """A finding as a paragraph of Markdown."""
-    attempt = f" Try: {', '.join(code_span(quoted(text)) for text in finding['attempt'])}" if finding["attempt"] else ""
+    text = suggested(finding["attempt"], ", ", lambda override: code_span(quoted(override)))
+    attempt = f" {text}." if text else ""
     return f"**{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}{attempt}"
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from itertools import pairwise
 from shlex import quote
 
+from trainer.analysis.diagnosis.advice import suggested
 from trainer.columns import TaskColumns, shown, split_and_metric, tasks_of
 from trainer.engine.view import RunView
-from trainer.errors import quoted, shrunk_text
+from trainer.errors import shrunk_text
 from trainer.formats import Result
 from trainer.observers.epoch_table import PIPE_WIDTH, rounded
 from trainer.tree import number_at, value_at
@@ -76,7 +77,7 @@ def summary_lines(view: RunView, result: Result, width: int = PIPE_WIDTH) -> lis
         lines.append(f"{finding['name']}: {finding['evidence']}")
         lines.append(f"  {finding['meaning']}")
         if finding["attempt"]:
-            lines.append(f"  Try {quoted(' or '.join(finding['attempt']))}")
+            lines.append(f"  {suggested(finding['attempt'])}")
     if result.get("findings") == [] and result.get("status") == "finished":
         lines.append("diagnosis: no findings")
     if result.get("status") == "diverged":

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence, Set
 
+from trainer.analysis.diagnosis.advice import suggested
 from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
 from trainer.errors import quoted, shrunk_text
 from trainer.formats import Environment, FindingContent, Result, Resume, Row
@@ -236,7 +237,8 @@ def finding_list(findings: list[FindingContent]) -> list[str]:
         name, kind, evidence, meaning = (markdown_literal(text, within_line=True) for text in texts)
         lines.append(f"- **{name}** ({kind}): {evidence}. {meaning}")
         if finding["attempt"]:
-            lines.append(f"    Try {', '.join(code_span(quoted(text)) for text in finding['attempt'])}.")
+            text = suggested(finding["attempt"], ", ", lambda override: code_span(quoted(override)))
+            lines.append(f"    {text}.")
     return lines
 
 

@@ -42,6 +42,7 @@ from trainer.analysis.diagnosis.length import still_improving, stopped_too_early
 from trainer.analysis.diagnosis.mixed_classes import classes_mixed_up
 from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.nonfinite import nonfinite_loss
+from trainer.analysis.diagnosis.potential import improvable
 from trainer.analysis.diagnosis.record import Finding, Record, Rows, Snapshots, number
 from trainer.analysis.diagnosis.regularization import too_strongly_augmented, too_strongly_regularized
 from trainer.analysis.diagnosis.schedule import ends_at_high_lr
@@ -156,6 +157,7 @@ CONSEQUENCES_OF = {
 }
 # What a network that has not learned its images makes look true.
 OF_LABELS = ("label noise", "classes mixed up", "labels unrelated to the images")
+SYMPTOMS = ("not learning", "underfitting")  # of which further measurements may tell the cause
 OF_SCORES = ("overfitting", "still improving")  # less urgent than test images of another kind
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
 GAP = 0.1  # between the accuracies on training and validation images, from which these may be of another kind
@@ -180,8 +182,9 @@ def urgent(rows: Rows, snapshots: Snapshots, dataset_info: DatasetInfo) -> list[
 
 
 def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
-    if good_fit(replace(record, dataset_info=without_probe(record.dataset_info))) is not None:
-        record = replace(record, dataset_info=without_probe(record.dataset_info))
+    curves = replace(record, dataset_info=without_probe(record.dataset_info))
+    if good_fit(curves) is not None and not improvable(curves):
+        record = curves
     findings = _of_tasks(checks, record) if record.tasks else _unexplained(checks, record)
     config = record.dataset_info.get("config", {})
     typed = record.dataset_info.get("typed", [])
@@ -195,18 +198,23 @@ def without_probe(info: DatasetInfo) -> DatasetInfo:
 
 
 def needs_probe(rows: Rows, info: DatasetInfo) -> bool:
-    """Return whether the curves of a run that has ended do not show a good fit, so that measurements would tell why."""
-    return bool(rows) and good_fit(Record(rows, [], info)) is None
+    """Return whether the curves of a run that has ended do not show a good fit, or one that could be better, so that
+    measurements would tell why.
+    """
+    record = Record(rows, [], info)
+    return bool(rows) and (good_fit(record) is None or improvable(record))
 
 
 def needed_branches(rows: Rows, info: DatasetInfo) -> Literal["none", "used", "all"]:
     """Return which short trainings are needed, by the scores of the weights that are used, which ``info`` holds.
 
-    Those from these weights where the validation loss is not low, and all if the network has not learned, or does not even fit
-    the training images: no check reads the others.
+    Those from these weights where the validation loss is not low, or the fit could be better, and all if the network has not
+    learned, or does not even fit the training images: no check reads the others.
     """
     record = Record(rows, [], info)
-    return "all" if record.struggles or not record.learned else "used" if record.weak else "none"
+    if record.struggles or not record.learned:
+        return "all"
+    return "used" if record.weak or improvable(record) else "none"
 
 
 def needs_changes(info: DatasetInfo) -> bool:
@@ -243,7 +251,7 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
         names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")
-    if enough := (record.probe or {}).get("enough"):
+    if cause.name in SYMPTOMS and (enough := (record.probe or {}).get("enough")):
         text = "Not all short trainings that tell causes apart were made, because they would have taken too long"
         cause = replace(
             cause, meaning=f"{cause.meaning} {text}: observer.diagnosis.probe_fraction={enough:g} makes them all."

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from trainer.analysis.diagnosis.record import Finding
+from trainer.errors import quoted
 from trainer.tree import value_at
 
 MIXING = ("mixup", "cutmix", "mixup_or_cutmix")  # the images of a batch with each other, which needs at least two
+OVERRIDE = re.compile(r"-m |[\w.]+=")  # or a command line, as -m seed=0,1
+OWN_PACKAGE = __name__.partition(".")[0]
 ADDED = ("augmentation", "regularizer")  # to the options that are enabled, which a list of its own would replace
 
 
@@ -72,9 +76,13 @@ def _table(config: Mapping[str, object], *path: str) -> Mapping[str, object]:
 
 
 def _names(node: Mapping[str, object]) -> set[str]:
-    """What the option of a group is called: by its name or rule, or by its class, with the depth of a network."""
-    kind = str(node.get("_target_", "")).rpartition(".")[2].lower()
-    return {str(node.get("name")), str(node.get("rule")), kind, f"{kind}{node.get('depth', '')}"}
+    """What the option of a group is called: by its name or rule, unless its class is one of the user, or by its class, with the
+    depth of a network.
+    """
+    module, _, kind = str(node.get("_target_", "")).rpartition(".")
+    own = not module or module.split(".")[0] == OWN_PACKAGE
+    names = {str(node.get("name")), str(node.get("rule"))} if own else set[str]()
+    return {*names, kind.lower(), f"{kind.lower()}{node.get('depth', '')}"}
 
 
 def _equal(value: object, text: str) -> bool:
@@ -94,6 +102,18 @@ def advised(finding: Finding, typed: Sequence[str]) -> Finding:
         if left
         else finding
     )
+
+
+def suggested(attempt: Sequence[str], between: str = " or ", shown: Callable[[str], str] = quoted) -> str:
+    """Return what a finding suggests as sentences without the last period: overrides to try, and what is to be done by hand.
+
+    >>> suggested(("compare images and labels", "job=doctor", "schedule=[cosine]"))
+    "Compare images and labels. Try job=doctor or 'schedule=[cosine]'"
+    """
+    overrides = [text for text in attempt if OVERRIDE.match(text)]
+    others = [text[0].upper() + text[1:] for text in attempt if text not in overrides]
+    tried = [f"Try {between.join(map(shown, overrides))}"] if overrides else []
+    return ". ".join([*tried, *others] if attempt[:1] == tuple(overrides[:1]) else [*others, *tried])
 
 
 def listed(names: Sequence[str]) -> str:

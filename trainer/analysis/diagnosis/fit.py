@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainer.analysis.diagnosis.layers import narrow
 from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
-from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_step
+from trainer.analysis.diagnosis.regularization import EXTREME_DECAY, decay_per_step, less_regularization
 from trainer.analysis.diagnosis.schedule import still_falls
 from trainer.history import better_is
 from trainer.measurements import Branch
@@ -104,9 +104,9 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
     free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)
     longer, freed = r.branches("longer_start").get(1.0), r.branches("unregularized_longer_start").get(1.0)
     if freed is not None and longer is not None and not _no_gain(freed, longer):
-        causes = {"too strongly regularized": ("regularizer=[]",), **causes}
+        causes = {"too strongly regularized": less_regularization(r), **causes}
     elif not (_no_gain(free, own) and _no_gain(fresh, start)):
-        causes["too strongly regularized"] = ("regularizer=[]",)
+        causes["too strongly regularized"] = less_regularization(r)
     if r.setting("augmentation"):
         causes["given images that are augmented too strongly"] = ("augmentation=[]",)
     used = None if r.probe is None else r.probe["used"]["loss"]

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Literal
 
+from trainer.analysis.diagnosis.potential import flat_start
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
 from trainer.formats import ActivationStatistics, Snapshot, WeightStatistics
 
 REVIVING = ("initialization=auto", "activation=leaky_relu", "architecture.norm=batch")  # against dead units
+# Against activations that vanish or explode.
+KEEPING = ("initialization=auto", "architecture.norm=batch", "initialization=lsuv", "architecture=resnet20")
+# Root mean square of the gradient of the last layer, and initial loss relative to that of guessing, from which activations have
+# exploded; standard deviation of the inputs, up to which these are not why.
+EXPLODED, NORMALIZED = 10.0, 3.0
 NARROW = 4  # units of a layer, below which it is hardly wide enough for any task
 RATIO = 1e-3  # of the gradients of first and last layers, from which they vanish
 UNFIT_RATIO = 5e-3  # likewise, if not even one batch can be fitted
@@ -106,6 +112,8 @@ def gradient_ratio(
 
 def signal_by_depth(r: Record) -> Finding | None:
     """The activations vanish or explode from layer to layer at initialization, and the network learns little or nothing."""
+    if (found := _large_before_the_last(r)) is not None:
+        return found
     first = initial(r)
     if first is None or len(first["activations"]) < 3 or not r.struggles:
         return None
@@ -117,12 +125,33 @@ def signal_by_depth(r: Record) -> Finding | None:
     if end > begin and loss is not None and loss < 3 * (r.chance_loss or 0.0):
         return None  # the first step has done it: before it, the outputs were not large
     evidence = f"at step 1 the standard deviation of the activations is {begin:.2g} after {begin_tag}, {end:.2g} after {end_tag}"
-    attempt = ("initialization=auto", "architecture.norm=batch", "initialization=lsuv", "architecture=resnet20")
     if end < begin:
         meaning = "The image hardly reaches the last layers: their outputs are the same for all images, and so is the gradient."
-        return Finding("vanishing activations", evidence, meaning, attempt)
+        return Finding("vanishing activations", evidence, meaning, KEEPING)
+    return _exploding_activations(evidence)
+
+
+def _large_before_the_last(r: Record) -> Finding | None:
+    """The gradient of the last of several layers proves that the activations before it were large: it is their product with the
+    errors of the classes, which are at most 1, whatever the first step has made of the weights.
+    """
+    layers = [] if r.first is None else r.first["weights"]
+    if r.first is None or len(layers) < 4 or not r.struggles or not r.classifies or any(map(broken, layers)):
+        return None
+    if r.setting("regularizer", "dropout"):
+        return None  # which makes those that it leaves larger
+    size, loss, scale = number(layers[-1]["grad_rms"], 0.0), r.first["batch_loss"], r.first.get("input_std") or 0.0
+    if not 0 < scale < NORMALIZED or size < EXPLODED or loss is None or loss < EXPLODED * (r.chance_loss or math.inf):
+        return None
+    return _exploding_activations(
+        f"at step 1 the loss is {loss:.3g}, and the gradient of the last layer has root mean square {size:.2g}: the activations "
+        f"before it are at least as large, while the inputs have standard deviation {scale:.2g}"
+    )
+
+
+def _exploding_activations(evidence: str) -> Finding:
     meaning = "The outputs grow from layer to layer, and with them the gradient of the layers before."
-    return Finding("exploding activations", evidence, meaning, attempt)
+    return Finding("exploding activations", evidence, meaning, KEEPING)
 
 
 def dead_from_the_start(r: Record) -> Finding | None:
@@ -221,7 +250,7 @@ def high_initial_loss(r: Record) -> Finding | None:
 def poor_initialization(r: Record) -> Finding | None:
     """A short training from weights of ``initialization=auto`` recognizes far more images than one from the initial weights."""
     branches = () if r.probe is None else r.probe.get("auto_start") or ()
-    if len(branches) < 2 or not r.weak:
+    if len(branches) < 2 or not (r.weak or flat_start(r)):
         return None
     own, auto = branches
     before, after = (number(b.get("validation_accuracy", b["accuracy"]), 0.0) for b in (own, auto))
@@ -236,6 +265,7 @@ def poor_initialization(r: Record) -> Finding | None:
         f"initialization=auto {100 * after:.1f} %{times}",
         f"The initial weights or biases are {size} for this network.",
         ("initialization=auto", "architecture.norm=batch"),
+        "warning" if r.weak else "hint",
     )
 
 

@@ -205,6 +205,8 @@ class Record:
             "from_used",
             "unregularized",
             "unregularized_start",
+            "lower_start",
+            "longer_used",
             "longer_start",
             "unregularized_longer_start",
             "unaugmented_start",

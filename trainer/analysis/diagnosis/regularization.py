@@ -61,7 +61,7 @@ def _regularized(r: Record, evidence: str) -> Finding:
         "too strongly regularized",
         evidence,
         "Dropout, weight decay or another regularizer keeps the network from fitting even the training images.",
-        _less_regularization(r),
+        less_regularization(r),
     )
 
 
@@ -87,7 +87,8 @@ def _extreme_regularization(r: Record) -> Finding | None:
     return _regularized(r, text)
 
 
-def _less_regularization(r: Record) -> tuple[str, ...]:
+def less_regularization(r: Record) -> tuple[str, ...]:
+    """Overrides without regularizers, but for early stopping, and with a smaller weight decay, what is stronger first."""
     strong, kept = ([n for n in r.regularizers if (n == "early_stopping") == stops] for stops in (False, True))
     without = f"regularizer==[{','.join(kept)}]"
     decay = r.setting("optimizer", "weight_decay")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from trainer.analysis.diagnosis.potential import ends_high
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
 LOWERED = 0.2  # mean of a schedule below which it is not what one wants; that of a cosine is 0.5
@@ -16,6 +17,7 @@ UNDONE = 0.2  # of the loss of guessing, by which a training loss has risen if w
 SHORT = 4  # epochs, below which a run at a lower peak hardly begins to learn
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which a run that has learned nothing had no chance to
 GAINED = 0.8  # part of a validation loss that is left after a short training that has lowered it much
+LOWER, RECOGNIZED = 0.75, 0.015  # validation loss that is left, and accuracy that is gained, where a decay still helps
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
@@ -101,10 +103,10 @@ def _schedule_advice(r: Record) -> tuple[str, tuple[str, ...]]:
 
 def ends_at_high_lr(r: Record) -> Finding | None:
     """The learning rate is still high at the end, and the validation loss falls at once when it decays."""
-    last = r.rows[-1].get("lr") if r.rows else None
-    if last is None or last < 0.3 * r.peak_lr or _endless_warmup(r) is not None:
+    last = number(r.rows[-1].get("lr")) if r.rows else 0.0
+    if not ends_high(r) or _endless_warmup(r) is not None:
         return None
-    decayed, branches = decayed_validation_loss(r, 0.1), r.branches("from_used")
+    decayed, branches = decayed_validation_loss(r, 0.1) or _decayed_accuracy(r), r.branches("from_used")
     if decayed is None:
         return _undone(r, last)
     # A schedule that ends low does not help where the peak itself is too high.
@@ -120,6 +122,7 @@ def ends_at_high_lr(r: Record) -> Finding | None:
         f"At this learning rate{why} the weights fluctuate around a minimum: the run stops in the middle of a cycle, or never "
         f"decays.{' Larger batches have less noise.' if noisy else ''}",
         (*attempt, *((f"batch_size={8 * size}",) if noisy else ()), "averaging=ema"),
+        "warning" if r.weak else "hint",
     )
 
 
@@ -141,6 +144,22 @@ def _undone(r: Record, last: float) -> Finding | None:
     )
 
 
+def _decayed_accuracy(r: Record) -> str | None:
+    """How many more validation images some more steps with a decaying learning rate recognize, if they lower the loss, too."""
+    probe, branches = r.probe, r.branches("from_used").values()
+    if probe is None or not branches or r.struggles:
+        return None
+    before, best = probe["used"], max(branches, key=lambda b: number(b.get("validation_accuracy"), 0.0))
+    accuracy, after = (number(scores.get("validation_accuracy"), 0.0) for scores in (before, best))
+    lower = number(best.get("validation_loss")) < LOWER * number(before.get("validation_loss"), 0.0)
+    if not lower or after < accuracy + RECOGNIZED:
+        return None
+    return (
+        f"{probe['steps']} more steps from lr {short(best['lr'])} down to 0 recognize {100 * after:.1f} instead of "
+        f"{100 * accuracy:.1f} % of the validation images"
+    )
+
+
 def decayed_validation_loss(r: Record, fraction: float) -> str | None:
     """What some more steps with a decaying learning rate gain from the weights that are used, if it is more than a fraction."""
     branches, probe = list(r.branches("from_used").values()), r.probe
@@ -155,6 +174,15 @@ def decayed_validation_loss(r: Record, fraction: float) -> str | None:
     return f"{probe['steps']} more steps from lr {short(best['lr'])} down to 0 lower the {name} from {before:.3g} to {after:.3g}"
 
 
+def _longer_falls(r: Record) -> bool:
+    """Whether a longer short training lowers the loss of training and validation images much."""
+    longer, probe = r.branches("longer_used").values(), r.probe
+    keys = [] if probe is None else [key for key in ("loss", "validation_loss") if key in probe["used"]]
+    return probe is not None and any(
+        all(number(b.get(key)) < GAINED * number(probe["used"].get(key)) for key in keys) for b in longer
+    )
+
+
 def still_falls(r: Record) -> bool:
     """Whether the training loss still falls: in the last fifth of a run whose learning rate has not fallen, or so fast in a short
     training that it would fall by two thirds in a run of twice the length.
@@ -163,10 +191,11 @@ def still_falls(r: Record) -> bool:
     if r.probe is None or not branches or r.frozen or not losses:
         return False
     part = len(losses) // 5
-    high = (r.rows[-1].get("lr") or 0.0) >= 0.3 * r.peak_lr
-    if high and part and losses[-1] < 0.95 * losses[-1 - part] and losses[-1] == min(losses):
+    if ends_high(r) and part and losses[-1] < 0.95 * losses[-1 - part] and losses[-1] == min(losses):
         return True
     used = number(r.probe["used"]["loss"])
+    if _longer_falls(r):
+        return True
     best = min(number(b["loss"]) for b in branches)
     # The weights that are used may be those of an early epoch, after which the run has gone on.
     return best < losses[-1] and (1 - best / max(used, 1e-9)) * r.steps > 0.65 * r.probe["steps"]

@@ -8,8 +8,10 @@ from itertools import pairwise
 from statistics import median
 
 from trainer.analysis.diagnosis.layers import narrow
-from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
+from trainer.analysis.diagnosis.record import BRIEF, LONG, Finding, Record, number, short
+from trainer.analysis.diagnosis.regularization import FEW
 from trainer.analysis.diagnosis.schedule import LOWERED, MARGIN, lowered_by_schedule
+from trainer.measurements import ProbeScores
 
 FAR = 0.8  # loss, relative to that of guessing, above which even the farthest branch is far from a good learning rate
 CLIPPED = (
@@ -22,6 +24,7 @@ LITTLE, MUCH = (
     0.2,
 )  # of the loss of guessing: what is left of it after learning little; by how much more is learned
 UNLEARNED = 0.97  # of the loss of guessing, above which a short training has learned nothing
+KINDS_AT_LOWER = ("from_start", "lower_start")
 STANDING = 0.01  # learning rate of the first layer relative to that of the last, below which it stands still
 
 
@@ -48,7 +51,7 @@ def lr_too_high(r: Record) -> Finding | None:
     """A lower learning rate learns more in fewer steps, or steps are large relative to the weights and the loss stays high."""
     if (by_branch := _better_branch(r, (0.01, 0.1))) is not None:
         return _too_high(r, *by_branch)
-    if (slower := _slower_at_first(r)) is not None:
+    if (slower := _slower_at_first(r) or _slower_for_longer(r)) is not None:
         return slower
     if narrow(r):
         return None  # whose steps are large relative to its few weights
@@ -96,8 +99,35 @@ def _slower_at_first(r: Record) -> Finding | None:
     )
 
 
+def _slower_for_longer(r: Record) -> Finding | None:
+    """At a tenth of the learning rate, which even learns faster at first, no more steps than the run had learn more."""
+    lower, probe = r.branches("lower_start").get(0.1), r.probe
+    if probe is None or lower is None or r.chance_loss is None or not r.struggles:
+        return None
+    far_fewer = max(2 * probe["steps"], LONG) < FEW * r.steps  # of which it is enough that they learn as much
+    own, run = r.branches("longer_start").get(1.0, lower), probe["used"]
+    if _below(lower, run, (0.0 if far_fewer else MARGIN) * r.chance_loss):
+        text = f"to training loss {lower['loss']:.3g}; the run, at {short(r.lr)}, has {run['loss']:.3g}"
+    elif _below(lower, own, MUCH * r.chance_loss):
+        text = f"to training loss {lower['loss']:.3g}, at lr {short(r.lr)} to {own['loss']:.3g}"
+    else:
+        return None
+    fewer = "far fewer" if far_fewer else "no more"
+    return _too_high(
+        r,
+        f"{fewer} steps than the run had lead from the initial weights, at lr {short(lower['lr'])}, {text}",
+        f"optimizer.lr={short(lower['lr'])}",
+    )
+
+
+def _below(lower: ProbeScores, higher: ProbeScores, margin: float) -> bool:
+    """Whether the losses on training and, if there are any, validation images are lower by more than a margin."""
+    keys = [key for key in ("loss", "validation_loss") if key in lower]
+    return all(number(lower.get(key), math.nan) <= number(higher.get(key)) - margin for key in keys)
+
+
 def _too_high(r: Record, evidence: str, attempt: str) -> Finding:
-    tried = [number(b["loss"]) for factor, b in r.branches("from_start").items() if factor < 1]
+    tried = [number(b["loss"]) for kind in KINDS_AT_LOWER for factor, b in r.branches(kind).items() if factor < 1]
     if min(tried, default=0.0) > UNLEARNED * (r.chance_loss or math.inf):
         attempt = "optimizer.lr=auto"  # no lower one that was tried has learned anything
     momentum, lower = r.setting("optimizer", "momentum"), (attempt, "schedule=[warmup,cosine]")
