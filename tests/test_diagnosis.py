@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from trainer.analysis.diagnosis import CHECKS, Record, diagnose, imbalanced_classes, urgent
+from trainer.analysis.diagnosis import CHECKS, Record, diagnose, imbalanced_classes, needs_probe, urgent
 from trainer.analysis.diagnosis.splits import describe_shift
 from trainer.analysis.diagnosis.splits import test_differs as shifted
 from trainer.analysis.intervals import difference, interval, proportion_half_width
@@ -247,8 +247,8 @@ def test_an_urgent_finding_advises_what_explains_it(train):
     assert code == 1, "it diverged"
     line = next(line for line in (out + err).splitlines() if line.startswith("NaN or Inf loss"))
     assert "exploding activations: at step 1 the loss is" in line
-    assert line.endswith("try initialization=auto")
-    assert "high initial loss" in {finding["name"] for finding in json.loads(Path("run/findings.json").read_text())}
+    assert ". Try initialization=auto or " in line
+    assert "exploding activations" in {finding["name"] for finding in json.loads(Path("run/findings.json").read_text())}
 
 
 def test_the_first_layer_with_a_nonfinite_value_is_named(tmp_path):
@@ -1073,7 +1073,7 @@ def test_a_probe_leaves_the_run_as_it_was():
         ("none", 1.0, set()),
         ("used", 1.0, {"from_used"}),
         ("all", 0.25, {"from_used"}),
-        ("all", 10.0, {"from_used", "from_start", "unregularized_start", "one_batch", "unregularized"}),
+        ("all", 10.0, {"from_used", "longer_used", "from_start", "unregularized_start", "one_batch", "unregularized"}),
     ],
 )
 def test_only_the_short_trainings_are_made_that_are_needed_and_that_the_run_is_long_enough_for(
@@ -1851,3 +1851,137 @@ def test_no_lower_learning_rate_is_advised_that_was_tried_and_has_learned_nothin
         finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
         assert finding.name == "learning rate too high"
         assert finding.attempt[0] == first
+
+
+def branch_to(loss, accuracy, factor=1.0):
+    return {
+        "factor": factor, "lr": 0.05 * factor, "loss": loss, "accuracy": accuracy, "validation_loss": loss,
+        "validation_accuracy": accuracy,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "last_lr", "decayed", "expected"),
+    [
+        (0.93, 0.05, (0.11, 0.97), "ends at a high learning rate"),
+        (0.93, 0.05, (0.2, 0.97), "good fit"),  # the loss hardly falls
+        (0.93, 0.05, (0.11, 0.935), "good fit"),  # no more images are recognized
+        (0.93, 0.0, (0.11, 0.97), "good fit"),  # the learning rate has decayed
+        (0.98, 0.05, (0.11, 0.995), "good fit"),  # there is hardly anything to gain
+    ],
+)
+def test_a_good_fit_at_a_constant_learning_rate_gets_a_hint_where_a_decay_recognizes_more(
+    accuracy, last_lr, decayed, expected
+):
+    used = {"loss": 0.06, "accuracy": 0.98, "validation_loss": 0.23, "validation_accuracy": accuracy}
+    probe = {**PROBE, "used": used, "from_used": [branch_to(*decayed)]}
+    record = written([1.5, 0.5, 0.23], {"probe": probe, "batch_size": 32})
+    rows = [{**row, "validation_accuracy": accuracy} for row in record.rows]
+    rows[-1]["lr"] = last_lr
+    finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+    assert finding.name == expected
+    if expected != "good fit":
+        assert finding.kind == "hint"
+        assert "recognize 97.0 instead of 93.0 % of the validation images" in finding.evidence
+        assert finding.attempt[0] == "schedule=[cosine]"
+    info = {key: value for key, value in record.dataset_info.items() if key != "probe"}
+    assert needs_probe(rows, info) == (accuracy < 0.97 and last_lr > 0)
+
+
+def test_a_good_fit_that_began_with_a_flat_loss_gets_a_hint_where_other_initial_weights_learn_at_once():
+    used = {"loss": 0.18, "accuracy": 0.95, "validation_loss": 0.23, "validation_accuracy": 0.944}
+    probe = {**PROBE, "used": used, "auto_start": [branch_to(1.7, 0.37), branch_to(0.04, 0.99)], "unusual": 0.12}
+    for start, expected in ((2.3, "poor initialization"), (1.8, "good fit")):
+        record = written([start, 1.2, 0.2], {"probe": probe, "batch_size": 32})
+        rows = [{**row, "validation_accuracy": 0.944, "lr": 0.05 * (row["epoch"] < 3)} for row in record.rows]
+        finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+        assert finding.name == expected
+        assert finding.kind == ("good" if expected == "good fit" else "hint")
+
+
+@pytest.mark.parametrize(
+    ("lower", "own", "text"),
+    [
+        (0.9, 1.4, "to training loss 0.9; the run, at 0.05, has 1.5"),
+        (1.48, 2.1, "to training loss 1.48, at lr 0.05 to 2.1"),
+        (1.48, 1.6, None),  # as good as the run, and hardly better than as many of its steps
+        (math.inf, 2.1, None),
+    ],
+)
+def test_a_longer_training_at_a_lower_learning_rate_tells_where_the_short_ones_have_hardly_begun(lower, own, text):
+    start = [branch_to(2.2, 0.2, 0.1), branch_to(2.4, 0.1)]
+    probe = {
+        **PROBE, "from_start": start, "lower_start": [branch_to(lower, 0.7, 0.1)], "longer_start": [branch_to(own, 0.4)],
+    }  # fmt: skip
+    record = written([1.9, 1.7, 1.5], {"probe": probe, "batch_size": 32})
+    finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
+    assert (finding.name == "learning rate too high") == (text is not None)
+    if text is not None:
+        assert finding.evidence.endswith(text)
+        assert finding.attempt[0] == "optimizer.lr=0.005"
+
+
+def test_a_longer_training_from_the_weights_that_are_used_tells_a_short_run_from_a_small_network():
+    """A few steps lower the loss by five percent, and many in a network that has not been trained for long enough."""
+    for loss, expected in ((0.6, "still improving"), (1.4, "underfitting")):
+        probe = {**PROBE, "from_used": [branch_to(1.45, 0.5)], "longer_used": [branch_to(loss, 0.8)]}
+        record = written([1.9, 1.7, 1.5], {"probe": probe, "batch_size": 32})
+        rows = [{**row, "lr": 0.05 * (row["epoch"] < 3)} for row in record.rows]
+        assert names(replace(record, rows=rows))[0] == expected
+
+
+@pytest.mark.parametrize("slower", [True, False])
+def test_a_probe_trains_longer_at_a_lower_learning_rate_only_where_that_learns_faster_at_first(slower, monkeypatch):
+    import trainer.engine.probes as probes
+
+    run = build(load_config(["data=digits", "data.limit=200", *MLP, "epochs=2", "device=cpu", "regularizer=[]"]))
+    initial = probes.initial_weights(run)
+    fit(run)
+    monkeypatch.setattr(probes, "slower_at_first", lambda result: slower)
+    measured = probes.probe(run, initial, 5)
+    assert ("lower_start" in measured) == ("longer_start" in measured) == slower
+    assert ("longer_used" in measured) == (min(b["loss"] for b in measured["from_used"]) < measured["used"]["loss"])
+
+
+def test_a_lower_learning_rate_is_faster_at_first_where_its_short_training_learns_more():
+    from trainer.engine.probes import slower_at_first
+
+    for used, own, expected in ((1.5, 2.4, True), (1.5, 2.1, False), (2.3, 2.4, False)):
+        start = [branch_to(2.2, 0.2, 0.1), branch_to(own, 0.1)]
+        assert slower_at_first({**PROBE, "used": {**PROBE["used"], "loss": used}, "from_start": start}) == expected
+
+
+def test_large_weights_of_the_last_layer_alone_are_no_exploding_activations():
+    """The gradient of the last layer is the product of the errors and the activations before it."""
+
+    def layers(size):
+        return [{"tag": str(i), "rms": 1.0, "grad_rms": g, "update_ratio": 9.0} for i, g in enumerate((5, 4, 3, size))]
+
+    for size, expected in ((400.0, "exploding activations"), (0.3, "high initial loss")):
+        record = written([9.0, 8.0, 7.0], {"batch_size": 32}, weights=layers(size), batch_loss=500.0, input_std=1.0)
+        assert names(record)[0] == expected
+
+
+def test_the_rule_of_an_initialization_of_the_user_is_not_that_of_the_option_of_the_same_name():
+    from trainer.analysis.diagnosis.advice import applicable
+
+    for target, expected in (("trainer.initialization.Initialization", ()), ("mine.Biased", ("initialization=auto",))):
+        config = {"initialization": {"_target_": target, "rule": "auto"}}
+        assert applicable(("initialization=auto",), config) == expected
+
+
+def test_averaged_weights_that_are_a_few_points_worse_are_told():
+    for averaged, expected in ((0.455, True), (0.49, False)):
+        record = written([1.0, 0.5, 0.4], {"metric": "validation_accuracy"})
+        rows = [{**row, "averaged_accuracy": averaged, "averaged_loss": 0.5} for row in record.rows]
+        assert ("average not used" in names(replace(record, rows=rows))) == expected
+
+
+def test_a_suggestion_that_is_no_override_is_told_as_an_action():
+    record = written([1.7, 1.6, 1.5], {"contradictory": 40})
+    found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.dataset_info)}
+    from trainer.report.page import finding_list
+
+    text = "\n".join(finding_list([found["contradictory labels"].as_dict()]))
+    assert "    Correct the labels, or remove the images." in text
+    assert "Try" not in text

@@ -96,9 +96,9 @@ def _possible_causes(r: Record) -> dict[str, tuple[str, ...]]:
         causes["given images without their colors"] = ("data.channels=3",)
     if isinstance(pixels, int) and pixels <= COARSE:
         causes["given images that are too small"] = (f"data.size={4 * pixels}",)
-    if _large(r) and _fell(r):
+    if _large(r) and (_fell(r) or not r.starts_trained):
         causes["trained too briefly"] = (r.epochs(3), r.higher_lr)
-    if not r.starts_trained:
+    elif not r.starts_trained:
         causes.setdefault("too small", (*_wider(r), "architecture=resnet20"))
     own, start = r.branches("from_used").get(1.0), r.branches("from_start").get(1.0)
     free, fresh = r.branches("unregularized").get(1.0), r.branches("unregularized_start").get(1.0)

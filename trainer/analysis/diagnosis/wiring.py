@@ -8,6 +8,7 @@ from statistics import median
 from trainer.analysis.diagnosis.record import LONG, Finding, Record, number, short
 
 SHIFTED, SCALED = 0.7, 1.6  # mean of normalized pixels and ratio of their standard deviation to 1, at most
+WORSE = 0.03  # accuracy by which averaged weights are worse than those of the model, from which it is said
 TINY_BATCH = 8  # images up to which a batch may be too small
 LARGER = 32  # images of a batch, at most, with which a short training tells whether those of a run are
 TIMES = 8  # as many images as in the batches of the run, likewise
@@ -131,7 +132,7 @@ def average_not_used(r: Record) -> Finding | None:
     own, averaged = r.column("validation_accuracy"), r.column("averaged_accuracy")
     if not own or not averaged or r.dataset_info.get("metric", "").startswith("averaged"):
         return None
-    if own[-1] - averaged[-1] < 0.05:
+    if own[-1] - averaged[-1] < WORSE:
         return None
     return Finding(
         "average not used",
@@ -159,7 +160,9 @@ def lagging_average(r: Record) -> Finding | None:
         return None
     if not r.dataset_info.get("metric", "averaged").startswith("averaged"):
         return None  # the averaged weights are used only where they are as good
-    if averaged[-1] < 1.5 * own[-1] or averaged[-1] - own[-1] < 0.05 * r.chance_loss:
+    recognized, by_average = r.column("validation_accuracy"), r.column("averaged_accuracy")
+    worse = bool(recognized and by_average) and recognized[-1] - by_average[-1] >= WORSE and averaged[-1] > own[-1]
+    if not worse and (averaged[-1] < 1.5 * own[-1] or averaged[-1] - own[-1] < 0.05 * r.chance_loss):
         return None
     lower = f"averaging.decay={short(shorter_average(r.steps))}"
     return Finding(
