@@ -40,6 +40,7 @@ from trainer.analysis.diagnosis.layers import (
 )
 from trainer.analysis.diagnosis.length import still_improving, stopped_too_early, too_short
 from trainer.analysis.diagnosis.mixed_classes import classes_mixed_up
+from trainer.analysis.diagnosis.needed import needed_branches, needs_changes, needs_probe, without_probe
 from trainer.analysis.diagnosis.noise import noisy, within_noise
 from trainer.analysis.diagnosis.nonfinite import nonfinite_loss
 from trainer.analysis.diagnosis.potential import improvable
@@ -160,7 +161,6 @@ OF_LABELS = ("label noise", "classes mixed up", "labels unrelated to the images"
 SYMPTOMS = ("not learning", "underfitting")  # of which further measurements may tell the cause
 OF_SCORES = ("overfitting", "still improving")  # less urgent than test images of another kind
 RESTS = ("good fit", "differences within noise")  # what is said only where nothing is wrong
-GAP = 0.1  # between the accuracies on training and validation images, from which these may be of another kind
 TEST_DIFFERS, LEAKAGE, NEAR = "validation and test differ", "train/test leakage", "near duplicates"
 INDEPENDENT = (*RESTS, "average not used", LEAKAGE, NEAR, TEST_DIFFERS, *EXPLAINED_BY_DATA)
 
@@ -190,38 +190,6 @@ def _findings(checks: Sequence[Check], record: Record) -> list[Finding]:
     typed = record.dataset_info.get("typed", [])
     findings = [advised(replace(f, attempt=applicable(f.attempt, config)), typed) for f in findings]
     return sorted(findings, key=lambda f: KINDS.index(f.kind))
-
-
-def without_probe(info: DatasetInfo) -> DatasetInfo:
-    """What is known without the measurements after training, which are not needed where the curves show a good fit."""
-    return cast(DatasetInfo, {key: value for key, value in info.items() if key != "probe"})
-
-
-def needs_probe(rows: Rows, info: DatasetInfo) -> bool:
-    """Return whether the curves of a run that has ended do not show a good fit, or one that could be better, so that
-    measurements would tell why.
-    """
-    record = Record(rows, [], info)
-    return bool(rows) and (good_fit(record) is None or improvable(record))
-
-
-def needed_branches(rows: Rows, info: DatasetInfo) -> Literal["none", "used", "all"]:
-    """Return which short trainings are needed, by the scores of the weights that are used, which ``info`` holds.
-
-    Those from these weights where the validation loss is not low, or the fit could be better, and all if the network has not
-    learned, or does not even fit the training images: no check reads the others.
-    """
-    record = Record(rows, [], info)
-    if record.struggles or not record.learned:
-        return "all"
-    return "used" if record.weak or improvable(record) else "none"
-
-
-def needs_changes(info: DatasetInfo) -> bool:
-    """Return whether far fewer validation images than training images are recognized, as those of another kind are."""
-    used = info["probe"]["used"] if "probe" in info else None
-    accuracy, held_out = (None, None) if used is None else (used["accuracy"], used.get("validation_accuracy"))
-    return accuracy is not None and held_out is not None and accuracy - held_out > GAP
 
 
 def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Finding] = ()) -> list[Finding]:

@@ -10,7 +10,6 @@ from trainer.analysis.diagnosis.mixed_classes import classes_mixed_up, error_rat
 from trainer.analysis.diagnosis.record import IMAGES, Finding, Record, number
 from trainer.analysis.diagnosis.schedule import STARVED
 from trainer.analysis.diagnosis.splits import differ, validation_harder
-from trainer.analysis.intervals import proportion_half_width
 
 CONFIDENT = (
     0.35  # of confusions in the half with the highest probabilities, from which labels may be wrong; at random 0.5
@@ -69,8 +68,7 @@ def labels_unrelated(r: Record) -> Finding | None:
     losses = [number(b.get("validation_loss")) for b in trained]
     if "validation_loss" not in probe["used"] or not losses or min(losses) < 0.95 * chance:
         return None
-    by_chance = r.majority + 2 * proportion_half_width(r.majority, r.dataset_info.get("validation") or IMAGES)
-    if max(b.get("validation_accuracy") or 0.0 for b in trained) > by_chance:
+    if max(b.get("validation_accuracy") or 0.0 for b in trained) > r.by_chance:
         return None
     fits = [number(b["loss"]) for b in r.branches("one_batch").values()]
     used = probe["used"]

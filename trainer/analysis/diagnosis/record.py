@@ -94,6 +94,12 @@ class Record:
         return max(counts) / max(sum(counts), 1)
 
     @property
+    def by_chance(self) -> float:
+        """Accuracy that predictions without any relation to the images hardly exceed on those that are held out."""
+        n = self.dataset_info.get("validation") or self.dataset_info.get("train") or 1000
+        return self.majority + 2 * proportion_half_width(self.majority, n)
+
+    @property
     def class_names(self) -> Sequence[str]:
         """Names of the classes, their numbers if they have none."""
         return self.dataset_info.get("classes") or [
@@ -162,10 +168,7 @@ class Record:
             # A validation split may happen to be easier for a constant than the training images.
             train = [] if self.dataset_info.get("mixed") else self.column("train_loss")
             return max(min(losses), min(train, default=0.0)) < 0.98 * self.chance_loss
-        if min(losses) < 0.95 * self.chance_loss:
-            return True
-        n = self.dataset_info.get("validation") or self.dataset_info.get("train") or 1000
-        return max(accuracies) > self.majority + 2 * proportion_half_width(self.majority, n)
+        return min(losses) < 0.95 * self.chance_loss or max(accuracies) > self.by_chance
 
     @property
     def stuck(self) -> bool:
@@ -248,11 +251,8 @@ class Record:
     def widths(self) -> list[int]:
         """The widths of the network, if its config has any."""
         widths = self.setting("architecture", "widths")
-        return (
-            [w for w in cast(Sequence[object], widths) if isinstance(w, int)]
-            if isinstance(widths, list | tuple)
-            else []
-        )
+        listed = cast(Sequence[object], widths) if isinstance(widths, list | tuple) else ()
+        return [width for width in listed if isinstance(width, int)]
 
     def setting(self, *path: str) -> object:
         """The value of a key of the config; None if it is unknown."""
