@@ -1985,3 +1985,12 @@ def test_a_suggestion_that_is_no_override_is_told_as_an_action():
     text = "\n".join(finding_list([found["contradictory labels"].as_dict()]))
     assert "    Correct the labels, or remove the images." in text
     assert "Try" not in text
+
+
+def test_a_higher_learning_rate_that_only_learns_the_frequencies_of_the_classes_is_no_better_one():
+    """A network of one unit begins above the loss of guessing, which it reaches sooner at a higher learning rate."""
+    used = {"loss": 2.79, "accuracy": 0.09, "validation_loss": 2.78, "validation_accuracy": 0.1}
+    for higher, expected in ((2.31, False), (1.9, True)):
+        start = [branch_to(3.05, 0.09), branch_to(higher, 0.09, 10.0), branch_to(2.35, 0.1, 100.0)]
+        record = written([2.9, 2.85, 2.8], {"probe": {**PROBE, "used": used, "from_start": start}, "batch_size": 32})
+        assert ("learning rate too low" in names(record)) == expected

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, cast
 
 from trainer.analysis.diagnosis.advice import advised, applicable, listed
 from trainer.analysis.diagnosis.copies import leakage, leaks, near_duplicates

@@ -232,6 +232,8 @@ def _better_branch(r: Record, factors: Sequence[float]) -> tuple[str, str] | Non
     rising = best["factor"] == 100 and len(losses) == 3 and losses[0] - margin > losses[1] > losses[2] + margin
     if number(best["loss"]) > number(used["loss"]) - (0.0 if rising else margin):
         return None
+    if 1 < best["factor"] < 100 and number(best["loss"]) > UNLEARNED * r.chance_loss:
+        return None  # it has learned how frequent the classes are; one that is still higher, nothing else
     if own is not None and number(own["loss"]) < number(best["loss"]):
         return None  # the learning rate of the run is better at first: it is not what keeps the loss high
     if (
