@@ -1994,3 +1994,13 @@ def test_a_higher_learning_rate_that_only_learns_the_frequencies_of_the_classes_
         start = [branch_to(3.05, 0.09), branch_to(higher, 0.09, 10.0), branch_to(2.35, 0.1, 100.0)]
         record = written([2.9, 2.85, 2.8], {"probe": {**PROBE, "used": used, "from_start": start}, "batch_size": 32})
         assert ("learning rate too low" in names(record)) == expected
+
+
+@pytest.mark.parametrize(("accuracy", "named"), [(0.93, True), (0.98, False)])
+def test_another_normalization_than_that_of_the_frozen_weights_is_told_in_spite_of_a_good_fit(accuracy, named):
+    used = {"loss": 0.53, "accuracy": 0.94, "validation_loss": 0.58, "validation_accuracy": accuracy}
+    info = {"probe": {**PROBE, "used": used}, "batch_size": 32, "other_normalization": True, "pretrained": True}
+    record = written([1.5, 0.64, 0.53], info, input_mean=0.3, input_std=0.37, frozen=7)
+    rows = [{**row, "validation_accuracy": accuracy, "lr": 0.0} for row in record.rows]
+    expected = "other normalization than the pretrained weights" if named else "good fit"
+    assert names(replace(record, rows=rows))[0] == expected

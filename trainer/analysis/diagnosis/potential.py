@@ -23,8 +23,12 @@ def flat_start(r: Record) -> bool:
 
 
 def improvable(r: Record) -> bool:
-    """Whether a network with a low validation loss could recognize more images, by another end or start of the run."""
+    """Whether a network that is good could recognize more images: by another end or start of the run if its validation loss is
+    low, or by the normalization of its pretrained weights.
+    """
     losses, accuracies = r.column("validation_loss"), r.column("validation_accuracy")
-    if not losses or not accuracies or r.chance_loss is None or losses[-1] > LOW * r.chance_loss:
+    if not losses or not accuracies or r.chance_loss is None or accuracies[-1] >= BEST:
         return False
-    return accuracies[-1] < BEST and (ends_high(r) or flat_start(r))
+    if r.dataset_info.get("other_normalization") and r.frozen:
+        return True
+    return losses[-1] <= LOW * r.chance_loss and (ends_high(r) or flat_start(r))
