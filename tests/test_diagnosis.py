@@ -2004,3 +2004,27 @@ def test_another_normalization_than_that_of_the_frozen_weights_is_told_in_spite_
     rows = [{**row, "validation_accuracy": accuracy, "lr": 0.0} for row in record.rows]
     expected = "other normalization than the pretrained weights" if named else "good fit"
     assert names(replace(record, rows=rows))[0] == expected
+
+
+def test_a_few_steps_without_augmentation_tell_that_it_hides_the_class_of_a_network_that_is_not_bad():
+    used = {"loss": 0.39, "accuracy": 0.88, "validation_loss": 0.38, "validation_accuracy": 0.896}
+    config = {"augmentation": {"translation": {}, "random_erasing": {}}}
+    for augmented, free, expected in ((1.3, 0.23, True), (1.3, 0.35, False), (0.5, 0.23, False)):
+        branches = {"from_used": [branch_to(0.375, 0.88, 0.1)], "unaugmented": [branch_to(free, 0.93)]}
+        record = written([2.0, 1.6, augmented], {"probe": {**PROBE, "used": used, **branches}, "config": config})
+        found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.dataset_info)}
+        assert ("too strongly augmented" in found) == expected
+        if expected:
+            text = "lower the validation loss from 0.38 to 0.23, with translation, random_erasing to 0.375"
+            assert found["too strongly augmented"].evidence == f"20 more steps without augmentation {text}"
+
+
+def test_a_short_training_on_one_batch_is_made_in_a_run_of_any_length(monkeypatch):
+    """It may be shorter than three of the others, where these are long."""
+    import trainer.engine.probes as probes
+
+    run = build(load_config(["data=digits", "data.limit=160", *MLP, "epochs=1", "device=cpu", "regularizer=[]"]))
+    initial = probes.initial_weights(run)
+    fit(run)
+    monkeypatch.setattr(probes, "branch", lambda run, weights, factor, steps, batch=None: branch_to(2.3, 0.1, factor))
+    assert "one_batch" in probes.probe(run, initial, 61)

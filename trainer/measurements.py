@@ -59,6 +59,7 @@ class Probe(TypedDict):
     longer_start: NotRequired[list[Branch]]  # from the initial weights of a regularized run, longer than the others
     unregularized_longer_start: NotRequired[list[Branch]]  # as long, without regularizers, weight decay and dropout
     unaugmented_start: NotRequired[list[Branch]]  # from the initial weights without augmentation
+    unaugmented: NotRequired[list[Branch]]  # likewise from the weights that are used
     unfrozen_start: NotRequired[list[Branch]]  # from the initial weights, with the frozen layers trained, too
     larger_batches: NotRequired[list[Branch]]  # from the initial weights, with larger batches than the tiny ones
     auto_start: NotRequired[list[Branch]]  # from unusual initial weights, and from those of initialization=auto

@@ -105,6 +105,9 @@ def probe(
             allowance = Allowance(max(fraction * run.clock.step, affordable_steps(run)))
             if math.isfinite(result["used"]["loss"]) and allowance.grant(2 * steps):
                 result["from_used"] = [branch(run, used, factor, steps) for factor in (LOWER, 1.0)]
+                if run.info.config.get("augmentation") and allowance.grant(steps):
+                    with unaugmented(run, run.train.batch_size):
+                        result["unaugmented"] = [branch(run, used, 1.0, steps)]
             if initial is not None:
                 add_auto(run, result, initial, allowance)
             if which == "all":
@@ -141,7 +144,7 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
         if math.isfinite(result["used"]["loss"]) and allowance.grant(steps):
             result["unregularized"] = [branch(run, used, 1.0, steps)]
     add_longer(run, result, used, initial, lambda count: allowance.grant(count * shorter, count * least) // count)
-    if initial is not None and not learns and (granted := allowance.grant(max(2 * steps, LONG), LEAST * steps)):
+    if initial is not None and not learns and (granted := allowance.grant(max(2 * steps, LONG), least)):
         with unregularized(run):
             result["one_batch"] = [branch(run, initial, 1.0, granted, next(endless_batches(run)))]
 
@@ -167,9 +170,14 @@ def add_longer(
         if freed:
             with unregularized(run):
                 result["unregularized_longer_start"] = [branch(run, initial, 1.0, granted)]
-    best = min(result.get("from_used", ()), key=lambda b: b["loss"], default=None)
+    best = better(result["from_used"]) if "from_used" in result else None
     if best is not None and best["loss"] < result["used"]["loss"] and (granted := grant(1)):
         result["longer_used"] = [branch(run, used, best["factor"], granted)]
+
+
+def better(branches: list[Branch]) -> Branch:
+    """The branch that has reached the lowest loss."""
+    return min(branches, key=lambda b: b["loss"])
 
 
 def slower_at_first(result: Probe) -> bool:

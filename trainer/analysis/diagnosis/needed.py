@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from trainer.analysis.diagnosis.fit import good_fit
-from trainer.analysis.diagnosis.potential import improvable
+from trainer.analysis.diagnosis.potential import improvable, promising
 from trainer.analysis.diagnosis.record import Record, Rows
 from trainer.measurements import DatasetInfo
 
@@ -34,7 +34,7 @@ def needed_branches(rows: Rows, info: DatasetInfo) -> Literal["none", "used", "a
     record = Record(rows, [], info)
     if record.struggles or not record.learned:
         return "all"
-    return "used" if record.weak or improvable(record) else "none"
+    return "used" if record.weak or promising(record) else "none"
 
 
 def needs_changes(info: DatasetInfo) -> bool:

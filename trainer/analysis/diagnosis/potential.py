@@ -26,9 +26,18 @@ def improvable(r: Record) -> bool:
     """Whether a network that is good could recognize more images: by another end or start of the run if its validation loss is
     low, or by the normalization of its pretrained weights.
     """
-    losses, accuracies = r.column("validation_loss"), r.column("validation_accuracy")
-    if not losses or not accuracies or r.chance_loss is None or accuracies[-1] >= BEST:
+    losses = r.column("validation_loss")
+    if not losses or r.chance_loss is None or not promising(r):
         return False
-    if r.dataset_info.get("other_normalization") and r.frozen:
-        return True
-    return losses[-1] <= LOW * r.chance_loss and (ends_high(r) or flat_start(r))
+    return losses[-1] <= LOW * r.chance_loss or other_inputs(r)
+
+
+def promising(r: Record) -> bool:
+    """Whether not nearly all validation images are recognized, and something of the run may be why."""
+    accuracies = r.column("validation_accuracy")
+    return bool(accuracies) and accuracies[-1] < BEST and (ends_high(r) or flat_start(r) or other_inputs(r))
+
+
+def other_inputs(r: Record) -> bool:
+    """Whether layers that keep pretrained weights get images in another normalization than these were trained with."""
+    return bool(r.dataset_info.get("other_normalization")) and bool(r.frozen)

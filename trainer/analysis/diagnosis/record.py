@@ -213,6 +213,7 @@ class Record:
             "longer_start",
             "unregularized_longer_start",
             "unaugmented_start",
+            "unaugmented",
             "unfrozen_start",
             "larger_batches",
             "one_batch",
@@ -251,8 +252,7 @@ class Record:
     def widths(self) -> list[int]:
         """The widths of the network, if its config has any."""
         widths = self.setting("architecture", "widths")
-        listed = cast(Sequence[object], widths) if isinstance(widths, list | tuple) else ()
-        return [width for width in listed if isinstance(width, int)]
+        return [w for w in cast(list[object], widths) if isinstance(w, int)] if isinstance(widths, list) else []
 
     def setting(self, *path: str) -> object:
         """The value of a key of the config; None if it is unknown."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
 from trainer.analysis.diagnosis.record import LONG, Finding, Record, number
 
 LEARNED = 0.9  # of the loss of guessing, above which a short training has learned nothing
+HARDER, EASIER = (
+    2.0,
+    0.8,
+)  # ratios of losses: of augmented images to others, and of validation images without augmentation
 FEW = 0.35  # of the steps of a run, up to which a short training has far fewer
 EXTREME_DECAY = 2e-3  # of the weights in each step: without a gradient they would halve in 350 steps
 
@@ -103,7 +108,11 @@ def less_regularization(r: Record) -> tuple[str, ...]:
 
 
 def too_strongly_augmented(r: Record) -> Finding | None:
-    """The network struggles, and without augmentation as few steps learn more, also about the validation images."""
+    """Without augmentation, as few steps learn more, also about the validation images: from the initial weights of a network that
+    struggles, or from those that are used.
+    """
+    if (found := _augmented_to_the_end(r)) is not None:
+        return found
     free = r.branches("unaugmented_start").get(1.0)
     if r.probe is None or r.chance_loss is None or not r.struggles or free is None:
         return None
@@ -114,13 +123,42 @@ def too_strongly_augmented(r: Record) -> Finding | None:
     if after > before - (0.0 if far_fewer else 0.1 * r.chance_loss):
         return None
     most = "far fewer" if far_fewer else "no more"
-    options = r.setting("augmentation")
-    names = ", ".join(map(str, cast(Mapping[str, object], options))) if isinstance(options, Mapping) else "it"
     name = key.replace("_", " ") if key != "loss" else "training loss"
+    return _augmented(
+        f"without augmentation, {most} steps than the run had lead from the initial weights to a {name} of {after:.3g}; with "
+        f"{_augmentations(r)}, the run has {before:.3g}"
+    )
+
+
+def _augmented_to_the_end(r: Record) -> Finding | None:
+    """Augmented images are far harder than others, and a few more steps with the latter lower the validation loss far more."""
+    free, own = r.branches("unaugmented").values(), r.branches("from_used").values()
+    losses, probe = r.column("train_loss"), r.probe
+    if probe is None or not free or not own or not losses or not r.weak or r.dataset_info.get("mixed"):
+        return None
+    if losses[-1] < HARDER * number(probe["used"]["loss"]):
+        return None
+    before, after, augmented = (
+        min(number(scores.get("validation_loss")) for scores in group) for group in ((probe["used"],), free, own)
+    )
+    if not after < EASIER * min(before, augmented) < math.inf:
+        return None
+    return _augmented(
+        f"{probe['steps']} more steps without augmentation lower the validation loss from {before:.3g} to {after:.3g}, with "
+        f"{_augmentations(r)} to {augmented:.3g}"
+    )
+
+
+def _augmentations(r: Record) -> str:
+    """The names of the augmentations."""
+    options = r.setting("augmentation")
+    return ", ".join(map(str, cast(Mapping[str, object], options))) if isinstance(options, Mapping) else "it"
+
+
+def _augmented(evidence: str) -> Finding:
     return Finding(
         "too strongly augmented",
-        f"without augmentation, {most} steps than the run had lead from the initial weights to a {name} of {after:.3g}; with "
-        f"{names}, the run has {before:.3g}",
+        evidence,
         "Augmented images are too different from those to be recognized, or no longer show what their labels say.",
         ("augmentation=[]",),
     )

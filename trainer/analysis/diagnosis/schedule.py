@@ -17,7 +17,7 @@ UNDONE = 0.2  # of the loss of guessing, by which a training loss has risen if w
 SHORT = 4  # epochs, below which a run at a lower peak hardly begins to learn
 STARVED = 0.05  # mean of a schedule, relative to its peak, below which a run that has learned nothing had no chance to
 GAINED = 0.8  # part of a validation loss that is left after a short training that has lowered it much
-LOWER, RECOGNIZED = 0.75, 0.015  # validation loss that is left, and accuracy that is gained, where a decay still helps
+LOWER, RECOGNIZED = 0.8, 0.015  # validation loss that is left, and accuracy that is gained, where a decay still helps
 MARGIN = 0.05  # by which a loss must be lower to count as lower, relative to that of guessing
 
 
