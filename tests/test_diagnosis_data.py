@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from diagnosing import MLP, PROBE, names, written
+from sklearn.datasets import load_digits
 
 from trainer.analysis.diagnosis import Record, diagnose, imbalanced_classes
 from trainer.builder import build, load_splits
@@ -228,3 +231,36 @@ def test_another_normalization_than_that_of_the_frozen_weights_is_told_in_spite_
     rows = [{**row, "validation_accuracy": accuracy, "lr": 0.0} for row in record.rows]
     expected = "other normalization than the pretrained weights" if named else "good fit"
     assert names(replace(record, rows=rows))[0] == expected
+
+
+def test_inputs_of_some_batches_that_are_not_finite_are_named_in_a_run_that_has_diverged(train):
+    """A blank image among others has no standard deviation: the first batches, and most others, are finite."""
+    x, y = load_digits(return_X_y=True)
+    images = (x[:400].reshape(-1, 8, 8) * 15).astype(np.uint8)
+    images[317] = 0
+    np.savez("blank.npz", x_train=images, y_train=y[:400], x_test=images[:50], y_test=y[:50])
+    Path("standardizing.py").write_text(
+        "import torch\n"
+        "from trainer.regularizers import Regularizer\n"
+        "class Standardize(Regularizer):\n"
+        "    def batch(self, x, y):\n"
+        "        low = x.amin((1, 2, 3), keepdim=True)\n"
+        "        return (x - low) / (x.amax((1, 2, 3), keepdim=True) - low), y\n"
+    )
+    Path("own/regularizer").mkdir(parents=True)
+    Path("own/regularizer/standardize.yaml").write_text("standardize:\n  _target_: standardizing.Standardize\n")
+    code, _, _ = train(
+        "--config-dir", "own", "data=arrays", "data.path=blank.npz", "data.validation=100", *MLP, "epochs=6", "batch_size=8",
+        "regularizer=[standardize]", "device=cpu", "output=run",
+    )  # fmt: skip
+    assert code == 1, "it diverged"
+    finding = json.loads(Path("run/findings.json").read_text())[0]
+    assert finding["name"] == "inputs not finite"
+    assert finding["evidence"] == "pixels of 1 of 38 training batches, as the network gets them, are NaN or Inf"
+
+
+def test_inputs_that_are_not_finite_in_every_batch_of_a_network_of_nan_are_not_blamed():
+    """They may be made from its weights, as by an adversarial regularizer."""
+    for wrong, expected in ((3, True), (40, False), (0, False)):
+        record = written([math.nan], {"status": "diverged", "nonfinite_batches": [wrong, 40]}, finite=False)
+        assert ("inputs not finite" in names(record)) == expected

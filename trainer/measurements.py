@@ -130,6 +130,7 @@ class DatasetInfo(TaskInfo, total=False):
     metric: str
     status: str
     stop_reason: str
+    nonfinite_batches: list[int]  # of a run that has diverged: training batches with NaN or Inf, and those examined
     accuracies: dict[str, float]  # of a single task with classes, on "validation" and "test"
     test_fractions: list[float]  # frequencies of the classes in the test images
     pixels: dict[str, SplitPixels]  # of "validation" and "test", where the accuracies differ

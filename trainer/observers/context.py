@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal, Protocol
 
 from trainer.engine.changed_images import accuracies_of_changes
+from trainer.engine.nonfinite_batches import nonfinite_batches
 from trainer.engine.observer import Observer
 from trainer.engine.probes import Needed, initial_weights, probe
 from trainer.engine.run import Run
@@ -33,7 +34,7 @@ class Context:
     ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
     ``measure_validation()`` measures the weights that are used on the validation images, ``probe(initial, steps, needed,
     fraction, measured)`` what tells causes apart after training, ``changes(split)`` what change of the images of a split would
-    let them be recognized; all leave the run as it was.
+    let them be recognized, ``nonfinite_batches()`` how many training batches hold NaN or Inf; all leave the run as it was.
     """
 
     def __init__(self, run: Run) -> None:
@@ -45,6 +46,7 @@ class Context:
         self.probe: Callable[
             [StateDict | None, int, Callable[[Probe], Needed], float, ValidationMeasures | None], Probe
         ] = partial(probe, run)
+        self.nonfinite_batches = partial(nonfinite_batches, run)
         self.changes: Changes = partial(accuracies_of_changes, run)
 
 

@@ -53,6 +53,7 @@ class DiagnosisObserver(Observer):
         self.every, self.probe_steps, self.probe = option.every, option.probe_steps, context.probe
         self.probe_fraction, self.initial_weights = option.probe_fraction, context.initial_weights
         self.measure_validation, self.changes = context.measure_validation, context.changes
+        self.nonfinite_batches = context.nonfinite_batches
         self.initial: StateDict | None = None  # weights before the first step, from which short trainings start
         self.statistics, self.events, self.alert = context.layer_statistics, context.event_writer, context.alert
         self.nonfinite: list[Snapshot] = []  # at most one snapshot, of the step with a NaN or Inf loss
@@ -109,8 +110,10 @@ class DiagnosisObserver(Observer):
 
     def _measured(self, view: RunView, info: DatasetInfo) -> DatasetInfo:
         """Measure which classes a finished run confuses with each other, and, unless the curves show a good fit, what tells the
-        causes apart.
+        causes apart; of one that has diverged, whether its inputs are finite.
         """
+        if info.get("status") == "diverged" and world_size() == 1:
+            return DatasetInfo(nonfinite_batches=list(self.nonfinite_batches()))
         if info.get("status") != "finished" or len(view.task.parts) > 1 or world_size() > 1:
             return DatasetInfo()
         measured, found = self.measure_validation(), DatasetInfo()

@@ -26,17 +26,21 @@ KINDS_OF_BRANCH = ("from_start", "from_used", "unregularized", "unregularized_st
 
 
 def inputs_not_finite(r: Record) -> Finding | None:
-    """The inputs of the first batch are NaN or Inf."""
-    if r.first is None or not {"input_mean", "input_std"} <= r.first.keys():
-        return None
-    mean, std = r.first.get("input_mean"), r.first.get("input_std")
-    if math.isfinite(number(mean)) and math.isfinite(number(std)):
+    """The inputs of the first batch, or of some of those of a run that has diverged, are NaN or Inf."""
+    wrong, examined = r.dataset_info.get("nonfinite_batches") or (0, 0)
+    measured = r.first is not None and {"input_mean", "input_std"} <= r.first.keys()
+    values = (r.first.get("input_mean"), r.first.get("input_std")) if measured and r.first is not None else ()
+    if not all(math.isfinite(number(value)) for value in values):
+        which = "the first batch"
+    elif 0 < wrong < examined:  # in all of them, weights that are NaN may have made them
+        which = f"{wrong} of {examined} training batches"
+    else:
         return None
     return Finding(
         "inputs not finite",
-        "pixels of the first batch, as the network gets them, are NaN or Inf",
+        f"pixels of {which}, as the network gets them, are NaN or Inf",
         "No network learns from them, at any learning rate: the data, their normalization, or an augmentation or a regularizer "
-        "of your own makes them, such as by a division by zero.",
+        "of your own makes them, such as by a division by zero in images of a single color.",
         ("augmentation=[]", "regularizer=[]", "data.normalize=dataset"),
         "urgent",
     )

@@ -78,13 +78,11 @@ def decay_per_step(r: Record) -> float:
 
 
 def _extreme_regularization(r: Record) -> Finding | None:
-    """The network struggles, and its config would let hardly any weight, or any activation, survive."""
+    """The network is not good, and its config would let hardly any weight, or any activation, survive."""
     decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
     if r.weak and isinstance(p, float) and p >= 0.85:
         return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
-    if not r.struggles:
-        return None
-    if (per_step := decay_per_step(r)) < EXTREME_DECAY:
+    if not r.weak or (per_step := decay_per_step(r)) < EXTREME_DECAY:
         return None
     text = (
         f"at the peak learning rate, weight decay {decay:g} takes {100 * per_step:.2g} % off the weights at each step"
