@@ -86,6 +86,15 @@ def test_a_learning_rate_is_lowered_by_as_much_as_the_first_step_was_too_large()
         assert (finding.name, finding.attempt[0]) == ("NaN or Inf loss", attempt)
 
 
+def test_no_learning_rate_above_ten_is_suggested():
+    for lr, ratio, attempt in ((3e11, 1e9, "optimizer.lr=auto"), (30.0, 3.6, "optimizer.lr=0.03")):
+        weights = [{"tag": "0", "rms": 1.0, "grad_rms": 1.0, "update_ratio": ratio}]
+        record = written([2.3, math.nan], {"lr": lr}, weights=weights)
+        rows = [{**row, "lr": lr} for row in record.rows]
+        finding = diagnose(rows, [{**s, "lr": lr} for s in record.snapshots], record.dataset_info)[0]
+        assert (finding.name, finding.attempt[0]) == ("NaN or Inf loss", attempt)
+
+
 def test_a_learning_rate_at_which_the_loss_was_not_finite_is_not_suggested():
     """The run has survived a learning rate of 3 without learning, while .3 ends in NaN."""
     start = [{"factor": f, "lr": 3 * f, "loss": loss, "accuracy": 0.1} for f, loss in ((0.1, None), (1.0, 2.4))]

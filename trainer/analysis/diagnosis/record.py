@@ -102,9 +102,8 @@ class Record:
     @property
     def class_names(self) -> Sequence[str]:
         """Names of the classes, their numbers if they have none."""
-        return self.dataset_info.get("classes") or [
-            str(i) for i in range(len(self.dataset_info.get("class_counts") or []))
-        ]
+        counts = self.dataset_info.get("class_counts") or []
+        return self.dataset_info.get("classes") or [str(i) for i in range(len(counts))]
 
     @property
     def starts_trained(self) -> bool:
@@ -119,7 +118,7 @@ class Record:
     def lower_lr(self) -> str:
         """Override for a lower learning rate: one at which the loss was finite from the initial weights or, without such a short
         training, at which the first step would have changed the weights by less than ``USUAL``, at most a tenth; for a range test
-        if there is none, or if the learning rate is above 10.
+        if there is none, or none below 10.
         """
         lower = {b["factor"]: b for b in self.branches("from_start").values() if b["factor"] < 1}
         if 0.1 in lower and not math.isfinite(number(lower[0.1]["loss"])):
@@ -128,7 +127,8 @@ class Record:
         ratio, factor = max(self.first_ratio, default=0.0), 0.1
         while 0.1 not in lower and math.isfinite(ratio) and ratio * factor > USUAL and factor > 1e-4:
             factor /= 10
-        return f"optimizer.lr={short(self.lr * factor)}" if self.lr <= 10 or factor < 0.1 else "optimizer.lr=auto"
+        value = self.lr * factor
+        return f"optimizer.lr={short(value)}" if value < 10 and (self.lr <= 10 or factor < 0.1) else "optimizer.lr=auto"
 
     @property
     def first_ratio(self) -> list[float]:
