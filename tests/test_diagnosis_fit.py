@@ -228,7 +228,7 @@ def test_a_short_training_without_augmentation_that_learns_as_much_in_far_fewer_
     rows = [{**row, "step": 3 * row["step"]} for row in record.rows]
     finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
     assert finding.name == "too strongly augmented"
-    assert "far fewer steps than the run had" in finding.evidence
+    assert "a training of far fewer steps than the run's leads to" in finding.evidence
 
 
 def test_a_longer_short_training_without_regularization_counts_where_the_shorter_one_has_not_learned_yet():
@@ -274,3 +274,29 @@ def test_a_few_steps_without_augmentation_tell_that_it_hides_the_class_of_a_netw
         if expected:
             text = "lower the validation loss from 0.38 to 0.23, with translation, random_erasing to 0.375"
             assert found["too strongly augmented"].evidence == f"20 more steps without augmentation {text}"
+
+
+@pytest.mark.parametrize(
+    ("decay", "norm", "named"), [(0.08, "none", True), (0.08, "batch", False), (0.3, "batch", True)]
+)
+def test_normalized_networks_survive_a_stronger_weight_decay(decay, norm, named):
+    used = {"loss": 0.4, "accuracy": 0.9, "validation_loss": 0.47, "validation_accuracy": 0.89}
+    config = {
+        "optimizer": {"_target_": "trainer.optimizers.SGD", "weight_decay": decay},
+        "architecture": {"norm": norm},
+    }
+    record = written([0.9, 0.6, 0.5], {"probe": {**PROBE, "used": used}, "config": config, "batch_size": 32})
+    assert ("too strongly regularized" in names(record)) == named
+
+
+@pytest.mark.parametrize(
+    ("validation_loss", "accuracy", "mild"), [(0.25, 0.93, True), (0.12, 0.93, False), (0.25, 0.97, False)]
+)
+def test_a_good_fit_says_what_is_left(validation_loss, accuracy, mild):
+    record = written([1.5, 0.5, 0.1], {"batch_size": 32, "config": {"augmentation": {"flip": {}}}})
+    rows = [{**row, "validation_accuracy": accuracy, "lr": 0.0} for row in record.rows]
+    rows[-1]["validation_loss"] = validation_loss
+    (finding,) = diagnose(rows, record.snapshots, record.dataset_info)
+    assert (finding.name, finding.kind) == ("good fit", "good")
+    assert ("What is left is mild overfitting" in finding.meaning) == mild
+    assert finding.attempt[:1] == (("augmentation=[flip,rotation]",) if mild else ())

@@ -157,3 +157,18 @@ def test_a_good_fit_at_a_constant_learning_rate_gets_a_hint_where_a_decay_recogn
         assert finding.attempt[0] == "schedule=[cosine]"
     info = {key: value for key, value in record.dataset_info.items() if key != "probe"}
     assert needs_probe(rows, info) == (accuracy < 0.97 and last_lr > 0)
+
+
+def test_a_learning_rate_that_rises_to_the_end_is_no_peak_that_is_too_high_from_the_start():
+    """Short trainings begin at the peak, which the run has reached at its end."""
+    start = [branch_to(1.4, 0.5, 0.1), branch_to(15.0, 0.1)]
+    probe = {**PROBE, "from_start": start, "from_used": [branch_to(0.9, 0.7, 0.1), branch_to(1.1, 0.6)]}
+    record = written([1.9, 1.6, 1.5, 1.5], {"probe": probe, "batch_size": 32})
+    for rates, expected in (
+        ((0.012, 0.025, 0.04, 0.05), "ends at a high learning rate"),
+        ((0.05, 0.05, 0.05, 0.05), "learning rate too high"),
+    ):
+        rows = [{**row, "lr": lr, "mean_lr": lr} for row, lr in zip(record.rows, rates, strict=True)]
+        finding = diagnose(rows, record.snapshots, record.dataset_info)[0]
+        assert finding.name == expected
+        assert finding.attempt[0] == ("schedule=[cosine]" if expected.startswith("ends") else "optimizer.lr=0.005")

@@ -242,3 +242,11 @@ def test_inverted_validation_images_are_named_before_what_their_borders_tell():
         found = diagnose(*vars(written([1.9, 1.2, 1.0], info)).values())
         assert any("negatives" in f.meaning for f in found) == expected
         assert any("borders" in f.meaning for f in found) != expected
+
+
+def test_test_images_do_not_differ_for_a_network_that_has_learned_nothing():
+    info = {"accuracies": {"validation": 0.2, "test": 0.05}, "validation": 500, "test": 1000}
+    for losses, expected in (([1.9, 1.5, 1.2], True), ([2.4, 2.35, 2.32], False)):
+        record = written(losses, info)
+        rows = [{**row, "validation_accuracy": 0.11} for row in record.rows]
+        assert ("validation and test differ" in names(replace(record, rows=rows))) == expected

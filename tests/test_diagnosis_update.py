@@ -227,3 +227,12 @@ def test_a_higher_learning_rate_that_only_learns_the_frequencies_of_the_classes_
         start = [branch_to(3.05, 0.09), branch_to(higher, 0.09, 10.0), branch_to(2.35, 0.1, 100.0)]
         record = written([2.9, 2.85, 2.8], {"probe": {**PROBE, "used": used, "from_start": start}, "batch_size": 32})
         assert ("learning rate too low" in names(record)) == expected
+
+
+def test_a_longer_training_at_a_lower_learning_rate_decides_where_there_is_one():
+    """20 steps at the learning rate of the run teach nothing, and yet no more at a tenth of it are better in the end."""
+    start = [branch_to(1.6, 0.5, 0.1), branch_to(2.7, 0.1)]
+    longer = {"lower_start": [branch_to(1.55, 0.5, 0.1)], "longer_start": [branch_to(1.7, 0.4)]}
+    for more, expected in (({}, True), (longer, False)):
+        record = written([1.9, 1.7, 1.5], {"probe": {**PROBE, "from_start": start, **more}, "batch_size": 32})
+        assert ("learning rate too high" in names(record)) == expected

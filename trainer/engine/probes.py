@@ -126,14 +126,14 @@ def add_causes(run: Run, result: Probe, used: StateDict, initial: StateDict | No
     least = min(LEAST * steps, shorter)
     learns = False  # without augmentation, so that images and labels belong together
     if initial is not None:
+        if frozen_at_random(run) and (granted := allowance.grant(shorter, least)):
+            with unfrozen(run):
+                result["unfrozen_start"] = [branch(run, initial, 1.0, granted)]
         result["from_start"] = from_start(run, initial, steps, allowance)
         if run.info.config.get("augmentation") and (granted := allowance.grant(shorter, least)):
             with unaugmented(run, run.train.batch_size):
                 result["unaugmented_start"] = [branch(run, initial, 1.0, granted)]
             learns = result["unaugmented_start"][0]["loss"] < 0.5 * run.task.chance_loss()
-        if frozen_at_random(run) and (granted := allowance.grant(shorter, least)):
-            with unfrozen(run):
-                result["unfrozen_start"] = [branch(run, initial, 1.0, granted)]
         larger, count = larger_batches(run.train.batch_size, run.clock.step, steps)
         if run.train.batch_size <= TINY_BATCH and allowance.grant(count * (larger // run.train.batch_size)):
             with unaugmented(run, larger):

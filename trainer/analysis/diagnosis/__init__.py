@@ -214,7 +214,7 @@ def _unexplained(checks: Sequence[Check], record: Record, others: Sequence[Findi
     for text, facts in (("Its consequences", False), ("Check afterwards", True)):
         following = [f.name for f in consequences if f.name not in {cause.name, *NO_CONSEQUENCE.get(cause.name, ())}]
         following = [name for name in following if cause.name in CONSEQUENCES_OF.get(name, (cause.name,))]
-        following = [name for name in following if not (record.struggles and name in OF_LABELS)]
+        following = [name for name in following if name not in OF_LABELS]
         names = list(dict.fromkeys(name for name in following if (name in FACTS) == facts))
         if names:
             cause = replace(cause, meaning=f"{cause.meaning} {text}: {listed(names)}.")

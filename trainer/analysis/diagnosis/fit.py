@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trainer.analysis.diagnosis.layers import narrow
 from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
@@ -15,6 +16,10 @@ NORMED = 5  # images of a batch, from which batch norm is not the first cause to
 COARSE = 12  # pixels, up to which images may be too small to tell what they show
 FAR = 0.12  # between the accuracies on training and validation images, at which their losses need not be as far apart
 LARGE = 10  # trained parameters for each training image, from which a network is not too small
+FIT, MILD = (
+    0.95,
+    1.7,
+)  # validation accuracy, and ratio of the losses on validation and training images, from which a good fit overfits a little
 FALLS = 0.9  # part of the training loss that is left of that in the middle of the run, below which it still fell
 MEMORIZED = 0.995  # accuracy on the training images, from which a smaller difference of the losses tells
 GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause
@@ -178,21 +183,20 @@ def overfitting(r: Record) -> Finding | None:
 
 
 def _overfitting(r: Record, evidence: str) -> Finding:
-    train = r.dataset_info.get("train", 0)
-    more = (f"data.limit={4 * train}",) if train and r.setting("data", "limit") == train else ()  # others are left out
     return Finding(
         "overfitting",
         evidence,
         "The network memorizes the training images: more images, augmentation or a regularizer would help more than longer "
         "training.",
-        (
-            *more,
-            "augmentation=[rotation]",
-            "regularizer=[mixup]",
-            "regularizer=[early_stopping,dropout,label_smoothing]",
-            "optimizer.weight_decay=0.005",
-        ),
+        _against_overfitting(r),
     )
+
+
+def _against_overfitting(r: Record) -> tuple[str, ...]:
+    train = r.dataset_info.get("train", 0)
+    more = (f"data.limit={4 * train}",) if train and r.setting("data", "limit") == train else ()  # others are left out
+    regularizers = ("regularizer=[mixup]", "regularizer=[early_stopping,dropout,label_smoothing]")
+    return (*more, "augmentation=[rotation]", *regularizers, "optimizer.weight_decay=0.005")
 
 
 def worsened(values: Sequence[float], lower_is_better: bool) -> tuple[int, bool]:
@@ -240,9 +244,17 @@ def good_fit(r: Record) -> Finding | None:
     low = 0.35 if accuracies and accuracies[-1] >= 0.93 and decay_per_step(r) < EXTREME_DECAY else 0.15
     if validation[-1] > low * r.chance_loss or gap > 0.1 * r.chance_loss or validation[-1] > 1.1 * min(validation):
         return None
-    return Finding(
+    finding = Finding(
         "good fit",
         f"the training loss is {train[-1]:.3f}, the validation loss {validation[-1]:.3f}",
         "The network has learned the task and generalizes to unseen images.",
         kind="good",
+    )
+    if not accuracies or accuracies[-1] >= FIT or validation[-1] < MILD * train[-1]:
+        return finding
+    return replace(
+        finding,
+        evidence=f"{finding.evidence} (accuracy {100 * accuracies[-1]:.1f} %)",
+        meaning=f"{finding.meaning} What is left is mild overfitting: it recognizes its training images better.",
+        attempt=_against_overfitting(r),
     )

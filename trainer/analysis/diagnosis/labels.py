@@ -117,7 +117,7 @@ def label_noise(r: Record) -> Finding | None:
     return _noise(
         f"of {errors} wrong predictions of {total} validation images, {100 * tail:.0f} % have their label in the less probable "
         f"half of the classes, of labels at random {100 * uniform:.0f} %",
-        f"The network confuses no similar classes: up to {100 * errors / total:.0f} % of the labels are wrong.",
+        f"The network confuses no similar classes: labels are wrong, at most {100 * errors / total:.0f} % of them.",
     )
 
 
@@ -174,7 +174,7 @@ def _systematic_noise(r: Record) -> Finding | None:
     return _noise(
         f"of {errors} confusions of two classes in the validation images, {100 * confident / errors:.0f} % are in the half with "
         "the highest probabilities, of labels that are wrong at random 50 %",
-        f"Difficult images are predicted with less confidence: up to {100 * (1 - accuracy):.0f} % of the labels are wrong.",
+        f"Difficult images are predicted with less confidence: labels are wrong, at most {100 * (1 - accuracy):.0f} % of them.",
     )
 
 

@@ -199,7 +199,7 @@ def _dead(worst: tuple[float, str, int], since: str, attempt: tuple[str, ...]) -
 def saturated_units(r: Record) -> Finding | None:
     """Many outputs of a sigmoid or tanh are where its slope is near zero."""
     first = initial(r)
-    attempt = ("initialization=xavier_uniform", "activation=relu", "architecture.norm=batch", r.lower_lr)
+    attempt = ("initialization=auto", "activation=relu", "architecture.norm=batch", r.lower_lr)
     if first is not None and r.weak:
         fractions = [layer["saturated"] for layer in first["activations"] if layer["saturated"] is not None]
         if len(fractions) >= 2 and median(fractions) >= 0.3:
@@ -214,7 +214,8 @@ def saturated_units(r: Record) -> Finding | None:
         return None
     fraction, layer, step = worst
     before = next((a["saturated"] for a in ([] if first is None else first["activations"]) if a["tag"] == layer), None)
-    later = before is not None and before < 0.1
+    moved = r.first is not None and _first_step(r.first) >= MOVED and not _zero_layers(r.first)
+    later = moved or (before is not None and before < 0.1)
     return Finding(
         "saturated units",
         f"{100 * fraction:.0f} % of the outputs of {layer} are at the ends of its range (step {step})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainer.analysis.diagnosis.record import Record
 
 HIGH = 0.3  # of its peak, that a learning rate is which has not decayed
+RISING = 0.6  # likewise, below which that of the first epoch was low
 BEST = 0.97  # validation accuracy from which there is hardly anything to gain
 LOW = 0.15  # validation loss, relative to that of guessing, of a network that is good
 FLAT = 0.95  # training loss of the first epoch, likewise, in which nothing was learned
@@ -14,6 +15,12 @@ def ends_high(r: Record) -> bool:
     """Whether the learning rate of the last step is high."""
     last = r.rows[-1].get("lr") if r.rows else None
     return last is not None and last >= HIGH * r.peak_lr
+
+
+def begins_low(r: Record) -> bool:
+    """Whether the learning rate ends high and began low, so that the run has not begun at its peak."""
+    rates = [row.get("mean_lr", row.get("lr")) or 0.0 for row in r.rows]
+    return ends_high(r) and rates[0] < RISING * r.peak_lr
 
 
 def flat_start(r: Record) -> bool:

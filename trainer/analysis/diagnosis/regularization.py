@@ -41,7 +41,11 @@ def _freed_start(r: Record, least: float) -> tuple[str, float] | None:
             r.branches("from_start"),
             f"{0 if r.probe is None else r.probe['steps']} steps",
         ),
-        (r.branches("unregularized_longer_start"), r.branches("longer_start"), "no more steps than the run had"),
+        (
+            r.branches("unregularized_longer_start"),
+            r.branches("longer_start"),
+            "a training of no more steps than the run's",
+        ),
     ):
         if 1.0 not in free or 1.0 not in own:
             continue
@@ -82,7 +86,11 @@ def _extreme_regularization(r: Record) -> Finding | None:
     decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
     if r.weak and isinstance(p, float) and p >= 0.85:
         return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
-    if not r.weak or (per_step := decay_per_step(r)) < EXTREME_DECAY:
+    normed = r.setting("architecture", "norm") not in (
+        None,
+        "none",
+    )  # its outputs do not depend on the size of the weights
+    if not r.weak or (per_step := decay_per_step(r)) < EXTREME_DECAY * (4 if normed else 1):
         return None
     text = (
         f"at the peak learning rate, weight decay {decay:g} takes {100 * per_step:.2g} % off the weights at each step"
@@ -123,7 +131,7 @@ def too_strongly_augmented(r: Record) -> Finding | None:
     most = "far fewer" if far_fewer else "no more"
     name = key.replace("_", " ") if key != "loss" else "training loss"
     return _augmented(
-        f"without augmentation, {most} steps than the run had lead from the initial weights to a {name} of {after:.3g}; with "
+        f"without augmentation, a training of {most} steps than the run's leads to a {name} of {after:.3g}; with "
         f"{_augmentations(r)}, the run has {before:.3g}"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.analysis.diagnosis.potential import ends_high
+from trainer.analysis.diagnosis.potential import begins_low, ends_high
 from trainer.analysis.diagnosis.record import Finding, Record, number, short
 
 LOWERED = 0.2  # mean of a schedule below which it is not what one wants; that of a cosine is 0.5
@@ -111,7 +111,7 @@ def ends_at_high_lr(r: Record) -> Finding | None:
         return _undone(r, last)
     # A schedule that ends low does not help where the peak itself is too high.
     lower = {0.1, 1.0} <= branches.keys() and number(branches[0.1]["loss"]) <= number(branches[1.0]["loss"])
-    too_high = lower and len(r.rows) >= SHORT
+    too_high = lower and len(r.rows) >= SHORT and not begins_low(r)
     size = r.dataset_info.get("batch_size") or FEW_IMAGES
     noisy = size < FEW_IMAGES
     why = f", and with batches of {size}," if noisy else ""

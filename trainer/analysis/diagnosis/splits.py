@@ -75,7 +75,7 @@ def test_differs(r: Record) -> Finding | None:
         info.get("accuracies", {}),
         {"validation": info.get("validation", 0), "test": info.get("test", 0)},
     )
-    if not differ(accuracies, sizes):
+    if not differ(accuracies, sizes) or not r.learned:
         return None
     shown = [f"{100 * accuracies[name]:.1f} % of {sizes[name]} {name} images" for name in ("validation", "test")]
     gap = accuracies["validation"] - accuracies["test"]
@@ -87,7 +87,8 @@ def test_differs(r: Record) -> Finding | None:
         phrase, meaning = CHANGED[change][0], CHANGED[change][1].format(split="test")
         text = f"; {phrase}, {100 * info.get('changes', {})[change]:.1f} % of the test images are recognized"
         difference, by_frequency = difference * (change == "standardized") + text, False
-    if by_frequency and (moved := _frequencies_that_moved(r)):
+    imbalanced = imbalanced_classes(info.get("class_counts") or []) is not None
+    if by_frequency and not imbalanced and (moved := _frequencies_that_moved(r)):
         difference, meaning = (
             f"{difference}: {moved}",
             f"{meaning} Some of these may be labelled as others in training.",
@@ -99,7 +100,7 @@ def test_differs(r: Record) -> Finding | None:
         f"{' but '.join(shown)} are recognized{difference}",
         meaning,
         ("compare images and labels of the two splits", "job=evaluate checkpoint=<run directory>"),
-        "hint" if by_frequency and imbalanced_classes(info.get("class_counts") or []) else "warning",
+        "hint" if by_frequency and imbalanced else "warning",
     )
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from statistics import median
 
 from trainer.analysis.diagnosis.layers import narrow
+from trainer.analysis.diagnosis.potential import begins_low
 from trainer.analysis.diagnosis.record import BRIEF, LONG, Finding, Record, number, short
 from trainer.analysis.diagnosis.regularization import FEW
 from trainer.analysis.diagnosis.schedule import LOWERED, MARGIN, lowered_by_schedule
@@ -51,7 +52,7 @@ def lr_too_high(r: Record) -> Finding | None:
     """A lower learning rate learns more in fewer steps, or steps are large relative to the weights and the loss stays high."""
     if (by_branch := _better_branch(r, (0.01, 0.1))) is not None:
         return _too_high(r, *by_branch)
-    if (slower := _slower_at_first(r) or _slower_for_longer(r)) is not None:
+    if not begins_low(r) and (slower := _slower_at_first(r) or _slower_for_longer(r)) is not None:
         return slower
     if narrow(r):
         return None  # whose steps are large relative to its few weights
@@ -88,6 +89,8 @@ def _slower_at_first(r: Record) -> Finding | None:
     lower = [branches[f] for f in (0.01, 0.1) if f in branches]
     if probe is None or r.chance_loss is None or not r.struggles or not lower or 1.0 not in branches or r.steps < BRIEF:
         return None
+    if "lower_start" in probe:
+        return None  # a longer one tells more
     best, own = min(lower, key=lambda b: number(b["loss"])), number(branches[1.0]["loss"])
     if own < LITTLE * r.chance_loss or number(best["loss"]) > min(own, r.chance_loss) - MUCH * r.chance_loss:
         return None
@@ -115,7 +118,7 @@ def _slower_for_longer(r: Record) -> Finding | None:
     fewer = "far fewer" if far_fewer else "no more"
     return _too_high(
         r,
-        f"{fewer} steps than the run had lead from the initial weights, at lr {short(lower['lr'])}, {text}",
+        f"a training of {fewer} steps than the run's, from the initial weights at lr {short(lower['lr'])}, leads {text}",
         f"optimizer.lr={short(lower['lr'])}",
     )
 

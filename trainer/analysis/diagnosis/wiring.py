@@ -33,7 +33,7 @@ def frozen_layers(r: Record) -> Finding | None:
             return None
         return Finding(
             "frozen layers",
-            f"{text}; with them trained, no more steps than the run had lead from the initial weights to training loss "
+            f"{text}; with them trained, a training of no more steps than the run's leads to training loss "
             f"{after:.3g}, the run has {used:.3g}",
             "Layers that are frozen before they have learned anything are random: what follows them learns from noise.",
             _unfreezing(by_config),
