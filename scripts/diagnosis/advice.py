@@ -22,6 +22,7 @@ from trainer.analysis.diagnosis.advice import applicable
 from trainer.errors import ConfigError
 
 TREATMENTS = ("advice", "random", "lr / 3")
+SEEDS = 3  # with which a finding about a run that should be healthy is followed
 GAIN = 0.01  # of the validation accuracy, from which it counts as improved
 NO_OVERRIDE = ("job=", "-m")  # suggestions that are commands of their own
 HEAD = ["first override", "improved", "got worse", "fraction of the loss recovered"]
@@ -126,6 +127,19 @@ def follow(case: Case, seeds: int, records: Callable[[Case], dict[str, Any] | No
         result.typed[treatment] = override
         result.gains[treatment] = [after - before for after, before in zip(treated, untreated, strict=True)]
     return result
+
+
+def confirmed(case: Case, record: dict[str, Any], folder: Path, expired: Callable[[], bool]) -> bool:
+    """Whether a run that should be healthy is improved by what its first finding suggests, over ``SEEDS`` seeds, so that the
+    finding is right; what is in files is not trained.
+    """
+    found = diagnosed(record)
+    attempt = next((text for text in found[0].attempt if is_override(text)), "") if found else ""
+    if not attempt:
+        return False
+    sides = [case, dataclasses.replace(case, extra=(attempt,))]
+    before, after = (over_seeds(side, SEEDS, lambda c: known(c, folder, expired)) for side in sides)
+    return before is not None and after is not None and significant([b - a for a, b in zip(before, after, strict=True)])
 
 
 def over_seeds(case: Case, seeds: int, records: Callable[[Case], dict[str, Any] | None]) -> list[float] | None:

@@ -26,15 +26,19 @@ class Verdict:
             ``worse`` (a healthy variation that is clearly worse than the plain config, which counts for nothing).
         names: The findings, the most important first, without notes.
         difference: Of the accuracy to that of its control.
+        confirmed: Whether a run that should be healthy is improved by what the first finding suggests.
     """
 
     case: Case
     effect: str
     names: tuple[str, ...]
     difference: float
+    confirmed: bool = False
 
     @property
     def right(self) -> tuple[str, ...]:
+        if self.confirmed:
+            return self.names[:1]
         return self.case.condition.right if self.case.condition is not None and self.effect == "fault" else ()
 
     @property
@@ -142,7 +146,7 @@ def group_rows(found: Iterable[Verdict]) -> list[list[str]]:
 def false_alarms(found: Iterable[Verdict], effect: str) -> str:
     """In how many healthy runs something is reported."""
     healthy = [v for v in found if v.effect == effect]
-    return proportion(sum(bool(v.names) for v in healthy), len(healthy))
+    return proportion(sum(bool(v.names) and not v.confirmed for v in healthy), len(healthy))
 
 
 def confusion_rows(found: Iterable[Verdict]) -> list[list[str]]:
