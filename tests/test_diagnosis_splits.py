@@ -250,3 +250,12 @@ def test_test_images_do_not_differ_for_a_network_that_has_learned_nothing():
         record = written(losses, info)
         rows = [{**row, "validation_accuracy": 0.11} for row in record.rows]
         assert ("validation and test differ" in names(replace(record, rows=rows))) == expected
+
+
+def test_validation_images_are_not_harder_than_test_images_that_are_in_training():
+    info = {"accuracies": {"validation": 0.8, "test": 0.95}, "validation": 500, "test": 1000}
+    for copies, expected in ((0, True), (300, False)):
+        record = written([1.0, 0.4, 0.2], {**info, "duplicates": {"train/test": copies}})
+        found = names(record)
+        assert ("validation harder than test" in found) == expected
+        assert ("train/test leakage" in found) != expected
