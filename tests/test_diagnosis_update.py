@@ -197,6 +197,7 @@ def test_no_lower_learning_rate_is_advised_that_was_tried_and_has_learned_nothin
         (0.9, 1.4, "to training loss 0.9; the run, at 0.05, has 1.5"),
         (1.48, 2.1, "to training loss 1.48, at lr 0.05 to 2.1"),
         (1.48, 1.6, None),  # as good as the run, and hardly better than as many of its steps
+        (0.9, 0.8, None),  # the learning rate of the run is as good: the weights that are used are not those of its end
         (math.inf, 2.1, None),
     ],
 )

@@ -109,7 +109,8 @@ def _slower_for_longer(r: Record) -> Finding | None:
         return None
     far_fewer = max(2 * probe["steps"], LONG) < FEW * r.steps  # of which it is enough that they learn as much
     own, run = r.branches("longer_start").get(1.0, lower), probe["used"]
-    if _below(lower, run, (0.0 if far_fewer else MARGIN) * r.chance_loss):
+    # Where as many steps at the learning rate of the run are as good, something else is why the weights that are used are not.
+    if _below(lower, own, 0.0) and _below(lower, run, (0.0 if far_fewer else MARGIN) * r.chance_loss):
         text = f"to training loss {lower['loss']:.3g}; the run, at {short(r.lr)}, has {run['loss']:.3g}"
     elif _below(lower, own, MUCH * r.chance_loss):
         text = f"to training loss {lower['loss']:.3g}, at lr {short(r.lr)} to {own['loss']:.3g}"
