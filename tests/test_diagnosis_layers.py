@@ -173,7 +173,10 @@ def test_the_gradient_of_a_network_of_three_layers_can_explode():
     record = written([2.3, 2.2, 2.1], {}, weights=layers)
     finding = diagnose(record.rows, record.snapshots, record.dataset_info)[0]
     assert finding.name == "exploding gradients"
-    assert finding.attempt[:2] == ("initialization=auto", "optimizer.clip_norm=1")
+    assert finding.attempt[:2] == ("initialization=auto", "architecture.norm=batch")
+    assert finding.attempt[-1] == "optimizer.clip_norm=1", (
+        "which hides large gradients, and makes those of all layers small"
+    )
     vanishing = [layer("0", grad_rms=1e-6), layer("1", grad_rms=1e-3), layer("2", grad_rms=0.034)]
     assert "vanishing gradients" not in names(written([2.3, 2.2, 2.1], {}, weights=vanishing)), "three layers are few"
 

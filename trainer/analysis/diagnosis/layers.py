@@ -106,7 +106,7 @@ def gradient_ratio(
         attempt = ("activation=relu", "initialization=auto", "architecture.norm=batch", "architecture=resnet20")
         return Finding("vanishing gradients", evidence, meaning, attempt)
     meaning = "The gradient grows on its way back, so the steps of the first layers are far too large."
-    attempt = ("initialization=auto", "optimizer.clip_norm=1", "architecture.norm=batch", "architecture=resnet20")
+    attempt = ("initialization=auto", "architecture.norm=batch", "architecture=resnet20", "optimizer.clip_norm=1")
     return Finding("exploding gradients", evidence, meaning, attempt)
 
 
