@@ -13,6 +13,7 @@ RUNNING = ("accuracy", "label_accuracy", "mae")  # metrics of training batches, 
 MAIN = {"label_accuracy": "map"}  # the main metric, where it is not the running one
 PERCENTAGES = ("accuracy", "recall", "precision", "f1", "map", "match")
 IN_UNITS = ("mae", "rmse")  # in the units of the target
+WIDE = 1e4  # from which a loss has no room for four decimals in a table
 LONG = 1e9  # from which a number is shown with an exponent
 SPLITS = ("train", "validation", "averaged")
 
@@ -95,8 +96,8 @@ def shown(metric: str, value: float) -> str:
 
     >>> shown("digit_accuracy", 0.9712), shown("slant_mae", 0.031416), shown("size_mae", 1234.56), shown("loss", 0.12345)
     ('97.12 %', '0.03142', '1,235', '0.1235')
-    >>> shown("slant_mae", 1.2e12)
-    '1.200e+12'
+    >>> shown("slant_mae", 1.2e12), shown("loss", 1.2e12), shown("loss", 9999.5)
+    ('1.200e+12', '1.200e+12', '9999.5000')
     """
     if math.isnan(value):
         return "nan"
@@ -104,4 +105,4 @@ def shown(metric: str, value: float) -> str:
         return f"{100 * value:.2f} %"
     if key_word(metric) in IN_UNITS and math.isfinite(value):
         return f"{value:,.0f}" if 1000 <= abs(value) < LONG else f"{value:#.4g}"
-    return f"{value:.4f}"
+    return f"{value:#.4g}" if WIDE <= abs(value) < math.inf else f"{value:.4f}"
