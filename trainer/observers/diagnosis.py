@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_changes, needs_probe, urgent
-from trainer.analysis.diagnosis.advice import suggested
+from trainer.analysis.diagnosis.advice import suggested, suggested_in_markdown
 from trainer.architectures.layers import count_parameters
 from trainer.data.splits import DROPPED_COLORS, OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
@@ -16,9 +16,8 @@ from trainer.engine.observer import Observer
 from trainer.engine.probes import Needed, branch_steps
 from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
-from trainer.errors import quoted
 from trainer.formats import Contribution, FindingContent, Result, Row, Snapshot
-from trainer.literal import code_span, markdown_literal
+from trainer.literal import markdown_literal
 from trainer.measurements import DatasetInfo, Probe, SplitPixels
 from trainer.observers.context import Changes, Context
 from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
@@ -192,7 +191,7 @@ def class_fractions(view: RunView, loader: Loader) -> list[float]:
 
 def markdown(finding: FindingContent) -> str:
     """A finding as a paragraph of Markdown."""
-    text = suggested(finding["attempt"], ", ", lambda override: code_span(quoted(override)))
+    text = suggested_in_markdown(finding["attempt"])
     attempt = f" {text}." if text else ""
     return f"**{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}{attempt}"
 

@@ -7,11 +7,11 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from trainer.analysis.diagnosis.advice import suggested
+from trainer.analysis.diagnosis.advice import suggested_in_markdown
 from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
-from trainer.errors import quoted, shrunk_text
+from trainer.errors import shrunk_text
 from trainer.formats import Environment, FindingContent, Result, Resume, Row
-from trainer.literal import code_span, markdown_literal, printable
+from trainer.literal import markdown_literal, printable
 from trainer.measurements import TaskInfo
 from trainer.report.figures import total_epochs
 
@@ -237,8 +237,7 @@ def finding_list(findings: list[FindingContent]) -> list[str]:
         name, kind, evidence, meaning = (markdown_literal(text, within_line=True) for text in texts)
         lines.append(f"- **{name}** ({kind}): {evidence}. {meaning}")
         if finding["attempt"]:
-            text = suggested(finding["attempt"], ", ", lambda override: code_span(quoted(override)))
-            lines.append(f"    {text}.")
+            lines.append(f"    {suggested_in_markdown(finding['attempt'])}.")
     return lines
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 from trainer.analysis.diagnosis.record import Finding
 from trainer.errors import quoted
+from trainer.literal import code_span
 from trainer.tree import value_at
 
 MIXING = ("mixup", "cutmix", "mixup_or_cutmix")  # the images of a batch with each other, which needs at least two
@@ -114,6 +115,11 @@ def suggested(attempt: Sequence[str], between: str = " or ", shown: Callable[[st
     others = [text[0].upper() + text[1:] for text in attempt if text not in overrides]
     tried = [f"Try {between.join(map(shown, overrides))}"] if overrides else []
     return ". ".join([*tried, *others] if attempt[:1] == tuple(overrides[:1]) else [*others, *tried])
+
+
+def suggested_in_markdown(attempt: Sequence[str]) -> str:
+    """Return the same as Markdown, in which overrides are code."""
+    return suggested(attempt, ", ", lambda override: code_span(quoted(override)))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -16,10 +16,8 @@ NORMED = 5  # images of a batch, from which batch norm is not the first cause to
 COARSE = 12  # pixels, up to which images may be too small to tell what they show
 FAR = 0.12  # between the accuracies on training and validation images, at which their losses need not be as far apart
 LARGE = 10  # trained parameters for each training image, from which a network is not too small
-FIT, MILD = (
-    0.95,
-    1.7,
-)  # validation accuracy, and ratio of the losses on validation and training images, from which a good fit overfits a little
+FIT = 0.95  # validation accuracy, below which a good fit has something to gain
+MILD = 1.7  # ratio of the losses on validation and training images, from which it overfits a little
 FALLS = 0.9  # part of the training loss that is left of that in the middle of the run, below which it still fell
 MEMORIZED = 0.995  # accuracy on the training images, from which a smaller difference of the losses tells
 GAIN = 0.03  # part of the training loss by which a short training must lower it to tell a cause

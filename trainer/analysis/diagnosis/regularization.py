@@ -9,10 +9,8 @@ from typing import cast
 from trainer.analysis.diagnosis.record import LONG, Finding, Record, number
 
 LEARNED = 0.9  # of the loss of guessing, above which a short training has learned nothing
-HARDER, EASIER = (
-    2.0,
-    0.8,
-)  # ratios of losses: of augmented images to others, and of validation images without augmentation
+HARDER = 2.0  # ratio of the loss of augmented images to that of others, from which they are far harder
+EASIER = 0.8  # part of the validation loss that is left without augmentation
 FEW = 0.35  # of the steps of a run, up to which a short training has far fewer
 EXTREME_DECAY = 2e-3  # of the weights in each step: without a gradient they would halve in 350 steps
 
@@ -86,10 +84,8 @@ def _extreme_regularization(r: Record) -> Finding | None:
     decay, p = r.setting("optimizer", "weight_decay"), r.setting("regularizer", "dropout", "p")
     if r.weak and isinstance(p, float) and p >= 0.85:
         return _regularized(r, f"dropout zeroes {100 * p:.0f} % of the values in training")
-    normed = r.setting("architecture", "norm") not in (
-        None,
-        "none",
-    )  # its outputs do not depend on the size of the weights
+    # The outputs of a normalized network do not depend on the size of its weights.
+    normed = r.setting("architecture", "norm") not in (None, "none")
     if not r.weak or (per_step := decay_per_step(r)) < EXTREME_DECAY * (4 if normed else 1):
         return None
     text = (
@@ -125,15 +121,20 @@ def too_strongly_augmented(r: Record) -> Finding | None:
     used = r.probe["used"]
     key = "validation_loss" if "validation_loss" in used else "loss"
     after, before = number(free.get(key)), number(used.get(key))
-    far_fewer = max(2 * r.probe["steps"], LONG) < FEW * r.steps  # of which it is enough that they learn as much
-    if after > before - (0.0 if far_fewer else 0.1 * r.chance_loss):
+    fewer = far_fewer(r)
+    if after > before - (0.0 if fewer else 0.1 * r.chance_loss):
         return None
-    most = "far fewer" if far_fewer else "no more"
+    most = "far fewer" if fewer else "no more"
     name = key.replace("_", " ") if key != "loss" else "training loss"
     return _augmented(
         f"without augmentation, a training of {most} steps than the run's leads to a {name} of {after:.3g}; with "
         f"{_augmentations(r)}, the run has {before:.3g}"
     )
+
+
+def far_fewer(r: Record) -> bool:
+    """Whether the longer short trainings have far fewer steps than the run, so that it is enough if they learn as much."""
+    return r.probe is not None and max(2 * r.probe["steps"], LONG) < FEW * r.steps
 
 
 def _augmented_to_the_end(r: Record) -> Finding | None:

@@ -9,8 +9,8 @@ from statistics import median
 
 from trainer.analysis.diagnosis.layers import narrow
 from trainer.analysis.diagnosis.potential import begins_low
-from trainer.analysis.diagnosis.record import BRIEF, LONG, Finding, Record, number, short
-from trainer.analysis.diagnosis.regularization import FEW
+from trainer.analysis.diagnosis.record import BRIEF, Finding, Record, number, short
+from trainer.analysis.diagnosis.regularization import far_fewer
 from trainer.analysis.diagnosis.schedule import LOWERED, MARGIN, lowered_by_schedule
 from trainer.measurements import ProbeScores
 
@@ -107,19 +107,19 @@ def _slower_for_longer(r: Record) -> Finding | None:
     lower, probe = r.branches("lower_start").get(0.1), r.probe
     if probe is None or lower is None or r.chance_loss is None or not r.struggles:
         return None
-    far_fewer = max(2 * probe["steps"], LONG) < FEW * r.steps  # of which it is enough that they learn as much
+    fewer = far_fewer(r)
     own, run = r.branches("longer_start").get(1.0, lower), probe["used"]
     # Where as many steps at the learning rate of the run are as good, something else is why the weights that are used are not.
-    if _below(lower, own, 0.0) and _below(lower, run, (0.0 if far_fewer else MARGIN) * r.chance_loss):
+    if _below(lower, own, 0.0) and _below(lower, run, (0.0 if fewer else MARGIN) * r.chance_loss):
         text = f"to training loss {lower['loss']:.3g}; the run, at {short(r.lr)}, has {run['loss']:.3g}"
     elif _below(lower, own, MUCH * r.chance_loss):
         text = f"to training loss {lower['loss']:.3g}, at lr {short(r.lr)} to {own['loss']:.3g}"
     else:
         return None
-    fewer = "far fewer" if far_fewer else "no more"
+    most = "far fewer" if fewer else "no more"
     return _too_high(
         r,
-        f"a training of {fewer} steps than the run's, from the initial weights at lr {short(lower['lr'])}, leads {text}",
+        f"a training of {most} steps than the run's, from the initial weights at lr {short(lower['lr'])}, leads {text}",
         f"optimizer.lr={short(lower['lr'])}",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
+from trainer.analysis.diagnosis.potential import other_inputs
 from trainer.analysis.diagnosis.record import LONG, Finding, Record, number, short
 
 SHIFTED, SCALED = 0.7, 1.6  # mean of normalized pixels and ratio of their standard deviation to 1, at most
@@ -197,7 +198,7 @@ def other_normalization(r: Record) -> Finding | None:
     """Pretrained weights that are kept get images in another normalization than they were trained with, and the network is not
     good; where all layers are trained, they adapt.
     """
-    if not r.dataset_info.get("other_normalization") or not r.weak or not r.frozen:
+    if not r.weak or not other_inputs(r):
         return None
     mean, std = (None, None) if r.first is None else (r.first.get("input_mean"), r.first.get("input_std"))
     if mean is not None and std is not None and abs(mean) < SHIFTED and 1 / SCALED < std < SCALED:
