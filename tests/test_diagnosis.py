@@ -12,6 +12,7 @@ import pytest
 from diagnosing import CAUSES_OF, FAILURE_MODES, HEALTHY, MLP, PROBE, WRITTEN, arrays, names, record_of, written
 
 from trainer.analysis.diagnosis import CHECKS, diagnose, urgent
+from trainer.analysis.diagnosis.advice import finding_in_markdown
 from trainer.builder import build
 from trainer.config.load import load_config
 from trainer.engine.loop import fit
@@ -199,8 +200,6 @@ def test_the_rule_of_an_initialization_of_the_user_is_not_that_of_the_option_of_
 def test_a_suggestion_that_is_no_override_is_told_as_an_action():
     record = written([1.7, 1.6, 1.5], {"contradictory": 40})
     found = {f.name: f for f in diagnose(record.rows, record.snapshots, record.dataset_info)}
-    from trainer.report.page import finding_list
-
-    text = "\n".join(finding_list([found["contradictory labels"].as_dict()]))
-    assert "    Correct the labels, or remove the images." in text
+    text = finding_in_markdown(found["contradictory labels"].as_dict())
+    assert text.endswith(" Correct the labels, or remove the images.")
     assert "Try" not in text

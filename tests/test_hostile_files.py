@@ -21,10 +21,12 @@ import pytest
 import torch
 import yaml
 
+from trainer.analysis.diagnosis.advice import finding_in_markdown
 from trainer.config.load import load_config
 from trainer.data.decode import Undecodable, decode
 from trainer.data.images import ImageFiles
 from trainer.errors import ConfigError, Problem
+from trainer.formats import FindingContent
 from trainer.records import read_jsonl, read_result, read_rows
 from trainer.report.html import self_contained_html
 from trainer.run_dir import git_commit
@@ -241,6 +243,14 @@ def test_what_a_run_directory_says_is_text_in_its_report(text, run, train, tmp_p
     for live in ("<script", "<img src=x", "onerror=alert(1)>", "href=", 'http://example.org/a.png"', "c2VjcmV0"):
         assert live not in page
     assert not any(c in page + out + err for c in "\x1b\x07\x9b")
+
+
+@pytest.mark.parametrize("text", [HTML, "[a](javascript:alert(1))", ESCAPES])
+def test_a_finding_of_a_run_directory_is_text_in_reports_and_in_tensorboard(text):
+    attempt = [text, f"name={text}"]
+    finding: FindingContent = {"name": text, "kind": text, "evidence": text, "meaning": text, "attempt": attempt}
+    page = self_contained_html(finding_in_markdown(finding), Path()).partition("<body>")[2]
+    assert not any(live in page for live in ("<script", "<img", "href=", *"\x1b\x07\x9b"))
 
 
 def test_only_images_of_the_folder_itself_are_embedded(tmp_path):

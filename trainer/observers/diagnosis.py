@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from trainer.analysis.diagnosis import diagnose, differ, needed_branches, needs_changes, needs_probe, urgent
-from trainer.analysis.diagnosis.advice import suggested, suggested_in_markdown
+from trainer.analysis.diagnosis.advice import finding_in_markdown, suggested
 from trainer.architectures.layers import count_parameters
 from trainer.data.splits import DROPPED_COLORS, OTHER_NORMALIZATION
 from trainer.engine.distributed import world_size
@@ -16,8 +16,7 @@ from trainer.engine.observer import Observer
 from trainer.engine.probes import Needed, branch_steps
 from trainer.engine.state import StateDict
 from trainer.engine.view import RunView
-from trainer.formats import Contribution, FindingContent, Result, Row, Snapshot
-from trainer.literal import markdown_literal
+from trainer.formats import Contribution, Result, Row, Snapshot
 from trainer.measurements import DatasetInfo, Probe, SplitPixels
 from trainer.observers.context import Changes, Context
 from trainer.observers.duplicates import Fingerprints, count_pairs, exact_suspects, examined, near_suspects
@@ -143,7 +142,7 @@ class DiagnosisObserver(Observer):
         if view.folder is not None:
             write_json(view.folder / "dataset_info.json", info)
             write_json(view.folder / "findings.json", findings)
-            text = "\n\n".join(map(markdown, findings)) or "no findings"
+            text = "\n\n".join(map(finding_in_markdown, findings)) or "no findings"
             self.events().add_text("diagnosis", text, view.step)
         return {"findings": findings}
 
@@ -187,13 +186,6 @@ def class_fractions(view: RunView, loader: Loader) -> list[float]:
     labels = loader.dataset.target(part.spec.target)
     counts = np.bincount(labels[labels >= 0], minlength=part.size)
     return (counts / max(counts.sum(), 1)).tolist()
-
-
-def markdown(finding: FindingContent) -> str:
-    """A finding as a paragraph of Markdown."""
-    text = suggested_in_markdown(finding["attempt"])
-    attempt = f" {text}." if text else ""
-    return f"**{finding['name']}** ({finding['kind']}): {markdown_literal(finding['evidence'])}. {finding['meaning']}{attempt}"
 
 
 def fingerprints_of(view: RunView) -> Fingerprints:

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from trainer.analysis.diagnosis.advice import suggested_in_markdown
+from trainer.analysis.diagnosis.advice import finding_in_markdown
 from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
 from trainer.errors import shrunk_text
 from trainer.formats import Environment, FindingContent, Result, Resume, Row
@@ -78,7 +78,8 @@ def page(
         lines += ["", f"Best epoch {result['best_epoch']:g}, last epoch {result['last_epoch']:g}, {speed(result)}."]
     if "micro_batch" in result:
         lines += ["", f"{shrunk_text(result['micro_batch'])}."]
-    lines += ["", "## Findings", "", *(finding_list(findings) or ["None."])]
+    found = ["- " + finding_in_markdown(finding, between="\n    ") for finding in findings]
+    lines += ["", "## Findings", "", *(found or ["None."])]
     several = len(tasks_of(rows[-1])) > 1 if rows else False
     metrics = "main metrics" if several or not rows else ", ".join(t.metric for t in tasks_of(rows[-1])) or "metrics"
     drawn = {
@@ -227,18 +228,6 @@ def speed(result: Result) -> str:
         if fraction is None or result.get("seconds", 0) < ENOUGH_SECONDS
         else f"{text}, {100 * fraction:.1f} % of the time in observers"
     )
-
-
-def finding_list(findings: list[FindingContent]) -> list[str]:
-    """Return the findings as a list, each with its evidence, its meaning, and what to try."""
-    lines = []
-    for finding in findings:
-        texts = (finding["name"], finding["kind"], finding["evidence"], finding["meaning"])
-        name, kind, evidence, meaning = (markdown_literal(text, within_line=True) for text in texts)
-        lines.append(f"- **{name}** ({kind}): {evidence}. {meaning}")
-        if finding["attempt"]:
-            lines.append(f"    {suggested_in_markdown(finding['attempt'])}.")
-    return lines
 
 
 def number(value: float | str | None) -> str:

@@ -9,7 +9,8 @@ from typing import cast
 
 from trainer.analysis.diagnosis.record import Finding
 from trainer.errors import quoted
-from trainer.literal import code_span
+from trainer.formats import FindingContent
+from trainer.literal import code_span, markdown_literal
 from trainer.tree import value_at
 
 MIXING = ("mixup", "cutmix", "mixup_or_cutmix")  # the images of a batch with each other, which needs at least two
@@ -105,21 +106,49 @@ def advised(finding: Finding, typed: Sequence[str]) -> Finding:
     )
 
 
-def suggested(attempt: Sequence[str], between: str = " or ", shown: Callable[[str], str] = quoted) -> str:
+def suggested(
+    attempt: Sequence[str],
+    between: str = " or ",
+    shown: Callable[[str], str] = quoted,
+    told: Callable[[str], str] = str,
+) -> str:
     """Return what a finding suggests as sentences without the last period: overrides to try, and what is to be done by hand.
+
+    Args:
+        attempt: Overrides, and texts that say what is to be done by hand.
+        between: What stands between two overrides.
+        shown: How an override is written.
+        told: How a text is written.
 
     >>> suggested(("compare images and labels", "job=doctor", "schedule=[cosine]"))
     "Compare images and labels. Try job=doctor or 'schedule=[cosine]'"
     """
     overrides = [text for text in attempt if OVERRIDE.match(text)]
-    others = [text[0].upper() + text[1:] for text in attempt if text not in overrides]
+    others = [told(text[0].upper() + text[1:]) for text in attempt if text not in overrides]
     tried = [f"Try {between.join(map(shown, overrides))}"] if overrides else []
     return ". ".join([*tried, *others] if attempt[:1] == tuple(overrides[:1]) else [*others, *tried])
 
 
 def suggested_in_markdown(attempt: Sequence[str]) -> str:
-    """Return the same as Markdown, in which overrides are code."""
-    return suggested(attempt, ", ", lambda override: code_span(quoted(override)))
+    """Return the same as Markdown, in which overrides are code.
+
+    >>> suggested_in_markdown(("compare *images* and labels", "job=doctor"))
+    'Compare &#42;images&#42; and labels. Try `job=doctor`'
+    """
+    return suggested(
+        attempt,
+        ", ",
+        lambda override: code_span(quoted(override)),
+        lambda text: markdown_literal(text, within_line=True),
+    )
+
+
+def finding_in_markdown(finding: FindingContent, between: str = " ") -> str:
+    """Return a finding as Markdown that shows its texts as they are: evidence and meaning, then what it suggests."""
+    texts = (finding["name"], finding["kind"], finding["evidence"], finding["meaning"])
+    name, kind, evidence, meaning = (markdown_literal(text, within_line=True) for text in texts)
+    attempt = f"{between}{suggested_in_markdown(finding['attempt'])}." if finding["attempt"] else ""
+    return f"**{name}** ({kind}): {evidence}. {meaning}{attempt}"
 
 
 def listed(names: Sequence[str]) -> str:
