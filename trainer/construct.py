@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, TypeGuard
 
 from pydantic import TypeAdapter, ValidationError
@@ -57,7 +58,7 @@ def construct(target: Any, arguments: Mapping[str, object], others: Collection[s
     problems = {name: Problem(name, None, "must be given") for name in required if name not in arguments}
     problems |= unusable(arguments, known, others)
     usable = {name: value for name, value in arguments.items() if name not in problems}
-    adapter, option = TypeAdapter[Any](target), None
+    adapter, option = _adapter(target), None
     while all(name in usable for name in required):
         try:
             option = adapter.validate_json(json.dumps(usable), strict=True)
@@ -71,6 +72,12 @@ def construct(target: Any, arguments: Mapping[str, object], others: Collection[s
             break
         usable = {name: value for name, value in usable.items() if name not in new}
     return (None, list(problems.values())) if problems else (option, [])
+
+
+@lru_cache(maxsize=1000)
+def _adapter(target: Any) -> TypeAdapter[Any]:
+    """What checks the arguments of a class, kept for the next job of a sweep or trial of a search."""
+    return TypeAdapter[Any](target)
 
 
 def _problems(

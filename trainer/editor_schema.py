@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
@@ -75,7 +75,7 @@ def _if_target(path: str, then: JsonObject) -> JsonObject:
     return {"if": condition, "then": then}
 
 
-def _table(declared: list[Parameter], definitions: JsonObject) -> JsonObject:
+def _table(declared: Sequence[Parameter], definitions: JsonObject) -> JsonObject:
     """The schema of a table with these keys."""
     properties: JsonObject = {"_target_": {"type": "string"}}
     properties |= {parameter.name: _value(parameter, definitions) for parameter in declared}

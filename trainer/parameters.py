@@ -16,6 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import ModuleType
 from typing import (
     Annotated,
@@ -148,7 +149,8 @@ class Parameter:
         return "; ".join(filter(None, (self.meaning, allowed_values(self.annotation))))
 
 
-def parameters(cls: type) -> list[Parameter]:
+@lru_cache(maxsize=1000)
+def parameters(cls: type) -> tuple[Parameter, ...]:
     """Return the parameters of an option class, in the order of declaration."""
     hints = get_type_hints(cls, include_extras=True)
     result = []
@@ -159,7 +161,7 @@ def parameters(cls: type) -> list[Parameter]:
                 default = field.default_factory()
             annotation = hints[field.name]
             result.append(Parameter(field.name, annotation, default, _meaning(annotation)))
-    return result
+    return tuple(result)
 
 
 def _meaning(annotation: object) -> str:

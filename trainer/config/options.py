@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,13 +139,19 @@ def installed_options() -> list[Path]:
 
     An entry point ``my_package.conf`` is the directory ``conf`` of the package. Nothing is imported.
     """
+    return list(_installed_options(tuple(sys.path)))
+
+
+@lru_cache(maxsize=10)
+def _installed_options(_: tuple[str, ...]) -> tuple[Path, ...]:
+    """The directories for a search path, which takes time with many packages."""
     directories: list[Path] = []
     for point in entry_points(group="trainer.options"):
         package, *parts = point.value.replace(":", ".").split(".")
         spec = find_spec(package)
         places = [Path(place).joinpath(*parts) for place in (spec.submodule_search_locations if spec else None) or ()]
         directories += [place for place in places if place.is_dir()]
-    return directories
+    return tuple(directories)
 
 
 def names(value: object) -> list[str]:

@@ -51,7 +51,7 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
         if config.range_curve:
             write_json(run_dir / "range_test.json", config.range_curve)
     try:
-        result = train_and_evaluate(run, config.observer.values(), job.tta)
+        result = train_and_evaluate(run, config.observer.values(), job.tta, job.plots == "later")
     except Exception as error:
         resume = quote(f"resume={run_dir}")
         if isinstance(error, OSError):
@@ -66,12 +66,20 @@ def fit(job: Fit, config: Config, run_dir: Path, overrides: list[str]) -> int:
 
 
 @careful_interrupts()
-def train_and_evaluate(run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none") -> Result:
+def train_and_evaluate(
+    run: Run, options: Iterable[ObserverOption | Observer], tta: TTA = "none", draw_later: bool = False
+) -> Result:
     """Train with the given observers, evaluate the best and the last weights, and write ``result.json``.
 
     The observers are ended also if training fails. A first Ctrl-C during the evaluation, which is short, waits for it.
+
+    Args:
+        run: The run.
+        options: The observers.
+        tta: Test-time augmentation of the test images.
+        draw_later: Whether the plots are left to ``job=report``.
     """
-    context = Context(run)
+    context = Context(run, draw_later)
     observers = build_observers(options, context)
     group = ObserverGroup(o for o in observers if rank() == 0 or o.on_every_rank)
     result = Result(status="failed", stop_reason="failed", seconds=0.0)

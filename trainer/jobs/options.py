@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -40,12 +41,25 @@ MirrorTTA = Annotated[
 class Fit(Job):
     """Train to the end, to an early stop, or to an interruption, then evaluate the best weights on the test images, as they
     are or with test-time augmentation (``tta``). Validation images are never augmented.
+
+    The plots of the report are drawn at the end; they take half a second, so that those of the jobs of a sweep are left to
+    ``job=report``, but for the best job.
     """
 
     trains: ClassVar[bool] = True
     tta: MirrorTTA = "none"
+    plots: Annotated[
+        Literal["auto", "now", "later"],
+        Field(
+            description="when the plots are drawn: at the end of the run (now), or by job=report (later); auto = now, in a "
+            "sweep later"
+        ),
+    ] = "auto"
 
     __call__ = implemented_by("trainer.jobs.fit:fit")
+
+    def in_sweep(self) -> Fit:
+        return replace(self, plots="later") if self.plots == "auto" else self
 
 
 @option

@@ -13,8 +13,8 @@ from trainer.architectures.layers import count_parameters, weight_layers
 from trainer.builder import build
 from trainer.engine.batch_size import saved_bytes
 from trainer.engine.run import Run
-from trainer.observers.images import first_batch, schedule_curve
-from trainer.report.figures import batch_figure, drawing, save_figure, schedule_figure
+from trainer.observers.images import batch_plot, first_batch, schedule_plot
+from trainer.report.figures import drawing, save_figure
 from trainer.run_dir import check_available, create_run_dir, terminal, write_json
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def plan(option: Plan, config: Config, run_dir: Path, overrides: list[str]) -> i
     summary = summarize(run)
     create_run_dir(run_dir, config.tree, overrides, run.notes[0])
     with drawing("schedule"):
-        save_figure(schedule_figure(schedule_curve(run)), run_dir / "schedule.png")
+        save_figure(schedule_plot(run).draw(), run_dir / "schedule.png")
     with drawing("batch"):
-        save_figure(batch_figure(*first_batch(run, option.images)), run_dir / "batch.png")
+        save_figure(batch_plot(*first_batch(run, option.images)).draw(), run_dir / "batch.png")
     write_json(run_dir / "result.json", {"status": "finished", "stop_reason": "planned", **summary})
     show(run, summary, run_dir)
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.literal import print_literal
 from trainer.lock import one_writer
-from trainer.report import write_report
+from trainer.report import draw_report
 from trainer.run_dir import find_run_dir
 
 if TYPE_CHECKING:
@@ -19,6 +19,6 @@ def report(option: Report, config: Config, run_dir: Path, overrides: list[str]) 
     """See ``trainer.jobs.Report``; the report goes into the run directory ``config.run``, nothing into ``run_dir``."""
     written = find_run_dir("run", config.run)
     with one_writer(written, "run"):
-        path = write_report(written)
+        path = draw_report(written)
     print_literal(f"written to {path} and {path.with_suffix('.html')}")
     return 0

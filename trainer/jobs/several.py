@@ -115,7 +115,7 @@ def train(
         elif complete := restore_run(run, run_dir, config.tree, []):
             print_literal(complete.partition(";")[0])
             return run, read_result(run_dir)
-        result = train_and_evaluate(run, [*config.observer.values(), *(observers or [])])
+        result = train_and_evaluate(run, [*config.observer.values(), *(observers or [])], draw_later=True)
     if result.get("status") == "diverged" and run.best is None:
         raise ConfigError(f"{run_dir.name} has diverged: {run.diverged}; it has no weights to use")
     return run, result

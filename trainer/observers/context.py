@@ -16,6 +16,7 @@ from trainer.engine.used_weights import ValidationMeasures, measure_validation
 from trainer.formats import Snapshot
 from trainer.measurements import Probe
 from trainer.observers.event_writer import LazyEventWriter
+from trainer.observers.plots import Plots
 
 Changes = Callable[[Literal["validation", "test"]], dict[str, float]]
 
@@ -30,16 +31,17 @@ class LayerStatistics:
 class Context:
     """What the observers of a run share. It is created once per run and given to each observer when it is built.
 
-    ``alert(text)`` prints an urgent message, ``event_writer()`` is TensorBoard's writer of the run,
+    ``alert(text)`` prints an urgent message, ``event_writer()`` is TensorBoard's writer of the run, ``plots`` takes its plots,
     ``layer_statistics`` holds the snapshots of the layers, ``initial_weights()`` are a copy of them, and
     ``measure_validation()`` measures the weights that are used on the validation images, ``probe(initial, steps, needed,
     fraction, measured)`` what tells causes apart after training, ``changes(split)`` what change of the images of a split would
     let them be recognized, ``nonfinite_batches()`` how many training batches hold NaN or Inf; all leave the run as it was.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, draw_later: bool = False) -> None:
         self.alert = run.alert
         self.event_writer = LazyEventWriter(run.folder, run.clock.step, run.alert)
+        self.plots = Plots(self.event_writer, draw_later)
         self.layer_statistics = LayerStatistics()
         self.initial_weights = partial(initial_weights, run)
         self.measure_validation = partial(measure_validation, run)

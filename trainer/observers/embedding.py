@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,11 +16,8 @@ from trainer.engine.view import RunView
 from trainer.files import atomic_path, write_text
 from trainer.literal import printable
 from trainer.observers.predicted import Predicted
-from trainer.report.prediction_figures import embedding_figure
+from trainer.report.plots import Plot
 from trainer.tasks.part import Part
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 THUMBNAIL = 32  # pixels of an image in TensorBoard's projector
 CONFIG = """embeddings {
@@ -87,26 +83,25 @@ class Embedded:
         self.values.append(values[:count].cpu())
         self.seen += len(self.images[-1])
 
-    def figure(self, view: RunView, method: str) -> Figure:
+    def plot(self, method: str) -> Plot:
         """The images as points."""
         features, values = torch.cat(self.features).double().numpy(), torch.cat(self.values).numpy()
         assert self.part is not None
         classes = self.part.classes if self.part.has_classes else ()
         if method == "umap":
-            return embedding_figure(umap(features), values, classes, ("UMAP 1", "UMAP 2"))
+            return Plot("embedding", points=umap(features), values=values, classes=classes, names=("UMAP 1", "UMAP 2"))
         points, fractions = principal_components(features)
-        first, second = (
-            f"principal component {i + 1}, {100 * f:.0f} % of the variance" for i, f in enumerate(fractions)
-        )
-        return embedding_figure(points, values, classes, (first, second))
+        names = [f"principal component {i + 1}, {100 * f:.0f} % of the variance" for i, f in enumerate(fractions)]
+        return Plot("embedding", points=points, values=values, classes=classes, names=names)
 
     def write_projector(self, view: RunView) -> None:
         """Write features, labels and images for TensorBoard's projector, in place of those that were there."""
         assert view.folder is not None
         assert self.part is not None
         folder, images = view.folder / "embedding", view.info.denormalized(torch.cat(self.images))
-        rows = ("\t".join(f"{v:.4g}" for v in row) for row in torch.cat(self.features).tolist())
-        write_text(folder / "tensors.tsv", "\n".join(rows) + "\n")
+        features = torch.cat(self.features)
+        form = "\t".join(["%.4g"] * features.shape[1])
+        write_text(folder / "tensors.tsv", "\n".join(form % tuple(row) for row in features.tolist()) + "\n")
         classes, values = self.part.classes, torch.cat(self.values).tolist()
         names = [
             (printable(classes[int(v)]) if v >= 0 else "?") if self.part.has_classes else f"{v:.4g}" for v in values

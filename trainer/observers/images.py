@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,12 +23,8 @@ from trainer.observers.context import Context
 from trainer.observers.event_writer import LazyEventWriter, write_png
 from trainer.observers.options import Filters
 from trainer.progress import activity
-from trainer.report.figures import batch_figure, drawing, schedule_figure
-from trainer.report.figures import save_figure as write_figure
+from trainer.report.plots import Plot, kept_images
 from trainer.tasks.spec import PartSpec
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # takes most of a second to import
 
 MAX_FILTERS = 128
 
@@ -43,7 +38,8 @@ class FiltersObserver(Observer):
     """
 
     def __init__(self, option: Filters, context: Context) -> None:
-        self.every, self.images, self.events = option.every, option.images, context.event_writer
+        self.every, self.images = option.every, option.images
+        self.events, self.plots = context.event_writer, context.plots
         self.first_batch: tuple[np.ndarray, np.ndarray, list[str], list[str]] | None = None
 
     def on_fit_start(self, view: RunView) -> None:
@@ -73,10 +69,8 @@ class FiltersObserver(Observer):
         if view.folder is None or view.step == 0:
             return None
         if self.first_batch is not None:  # else a resumed run, which has it already
-            with drawing("batch"):
-                save_figure(view, self.events, "batch", batch_figure(*self.first_batch), 0)
-        with drawing("schedule"):
-            save_figure(view, self.events, "schedule", schedule_figure(schedule_curve(view)))
+            self.plots.add(view, "batch", batch_plot(*self.first_batch), 0)
+        self.plots.add(view, "schedule", schedule_plot(view))
         with view.best_weights() if view.best is not None else contextlib.nullcontext():
             filters = first_filters(view.model, view.info.shape)
         if filters is None:
@@ -103,14 +97,6 @@ def save_image(view: RunView, events: LazyEventWriter, name: str, image: np.ndar
     path = view.folder / "report" / f"{name}.png"
     with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-    write_png(events(), name, path, view.step if step is None else step)
-
-
-def save_figure(view: RunView, events: LazyEventWriter, name: str, figure: Figure, step: int | None = None) -> None:
-    """Write a figure to ``report/<name>.png`` and to TensorBoard, at ``step``, by default the current one."""
-    assert view.folder is not None
-    path = view.folder / "report" / f"{name}.png"
-    write_figure(figure, path)
     write_png(events(), name, path, view.step if step is None else step)
 
 
@@ -151,6 +137,12 @@ def first_filters(model: nn.Module, shape: tuple[int, int, int]) -> np.ndarray |
     return ((weights - low) / (high - low).clamp_min(1e-12)).nan_to_num(0.5).permute(0, 2, 3, 1).numpy()
 
 
+def schedule_plot(run: RunView | Run) -> Plot:
+    """The schedule as a plot."""
+    times, lrs, momenta = (np.array(values, float) for values in schedule_curve(run))
+    return Plot("schedule", times=times, lrs=lrs, momenta=momenta)
+
+
 def schedule_curve(run: RunView | Run) -> tuple[list[float], list[float], list[float | None]]:
     """Time in epochs, learning rate and momentum at the steps of a run, thinned out in long phases."""
     times: list[float] = []
@@ -166,6 +158,11 @@ def schedule_curve(run: RunView | Run) -> tuple[list[float], list[float], list[f
             momenta.append(phase.schedule.momentum_at(t))
         start += steps / len(run.train)
     return times, lrs, momenta
+
+
+def batch_plot(before: np.ndarray, after: np.ndarray, names: Sequence[str], targets: Sequence[str]) -> Plot:
+    """What ``before_and_after`` returns as a plot."""
+    return Plot("batch", before=kept_images(before), after=kept_images(after), names=names, targets=targets)
 
 
 def first_batch(run: Run, count: int) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:

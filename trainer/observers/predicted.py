@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from collections.abc import Sequence
+from typing import Generic, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -15,19 +15,11 @@ from trainer.analysis.predictions import Misclassified, confusion_matrix, highes
 from trainer.engine.info import Info
 from trainer.observers.grad_cam import grad_cam
 from trainer.report.figures import plot_label
-from trainer.report.prediction_figures import (
-    confusion_figure,
-    grad_cam_figure,
-    highest_loss_figure,
-    labels_figure,
-    predicted_figure,
-)
+from trainer.report.plots import Plot, kept_images
+from trainer.report.prediction_figures import MAX_POINTS
 from trainer.tasks.classification import of_labelled_images
 from trainer.tasks.part import Part
 from trainer.tasks.predictions import Predictions
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 E = TypeVar("E")
 MAX_PROBABILITIES = 20_000_000  # that are kept to judge labels, some 80 MB
@@ -75,8 +67,8 @@ class Worst(Generic[E]):
         return [error for _, error, _ in self.entries]
 
     def images(self, info: Info) -> np.ndarray:
-        """Their images (n, H, W, C) in [0, 1]."""
-        return info.denormalized(torch.stack([image for *_, image in self.entries]))
+        """Their images (n, H, W, C) as plots keep them."""
+        return kept_images(info.denormalized(torch.stack([image for *_, image in self.entries])))
 
 
 class Predicted(ABC):
@@ -100,8 +92,8 @@ class Predicted(ABC):
         """Return what ``predictions.json`` holds."""
 
     @abstractmethod
-    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
-        """Return what draws the figures, by name."""
+    def plots(self, info: Info) -> dict[str, Plot]:
+        """Return the plots, by name."""
 
 
 class PredictedClasses(Predicted):
@@ -155,7 +147,7 @@ class PredictedClasses(Predicted):
         content = {"classes": list(classes), "confusion": self.confusion.tolist(), "misclassified": rows}
         return {**content, "label_errors": self.label_errors()}
 
-    def grad_cam(self, model: nn.Module, info: Info, count: int) -> Figure | None:
+    def grad_cam(self, model: nn.Module, info: Info, count: int) -> Plot | None:
         """Return the ``count`` errors with the highest loss, of which there are some, with the evidence for the predicted and for
         the true class; None if the network has no feature maps.
         """
@@ -168,16 +160,17 @@ class PredictedClasses(Predicted):
         if maps is None:
             return None
         captions = [error.caption(self.part.classes, plot_label) for error in errors]
-        heat = (maps[0].cpu().numpy(), maps[1].cpu().numpy())
-        return grad_cam_figure(info.denormalized(images), heat, captions)
+        predicted, true = (kept_images(heat.cpu().numpy()) for heat in maps)
+        shown = kept_images(info.denormalized(images))
+        return Plot("grad_cam", images=shown, predicted=predicted, true=true, titles=captions)
 
-    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
+    def plots(self, info: Info) -> dict[str, Plot]:
         classes = self.part.classes
-        figures = {"confusion": lambda: confusion_figure(self.confusion.cpu().numpy(), list(classes))}
+        plots = {"confusion": Plot("confusion", confusion=self.confusion.cpu().numpy(), classes=classes)}
         if self.worst.errors:
             captions = [error.caption(classes, plot_label) for error in self.worst.errors]
-            figures["misclassified"] = lambda: highest_loss_figure(self.worst.images(info), captions)
-        return figures
+            plots["misclassified"] = Plot("errors", images=self.worst.images(info), titles=captions)
+        return plots
 
 
 class PredictedValues(Predicted):
@@ -219,9 +212,9 @@ class PredictedLabels(PredictedValues):
         values = [column if isinstance(column, tuple) else column.tolist() for column in columns]
         return {"labels": [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]}
 
-    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
+    def plots(self, info: Info) -> dict[str, Plot]:
         found, precision, recall = self.table()
-        return {"labels": lambda: labels_figure(found.classes, precision, recall)}
+        return {"labels": Plot("labels", labels=found.classes, precision=precision, recall=recall)}
 
 
 class PredictedNumbers(PredictedValues):
@@ -260,17 +253,19 @@ class PredictedNumbers(PredictedValues):
         ]
         return {"targets": rows, "largest_errors": self.worst.errors}
 
-    def figures(self, info: Info) -> dict[str, Callable[[], Figure]]:
+    def plots(self, info: Info) -> dict[str, Plot]:
         found = self.together()
-        figures = {"predicted": lambda: predicted_figure(found.classes, found.truth, found.scores, found.known)}
+        few = slice(None, None, max(1, len(found.known) // MAX_POINTS))
+        arrays = {"truth": found.truth[few], "predicted": found.scores[few], "known": found.known[few]}
+        plots = {"predicted": Plot("predicted", names=found.classes, **arrays)}
         if self.worst.errors:
             names = {name: f"{plot_label(name)}: " if len(found.classes) > 1 else "" for name in found.classes}
             captions = [
                 f"{names[error['target']]}true {error['true']:.3g}\npredicted {error['predicted']:.3g}"
                 for error in self.worst.errors
             ]
-            figures["largest_errors"] = lambda: highest_loss_figure(self.worst.images(info), captions)
-        return figures
+            plots["largest_errors"] = Plot("errors", images=self.worst.images(info), titles=captions)
+        return plots
 
 
 KINDS: dict[str, type[Predicted]] = {

@@ -14,7 +14,6 @@ from trainer.engine.view import RunView
 from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.embedding import Embedded
-from trainer.observers.images import save_figure
 from trainer.observers.options import Predictions
 from trainer.observers.predicted import KINDS, Predicted, PredictedClasses
 from trainer.progress import activity, steps
@@ -37,7 +36,7 @@ class PredictionsObserver(Observer):
     """
 
     def __init__(self, option: Predictions, context: Context) -> None:
-        self.option, self.events = option, context.event_writer
+        self.option, self.plots = option, context.plots
 
     @activity("predicting and drawing the errors")
     def on_fit_end(self, view: RunView, result: Result) -> None:
@@ -53,8 +52,7 @@ class PredictionsObserver(Observer):
             predicted = predict(view, view.loaders[split], self.option.worst, embedded)
             without_maps = [name for name, task in predicted.items() if not self._grad_cam(view, name, task)]
         if embedded.complete and status == "finished":
-            with drawing("embedding"):
-                save_figure(view, self.events, "embedding", embedded.figure(view, self.option.embedding))
+            self.plots.add(view, "embedding", embedded.plot(self.option.embedding))
             embedded.write_projector(view)
         contents = {name: task.content() for name, task in predicted.items()}
         for name in without_maps:
@@ -65,30 +63,28 @@ class PredictionsObserver(Observer):
             view.folder / "predictions.json", {"split": split, **({"tasks": tasks} if several else contents[""])}
         )
         for name, task in predicted.items():
-            for figure_name, draw in task.figures(view.info).items():
-                full_name = named_after(figure_name, name)
-                with drawing(full_name):
-                    save_figure(view, self.events, full_name, draw())
+            for plot_name, plot in task.plots(view.info).items():
+                self.plots.add(view, named_after(plot_name, name), plot)
 
     def _grad_cam(self, view: RunView, name: str, predicted: Predicted) -> bool:
         """Draw the evidence for the largest errors of a task with classes; return whether the network has feature maps."""
         full_name, has_maps = named_after("grad_cam", name), True
         if self.option.grad_cam and isinstance(predicted, PredictedClasses) and predicted.worst.errors:
             with drawing(full_name):
-                figure = predicted.grad_cam(view.model, view.info, self.option.grad_cam)
-                has_maps = figure is not None
-                if figure is not None:
-                    save_figure(view, self.events, full_name, figure)
+                plot = predicted.grad_cam(view.model, view.info, self.option.grad_cam)
+                has_maps = plot is not None
+                if plot is not None:
+                    self.plots.add(view, full_name, plot)
         return has_maps
 
 
-def named_after(figure: str, task: str) -> str:
-    """The name of a figure, with that of its task if there are several.
+def named_after(plot: str, task: str) -> str:
+    """The name of a plot, with that of its task if there are several.
 
     >>> named_after("confusion", ""), named_after("confusion", "digit")
     ('confusion', 'confusion_digit')
     """
-    return f"{figure}_{file_name(task)}" if task else figure
+    return f"{plot}_{file_name(task)}" if task else plot
 
 
 def file_name(task: str) -> str:

@@ -12,12 +12,15 @@ from trainer.report import write_report
 
 
 class ReportObserver(Observer):
-    """Writes ``report.md``, ``report.html`` and their images when the run ends, also when it was interrupted or failed."""
+    """Writes ``report.md``, ``report.html`` and their images when the run ends, also when it was interrupted or failed.
+
+    Plots that are drawn later are not in it yet, but the curves of ``report.html``, which are data.
+    """
 
     def __init__(self, option: Report, context: Context) -> None:
-        pass
+        self.draw = not context.plots.later
 
     def on_result(self, view: RunView, result: Result) -> None:
         if view.folder is not None:
             write_history(view.folder, view.history)  # the report reads it, also without the observer history_file
-            write_report(view.folder)
+            write_report(view.folder, self.draw, view.info.config)

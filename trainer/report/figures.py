@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DISTINCT = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#004c77", "#8f3f00", "#00694c",
 )  # fmt: skip
+IMAGE_WIDTH = 127  # of an image among others, in pixels
 
 # matplotlib is imported inside functions: it takes most of a second, which no training step should wait for.
 
@@ -79,15 +80,14 @@ def percent_ticks() -> Formatter:
     return PercentFormatter(1.0)
 
 
-def schedule_figure(curves: tuple[list[float], list[float], list[float | None]]) -> Figure:
-    """Learning rate by time in epochs and, if the schedule changes it, the momentum below; ``curves`` are these three."""
-    times, lrs, momenta = curves
-    with_momentum = any(m is not None for m in momenta)
+def schedule_figure(times: np.ndarray, lrs: np.ndarray, momenta: np.ndarray) -> Figure:
+    """Learning rate by time in epochs and, if the schedule changes it, the momentum below, which else is NaN (N,)."""
+    with_momentum = not np.isnan(momenta).all()
     height = 2.05 if with_momentum else 2.35
     figure, grid = panels((1 + with_momentum, 1), (6.9, height), (0.9, 0.2, 0.5, 0.25), (0, 0.2), sharex=True)
     axes = [row[0] for row in grid]
     for ax, series, name in zip(axes, (lrs, momenta), ("learning rate", "momentum"), strict=False):
-        ax.plot(times, np.array(series, float), color="tab:blue")
+        ax.plot(times, series, color="tab:blue")
         ax.set(ylabel=name)
         short_numbers(ax)
         ax.grid(alpha=0.3)
@@ -96,7 +96,7 @@ def schedule_figure(curves: tuple[list[float], list[float], list[float | None]])
     return figure
 
 
-def batch_figure(before: np.ndarray, after: np.ndarray, names: list[str], targets: Sequence[str] = ()) -> Figure:
+def batch_figure(before: np.ndarray, after: np.ndarray, names: Sequence[str], targets: Sequence[str] = ()) -> Figure:
     """Images (N, H, W, C) in [0, 1] before augmentation above, after augmentation below, with their labels, one per line.
 
     ``targets`` are what those below are trained on where that is not the label, as of mixed images.
@@ -120,13 +120,13 @@ def wrapped(text: str, width: float, fontsize: float) -> str:
     return "\n".join(lines).replace("$", r"\$")
 
 
-def image_grid(images: np.ndarray, titles: list[str], columns: int, row_names: tuple[str, ...] = ()) -> Figure:
+def image_grid(images: np.ndarray, titles: Sequence[str], columns: int, row_names: tuple[str, ...] = ()) -> Figure:
     """Images (N, H, W, C) in [0, 1] in rows of ``columns``, each below its title.
 
     They are enlarged and put on one sheet before matplotlib gets them; axes for each would take many times as long. All sizes
     are in pixels.
     """
-    w, gap = 127, 10  # of an image, and between images
+    w, gap = IMAGE_WIDTH, 10
     h = max(1, round(w * images.shape[1] / images.shape[2]))
     rows = math.ceil(len(images) / columns)
     titles = [wrapped(title, (w + gap / 2) / DPI, 7) for title in titles]

@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
 
 from trainer.analysis.diagnosis.advice import finding_in_markdown
 from trainer.columns import is_percentage, shown, split_and_metric, tasks_of
@@ -57,12 +58,13 @@ def page(
     tasks: Sequence[TaskInfo] = (),
     data: Sequence[str] = (),
     notes: Mapping[str, str] | None = None,
+    undrawn: Path | None = None,
 ) -> str:
     """Return the report: how the run ended, scores, findings, data, plots, history, and how to
     reproduce it.
 
     ``commands`` are the overrides of the command that started the run, and those that resumed it; ``notes`` are added to the
-    descriptions of plots, by their names.
+    descriptions of plots, by their names; ``undrawn`` is the run directory if ``job=report`` is to draw the plots.
     """
     overrides, resumes = commands
     named = [o for o in overrides if not o.startswith("output=")]
@@ -87,6 +89,8 @@ def page(
         for name, title, text in named_plots(plots)
     }
     lines += drawn.pop("curves", [])  # what is looked at first
+    if undrawn is not None:
+        lines += ["", "## Plots", "", "They are drawn by:", "", command(["job=report", f"run={undrawn}"])]
     lines += [*data, *class_table(tasks), *(line for each in drawn.values() for line in each)]
     lines += [*history_table(rows), "", "## Reproduce", "", command(overrides), ""]
     for resume in resumes:

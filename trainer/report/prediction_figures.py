@@ -18,7 +18,7 @@ MAX_LABELS = 40  # of a plot that can still be read
 MAX_POINTS = 5000
 
 
-def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
+def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     """Confusion matrix (K, K), true classes down, predicted ones across; each row normalized, with counts if there is room."""
     k = len(classes)
     fractions = confusion / confusion.sum(1, keepdims=True).clip(1)
@@ -41,7 +41,7 @@ def confusion_figure(confusion: np.ndarray, classes: list[str]) -> Figure:
     return figure
 
 
-def highest_loss_figure(images: np.ndarray, titles: list[str]) -> Figure:
+def highest_loss_figure(images: np.ndarray, titles: Sequence[str]) -> Figure:
     """Misclassified images (N, H, W, C) in [0, 1], each below its title."""
     return image_grid(images, titles, min(len(images), 8))
 
@@ -95,12 +95,13 @@ def labels_figure(labels: Sequence[str], precision: np.ndarray, recall: np.ndarr
     return figure
 
 
-def grad_cam_figure(images: np.ndarray, heat: tuple[np.ndarray, np.ndarray], titles: list[str]) -> Figure:
+def grad_cam_figure(images: np.ndarray, predicted: np.ndarray, true: np.ndarray, titles: Sequence[str]) -> Figure:
     """Images, and below each the evidence for the predicted and for the true class over the image in gray.
 
     Args:
         images: (N, H, W, C) in [0, 1].
-        heat: The evidence for the predicted and for the true class, (N, H, W) in [0, 1] each.
+        predicted: The evidence for the predicted class, (N, H, W) in [0, 1].
+        true: The same for the true class.
         titles: Of the images.
     """
     from matplotlib import colormaps
@@ -108,21 +109,21 @@ def grad_cam_figure(images: np.ndarray, heat: tuple[np.ndarray, np.ndarray], tit
     color = np.broadcast_to(images, (*images.shape[:3], 3))
     gray = np.broadcast_to(images.mean(3, keepdims=True), color.shape)
     rows = [color]
-    for values in heat:
+    for values in (predicted, true):
         weight = 0.65 * values[..., None]
         rows.append((1 - weight) * gray + weight * colormaps["inferno"](values)[..., :3])
     names = ("image", "predicted", "true")
     return image_grid(np.concatenate(rows), [*titles, *([""] * (2 * len(images)))], len(images), names)
 
 
-def embedding_figure(points: np.ndarray, values: np.ndarray, classes: Sequence[str], names: tuple[str, str]) -> Figure:
+def embedding_figure(points: np.ndarray, values: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> Figure:
     """Images as points (N, 2) by the network's penultimate layer, colored by class or by number.
 
     Args:
         points: Their places.
         values: The class of each image, -1 where it is unknown, or its number (N,).
         classes: The names of the classes; () for numbers.
-        names: Of the axes.
+        names: Of the two axes.
     """
     labels = [plot_label(name, 20) for name in classes] if len(classes) <= len(DISTINCT) else []
     beside = text_width(labels, 8) + 0.5 if labels else 0.4 if classes else 1.2

@@ -32,6 +32,7 @@ from trainer.report.interactive import SCRIPT, STYLE, interactive_curves
 from trainer.report.layers import distributions_figure, steps_figure
 from trainer.report.lr_range import saved_range_figure
 from trainer.report.page import page
+from trainer.report.plots import read_plot
 from trainer.run_dir import read_config
 from trainer.tree import table
 
@@ -42,15 +43,19 @@ T = TypeVar("T")
 
 
 @activity("drawing the report")
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, draw: bool, config: JsonObject | None = None) -> Path:
     """Write ``report.md``, its plots and ``report.html``; return the path of ``report.md``.
 
     The findings are those of ``result.json``; if it has none, as of a killed run, they come from the other files.
+
+    Args:
+        run_dir: The run directory.
+        draw: Whether the plots are drawn now; otherwise those of before are removed, and the report says how to draw them.
+        config: That of the run; None reads it.
     """
     rows = read_rows(run_dir / "history.jsonl")
     snapshots = read_snapshots(run_dir / "layers.jsonl")
-    config = run_dir / "config.yaml"
-    unit = left_out("config", lambda: loss_unit(read_config(run_dir, "run") if config.is_file() else {}), loss_unit({}))
+    unit = left_out("config", lambda: loss_unit(saved_config(run_dir) if config is None else config), loss_unit({}))
     # facts.json: its name in earlier releases.
     info = read_info(run_dir / "dataset_info.json") or read_info(run_dir / "facts.json")
     figures: dict[str, Callable[[], Figure | None]] = {
@@ -60,10 +65,7 @@ def write_report(run_dir: Path) -> Path:
     }
     for file in sorted(run_dir.glob("range_test*.json")):
         figures[file.stem] = partial(saved_range_figure, file)
-    for name, draw in figures.items():
-        with drawing(name):
-            if (figure := draw()) is not None:
-                save_figure(figure, run_dir / "report" / f"{name}.png")
+    put_figures(figures, run_dir / "report", draw)
     result = read_result(run_dir)
     findings = result.get("findings")
     if findings is None:
@@ -72,12 +74,12 @@ def write_report(run_dir: Path) -> Path:
     if earlier.is_file():
         earlier.rename(earlier.with_name("misclassified.png"))
     overrides, predictions = read_overrides(run_dir), read_table(run_dir / "predictions.json")
-    text = page(
+    write = partial(
+        page,
         rows,
         result=result or {"status": "unfinished", "stop_reason": "killed before its end"},
         commands=(overrides, read_resumes(run_dir / "resumed.jsonl")),
         findings=findings,
-        plots={path.stem for path in (run_dir / "report").glob("*.png")},
         environment=read_environment(run_dir / "environment.json"),
         tasks=info.get("tasks") or (),
         data=left_out("data", lambda: data_section(info, predictions, overrides), []),
@@ -85,14 +87,42 @@ def write_report(run_dir: Path) -> Path:
             **left_out("predictions", lambda: without_evidence(predictions), {}),
             **left_out("filters", lambda: filters_in_words(result), {}),
         },
+        undrawn=None if draw else run_dir,
     )
     path = run_dir / "report.md"
-    write_text(path, text)
+    plots = {path.stem for path in (run_dir / "report").glob("*.png")}
+    write_text(path, write(plots=plots))
     curves = left_out("interactive curves", lambda: interactive_curves(rows, unit) if rows else "", "")
     inline = {"report/curves.png": curves} if curves else {}
     script = SCRIPT.read_text("utf-8") if curves else ""
+    text = write(plots=plots | {"curves"} if curves else plots)
     write_text(run_dir / "report.html", self_contained_html(text, run_dir, inline, STYLE, script))
     return path
+
+
+def saved_config(run_dir: Path) -> JsonObject:
+    """Return the config of a run; empty if there is none."""
+    return read_config(run_dir, "run") if (run_dir / "config.yaml").is_file() else {}
+
+
+def put_figures(figures: Mapping[str, Callable[[], Figure | None]], folder: Path, draw: bool) -> None:
+    """Write figures as PNG by their names; if they are not to be drawn, remove those that an earlier end of the run has left."""
+    for name, make in figures.items():
+        path = folder / f"{name}.png"
+        if not draw:
+            path.unlink(missing_ok=True)
+            continue
+        with drawing(name):
+            if (figure := make()) is not None:
+                save_figure(figure, path)
+
+
+def draw_report(run_dir: Path) -> Path:
+    """Draw all plots of a run, also those that were left for later, and write its report; return the path of ``report.md``."""
+    for path in sorted((run_dir / "report").glob("*.npz")):
+        with drawing(path.stem):
+            save_figure(read_plot(path).draw(), path.with_suffix(".png"))
+    return write_report(run_dir, draw=True)
 
 
 def without_evidence(predictions: JsonObject) -> dict[str, str]:

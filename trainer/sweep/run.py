@@ -35,6 +35,7 @@ from trainer.run_dir import as_typed, check_available, read_config, write_json
 from trainer.sweep.jobs import jobs, resolve
 from trainer.sweep.manifest import Job, Sweep, state
 from trainer.sweep.options import SweepSettings
+from trainer.sweep.plots import draw_best
 from trainer.sweep.table import print_table
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def run_sweep(overrides: Sequence[str], files: OptionFiles, defaults: Sequence[s
         sweep.update()
         codes = run_jobs(sweep, remaining, command.typed, runner)
         sweep.update()
-    return max([*codes, min(print_table(sweep), FAILED)])
+    failed = print_table(sweep)
+    draw_best(sweep)
+    return max([*codes, min(failed, FAILED)])
 
 
 def sweep_settings(overrides: Sequence[str]) -> tuple[SweepSettings, list[str]]:
@@ -193,7 +196,7 @@ class JobRunner:
         print(f"\n#{job.number} {printable(' '.join(as_typed(job.overrides))) or 'no override'}", flush=True)
         try:
             with careful_interrupts():
-                return self.run(self.config(job, run_dir), job.overrides, run_dir)
+                return self.run(self.config(job, run_dir).in_sweep(), job.overrides, run_dir)
         except (ConfigError, WriteError) as error:
             reason = str(error)
         except Exception as error:

@@ -7,6 +7,7 @@ import io
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from trainer.columns import shown, split_and_metric
 from trainer.files import write_text
@@ -16,7 +17,7 @@ from trainer.literal import markdown_literal, printable
 from trainer.records import read_result
 from trainer.report.html import markdown_table
 from trainer.run_dir import as_typed, terminal
-from trainer.sweep.manifest import Sweep
+from trainer.sweep.manifest import Job, Sweep
 from trainer.tree import number_at
 
 
@@ -49,7 +50,8 @@ def print_table(sweep: Sweep) -> int:
         table.add_row(*lines[-1], style="red" if failed or diverged else None)
     terminal(width=None if sys.stdout.isatty() else 160).print(table)
     heads = ["job", "overrides", *columns, "ended"]
-    best = best_job(sweep, results)
+    found = best_job(sweep, results)
+    best = "" if found is None else found.text
     write_text(sweep.directory / "sweep.md", markdown(sweep, heads, lines, best))
     write_text(sweep.directory / "sweep.csv", csv_text(heads, lines))
     if best:
@@ -61,11 +63,18 @@ def print_table(sweep: Sweep) -> int:
     return sum(failures.values())
 
 
-def best_job(sweep: Sweep, results: Sequence[Result]) -> str:
-    """Return the best of several jobs by their own metric, with its command, as text; empty where they have none in common."""
+class BestJob(NamedTuple):
+    """The best job of a sweep, and how it is told, with its command."""
+
+    job: Job
+    text: str
+
+
+def best_job(sweep: Sweep, results: Sequence[Result]) -> BestJob | None:
+    """Return the best of several jobs by their own metric; None where they have none in common."""
     metrics = {str(result.get("metric")) for result in results if result.get("status") == "finished"}
     if len(results) < 2 or len(metrics) != 1 or metrics == {"None"}:
-        return ""
+        return None
     metric = metrics.pop()
     split, name = split_and_metric(metric)
     path = ("averaged", "validation") if split == "averaged" else (split,)
@@ -75,11 +84,12 @@ def best_job(sweep: Sweep, results: Sequence[Result]) -> str:
         if result.get("status") == "finished" and (value := number_at(result, *path, name)) is not None
     }
     if not values:
-        return ""
+        return None
     best = (max if better_is(metric) == "max" else min)(values, key=lambda number: values[number])
     job = next(job for job in sweep.jobs if job.number == best)
     command = shlex.join(["train", *as_typed(job.overrides)])
-    return f"best: job {best}, {metric} {shown(name, values[best])}, in {sweep.run_dir(job)}, made by: {command}"
+    score = f"{metric} {shown(name, values[best])}"
+    return BestJob(job, f"best: job {best}, {score}, in {sweep.run_dir(job)}, made by: {command}")
 
 
 def markdown(sweep: Sweep, heads: list[str], rows: list[list[str]], best: str) -> str:
