@@ -69,11 +69,13 @@ FIGURES = {
     "confusion of many classes": lambda: confusion_figure(np.eye(101, dtype=np.int64), [f"class {i}" for i in range(101)]),
     "highest losses": lambda: highest_loss_figure(IMAGES, [f"true {n}\npredicted {n}" for n in map(plot_label, NAMES)]),
     "batch": lambda: batch_figure(IMAGES, IMAGES, [name[:40] for name in NAMES]),
-    "schedule": lambda: schedule_figure((TIMES, [0.0, 1.25e-5, 0.0], [None] * 3)),
+    "schedule": lambda: schedule_figure(np.array(TIMES), np.array([0.0, 1.25e-5, 0.0]), np.full(3, np.nan)),
     "embedding of classes": lambda: embedding_figure(POINTS, np.arange(5) - 1, NAMES, ("component 1", "component 2")),
     "embedding of many classes": lambda: embedding_figure(POINTS, np.arange(5), [*NAMES, *"abcdefgh"], ("1", "2")),
     "embedding of numbers": lambda: embedding_figure(1e-5 * POINTS, np.arange(5) * 12345.0, (), ("1", "2")),
-    "schedule with momentum": lambda: schedule_figure((TIMES, [0.0, 12345.0, 0.0], [0.95, 0.8501, 0.95])),
+    "schedule with momentum": lambda: schedule_figure(
+        np.array(TIMES), np.array([0.0, 12345.0, 0.0]), np.array([0.95, 0.8501, 0.95])
+    ),
 }  # fmt: skip
 
 

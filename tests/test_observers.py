@@ -280,8 +280,8 @@ def test_an_interrupted_run_ends_as_a_failure_in_hparams(tmp_path):
         assert status == (1 if finished else 2)
 
 
-def test_tensorboard_holds_images_texts_and_a_layout(run, sweep):
-    folder = next(p.parent for p in sweep.glob("*/config.yaml"))
+def test_tensorboard_holds_images_texts_and_a_layout(run):
+    folder = run
     events = EventAccumulator(str(folder), {"images": 0, "tensors": 0})
     events.Reload()
     assert {"filters", "batch", "schedule", "confusion", "misclassified"} <= set(events.Tags()["images"])

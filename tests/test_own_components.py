@@ -172,8 +172,12 @@ def test_installed_packages_add_options_by_an_entry_point(tmp_path, monkeypatch)
     (info / "METADATA").write_text("Name: curves\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[trainer.options]\ncurves = curves.conf\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    assert installed_options() == [tmp_path / "site/curves/conf"]
-    assert load_config(["schedule=[installed]"]).schedule["installed"](3.0) == 0.5
+    installed_options.cache_clear()
+    try:
+        assert installed_options() == (tmp_path / "site/curves/conf",)
+        assert load_config(["schedule=[installed]"]).schedule["installed"](3.0) == 0.5
+    finally:
+        installed_options.cache_clear()
 
 
 METRICS = """

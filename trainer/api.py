@@ -18,6 +18,7 @@ from trainer.engine.run import Run
 from trainer.formats import JsonObject, Result
 from trainer.inference import TrainedModel, Weights, predictions, trained
 from trainer.jobs.fit import train_and_evaluate
+from trainer.jobs.options import Fit
 from trainer.lock import one_writer
 from trainer.records import read_jsonl, read_table
 from trainer.run_dir import (
@@ -58,7 +59,8 @@ def fit(run: Run) -> Result:
     config = config_from_tree(run.info.config)
     with one_writer(run.folder):
         run.id = create_run_dir(run.folder, run.info.config, [], run.notes[0])
-        return train_and_evaluate(run, config.observer.values(), config.job.tta)
+        draw_later = isinstance(config.job, Fit) and config.job.plots == "later"
+        return train_and_evaluate(run, config.observer.values(), config.job.tta, draw_later)
 
 
 @dataclasses.dataclass(frozen=True)

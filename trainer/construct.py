@@ -19,6 +19,9 @@ from trainer.parameters import Parameter, describe, parameters
 from trainer.settings import Settings
 from trainer.tree import value_at
 
+# What checks the arguments of a class, kept for the next job of a sweep or trial of a search.
+_adapter = lru_cache(maxsize=1000)(TypeAdapter[Any])
+
 
 def locate(target: Any, group: str) -> Any:
     """Return the class or function behind a dotted ``_target_``, if the config may name it and the group takes it.
@@ -72,12 +75,6 @@ def construct(target: Any, arguments: Mapping[str, object], others: Collection[s
             break
         usable = {name: value for name, value in usable.items() if name not in new}
     return (None, list(problems.values())) if problems else (option, [])
-
-
-@lru_cache(maxsize=1000)
-def _adapter(target: Any) -> TypeAdapter[Any]:
-    """What checks the arguments of a class, kept for the next job of a sweep or trial of a search."""
-    return TypeAdapter[Any](target)
 
 
 def _problems(

@@ -126,6 +126,11 @@ def find_run_dir(key: str, value: str | None) -> Path:
     return run_dir
 
 
+def undrawn_plots(run_dir: Path) -> set[Path]:
+    """Return the files of the plots that were left for later, and have not been drawn since."""
+    return {path for path in (run_dir / "report").glob("*.npz") if not path.with_suffix(".png").exists()}
+
+
 def check_links(run_dir: Path, key: str) -> None:
     """Raise ConfigError if a link in a run directory leads out of it: it would be read or overwritten there."""
     root = run_dir.resolve()

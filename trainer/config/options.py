@@ -134,17 +134,12 @@ def option_files(config_dirs: Sequence[Path | str]) -> OptionFiles:
     return OptionFiles([*installed_options(), *directories])
 
 
-def installed_options() -> list[Path]:
+@lru_cache  # for the next job of a sweep: with many packages it takes time
+def installed_options() -> tuple[Path, ...]:
     """Return the directories of options that installed packages offer under the entry point ``trainer.options``.
 
     An entry point ``my_package.conf`` is the directory ``conf`` of the package. Nothing is imported.
     """
-    return list(_installed_options(tuple(sys.path)))
-
-
-@lru_cache(maxsize=10)
-def _installed_options(_: tuple[str, ...]) -> tuple[Path, ...]:
-    """The directories for a search path, which takes time with many packages."""
     directories: list[Path] = []
     for point in entry_points(group="trainer.options"):
         package, *parts = point.value.replace(":", ".").split(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,10 +56,6 @@ class Job:
         """Run the job and return the exit code."""
         raise NotImplementedError
 
-    def in_sweep(self) -> Job:
-        """Return the job as one of a sweep."""
-        return self
-
     def own_problems(self) -> list[Problem]:
         """Return what is wrong with the job whatever the rest of the config is, beyond the range of each parameter."""
         return []
@@ -102,10 +98,6 @@ class Config(Settings):
     def name(self, group: str) -> str:
         """Return the name of the option of a single-choice group; of one that has no option file, the name of its class."""
         return OptionFiles(self.config_dirs).option_name(group, table(self.tree[group]))
-
-    def in_sweep(self) -> Config:
-        """Return the config as a job of a sweep runs it."""
-        return replace(self, job=self.job.in_sweep())
 
     def options(self) -> Iterator[tuple[str, Any]]:
         """Yield each option with its dotted place in the config."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -57,9 +56,6 @@ class Fit(Job):
     ] = "auto"
 
     __call__ = implemented_by("trainer.jobs.fit:fit")
-
-    def in_sweep(self) -> Fit:
-        return replace(self, plots="later") if self.plots == "auto" else self
 
 
 @option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.literal import print_literal
 from trainer.lock import one_writer
-from trainer.report import draw_report
+from trainer.observers.plots import draw_report
 from trainer.run_dir import find_run_dir
 
 if TYPE_CHECKING:

@@ -256,8 +256,8 @@ class PredictedNumbers(PredictedValues):
     def plots(self, info: Info) -> dict[str, Plot]:
         found = self.together()
         few = slice(None, None, max(1, len(found.known) // MAX_POINTS))
-        arrays = {"truth": found.truth[few], "predicted": found.scores[few], "known": found.known[few]}
-        plots = {"predicted": Plot("predicted", names=found.classes, **arrays)}
+        truth, scores, known = found.truth[few], found.scores[few], found.known[few]
+        plots = {"predicted": Plot("predicted", names=found.classes, truth=truth, predicted=scores, known=known)}
         if self.worst.errors:
             names = {name: f"{plot_label(name)}: " if len(found.classes) > 1 else "" for name in found.classes}
             captions = [

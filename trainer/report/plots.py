@@ -46,11 +46,12 @@ class Plot:
 
     Args:
         kind: What draws it, a key of ``DRAWN_BY``.
+        step: Of the run.
         values: The arguments of that function: arrays, of which those of the type uint8 stand for [0, 1], and texts.
     """
 
-    def __init__(self, kind: str, **values: np.ndarray | str | Sequence[str]) -> None:
-        self.kind, self.values = kind, values
+    def __init__(self, kind: str, step: int = 0, **values: np.ndarray | Sequence[str]) -> None:
+        self.kind, self.step, self.values = kind, step, values
 
     def draw(self) -> Figure:
         """Return the figure."""
@@ -60,7 +61,7 @@ class Plot:
         """Write the plot as ``.npz``, atomically."""
         entries = {name: value for name, value in self.values.items() if isinstance(value, np.ndarray)}
         texts = {name: value for name, value in self.values.items() if name not in entries}
-        entries[TEXTS] = np.array(json.dumps({"kind": self.kind, **texts}))
+        entries[TEXTS] = np.array(json.dumps({"kind": self.kind, "step": self.step, **texts}))
         with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name, array in entries.items():
                 with archive.open(f"{name}.npy", "w") as file:
@@ -75,11 +76,6 @@ def read_plot(path: Path) -> Plot:
     with np.load(path, allow_pickle=False) as content:
         texts = json.loads(str(content[TEXTS]))
         return Plot(**texts, **{name: content[name] for name in content.files if name != TEXTS})
-
-
-def undrawn(run_dir: Path) -> bool:
-    """Return whether a run directory contains plots that have not been drawn."""
-    return any(not path.with_suffix(".png").exists() for path in (run_dir / "report").glob("*.npz"))
 
 
 def in_unit_interval(value: object) -> object:

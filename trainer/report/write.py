@@ -32,7 +32,6 @@ from trainer.report.interactive import SCRIPT, STYLE, interactive_curves
 from trainer.report.layers import distributions_figure, steps_figure
 from trainer.report.lr_range import saved_range_figure
 from trainer.report.page import page
-from trainer.report.plots import read_plot
 from trainer.run_dir import read_config
 from trainer.tree import table
 
@@ -43,7 +42,7 @@ T = TypeVar("T")
 
 
 @activity("drawing the report")
-def write_report(run_dir: Path, draw: bool, config: JsonObject | None = None) -> Path:
+def write_report(run_dir: Path, draw: bool = True, config: JsonObject | None = None) -> Path:
     """Write ``report.md``, its plots and ``report.html``; return the path of ``report.md``.
 
     The findings are those of ``result.json``; if it has none, as of a killed run, they come from the other files.
@@ -115,14 +114,6 @@ def put_figures(figures: Mapping[str, Callable[[], Figure | None]], folder: Path
         with drawing(name):
             if (figure := make()) is not None:
                 save_figure(figure, path)
-
-
-def draw_report(run_dir: Path) -> Path:
-    """Draw all plots of a run, also those that were left for later, and write its report; return the path of ``report.md``."""
-    for path in sorted((run_dir / "report").glob("*.npz")):
-        with drawing(path.stem):
-            save_figure(read_plot(path).draw(), path.with_suffix(".png"))
-    return write_report(run_dir, draw=True)
 
 
 def without_evidence(predictions: JsonObject) -> dict[str, str]:

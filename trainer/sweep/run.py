@@ -35,7 +35,7 @@ from trainer.run_dir import as_typed, check_available, read_config, write_json
 from trainer.sweep.jobs import jobs, resolve
 from trainer.sweep.manifest import Job, Sweep, state
 from trainer.sweep.options import SweepSettings
-from trainer.sweep.plots import draw_best
+from trainer.sweep.plots import draw_best, plots_later
 from trainer.sweep.table import print_table
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class JobRunner:
         print(f"\n#{job.number} {printable(' '.join(as_typed(job.overrides))) or 'no override'}", flush=True)
         try:
             with careful_interrupts():
-                return self.run(self.config(job, run_dir).in_sweep(), job.overrides, run_dir)
+                return self.run(plots_later(self.config(job, run_dir)), job.overrides, run_dir)
         except (ConfigError, WriteError) as error:
             reason = str(error)
         except Exception as error:
