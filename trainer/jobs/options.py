@@ -195,7 +195,9 @@ class Compare(Job):
 
 @option
 class Report(Job):
-    """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed."""
+    """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed, or whose
+    plots were left for later.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("run",)
     reads_data: ClassVar[bool] = False
