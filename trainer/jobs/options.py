@@ -195,8 +195,8 @@ class Compare(Job):
 
 @option
 class Report(Job):
-    """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed, or whose
-    plots were left for later.
+    """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed, or
+    whose plots were left for later.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("run",)

@@ -92,17 +92,23 @@ def page(
     if undrawn is not None:
         lines += ["", "## Plots", "", "They are drawn by:", "", command(["job=report", f"run={undrawn}"])]
     lines += [*data, *class_table(tasks), *(line for each in drawn.values() for line in each)]
-    lines += [*history_table(rows), "", "## Reproduce", "", command(overrides), ""]
-    for resume in resumes:
-        changed = {**resume["changes"], **resume.get("numerics", {})}
-        changes = "; ".join(f"{key} {then} → {now}" for key, (then, now) in changed.items()) or "no changes"
-        text = f"Resumed after {resume['epochs']} epochs, {resume['steps']} steps, with {changes}:"
-        lines += [markdown_literal(text), "", command(resume["overrides"]), ""]
+    lines += [*history_table(rows), "", "## Reproduce", "", command(overrides), "", *resumed(resumes)]
     if environment is not None and environment["versions"]:
         libraries = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
         text = f"{environment['device']}; Python {environment['python']}, {libraries}"
         lines += [f"On {markdown_literal(text, within_line=True)}.", ""]
     return "\n".join(lines)
+
+
+def resumed(resumes: Sequence[Resume]) -> list[str]:
+    """Return the commands that resumed a run, each with what it changed."""
+    lines = []
+    for resume in resumes:
+        changed = {**resume["changes"], **resume.get("numerics", {})}
+        changes = "; ".join(f"{key} {then} → {now}" for key, (then, now) in changed.items()) or "no changes"
+        text = f"Resumed after {resume['epochs']} epochs, {resume['steps']} steps, with {changes}:"
+        lines += [markdown_literal(text), "", command(resume["overrides"]), ""]
+    return lines
 
 
 def shortened_title(overrides: list[str], length: int = 80) -> str:

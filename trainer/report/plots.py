@@ -86,7 +86,7 @@ def in_unit_interval(value: object) -> object:
 def kept_images(images: np.ndarray) -> np.ndarray:
     """Return images (N, H, W, C), or heatmaps (N, H, W), in [0, 1] as uint8, not wider than they are drawn.
 
-    >>> kept_images(np.ones((2, 300, 254, 1))).shape, kept_images(np.ones((2, 28, 28))).max()
+    >>> kept_images(np.ones((2, 300, 254, 1))).shape, int(kept_images(np.ones((2, 28, 28))).max())
     ((2, 150, 127, 1), 255)
     """
     colors = (255 * np.clip(images, 0, 1)).round().astype(np.uint8)
