@@ -73,7 +73,7 @@ def write_report(run_dir: Path, draw: bool = True, config: JsonObject | None = N
     if earlier.is_file():
         earlier.rename(earlier.with_name("misclassified.png"))
     overrides, predictions = read_overrides(run_dir), read_table(run_dir / "predictions.json")
-    write = partial(
+    text = partial(
         page,
         rows,
         result=result or {"status": "unfinished", "stop_reason": "killed before its end"},
@@ -88,14 +88,24 @@ def write_report(run_dir: Path, draw: bool = True, config: JsonObject | None = N
         },
         undrawn=None if draw else run_dir,
     )
-    path = run_dir / "report.md"
-    plots = {path.stem for path in (run_dir / "report").glob("*.png")}
-    write_text(path, write(plots=plots))
     curves = left_out("interactive curves", lambda: interactive_curves(rows, unit) if rows else "", "")
+    return write_pages(run_dir, lambda plots: text(plots=plots), curves)
+
+
+def write_pages(run_dir: Path, text: Callable[[set[str]], str], curves: str) -> Path:
+    """Write ``report.md`` and ``report.html``; return the path of the first.
+
+    Args:
+        run_dir: The run directory.
+        text: Of the report with some plots.
+        curves: What stands for the plot ``curves`` in HTML, also where it has not been drawn; may be empty.
+    """
+    path, plots = run_dir / "report.md", {path.stem for path in (run_dir / "report").glob("*.png")}
+    write_text(path, text(plots))
     inline = {"report/curves.png": curves} if curves else {}
     script = SCRIPT.read_text("utf-8") if curves else ""
-    text = write(plots=plots | {"curves"} if curves else plots)
-    write_text(run_dir / "report.html", self_contained_html(text, run_dir, inline, STYLE, script))
+    shown = text(plots | {"curves"} if curves else plots)
+    write_text(run_dir / "report.html", self_contained_html(shown, run_dir, inline, STYLE, script))
     return path
 
 
