@@ -90,7 +90,14 @@ def page(
     }
     lines += drawn.pop("curves", [])  # what is looked at first
     if undrawn is not None:
-        lines += ["", "## Plots", "", "They are drawn by:", "", command(["job=report", f"run={undrawn}"])]
+        lines += [
+            "",
+            "## More plots",
+            "",
+            "They have not been drawn; this command draws them:",
+            "",
+            command(["job=report", f"run={undrawn}"]),
+        ]
     lines += [*data, *class_table(tasks), *(line for each in drawn.values() for line in each)]
     lines += [*history_table(rows), "", "## Reproduce", "", command(overrides), "", *resumed(resumes)]
     if environment is not None and environment["versions"]:
