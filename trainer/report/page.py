@@ -89,15 +89,7 @@ def page(
         for name, title, text in named_plots(plots)
     }
     lines += drawn.pop("curves", [])  # what is looked at first
-    if undrawn is not None:
-        lines += [
-            "",
-            "## More plots",
-            "",
-            "They have not been drawn; this command draws them:",
-            "",
-            command(["job=report", f"run={undrawn}"]),
-        ]
+    lines += [] if undrawn is None else undrawn_plots(undrawn)
     lines += [*data, *class_table(tasks), *(line for each in drawn.values() for line in each)]
     lines += [*history_table(rows), "", "## Reproduce", "", command(overrides), "", *resumed(resumes)]
     if environment is not None and environment["versions"]:
@@ -136,6 +128,12 @@ def shortened_title(overrides: list[str], length: int = 80) -> str:
 def plot_lines(name: str, title: str, text: str) -> list[str]:
     """Return a plot with its heading and description."""
     return ["", f"## {title}", "", f"![{text}](report/{name}.png)", "", f"*{text}*"]
+
+
+def undrawn_plots(run_dir: Path) -> list[str]:
+    """Return how the plots that were left for later are drawn."""
+    text = "They have not been drawn; this command draws them:"
+    return ["", "## More plots", "", text, "", command(["job=report", f"run={run_dir}"])]
 
 
 def history_table(rows: list[Row]) -> list[str]:
