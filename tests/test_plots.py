@@ -13,6 +13,8 @@ import pytest
 from conftest import result_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from trainer.exit_codes import INTERRUPTED
+from trainer.lock import one_writer
 from trainer.observers.images import batch_plot
 from trainer.report.figures import IMAGE_WIDTH, save_figure
 from trainer.report.plots import DRAWN_BY, Plot, kept_images, read_plot
@@ -41,10 +43,11 @@ def images_of(folder: Path) -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in (folder / "report").glob("*.png")}
 
 
-def tags_of(folder: Path) -> set[str]:
+def tags_of(folder: Path) -> dict[str, list[int]]:
+    """The steps of the images in TensorBoard."""
     events = EventAccumulator(str(folder), {"images": 0})
     events.Reload()
-    return set(events.Tags()["images"])
+    return {tag: sorted(image.step for image in events.Images(tag)) for tag in events.Tags()["images"]}
 
 
 def test_every_kind_of_plot_is_tried_here():
@@ -92,7 +95,7 @@ def test_plots_that_are_drawn_later_are_those_of_a_run_that_draws_them(train, tm
         assert train(*DIGITS, f"job.plots={when}", f"output={when}")[0] == 0
     now, later = tmp_path / "now", tmp_path / "later"
     assert images_of(later).keys() == {"batch", "filters"}, "what is drawn without matplotlib"
-    assert tags_of(later) == {"batch", "filters"}
+    assert tags_of(later).keys() == {"batch", "filters"}
     assert f"train job=report run={Path('later')}" in (later / "report.md").read_text()
     assert "curves.png" not in (later / "report.md").read_text()
     page = (later / "report.html").read_text()
@@ -103,7 +106,8 @@ def test_plots_that_are_drawn_later_are_those_of_a_run_that_draws_them(train, tm
     drawn, expected = images_of(later), images_of(now)
     assert drawn.keys() == expected.keys() >= LEFT | {"curves", "steps", "distributions"}
     assert [name for name in drawn if drawn[name] != expected[name]] == []
-    assert tags_of(later) == tags_of(now) >= LEFT
+    assert tags_of(later) == tags_of(now)
+    assert tags_of(now).keys() >= LEFT
     assert "have not been drawn" not in (later / "report.md").read_text()
     assert result_of(later)["test"] == result_of(now)["test"]
     events = sorted(later.glob("events.*"))
@@ -141,8 +145,10 @@ def test_a_sweep_draws_the_plots_of_its_best_job_and_says_how_to_draw_the_others
     assert images_of(best).keys() >= {*LEFT, "curves"}
     assert images_of(poor).keys() == {"batch", "filters"}
     assert f"its plots: {Path('all') / best.name / 'report.html'}" in out
-    assert "the plots of 1 of 2 jobs are not drawn; train job=report run=<directory of the job> draws them" in out
-    assert train("job=report", f"run={poor}")[0] == 0
+    assert "the plots of 1 of 2 jobs are not drawn; train job=report run=all draws all" in out
+    code, out, _ = train("job=report", "run=all")
+    assert code == 0
+    assert out.count("written to") == 2
     assert images_of(poor).keys() == images_of(best).keys()
     code, out, _ = train(*command)
     assert code == 0
@@ -161,11 +167,69 @@ def test_the_only_job_of_a_sweep_is_drawn_and_all_jobs_are_where_the_command_say
     assert all(images_of(folder).keys() >= LEFT for folder in (tmp_path / "two").glob("*/"))
 
 
+def test_the_same_sweep_again_draws_what_ctrl_c_has_interrupted(train, tmp_path, monkeypatch):
+    command = ("-m", *DIGITS, "seed=0,1", "output=all")
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.observers.plots.write_report", interrupted)  # all other plots have been drawn by then
+        assert train(*command)[0] == INTERRUPTED
+    code, out, err = train(*command)
+    assert code == 0, err
+    best = tmp_path / out.partition("its plots: ")[2].split()[0]
+    assert images_of(best.parent).keys() >= {*LEFT, "curves", "steps", "distributions"}
+    assert "have not been drawn" not in best.read_text()
+    assert tags_of(best.parent).keys() >= LEFT
+
+
+def test_what_only_the_report_draws_is_left_for_later_and_drawn_for_the_best_job_as_well(train, tmp_path):
+    code, out, err = train("-m", *DIGITS, "seed=0,1", "observer=[report,histograms]", "output=all")
+    assert code == 0, err
+    assert "its plots: " in out
+    assert [images_of(folder).keys() for folder in (tmp_path / "all").glob("*/")].count(set()) == 1
+
+
+def test_plots_that_cannot_be_drawn_are_a_note_below_the_table_of_a_sweep(train, tmp_path):
+    command = ("-m", *DIGITS, "seed=0,1", "output=all")
+    code, out, _ = train(*command)
+    best = (tmp_path / out.partition("its plots: ")[2].split()[0]).parent
+    (best / "report/undrawn").write_text("")
+    with one_writer(best):
+        code, out, err = train(*command)
+    assert code == 0
+    assert "note: the plots of the best job are not drawn: " in err
+    assert "is being written by process" in err
+    outside = tmp_path / "outside.npz"
+    (best / "report/confusion.npz").rename(outside)
+    (best / "report/confusion.npz").symlink_to(outside)
+    code, out, err = train(*command)
+    assert code == 0
+    assert "its report/confusion.npz is a link out of the run directory" in err
+
+
+def test_a_sweep_whose_command_leaves_the_plots_for_later_draws_none(train, tmp_path):
+    code, out, err = train("-m", *DIGITS, "seed=0,1", "job.plots=later", "output=all")
+    assert code == 0, err
+    assert "its plots" not in out
+    assert "the plots of 2 of 2 jobs are not drawn" in out
+    assert not list((tmp_path / "all").glob("*/report/confusion.png"))
+
+
+def test_a_sweep_of_which_no_job_has_begun_has_no_plots(train, tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/sweep.json").write_text('{"command": [], "jobs": []}')
+    code, _, err = train("job=report", "run=all")
+    assert code == 2
+    assert "none has begun" in err
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive"])
 def test_a_damaged_plot_is_left_out_by_its_name(content, train, tmp_path):
     assert train(*DIGITS, "job.plots=later", "output=run")[0] == 0
     (tmp_path / "run/report/confusion.npz").write_bytes(content)
     code, _, err = train("job=report", "run=run")
     assert code == 0, err
-    assert "the plot 'confusion' is left out" in err
+    assert f"the plot '{Path('run/report/confusion.npz')}' is left out" in err
     assert images_of(tmp_path / "run").keys() >= LEFT - {"confusion"}

@@ -21,7 +21,7 @@ from trainer.errors import ConfigError, Problem
 from trainer.files import make_new_directory, write_text
 from trainer.formats import Environment, GitCommit, JsonObject
 from trainer.literal import printable_lines
-from trainer.places import SWEEP, not_a_run
+from trainer.places import SWEEP, not_a_run, runs_in
 from trainer.records import read_table
 from trainer.tree import value_at, with_value
 from trainer.yaml_files import load_yaml, yaml_text
@@ -126,9 +126,19 @@ def find_run_dir(key: str, value: str | None) -> Path:
     return run_dir
 
 
-def undrawn_plots(run_dir: Path) -> set[Path]:
-    """Return the files of the plots that were left for later, and have not been drawn since."""
-    return {path for path in (run_dir / "report").glob("*.npz") if not path.with_suffix(".png").exists()}
+def find_run_dirs(key: str, value: str | None) -> list[Path]:
+    """Return the run directory that the setting ``key`` names, or those of the jobs of a sweep that have begun."""
+    if value is None or not (Path(value).expanduser() / SWEEP).is_file():
+        return [find_run_dir(key, value)]
+    sweep = Path(value).expanduser()
+    if names := runs_in(sweep):
+        return [find_run_dir(key, str(sweep / name)) for name in names]
+    raise ConfigError(not_a_run(key, sweep))
+
+
+def plots_left(run_dir: Path) -> Path:
+    """Return the file that says that plots of a run have been left for later; it does not exist if they are drawn."""
+    return run_dir / "report" / "undrawn"
 
 
 def check_links(run_dir: Path, key: str) -> None:

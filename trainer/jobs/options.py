@@ -13,7 +13,7 @@ from trainer.errors import ConfigError, Problem, check
 from trainer.jobs import run_paths
 from trainer.jobs.push import problems as push_problems
 from trainer.parameters import NonNegativeInt, PositiveFloat, PositiveInt, implemented_by, option
-from trainer.run_dir import find_run_dir
+from trainer.run_dir import find_run_dirs
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -42,7 +42,7 @@ class Fit(Job):
     are or with test-time augmentation (``tta``). Validation images are never augmented.
 
     The plots of the report are drawn at the end; they take half a second, so that those of the jobs of a sweep are left to
-    ``job=report``, but for the best job.
+    ``job=report``, but for the best one.
     """
 
     trains: ClassVar[bool] = True
@@ -196,7 +196,7 @@ class Compare(Job):
 @option
 class Report(Job):
     """Write ``report.md``, ``report.html`` and their plots into the run directory ``run``, also of a run that was killed, or
-    whose plots were left for later.
+    whose plots were left for later; of a sweep, into those of all its jobs.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("run",)
@@ -206,7 +206,7 @@ class Report(Job):
 
     def problems(self, config: Config) -> list[Problem]:
         try:
-            find_run_dir("run", config.run)
+            find_run_dirs("run", config.run)
         except ConfigError as error:
             return list(error.problems)
         return []

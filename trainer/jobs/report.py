@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.literal import print_literal
 from trainer.lock import one_writer
 from trainer.observers.plots import draw_report
-from trainer.run_dir import find_run_dir
+from trainer.run_dir import find_run_dirs
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def report(option: Report, config: Config, run_dir: Path, overrides: list[str]) -> int:
-    """See ``trainer.jobs.Report``; the report goes into the run directory ``config.run``, nothing into ``run_dir``."""
-    written = find_run_dir("run", config.run)
-    with one_writer(written, "run"):
-        path = draw_report(written)
-    print_literal(f"written to {path} and {path.with_suffix('.html')}")
+    """See ``trainer.jobs.Report``; reports go into the run directories that ``config.run`` names, nothing into ``run_dir``."""
+    for written in find_run_dirs("run", config.run):
+        with one_writer(written, "run"):
+            path = draw_report(written)
+        print_literal(f"written to {path} and {path.with_suffix('.html')}")
     return 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.engine.view import RunView
+from trainer.files import write_text
 from trainer.observers.event_writer import LazyEventWriter, write_png
 from trainer.report import write_report
 from trainer.report.figures import drawing, save_figure
 from trainer.report.plots import Plot, read_plot
-from trainer.run_dir import undrawn_plots
+from trainer.run_dir import plots_left
 
 
 class Plots:
@@ -27,13 +28,19 @@ class Plots:
         """Add a plot at ``step``, by default the current one; an error in drawing it is reported."""
         assert view.folder is not None
         path = view.folder / "report" / f"{name}.npz"
-        if self.later and path.is_file():
-            path.with_suffix(".png").unlink(missing_ok=True)  # drawn from what is replaced
+        if self.later:
+            self.leave(view.folder)
+            if path.is_file():
+                path.with_suffix(".png").unlink(missing_ok=True)  # drawn from what is replaced
         plot.step = view.step if step is None else step
         plot.write(path)
         if not self.later:
             with drawing(name):
                 draw(plot, path, self.events)
+
+    def leave(self, folder: Path) -> None:
+        """Note that plots of a run have been left for later."""
+        write_text(plots_left(folder), "train job=report run=<this run directory> draws the plots\n")
 
 
 def draw(plot: Plot, path: Path, events: LazyEventWriter | None) -> None:
@@ -44,14 +51,22 @@ def draw(plot: Plot, path: Path, events: LazyEventWriter | None) -> None:
         write_png(events(), path.stem, image, plot.step)
 
 
-def draw_report(run_dir: Path) -> Path:
+def draw_report(run_dir: Path, events: LazyEventWriter | None = None) -> Path:
     """Draw all plots of a run, and write its report; return the path of ``report.md``.
 
-    Those that were left for later also go to TensorBoard, which has the others.
+    If they were left for later, they also go to TensorBoard, which else has them; until all has been written, they count as left.
+
+    Args:
+        run_dir: The run directory.
+        events: TensorBoard's writer, if the run still has one.
     """
-    events, new = LazyEventWriter(run_dir), undrawn_plots(run_dir)
+    writer, left = events or LazyEventWriter(run_dir), plots_left(run_dir)
     for path in sorted((run_dir / "report").glob("*.npz")):
-        with drawing(path.stem):
-            draw(read_plot(path), path, events if path in new else None)
-    events.close()
-    return write_report(run_dir)
+        with drawing(str(path)):
+            draw(read_plot(path), path, writer if left.is_file() else None)
+    report = write_report(run_dir)
+    writer.flush()
+    if events is None:
+        writer.close()
+    left.unlink(missing_ok=True)
+    return report

@@ -8,7 +8,9 @@ from trainer.formats import Result
 from trainer.observers.context import Context
 from trainer.observers.history_file import write_history
 from trainer.observers.options import Report
+from trainer.observers.plots import draw_report
 from trainer.report import write_report
+from trainer.run_dir import plots_left
 
 
 class ReportObserver(Observer):
@@ -18,9 +20,14 @@ class ReportObserver(Observer):
     """
 
     def __init__(self, option: Report, context: Context) -> None:
-        self.draw = not context.plots.later
+        self.plots = context.plots
 
     def on_result(self, view: RunView, result: Result) -> None:
         if view.folder is not None:
             write_history(view.folder, view.history)  # the report reads it, also without the observer history_file
-            write_report(view.folder, self.draw, view.info.config)
+            if self.plots.later:
+                self.plots.leave(view.folder)
+            elif plots_left(view.folder).is_file():  # before this end of the run
+                draw_report(view.folder, self.plots.events)
+                return
+            write_report(view.folder, not self.plots.later, view.info.config)
