@@ -40,7 +40,8 @@ class Plots:
 
     def leave(self, folder: Path) -> None:
         """Note that plots of a run have been left for later."""
-        write_text(plots_left(folder), "train job=report run=<this run directory> draws the plots\n")
+        if not (left := plots_left(folder)).is_file():
+            write_text(left, "train job=report run=<this run directory> draws the plots\n")
 
 
 def draw(plot: Plot, path: Path, events: LazyEventWriter | None) -> None:
