@@ -84,6 +84,13 @@ def test_a_compressed_file_could_expand_to_any_size_and_is_refused(tmp_path):
         read_plot(tmp_path / "packed.npz")
 
 
+def test_more_images_than_fit_into_a_plot_are_refused_before_they_take_memory(tmp_path):
+    many = np.zeros((5000, 1, 1, 1), np.uint8)
+    Plot("batch", before=many, after=many, names=["0"] * 5000).write(tmp_path / "plot.npz")
+    with pytest.raises(ValueError, match="10,000 images are too many for one plot"):
+        read_plot(tmp_path / "plot.npz").draw()
+
+
 def test_objects_in_a_file_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "plot.npz", texts=np.array('{"kind": "schedule"}'), times=np.array([print], object))
     with pytest.raises(ValueError, match="allow_pickle"):

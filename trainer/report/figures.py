@@ -129,6 +129,8 @@ def image_grid(images: np.ndarray, titles: Sequence[str], columns: int, row_name
     w, gap = IMAGE_WIDTH, 10
     h = max(1, round(w * images.shape[1] / images.shape[2]))
     rows = math.ceil(len(images) / columns)
+    if max(columns * (w + gap), rows * (h + gap)) >= 2**16:  # what matplotlib draws at most, once all has been made
+        raise ValueError(f"{len(images):,} images are too many for one plot")
     titles = [wrapped(title, (w + gap / 2) / DPI, 7) for title in titles]
     lines = [[t.count("\n") + 1 for t in titles[i * columns : (i + 1) * columns] if t] for i in range(rows)]
     heights = [round(0.15 * h * max(counts, default=0)) for counts in lines]  # of the titles
