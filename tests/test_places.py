@@ -95,3 +95,32 @@ def test_nothing_is_written_into_the_directory_of_a_sweep(job, everything, train
     assert code == 2
     assert "output = 'sweep': already contains a sweep" in err
     assert not Path("sweep/config.yaml").exists()
+
+
+BARE = {  # typed without its key, and what was meant
+    "a run, to train on": (["runs/one", "epochs=9"], "train resume=runs/one epochs=9"),
+    "a job of a sweep": (["sweep/0_seed=0"], "train resume=sweep/0_seed=0"),
+    "a run, to report on": (["job=report", "runs/one"], "train job=report run=runs/one"),
+    "a job of a sweep, to report on": (["sweep/0_seed=0", "job=report"], "train run=sweep/0_seed=0 job=report"),
+    "a sweep, to report on": (["job=report", "sweep"], "train job=report run=sweep"),
+    "runs to compare": (["job=compare", "runs"], "train job=compare runs=runs"),
+    "a run to evaluate": (["job=evaluate", "runs/one/"], "train job=evaluate checkpoint=runs/one/"),
+    "a checkpoint": (
+        ["job=predict", "job.images=x.png", "sweep/0_seed=0/best.pt"],
+        "train job=predict job.images=x.png checkpoint=sweep/0_seed=0/best.pt",
+    ),
+    "images in place of a run": (["job=evaluate", "runs"], "train job=evaluate data=folder data.root=runs"),
+    "with a space": (["job=report", "my run"], "train job=report 'run=my run'"),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_run_without_its_key_is_answered_with_the_key_of_the_job(name, everything):
+    make_run("my run")
+    arguments, meant = BARE[name]
+    problem = prepare(arguments, option_files([])).problems[0]
+    assert problem.hint == f"did you mean: {meant}"
+
+
+def test_a_key_of_hydra_and_a_value_with_slashes_are_no_runs(everything):
+    assert not prepare(["output=runs/two", "hydra.sweep.dir=x/y"], option_files([]), multirun=True).problems

@@ -13,6 +13,11 @@ from trainer.tree import entries, table
 from trainer.yaml_files import load_yaml
 
 SWEEP = "sweep.json"  # the manifest of a sweep
+RUN_KEYS = {  # the key that names the runs that a job reads
+    "report": "run",
+    **dict.fromkeys(("compare", "ensemble", "soup"), "runs"),
+    **dict.fromkeys(("evaluate", "predict", "export", "push"), "checkpoint"),
+}
 
 
 def not_a_run(key: str, path: Path, text: str = "is not a run directory") -> Problem:
@@ -84,11 +89,15 @@ def check_resumable(run_dir: Path, job: str, resumable: bool) -> None:
     raise ConfigError(Problem("resume", str(run_dir), f"is the output of job={job}, which is not resumed", hint))
 
 
+def holds_runs(key: str, path: Path) -> bool:
+    """Return whether a path may be the value of a key that names runs."""
+    several = (key == "runs" and path.is_dir()) or (key == "run" and (path / SWEEP).is_file())
+    return several or (path / "config.yaml").is_file() or (key == "checkpoint" and path.suffix in (".pt", ".pth"))
+
+
 def not_replaced(run_dir: str, job: str) -> Problem:
     """Return the error of resuming a run with another job."""
-    keys = {"report": "run", **dict.fromkeys(("compare", "ensemble", "soup"), "runs")}
-    keys |= dict.fromkeys(("evaluate", "predict", "export"), "checkpoint")
-    instead = f", or {quote(f'{keys[job]}={run_dir}')} in place of resume" if job in keys else ""
+    instead = f", or {quote(f'{RUN_KEYS[job]}={run_dir}')} in place of resume" if job in RUN_KEYS else ""
     return Problem("job", job, "is not the job of the run that resume=... continues", f"leave it out{instead}")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from shlex import quote
 
 from trainer.errors import Problem, most_similar
 from trainer.existing import SUFFIXES, registered, sources_of
 from trainer.formats import Json
+from trainer.places import holds_runs
 from trainer.synonyms import KEYS, NEEDLESS, OPTIONS, PARAMETERS, PATHS
 from trainer.tree import is_table, table
 
@@ -139,27 +141,6 @@ def question(group: str, name: str, groups: Groups) -> str:
     return f"did you mean {known!r}?" if known else f"did you mean {text}?" if text else ""
 
 
-def joined(words: Sequence[str]) -> tuple[str, int]:
-    """Return the first arguments as one without spaces around ``=`` and within brackets, and how many they are.
-
-    >>> joined(["lr", "=", "0.1", "seed=1"]), joined(["schedule=[warmup,", "cosine]"]), joined(["schedule=[warmup", "seed=1"])
-    (('lr=0.1', 3), ('schedule=[warmup,cosine]', 2), ('schedule=[warmup', 1))
-    """
-    text, count = words[0], 1
-    while count < len(words) and (words[count].startswith("=") or (text.endswith("=") and is_value(words[count:]))):
-        text, count = text + words[count], count + 1
-    for end in range(count + 1, len(words) + 1):
-        whole = re.sub(r"[\s,]+", ",", " ".join([text, *words[count:end]]))
-        if text.count("[") > text.count("]") and whole.count("[") == whole.count("]") and whole.count("=") == 1:
-            return whole, end
-    return text, count
-
-
-def is_value(words: Sequence[str]) -> bool:
-    """Return whether the first of these arguments may be the value of one before them."""
-    return bool(words) and "=" not in words[0] and not re.match(r"-\D|~", words[0])
-
-
 def parameter(name: str, known: Collection[str]) -> str:
     """Return which key of an option was probably meant, as a question; empty where nobody knows.
 
@@ -173,8 +154,13 @@ def parameter(name: str, known: Collection[str]) -> str:
     return f"did you mean {meant!r}?" if meant else ""
 
 
-def word(name: str, groups: Groups) -> str | None:
+def word(name: str, groups: Groups, run: str = "resume") -> str | None:
     """Return the option of any group that a word alone stands for, as an override; None where it stands for none.
+
+    Args:
+        name: The word.
+        groups: The options of all groups.
+        run: The key that names a run for the job of the command.
 
     >>> groups = {"job": ["fit", "evaluate"], "optimizer": ["adam"]}
     >>> word("fit", groups), word("train", groups), word("adm", groups), word("job", groups)
@@ -187,9 +173,21 @@ def word(name: str, groups: Groups) -> str | None:
         if plain(name) in names:
             return f"{group}={names[plain(name)]}"
     if os.path.exists(name):  # False for what cannot be a path at all
-        return f"resume={name}" if Path(name, "config.yaml").is_file() else _path("data", name)
+        return quote(f"{run}={name}") if holds_runs(run, Path(name)) else _path("data", name)
     match = most_similar(name, options)
     return _model("architecture", name) or (f"{options[match]}={match}" if match else None)
+
+
+def guess(text: str, parts: tuple[str, str], groups: Groups, run: str) -> str | None:
+    """Return what an argument that is no override was probably meant to be; None where nobody knows.
+
+    Args:
+        text: As typed.
+        parts: What stands before and after its sign, if any.
+        groups: The options of all groups.
+        run: The key that names a run for the job of the command.
+    """
+    return meant(parts[0], parts[1] or None, groups) or word(text, groups, run)
 
 
 def topic(name: str, known: Collection[str]) -> str:

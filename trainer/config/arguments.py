@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from shlex import join, quote
 
-from trainer import suggestions
+from trainer import command_words, suggestions
 from trainer.config.options import LISTS, SINGLE, OptionFiles
 from trainer.config.overrides import LITERAL, LITERAL_OR_LISTS, Override
 from trainer.errors import Problem, most_similar
@@ -33,11 +33,11 @@ def overrides_of(
     command: list[str] = ["-m"] * multirun + [quote(f"--config-dir={directory}") for directory in files.directories[1:]]
     rest = list(arguments)
     while rest:
-        if re.match(r"[^-=\s][^=\s]*=|~", rest[0]) and suggestions.joined(rest)[1] == 1:
+        if not (run := command_words.run_with_sign(rest[0], arguments)) and command_words.is_override(rest):
             overrides.append(rest.pop(0))
             command.append(quote(overrides[-1]))
             continue
-        count, meant = _meant(rest, files)
+        count, meant = (1, run) if run else _meant(rest, files, command_words.run_key(arguments))
         wrong.append((" ".join(rest[:count]), meant))
         command += [meant] if meant else []
         del rest[:count]
@@ -53,15 +53,15 @@ def overrides_of(
     return overrides, [Problem("", None, text, hint)]
 
 
-def _meant(words: Sequence[str], files: OptionFiles) -> tuple[int, str | None]:
+def _meant(words: Sequence[str], files: OptionFiles, run: str) -> tuple[int, str | None]:
     """How many words belong together, and the argument that they stand for; None where nobody knows."""
-    word, count = suggestions.joined(words)
+    word, count = command_words.joined(words)
     name, sign, value = map(str.strip, re.sub("^-+", "", word).partition("="))
     if not sign and (match := re.fullmatch(r"([\w.]+):(.*)", name)):  # as YAML writes it
         name, sign, value = match[1], ":", match[2].strip()
     below = {group: files.keys(group, files.defaults[group]) for group in SINGLE}
     key = suggestions.find_key(name, files.settings | {group: {} for group in files.groups} | below)
-    if not value and suggestions.is_value(words[count:]) and (sign or key or suggestions.target(name)):
+    if not value and command_words.is_value(words[count:]) and (sign or key or suggestions.target(name)):
         count, value = count + 1, words[count]
     if key and value:
         text = "" if value in files.groups.get(key, [value]) else suggestions.option(key, value, files.groups)[1]
@@ -69,7 +69,7 @@ def _meant(words: Sequence[str], files: OptionFiles) -> tuple[int, str | None]:
     if word in WORDS:  # `help` with all that follows
         return (len(words), join([WORDS[word], *words[1:]])) if word == "help" else (1, WORDS[word])
     flag = most_similar(word, FLAGS) if word.startswith("-") else None
-    return count, flag or suggestions.meant(name, value or None, files.groups) or suggestions.word(word, files.groups)
+    return count, flag or suggestions.guess(word, (name, value), files.groups, run)
 
 
 def empty(typed: Sequence[Override]) -> list[Problem]:
