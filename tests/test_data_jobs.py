@@ -120,11 +120,11 @@ def test_an_interrupted_comparison_continues_and_trains_no_network_twice(command
 
     trained: list[str] = []
 
-    def counted(run: Any, *arguments: Any, real=several.train_and_evaluate) -> Any:
+    def counted(run: Any, *arguments: Any, real=several.train_and_evaluate, **named: Any) -> Any:
         if len(trained) == 2:
             raise KeyboardInterrupt
         trained.append(run.folder.name)
-        return real(run, *arguments)
+        return real(run, *arguments, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(several, "train_and_evaluate", counted)
