@@ -40,7 +40,7 @@ class FiltersObserver(Observer):
     def __init__(self, option: Filters, context: Context) -> None:
         self.every, self.images = option.every, option.images
         self.events, self.plots = context.event_writer, context.plots
-        self.first_batch: tuple[np.ndarray, np.ndarray, list[str], list[str]] | None = None
+        self.has_batch = False
 
     def on_fit_start(self, view: RunView) -> None:
         self.is_new_run = view.folder is not None and view.step == 0
@@ -52,11 +52,13 @@ class FiltersObserver(Observer):
         self._draw_filters(view)
 
     def on_step_end(self, view: RunView) -> None:
-        if not self.is_new_run or self.first_batch is not None or view.batch is None:
+        if not self.is_new_run or self.has_batch or view.batch is None:
             return
-        before, after, *_ = self.first_batch = before_and_after(
+        self.has_batch = True
+        before, after, names, targets = before_and_after(
             view, view.batch, self.images, view.data_epoch, view.batch_index - 1
         )
+        self.plots.keep(view, "batch", batch_plot(before, after, names, targets), 0)
         # Without labels: matplotlib, which draws them, takes most of a second to import.
         save_image(view, self.events, "batch", mosaic(np.concatenate([before, after]), columns=len(before)), 0)
 
@@ -68,8 +70,7 @@ class FiltersObserver(Observer):
     def on_fit_end(self, view: RunView, result: Result) -> Contribution | None:
         if view.folder is None or view.step == 0:
             return None
-        if self.first_batch is not None:  # else a resumed run, which has it already
-            self.plots.add(view, "batch", batch_plot(*self.first_batch), 0)
+        self.plots.show(view, "batch")
         self.plots.add(view, "schedule", schedule_plot(view))
         with view.best_weights() if view.best is not None else contextlib.nullcontext():
             filters = first_filters(view.model, view.info.shape)

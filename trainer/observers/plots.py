@@ -24,24 +24,39 @@ class Plots:
     def __init__(self, events: LazyEventWriter, later: bool = False) -> None:
         self.events, self.later = events, later
 
-    def add(self, view: RunView, name: str, plot: Plot, step: int | None = None) -> None:
-        """Add a plot at ``step``, by default the current one; an error in drawing it is reported."""
+    def keep(self, view: RunView, name: str, plot: Plot, step: int) -> None:
+        """Write a plot of a step, to be shown at the end of the run, also of one that is resumed."""
         assert view.folder is not None
-        path = view.folder / "report" / f"{name}.npz"
+        path = path_of(view.folder, name)
         if self.later:
             self.leave(view.folder)
             if path.is_file():
                 path.with_suffix(".png").unlink(missing_ok=True)  # drawn from what is replaced
-        plot.step = view.step if step is None else step
+        plot.step = step
         plot.write(path)
-        if not self.later:
+
+    def show(self, view: RunView, name: str) -> None:
+        """Draw a plot that has been kept, unless plots are drawn later; an error in drawing it is reported."""
+        assert view.folder is not None
+        path = path_of(view.folder, name)
+        if not self.later and path.is_file():
             with drawing(name):
-                draw(plot, path, self.events)
+                draw(read_plot(path), path, self.events)
+
+    def add(self, view: RunView, name: str, plot: Plot) -> None:
+        """Keep and show a plot of the current step."""
+        self.keep(view, name, plot, view.step)
+        self.show(view, name)
 
     def leave(self, folder: Path) -> None:
         """Note that plots of a run have been left for later."""
         if not (left := plots_left(folder)).is_file():
             write_text(left, "train job=report run=<this run directory> draws the plots\n")
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Return the file of a plot of a run."""
+    return folder / "report" / f"{name}.npz"
 
 
 def draw(plot: Plot, path: Path, events: LazyEventWriter | None) -> None:
