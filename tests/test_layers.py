@@ -23,7 +23,8 @@ LAYERS = {
     "run_dir": 1, "records": 1, "places": 1, "flags": 1, "observers": 4, "report": 4,
     "config": 5, "api": 7, "builder": 6, "loaders": 6, "inference": 6, "checkpoint_data": 6,
     "data_constraints": 6, "search": 6, "jobs": 6,
-    "renamed": 1, "synonyms": 1, "suggestions": 1, "command_words": 1, "instantiate": 3, "help": 6, "config_text": 6, "editor_schema": 6, "pages": 6,
+    "renamed": 1, "synonyms": 1, "suggestions": 1, "command_words": 1,
+    "instantiate": 3, "help": 6, "config_text": 6, "editor_schema": 6, "pages": 6,
     "sweep": 7, "completion": 6, "commands": 7, "cli": 7, "__main__": 7,
 }  # fmt: skip
 
