@@ -179,7 +179,7 @@ def word(name: str, groups: Groups, run: str = "resume") -> str | None:
 
 
 def guess(text: str, parts: tuple[str, str], groups: Groups, run: str) -> str | None:
-    """Return what an argument that is no override was probably meant to be; None where nobody knows.
+    """Return what an argument that is not an override was probably meant to be; None where nobody knows.
 
     Args:
         text: As typed.

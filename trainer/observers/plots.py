@@ -35,18 +35,18 @@ class Plots:
         plot.step = step
         plot.write(path)
 
-    def show(self, view: RunView, name: str) -> None:
-        """Draw a plot that has been kept, unless plots are drawn later; an error in drawing it is reported."""
+    def show(self, view: RunView, name: str, plot: Plot | None = None) -> None:
+        """Draw a plot that has been kept, None from its file, unless plots are drawn later; an error in drawing is reported."""
         assert view.folder is not None
         path = path_of(view.folder, name)
         if not self.later and path.is_file():
             with drawing(name):
-                draw(read_plot(path), path, self.events)
+                draw(plot or read_plot(path), path, self.events)
 
     def add(self, view: RunView, name: str, plot: Plot) -> None:
         """Keep and show a plot of the current step."""
         self.keep(view, name, plot, view.step)
-        self.show(view, name)
+        self.show(view, name, plot)
 
     def leave(self, folder: Path) -> None:
         """Note that plots of a run have been left for later."""

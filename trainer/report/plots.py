@@ -38,7 +38,7 @@ DRAWN_BY: dict[str, Callable[..., Figure]] = {
     "labels": labels_figure,
     "predicted": predicted_figure,
 }
-TEXTS = "texts"  # the entry of a file with everything that is no array
+TEXTS = "texts"  # the entry of a file with everything that is not an array
 
 
 class Plot:

@@ -101,10 +101,11 @@ def write_pages(run_dir: Path, text: Callable[[set[str]], str], curves: str) -> 
         curves: What stands for the plot ``curves`` in HTML, also where it has not been drawn; may be empty.
     """
     path, plots = run_dir / "report.md", {path.stem for path in (run_dir / "report").glob("*.png")}
-    write_text(path, text(plots))
+    markdown = text(plots)
+    write_text(path, markdown)
     inline = {"report/curves.png": curves} if curves else {}
     script = SCRIPT.read_text("utf-8") if curves else ""
-    shown = text(plots | {"curves"} if curves else plots)
+    shown = text(plots | {"curves"}) if curves and "curves" not in plots else markdown
     write_text(run_dir / "report.html", self_contained_html(shown, run_dir, inline, STYLE, script))
     return path
 
