@@ -34,6 +34,7 @@ LARGE = {  # networks in addition to those of bench_engine.py, with their batch 
 CASES = ["resnet20", "cnn2", "linear", *LARGE]
 CONFIGURATIONS: dict[str, list[str]] = {
     "as shipped": [],
+    "not deterministic": ["engine.deterministic=false"],
     "float32": ["precision=float32"],
     "no graph": ["engine.graph=off"],
     "no graph, contiguous": ["engine.graph=off", "engine.channels_last=false"],

@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.environment import configure_libraries
+
+configure_libraries()
+
 # A small run with every stateful part: batch norm, dropout, momentum, warmup, averaging, augmentation.
 STATEFUL = (
     "data=fake", "data.size=12", "data.count=150", "data.num_classes=3", "architecture.widths=[4,8]", "batch_size=16",
@@ -74,7 +78,7 @@ def history_of(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def load(folder: Path | str, name: str = "last") -> dict[str, Any]:
-    return torch.load(Path(folder) / "checkpoints" / f"{name}.pt", weights_only=True)
+    return torch.load(Path(folder) / "checkpoints" / f"{name}.pt", weights_only=True, map_location="cpu")
 
 
 def without_clock(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -93,7 +93,8 @@ def test_an_urgent_finding_advises_what_explains_it(train):
     """Not a lower learning rate where the first batch already had a loss of thousands."""
     code, out, err = train(
         "data=digits", "architecture=cnn", "architecture.norm=none", "initialization=normal", "initialization.std=1",
-        "optimizer.lr=0.1", "epochs=2", "observer=[histograms,diagnosis,console]", "output=run",
+        "optimizer.lr=10", "epochs=2", "observer=[histograms,diagnosis,console]", "output=run", "device=cpu",
+        "precision=float32",
     )  # fmt: skip
     assert code == 1, "it diverged"
     line = next(line for line in (out + err).splitlines() if line.startswith("NaN or Inf loss"))

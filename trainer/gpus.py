@@ -56,7 +56,8 @@ def why_no_gpu(index: int = 0) -> str:
     if built_for["cuda"] == "None":
         return "the installed torch is built without CUDA"
     gpus = driver_gpus()
-    return "" if index < gpus else f"there are {gpus} GPUs" if gpus else "the driver sees no GPU here"
+    there = "there is 1 GPU" if gpus == 1 else f"there are {gpus} GPUs"
+    return "" if index < gpus else there if gpus else "the driver sees no GPU here"
 
 
 def driver_gpus() -> int:

@@ -115,11 +115,23 @@ def resolve_device(name: str, kind: str) -> torch.device:
     if device.type == "cuda":
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= gpus:
-            text = f"there are {gpus} GPUs" if gpus else "torch sees no GPU here"
+            text = gpus_here(gpus) if gpus else "torch sees no GPU here"
             raise ConfigError(Problem("device", name, text, "device=cpu, or device=auto"))
+        if world_size() > 1 and local_processes() > gpus:
+            text = f"torchrun has started {local_processes()} processes on this machine, and {gpus_here(gpus)}"
+            raise ConfigError(Problem("device", name, text, f"torchrun --nproc-per-node={gpus}, or device=cpu"))
     if device.type == "mps" and (reason := why_no_mps()):
         raise ConfigError(Problem("device", name, reason, "device=cpu, or device=auto"))
     return device
+
+
+def gpus_here(count: int) -> str:
+    """Return how many GPUs there are, in words.
+
+    >>> gpus_here(1), gpus_here(2)
+    ('there is 1 GPU', 'there are 2 GPUs')
+    """
+    return "there is 1 GPU" if count == 1 else f"there are {count} GPUs"
 
 
 def why_no_mps() -> str:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             names = list(file)
             known = [name for name in names if re.fullmatch(r"x_(train|test)|y_.+", name)]
             arrays = {name: load_array(path, name, file) for name in known}
-    except (OSError, ValueError, OverflowError, NotImplementedError, MemoryError, *BROKEN_ARCHIVE) as error:
+    except (OSError, ValueError, OverflowError, NotImplementedError, MemoryError, TokenError, *BROKEN_ARCHIVE) as error:
         reason = first_line(error)
         raise ConfigError(Problem("data.path", str(path), f"{EXPECTED}: {reason}")) from None
     if "x_train" not in arrays or not any(LABELS.fullmatch(name) and name.endswith("train") for name in arrays):

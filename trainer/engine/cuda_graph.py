@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import first_line
-from trainer.optimizers.param_groups import can_be_captured
+from trainer.optimizers.param_groups import can_be_captured, move_lrs
 
 if TYPE_CHECKING:
     from trainer.engine.run import Run
@@ -94,7 +94,7 @@ class CUDAGraphStep:
         self.includes_update = not self.update_is_eager and can_be_captured(run.optimizer)
         before = run.sums.count, run.loss, run.outputs, run.grad_norm
         if self.includes_update:
-            move_lrs_to_device(run.optimizer, x.device)
+            move_lrs(run.optimizer, x.device)
 
         def work() -> None:
             self.gradients(run, self.x, self.y)
@@ -115,17 +115,6 @@ class CUDAGraphStep:
             self._note(f"no CUDA graph: {first_line(error)}")
             run.optimizer.zero_grad(set_to_none=True)
         run.sums.count, run.loss, run.outputs, run.grad_norm = before
-
-
-def move_lrs_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Make the optimizer read its learning rates from the device, and count its steps there."""
-    for group in optimizer.param_groups:
-        if not isinstance(group["lr"], Tensor):
-            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
-        if "capturable" in group:
-            group["capturable"] = True
-    # Batches of another shape are run eagerly on purpose: torch would warn about them.
-    optimizer._warned_capturable_if_run_uncaptured = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def constants(optimizer: torch.optim.Optimizer) -> list[object]:

@@ -38,8 +38,9 @@ def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, 
     >>> round(error, 3), intervals[0]["low"], intervals[0]["images"], intervals[0]["accuracy"]
     (0.5, 0.9, 2, 0.5)
     """
-    confidence, predicted = logits.double().softmax(1).max(1)
-    correct = (predicted == labels).double()
+    # On the CPU: the sums of bincount on a GPU differ in their last bits.
+    confidence, predicted = logits.double().cpu().softmax(1).max(1)
+    correct = (predicted == labels.cpu()).double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     counts = torch.bincount(index, minlength=bins).double()
     mean_confidence, accuracy = (

@@ -63,8 +63,10 @@ class Engine:
     tf32: Annotated[bool, Field(description="compute float32 matrix products and convolutions in TF32 on a GPU")] = True
     deterministic: Annotated[
         bool,
-        Field(description="use only deterministic cuDNN algorithms, which are slower; results on a CPU always are"),
-    ] = False
+        Field(
+            description="use deterministic algorithms on a GPU, where there are any; false = cuDNN tries for the fastest"
+        ),
+    ] = True
     compile: Annotated[
         Literal["off", "default", "reduce-overhead", "max-autotune"],
         Field(description="mode of torch.compile; the first step then takes up to a minute"),

@@ -68,11 +68,19 @@ def attempt(run: Run, x: Tensor, y: Tensor, weight: float, gradients: Gradients)
 def largest_that_fits(run: Run, x: Tensor, y: Tensor, gradients: Gradients) -> int | None:
     """The largest ``micro_batch``, halved again and again, of which two fit; None if none does, or with several ranks.
 
-    The statistics of batch normalization are not those of training afterwards: the run must end.
+    They have to fit beside what later steps hold: the next batch and the optimizer's state, of two values per weight. The
+    statistics of batch normalization are not those of training afterwards: the run must end.
     """
     if world_size() > 1:
         return None  # the others wait in a step of their own
     configured, part = run.micro_batch, min(run.micro_batch or len(x), len(x))
+    held = x.nbytes + 2 * sum(parameter.nbytes for parameter in run.model.parameters())
+    try:
+        later = torch.empty(held, dtype=torch.uint8, device=x.device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
     try:
         while (part := smaller(run, part)) is not None:
             run.micro_batch = part
@@ -80,6 +88,7 @@ def largest_that_fits(run: Run, x: Tensor, y: Tensor, gradients: Gradients) -> i
                 return part
         return None
     finally:
+        del later
         run.micro_batch = configured
 
 

@@ -18,14 +18,15 @@ class _LayerReached(Exception):
 def scale_to_unit_variance(model: nn.Module, batch: Tensor, tolerance: float = 0.02, max_iterations: int = 10) -> None:
     """Divide the weight of each layer, from first to last, by the standard deviation of its output until that is 1.
 
-    A layer that is not used, or whose output is constant, is left unchanged. Norms and dropout are in evaluation mode.
+    A layer that is not used, or whose output is constant, is left unchanged. Norms and dropout are in evaluation mode. The
+    model is moved to the device of the images.
 
     Args:
         batch: The images (N, C, H, W) that the outputs are computed on.
         tolerance: The deviation of the standard deviation from 1 that is accepted.
     """
     training = model.training
-    model.eval()
+    model.to(batch.device).eval()
     with torch.no_grad():
         for layer in [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
             for _ in range(max_iterations):

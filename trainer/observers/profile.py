@@ -29,7 +29,10 @@ class ProfileObserver(Observer):
     def on_step_end(self, view: RunView) -> None:
         if view.step == self.start and view.folder is not None:
             on_gpu = view.precision.device.type == "cuda"
-            self.profiler = profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu])
+            activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
+            self.profiler = profile(
+                activities=activities, acc_events=True
+            )  # there is one cycle; torch 2.11 warns of several
             self.profiler.start()
         elif view.step == self.start + self.steps:
             self._finish(view)
@@ -44,6 +47,6 @@ class ProfileObserver(Observer):
         self.profiler.stop()
         with atomic_path(view.folder / "profile.json") as temporary:
             self.profiler.export_chrome_trace(str(temporary))
-        order = "self_cuda_time_total" if view.precision.device.type == "cuda" else "self_cpu_time_total"
+        order = "self_device_time_total" if view.precision.device.type == "cuda" else "self_cpu_time_total"
         write_text(view.folder / "profile.txt", self.profiler.key_averages().table(sort_by=order, row_limit=40))
         self.profiler = None

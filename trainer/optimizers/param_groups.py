@@ -46,16 +46,33 @@ def parameter_groups(layers: Layers, option: Optimizer, lr_ratio: float = 1.0) -
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of each group to ``lr`` times its ratio; in place if it is a tensor, which a CUDA graph reads.
 
+    On a GPU it is one from the first step on, also where no graph is captured: an optimizer computes with a tensor of
+    float32 and with a number of Python not quite the same, and a resumed run begins with steps that are not captured.
+
     >>> optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "ratio": 0.5}], lr=1.0)
     >>> set_lr(optimizer, 0.1)
     >>> optimizer.param_groups[0]["lr"]
     0.05
     """
+    device = optimizer.param_groups[0]["params"][0].device
+    if device.type == "cuda" and can_be_captured(optimizer):
+        move_lrs(optimizer, device)
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr * group["ratio"])
         else:
             group["lr"] = lr * group["ratio"]
+
+
+def move_lrs(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Make the optimizer read its learning rates from the device, and count its steps there."""
+    for group in optimizer.param_groups:
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
+        if "capturable" in group:
+            group["capturable"] = True
+    # Steps that are not captured are meant to be: torch would warn about them.
+    optimizer._warned_capturable_if_run_uncaptured = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def can_be_captured(optimizer: torch.optim.Optimizer) -> bool:

@@ -39,6 +39,9 @@ def frozen_layers(r: Record) -> Finding | None:
             "Layers that are frozen before they have learned anything are random: what follows them learns from noise.",
             _unfreezing(by_config),
         )
+    stem = r.setting("architecture", "train_stem") is False
+    if stem and frozen == 1 and r.setting("initialization", "rule") == "whitening":
+        return None  # its filters are not random
     losses = r.column("validation_loss") or r.column("train_loss")
     high = not losses or losses[-1] > 0.1 * (r.chance_loss or 0.0)
     if not high or by_recipe in ("Finetune", "Gradual"):
@@ -47,7 +50,7 @@ def frozen_layers(r: Record) -> Finding | None:
         "frozen layers",
         text,
         "No recipe of this run freezes layers: the network itself does.",
-        ("set requires_grad of its parameters to True",),
+        ("architecture.train_stem=true",) if stem else ("set requires_grad of its parameters to True",),
     )
 
 
