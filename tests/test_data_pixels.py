@@ -57,7 +57,7 @@ def images() -> Iterator[tuple[str, Image.Image]]:
 
 
 def saved(image: Image.Image, kind: str, orientation: int, mode: str) -> bytes | None:
-    """The file; None if the format does not have the mode."""
+    """The file; None if the format does not have the mode, or Pillow cannot read what it writes (12.3: YCbCr as TIFF)."""
     options: dict = {"tiffinfo": {ExifTags.Base.Orientation: orientation}} if kind == "TIFF" else {}
     if kind != "TIFF" and orientation > 1:
         exif = Image.Exif()
@@ -68,6 +68,7 @@ def saved(image: Image.Image, kind: str, orientation: int, mode: str) -> bytes |
     output = io.BytesIO()
     try:
         image.save(output, kind, **options)
+        Image.open(output).load()
     except (OSError, ValueError, KeyError):
         return None
     return output.getvalue()

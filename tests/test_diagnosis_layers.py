@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from diagnosing import FAILURE_MODES, PROBE, branch_to, layer, names, record_of, written
 
-from trainer.analysis.diagnosis import Record, diagnose
+from trainer.analysis.diagnosis import Finding, Record, diagnose
 
 
 def test_a_bad_initialization_is_named_before_what_follows_from_it():
@@ -29,6 +29,18 @@ def test_layers_that_nothing_in_the_config_freezes_are_named():
     assert "2 of 3 layers" in found[0].evidence
     recipe = {"config": {"recipe": {"_target_": "trainer.engine.recipes.Transfer"}}}
     assert "frozen layers" not in names(written([2.3, 2.2, 2.1], recipe, frozen=2))
+
+
+def test_the_frozen_stem_of_airbench_is_named_only_where_its_filters_are_random():
+    weights = [{"tag": "head", "rms": 1.0, "grad_rms": 1.0, "update_ratio": 1e-3}]
+
+    def found(rule: str) -> list[Finding]:
+        config = {"architecture": {"train_stem": False}, "initialization": {"rule": rule}}
+        record = written([2.3, 2.2, 2.1], {"config": config}, frozen=1, weights=weights)
+        return diagnose(record.rows, record.snapshots, record.dataset_info)
+
+    assert found("auto")[0].attempt == ("architecture.train_stem=true",)
+    assert "frozen layers" not in {finding.name for finding in found("whitening")}
 
 
 @pytest.mark.parametrize(

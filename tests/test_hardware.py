@@ -89,6 +89,19 @@ def test_mps_is_refused_before_torch_is_imported_unless_this_is_a_mac(monkeypatc
     assert load_config(["device=mps"], here=True).device == "mps"
 
 
+def test_more_processes_than_gpus_are_refused_before_nccl_does(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(hardware, "world_size", lambda: 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="torchrun has started 3 processes on this machine, and there are 2 GPUs"):
+        resolve_device("auto", "auto")
+    assert resolve_device("cpu", "auto").type == "cpu"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of three machines
+    assert str(resolve_device("auto", "auto")) == "cuda:0"
+
+
 def test_more_threads_than_cores_and_fp16_on_a_cpu_are_said_to_be_slow():
     device = torch.device("cpu")
     cores = usable_cores()

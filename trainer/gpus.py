@@ -56,8 +56,16 @@ def why_no_gpu(index: int = 0) -> str:
     if built_for["cuda"] == "None":
         return "the installed torch is built without CUDA"
     gpus = driver_gpus()
-    there = "there is 1 GPU" if gpus == 1 else f"there are {gpus} GPUs"
-    return "" if index < gpus else there if gpus else "the driver sees no GPU here"
+    return "" if index < gpus else gpus_here(gpus) if gpus else "the driver sees no GPU here"
+
+
+def gpus_here(count: int) -> str:
+    """Return how many GPUs there are, in words.
+
+    >>> gpus_here(1), gpus_here(2)
+    ('there is 1 GPU', 'there are 2 GPUs')
+    """
+    return "there is 1 GPU" if count == 1 else f"there are {count} GPUs"
 
 
 def driver_gpus() -> int:

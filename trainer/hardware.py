@@ -14,6 +14,7 @@ import torch
 
 from trainer.environment import local_processes
 from trainer.errors import ConfigError, Problem
+from trainer.gpus import gpus_here
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 NEVER, LARGEST = -1, 2**30  # bytes, as the int that glibc expects
@@ -123,15 +124,6 @@ def resolve_device(name: str, kind: str) -> torch.device:
     if device.type == "mps" and (reason := why_no_mps()):
         raise ConfigError(Problem("device", name, reason, "device=cpu, or device=auto"))
     return device
-
-
-def gpus_here(count: int) -> str:
-    """Return how many GPUs there are, in words.
-
-    >>> gpus_here(1), gpus_here(2)
-    ('there is 1 GPU', 'there are 2 GPUs')
-    """
-    return "there is 1 GPU" if count == 1 else f"there are {count} GPUs"
 
 
 def why_no_mps() -> str:
