@@ -28,7 +28,7 @@ SMALL = ("job.epochs=[1,3]", "job.trials=[8,4]", "job.finalists=2", "job.seeds=3
 
 
 def the_choice(session):
-    return choose(candidates(session.stages[-1].results, session.repetitions, session.points, session.trials.metric))
+    return choose(candidates(session.full_results, session.repetitions, session.points, session.trials.metric))
 
 
 def best(session, stage=-1):
@@ -182,7 +182,7 @@ def test_hopeless_trials_end_early_and_the_best_is_still_found(pruner, tmp_path)
     states = Counter(r.state for r in session.stages[0].results)
     assert (states["pruned"] > 4) == (pruner != "none")
     if pruner in ("quartile", "median"):  # not in the first third, in which the schedule decides who is ahead
-        first = max(3, math.ceil(40 / session.steps_per_epoch))
+        first = max(3, math.ceil(session.least_epochs))
         assert min(len(r.curve) for r in session.stages[0].results if r.state == "pruned") == first
     assert session.stages[0].results[0].state == "done", "the config as typed is never pruned"
     assert all(r.state == "done" for r in session.repetitions)
@@ -228,7 +228,7 @@ def test_a_budget_limits_the_time_and_all_parts_get_some(tmp_path):
     ({}, 40, (1.0, 5.0, 20.0)),
     ({}, 39, (5.0, 20.0)),
     ({}, 8, (5.0, 20.0)),
-    ({}, 1, (20.0,)),
+    ({}, 7, (20.0, 20.0)),
     ({"epochs": (1.0, 5.0)}, 1, (1.0, 5.0)),
     ({"trials": (8, 4, 2)}, 1, (1.0, 5.0, 20.0)),
 ])  # fmt: skip
@@ -237,14 +237,38 @@ def test_stages_too_short_to_tell_configs_apart_are_left_out_unless_they_are_typ
 
 
 def test_a_search_says_which_stages_it_leaves_out(tmp_path, capsys):
-    overrides = ["data.count=100", "job.seeds=0", "job.pruner=none"]
+    overrides = ["data.count=1000", "job.seeds=0", "job.pruner=none"]
     session = session_of(tmp_path, bowl, *overrides)
     take_part(session, tmp_path)
     steps = session.trials.steps_per_epoch()
-    assert [stage.epochs for stage in session.stages] == [
-        length for length in (1, 5, 20) if length * steps >= 40 or length == 20
-    ]
+    assert 8 <= steps < 40
+    assert [stage.epochs for stage in session.stages] == [5, 20]
     assert f"stages of fewer than 40 steps are left out: an epoch has {steps}" in capsys.readouterr().out
+
+
+def test_where_only_the_last_length_is_left_a_second_stage_of_it_tries_new_points_near_the_best(tmp_path):
+    session = searched(tmp_path, bowl, "data.count=100", "job.seeds=2", "job.space.optimizer.lr=log(1e-4,1)")
+    coarse, fine = session.stages
+    assert (coarse.epochs, fine.epochs) == (20, 20)
+    assert all(r.entry.origin in ("planned", "extension") for r in fine.results), "nothing is run again"
+    assert [r.entry.index for r in fine.results] == list(range(len(fine.results)))
+    narrow, wide = (stage.plans[0].space["optimizer.lr"].distribution for stage in (fine, coarse))
+    assert narrow.high / narrow.low < wide.high / wide.low / 10
+    points = [r.point for stage in session.stages for r in stage.results]
+    assert all(point in points for point in session.points)
+    choice = the_choice(session)
+    assert choice.winner.search_score == max(r.score for r in session.full_results)
+    assert choice.candidates[0].search_score is not None, "that of the config as typed, of the first stage"
+
+
+def test_stages_are_left_out_that_are_too_short_for_the_largest_batches_of_the_space(tmp_path, capsys):
+    space = ("job.space.optimizer.lr=log(1e-4,1)", "job.space.batch_size=choice(16,128)")
+    session = session_of(tmp_path, bowl, *space, "data.count=1000", "batch_size=16", "job.seeds=0", "job.trials=auto")
+    images = len(session.trials.splits(session.config).train)
+    assert images / 16 > 40 > images / 128
+    assert session.lengths == ((20.0, 20.0) if images / 128 * 5 < 40 else (5.0, 20.0))
+    take_part(session, tmp_path)
+    assert f"an epoch has {math.ceil(images / 128)} with the largest batch size" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("pruner", "fraction"), [("quartile", 0.25), ("median", 0.5)])

@@ -43,7 +43,7 @@ def expected(space: Space, results: Sequence[Result], points: Sequence[Point]) -
 
     Args:
         space: The space; its bounds give the scale of distances.
-        results: Of one stage; those that failed are left out.
+        results: Of trials of the same length; those that failed are left out.
         points: Where to predict.
     """
     from scipy.stats import norm, rankdata

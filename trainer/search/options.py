@@ -36,7 +36,8 @@ class SearchSettings:
     epochs: Annotated[
         Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | Literal["auto"],
         Field(
-            description="length of the trials of each stage, in epochs; auto = [1,5,20] without stages of fewer than 40 steps"
+            description="length of the trials of each stage, in epochs; auto = [1,5,20] without stages of fewer than 40 steps; "
+            "if the last one is left, it is run twice, the second time in a narrower space"
         ),
     ] = "auto"
     trials: Annotated[
@@ -102,10 +103,12 @@ class SearchSettings:
     def lengths(self, steps_per_epoch: int) -> tuple[float, ...]:
         """Return the length of each stage; of the automatic ones, without numbers of trials, those that tell configs apart.
 
-        After a few steps the score of a config is that of its first weights.
+        After a few steps the score of a config is that of its first weights. Where only the last length is left, there are two
+        stages of it, the second one in a narrower space.
         """
         if self.epochs != "auto":
             return self.epochs
         if self.trials != "auto":
             return STAGES
-        return (*(length for length in STAGES[:-1] if length * steps_per_epoch >= LEAST_STEPS), STAGES[-1])
+        shorter = tuple(length for length in STAGES[:-1] if length * steps_per_epoch >= LEAST_STEPS)
+        return (*(shorter or STAGES[-1:]), STAGES[-1])

@@ -98,8 +98,8 @@ def make_session(part: Part, train: Train) -> Session:
     name = option.study or (recorded_name(storage) if option.storage is None else None) or part.run_dir.absolute().name
     ledger = Ledger(storage, name, part.run_dir, maximized(trials.metric))
     check_settings(ledger, settings(config, space), option)
-    steps = trials.steps_per_epoch()
-    lengths = option.lengths(steps)
+    steps = trials.fewest_steps(space)
+    lengths = tuple(ledger.agree(SETTINGS, "lengths", lambda: list(option.lengths(steps))))
     stages = len(lengths)
     names = [*(f"stage-{i + 1}" for i in range(stages)), FINAL]
     clock = Clock(

@@ -58,7 +58,7 @@ class Session:
         self,
         option: SearchSettings,
         lengths: tuple[float, ...],
-        steps_per_epoch: int,
+        fewest_steps: int,
         config: Config,
         space: Space,
         ledger: Ledger,
@@ -66,7 +66,7 @@ class Session:
         clock: Clock,
         progress: Progress,
     ) -> None:
-        self.option, self.lengths, self.steps_per_epoch, self.config = option, lengths, steps_per_epoch, config
+        self.option, self.lengths, self.fewest_steps, self.config = option, lengths, fewest_steps, config
         self.space, self.ledger, self.run_dir = space, ledger, ledger.run_dir
         self.trials, self.clock, self.progress = trials, clock, progress
         self.counts = automatic_trials(len(space), len(lengths)) if option.trials == "auto" else option.trials
@@ -80,11 +80,27 @@ class Session:
         """With how many seeds the finalists are repeated, unless a budget allows more or fewer."""
         return SEEDS if self.option.seeds == "auto" else self.option.seeds
 
+    @property
+    def least_epochs(self) -> float:
+        """Epochs after which the score of a trial says something."""
+        return LEAST_STEPS / self.trials.steps_per_epoch()
+
+    @property
+    def full_length(self) -> list[Stage]:
+        """The stages whose trials are as long as those of the last one: the finalists are chosen from them."""
+        return [stage for stage in self.stages if stage.epochs == self.stages[-1].epochs]
+
+    @property
+    def full_results(self) -> list[Result]:
+        """The results of these stages."""
+        return [result for stage in self.full_length for result in stage.results]
+
     def run(self, presence: Presence) -> None:
         """Run the stages; KeyboardInterrupt if the search is interrupted."""
         self.presence = presence
         if self.option.epochs == "auto" and len(self.lengths) < len(STAGES):
-            text = f"stages of fewer than {LEAST_STEPS} steps are left out: an epoch has {self.steps_per_epoch}"
+            text = f"stages of fewer than {LEAST_STEPS} steps are left out: an epoch has {self.fewest_steps}"
+            text += " with the largest batch size" if self.fewest_steps < self.trials.steps_per_epoch() else ""
             self.progress.line(f"{text} ({quoted(stages_up_to(STAGES[-1]))} runs them)")
         for number, epochs in enumerate(self.lengths):
             stage = self.stage(number, epochs)
@@ -105,8 +121,8 @@ class Session:
         def plan() -> PlanRecord:
             if before is None:
                 return first_plan(self.space, count, self.option.sampler, seed).record()
-            space = before.plans[-1].space
-            return next_plan(space, before.results, count, self.option.keep, self.option.sampler, seed).record()
+            space, again = before.plans[-1].space, epochs > before.epochs
+            return next_plan(space, before.results, count, self.option.keep, self.option.sampler, seed, again).record()
 
         plans = [Plan.from_record(self.ledger.agree(name, "plan-0", plan))]
         self.announce(name, epochs, plans[0])
@@ -175,7 +191,7 @@ class Session:
 
     def work(self, name: str, number: int, epochs: float, plan: Plan, test: bool = False) -> None:
         """Run trials of a plan until all are over, those of other processes included, or its time is."""
-        pruner = None if name == FINAL else make_pruner(self.option.pruner, epochs, LEAST_STEPS / self.steps_per_epoch)
+        pruner = None if name == FINAL else make_pruner(self.option.pruner, epochs, self.least_epochs)
         indices = [entry.index for entry in plan.entries]
         looked = 0.0
         while True:

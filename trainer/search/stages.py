@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from trainer.search.points import different, points
@@ -106,19 +106,22 @@ def first_plan(space: Space, count: int, sampler: str, seed: int) -> Plan:
     return Plan(space, _entries([], _new(space, count, sampler, seed)))
 
 
-def next_plan(space: Space, results: Sequence[Result], count: int, keep: float, sampler: str, seed: int) -> Plan:
+def next_plan(
+    space: Space, results: Sequence[Result], count: int, keep: float, sampler: str, seed: int, again: bool = True
+) -> Plan:
     """Return the plan of a later stage: the config as typed, the best of the stage before, points of a narrower space.
 
-    The space is that around the best ``keep`` of the results, as many of which as there are trials are run again.
+    The space is that around the best ``keep`` of the results, as many of which as there are trials are run ``again``. If the
+    trials are no longer than those of the stage before, none is, and all are new points of the narrower space.
     """
     ranked = [r for r in best_first(results) if r.entry.origin != "default"]
     best = different([r.point for r in ranked[: max(1, math.ceil(keep * len(results)))]])
-    kept = best[: max(1, count - 1)]
-    narrower = space.narrowed(best, longer=True) if best else space
+    kept = best[: max(1, count - 1)] if again else []
+    narrower = space.narrowed(best, longer=again) if best else space
     number = max(0, count - len(kept))
     wide = round(GLOBAL * number)
     new = _new(narrower, number - wide, sampler, seed) + _new(space, wide, "sobol", seed + 1)
-    return Plan(narrower, _entries(kept, new))
+    return Plan(narrower, _entries(kept, new, default=again))
 
 
 def _new(space: Space, count: int, sampler: str, seed: int) -> list[Point | None]:
@@ -129,12 +132,11 @@ def _new(space: Space, count: int, sampler: str, seed: int) -> list[Point | None
     return [*(points("sobol", space, first, seed) if first else []), *[None] * (count - first)]
 
 
-def _entries(kept: Sequence[Point], new: Sequence[Point | None]) -> tuple[Entry, ...]:
-    """The config as typed, the points kept, the new ones."""
-    entries = [Entry(0, "default", {})]
-    entries += [Entry(1 + i, "kept", point) for i, point in enumerate(kept)]
-    entries += [Entry(1 + len(kept) + i, "planned", point) for i, point in enumerate(new)]
-    return tuple(entries)
+def _entries(kept: Sequence[Point], new: Sequence[Point | None], default: bool = True) -> tuple[Entry, ...]:
+    """The config as typed unless it has been run, the points kept, the new ones."""
+    first = [Entry(0, "default", {})] if default else []
+    entries = [*first, *(Entry(0, "kept", point) for point in kept), *(Entry(0, "planned", point) for point in new)]
+    return tuple(replace(entry, index=i) for i, entry in enumerate(entries))
 
 
 def borders(space: Space, results: Sequence[Result]) -> list[tuple[str, Literal["low", "high"]]]:

@@ -22,11 +22,12 @@ from trainer.engine.evaluation import best_weights, evaluate
 from trainer.engine.loop import fit
 from trainer.engine.run import Run
 from trainer.errors import ConfigError
-from trainer.formats import JsonObject
+from trainer.formats import Json, JsonObject
 from trainer.hardware import resolve_device
 from trainer.history import History, better_is
 from trainer.interrupt import Interrupt
 from trainer.regularizers import Regularizer
+from trainer.search.distribution import number
 from trainer.search.records import OutcomeRecord
 from trainer.search.space import Space
 from trainer.tree import with_value
@@ -158,10 +159,16 @@ class Trials:
         device = resolve_device(config.device, config.engine.kind)
         return config.task.build(self.splits(config), device).main_metric
 
-    def steps_per_epoch(self) -> int:
-        """Steps of an epoch of the config as typed; of ``batch_size=auto`` as with the preliminary value."""
-        images, size = len(self.splits(self.configs.base).train), self.configs.base.batch_size
-        return 1 if size == "full" else math.ceil(images / size)
+    def steps_per_epoch(self, batch_size: Json = None) -> int:
+        """Steps of an epoch of the config as typed or with another ``batch_size``; of ``auto`` as with the preliminary value."""
+        images, size = len(self.splits(self.configs.base).train), batch_size or self.configs.base.batch_size
+        return 1 if size == "full" else math.ceil(images / number(size))
+
+    def fewest_steps(self, space: Space) -> int:
+        """Steps of an epoch with the largest batch size of the space; those of the config as typed if it is not searched."""
+        sizes = [d.distribution for d in space if d.key == "batch_size"]
+        values = [value for own in sizes for value in ((own.high,) if own.numeric else own.choices)]
+        return min((self.steps_per_epoch(value) for value in values), default=self.steps_per_epoch())
 
     def splits(self, config: Config) -> Splits:
         """The images of a config; those of the last data are kept."""
