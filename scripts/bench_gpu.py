@@ -4,8 +4,8 @@ Cases: resnet20 (batch 128), cnn2, linear: small networks, limited by kernel lau
 network of experiment=cifar10_fast with batches of 1024, with the seconds that 16 epochs would take. The hand-written loops are
 those of bench_engine.py, and the best of them with forward pass, backward pass and update captured as one CUDA graph. Each
 configuration runs in a process of its own, ``--rounds`` times, interleaved; reported are the median over the rounds of the 10th
-percentile of synchronized step times, the range, and the peak of the device memory. Without a GPU the table says "not
-measured"; --device cpu tries the script.
+percentile of synchronized step times, the range, and the peak of the device memory. A configuration takes about 15 s per round,
+compiled ones more. Without a GPU the table says "not measured"; --device cpu tries the script.
 
 python scripts/bench_gpu.py [--rounds 3] [--steps 60] [--case resnet20 fast] [--device cuda]
 """
