@@ -33,7 +33,8 @@ def set_determinism(deterministic: bool, on_gpu: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.deterministic = deterministic
     torch.use_deterministic_algorithms(deterministic and on_gpu, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # which would only cost time
+    # Which would only cost time. The module's attribute is one of a class that replaces it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     if deterministic and on_gpu:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
         # torch warns of operations that have none. That of a maximum is needed where windows overlap; ours do not.
