@@ -11,7 +11,8 @@ from recording import GraphOnCPU
 from torch.nn import functional as F
 
 from trainer.builder import build
-from trainer.config.load import load_config
+from trainer.config.load import load_config, prepare
+from trainer.config.options import OptionFiles
 from trainer.engine.cuda_graph import CUDAGraphStep
 from trainer.engine.evaluation import evaluate
 from trainer.engine.loop import fit
@@ -333,6 +334,14 @@ def test_captured_steps_continue_correctly_after_an_lr_range_test_a_checkpoint_a
     other.load(state)
     fit(other)
     assert_same(run, other)
+
+
+@pytest.mark.parametrize("engine", ["auto", "cpu", "gpu", "ddp"])
+def test_every_engine_computes_deterministically_unless_told_otherwise(engine):
+    tree = prepare([f"engine={engine}"], OptionFiles()).compose()
+    assert tree["engine"]["deterministic"] is True
+    tree = prepare([f"engine={engine}", "engine.deterministic=false"], OptionFiles()).compose()
+    assert tree["engine"]["deterministic"] is False
 
 
 def test_a_graph_without_a_gpu_is_an_error_and_compiling_keeps_every_name(monkeypatch):
