@@ -146,7 +146,7 @@ def simulate(recorded: Recorded, budget: float, seed: int, overrides: list[str],
     session.trials.run = run  # pyright: ignore[reportAttributeAccessIssue]
     session.trials.metric = "validation_accuracy"
     take_part(session, directory)
-    chosen = choose(candidates(session.full_results, session.repetitions, session.points, session.trials.metric))
+    chosen = choose(candidates(session.full_length.results, session.repetitions, session.points, session.trials.metric))
     return recorded.test_accuracy(chosen.winner.point), chosen.reason
 
 

@@ -28,7 +28,7 @@ SMALL = ("job.epochs=[1,3]", "job.trials=[8,4]", "job.finalists=2", "job.seeds=3
 
 
 def the_choice(session):
-    return choose(candidates(session.full_results, session.repetitions, session.points, session.trials.metric))
+    return choose(candidates(session.full_length.results, session.repetitions, session.points, session.trials.metric))
 
 
 def best(session, stage=-1):
@@ -257,7 +257,7 @@ def test_where_only_the_last_length_is_left_a_second_stage_of_it_tries_new_point
     points = [r.point for stage in session.stages for r in stage.results]
     assert all(point in points for point in session.points)
     choice = the_choice(session)
-    assert choice.winner.search_score == max(r.score for r in session.full_results)
+    assert choice.winner.search_score == max(r.score for r in session.full_length.results)
     assert choice.candidates[0].search_score is not None, "that of the config as typed, of the first stage"
 
 

@@ -58,7 +58,7 @@ def search(option: Search, config: Config, run_dir: Path, overrides: list[str]) 
         write_json(run_dir / "result.json", {"status": "interrupted", "stop_reason": "interrupted", "seconds": 0.0})
         print_literal(f"stopped; the same command with {quote(f'output={run_dir}')} continues", file=sys.stderr)
         return INTERRUPTED
-    choice = choose(candidates(session.full_results, session.repetitions, session.points, session.trials.metric))
+    choice = choose(candidates(session.full_length.results, session.repetitions, session.points, session.trials.metric))
     finish(session, choice, run_dir)
     write_page(session, choice, run_dir)
     close_storage(session.ledger.storage)

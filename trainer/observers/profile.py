@@ -30,9 +30,8 @@ class ProfileObserver(Observer):
         if view.step == self.start and view.folder is not None:
             on_gpu = view.precision.device.type == "cuda"
             activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
-            self.profiler = profile(
-                activities=activities, acc_events=True
-            )  # there is one cycle; torch 2.11 warns of several
+            # There is one cycle of events, but torch 2.11 warns of what it would lose of others.
+            self.profiler = profile(activities=activities, acc_events=True)
             self.profiler.start()
         elif view.step == self.start + self.steps:
             self._finish(view)

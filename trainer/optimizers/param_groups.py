@@ -54,9 +54,9 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     >>> optimizer.param_groups[0]["lr"]
     0.05
     """
-    device = optimizer.param_groups[0]["params"][0].device
-    if device.type == "cuda" and can_be_captured(optimizer):
-        move_lrs(optimizer, device)
+    first = optimizer.param_groups[0]
+    if first["params"][0].is_cuda and not isinstance(first["lr"], Tensor) and can_be_captured(optimizer):
+        move_lrs(optimizer, first["params"][0].device)
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr * group["ratio"])

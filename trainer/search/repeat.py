@@ -18,12 +18,12 @@ def repeat(session: Session) -> None:
 
     KeyboardInterrupt if the search is interrupted.
     """
-    last, ledger = session.stages[-1], session.ledger
-    space = session.full_length[0].plans[-1].space
+    last, ledger = session.full_length, session.ledger
+    space = last.plans[-1].space
 
     def first() -> FinalRecord:
         number = affordable(session, last)
-        points = finalists(space, session.full_results, number.finalists or session.option.finalists)
+        points = finalists(space, last.results, number.finalists or session.option.finalists)
         plan = final_plan(space, dict(enumerate([{}, *points])), range(1, number.first + 1))
         return {**plan.record(), "points": points, "seeds": number.seeds}
 
@@ -57,7 +57,7 @@ def repeat_best(session: Session, last: Stage, seeds: range, number: int) -> Non
         if best is None:
             return False
         candidates = {0: {}, best: session.points[best - 1]}
-        return final_plan(session.full_length[0].plans[-1].space, candidates, seeds, number).record()
+        return final_plan(last.plans[-1].space, candidates, seeds, number).record()
 
     recorded: PlanRecord | Literal[False] = session.ledger.agree(FINAL, "plan-1", further)
     if recorded:
@@ -69,7 +69,7 @@ def affordable(session: Session, last: Stage) -> Repetitions:
     """Return how many repetitions what is left of the budget allows."""
     if not session.repeated:
         return Repetitions(0, 0, 0)
-    done = [r.seconds for r in session.full_results if r.state == "done"]
+    done = [r.seconds for r in last.results if r.state == "done"]
     if session.clock.left is None or not done:
         return Repetitions(session.option.finalists, session.seeds, session.seeds)
     trials = session.clock.left * session.option.workers / max(statistics.median(done), 1e-9)

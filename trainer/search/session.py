@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import ConfigError, quoted
@@ -86,14 +87,10 @@ class Session:
         return LEAST_STEPS / self.trials.steps_per_epoch()
 
     @property
-    def full_length(self) -> list[Stage]:
-        """The stages whose trials are as long as those of the last one: the finalists are chosen from them."""
-        return [stage for stage in self.stages if stage.epochs == self.stages[-1].epochs]
-
-    @property
-    def full_results(self) -> list[Result]:
-        """The results of these stages."""
-        return [result for stage in self.full_length for result in stage.results]
+    def full_length(self) -> Stage:
+        """The last stage together with that before it if its trials are as long: the finalists are chosen from these."""
+        same = [stage for stage in self.stages if stage.epochs == self.stages[-1].epochs]
+        return replace(self.stages[-1], plans=same[0].plans, results=[r for stage in same for r in stage.results])
 
     def run(self, presence: Presence) -> None:
         """Run the stages; KeyboardInterrupt if the search is interrupted."""
