@@ -128,13 +128,22 @@ def test_bench_peers_times_the_plain_loop_as_shipped_and_tuned(tmp_path):
     assert all(float(rows["plain"][i]) > 0 for i in (2, 4))
 
 
-@pytest.mark.slow
-def test_bench_gpu_reports_what_it_could_not_measure_and_runs_on_the_cpu_on_request(tmp_path):
-    out = run_script("bench_gpu.py", "--case", "linear", "--device", "cuda:9", cwd=tmp_path)
+@pytest.mark.usefixtures("_scripts_on_path")
+def test_bench_gpu_without_a_gpu_reports_every_configuration_as_not_measured(monkeypatch, capsys):
+    import bench_gpu
     import torch
 
-    if not torch.cuda.is_available():
-        assert out.count("not measured: no GPU") == 11
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--case", "linear", "fast"])
+    bench_gpu.main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if "not measured: no GPU" in line]
+    assert [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rows] == [
+        (case, configuration) for case in ("linear", "fast") for configuration in bench_gpu.CONFIGURATIONS
+    ]
+
+
+@pytest.mark.slow
+def test_bench_gpu_runs_on_the_cpu_on_request(tmp_path):
     arguments = ["--case", "linear", "--device", "cpu", "--rounds", "1", "--steps", "4"]
     arguments += ["--configuration", "as shipped", "best loop", "best loop, graph"]
     rows = table_rows(run_script("bench_gpu.py", *arguments, cwd=tmp_path))
