@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from conftest import QUIET, result_of
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
@@ -62,10 +64,14 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_the_pinned_versions_are_within_the_declared_ranges():
+def pinned_versions() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = [line.split("#")[0].strip().split("==") for line in lines if "==" in line.split("#")[0]]
-    versions = {canonicalize_name(name): version for name, version in pinned}
+    return {canonicalize_name(name): version for name, version in pinned}
+
+
+def test_the_pinned_versions_are_within_the_declared_ranges():
+    versions = pinned_versions()
     extras = project()["optional-dependencies"]
     requirements = [*project()["dependencies"], *(r for extra in extras.values() for r in extra)]
     for requirement in map(Requirement, requirements):
@@ -77,6 +83,16 @@ def test_the_pinned_versions_are_within_the_declared_ranges():
     assert {"test", "timm", "export", "parallel", "slurm"} <= extras.keys()
     torch = next(r for r in map(Requirement, requirements) if r.name == "torch")
     assert torch.specifier.contains("2.11.0")
+
+
+def test_the_pinned_versions_can_be_installed_with_the_first_release_of_the_lowest_python():
+    """One that asks for 3.11.5 makes pip look for other versions of everything for half an hour, on Debian 12's 3.11.2."""
+    lowest = project()["requires-python"].removeprefix(">=") + ".0"
+    installed = {canonicalize_name(d.metadata["Name"]): d for d in metadata.distributions()}
+    tested = pinned_versions().keys() & installed.keys()
+    allowed = {name: SpecifierSet(installed[name].metadata.get("Requires-Python", "")) for name in tested}
+    assert len(tested) > 100
+    assert {name: str(range_) for name, range_ in allowed.items() if not range_.contains(lowest)} == {}
 
 
 # Import names that differ from the name of the distribution.
