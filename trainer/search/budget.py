@@ -10,19 +10,23 @@ from dataclasses import dataclass
 from trainer.search.stages import Result
 
 FINAL = 0.35  # of the budget, for the repetitions of the finalists
+FINAL_AS_LONG = 0.2  # where trials of two stages, which are as long as the repetitions, have told of the finalists
 REPORT = 4.0  # seconds at the end for the report
 FEWEST, WANTED, MOST = 3, 5, 40  # seeds: the t-interval of a difference over 2 is 12.7 times its standard error
 
 
-def fractions(stages: int, repeated: bool) -> list[float]:
+def fractions(lengths: Sequence[float], repeated: bool) -> list[float]:
     """Return at which fraction of the budget each stage ends; the first one, which covers the whole space, gets more.
 
-    >>> fractions(2, repeated=False)
-    [0.6, 1.0]
+    The second of two equal lengths, the points of which are chosen by all trials so far, gets more than the first.
+
+    >>> fractions([5.0, 20.0], repeated=False), fractions([20.0, 20.0], repeated=False)
+    ([0.6, 1.0], [0.4, 1.0])
     """
-    weights = [1.5, *[1.0] * (stages - 1)]
-    share = 1 - FINAL if repeated else 1.0
-    return [share * sum(weights[: i + 1]) / sum(weights) for i in range(stages)]
+    as_long = len(set(lengths)) < len(lengths)
+    weights = [1.0, 1.5] if as_long else [1.5, *[1.0] * (len(lengths) - 1)]
+    share = 1 - (FINAL_AS_LONG if as_long else FINAL) if repeated else 1.0
+    return [share * sum(weights[: i + 1]) / sum(weights) for i in range(len(lengths))]
 
 
 class Clock:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +15,15 @@ from trainer.search.points import different
 from trainer.search.space import Point, Space
 from trainer.search.stages import Result, best_first
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import Kernel
+
 FEW = 6  # trials, below which their neighbors say too little
 MOST = 300  # of the best trials: the time grows with the third power of their number
 APART = 0.05  # of a range, by which finalists differ in at least one key
+GROWTH = 1.1  # of the number of trials, until the lengths of the keys are fitted again: this takes most of the time
 
 
 def finalists(space: Space, results: Sequence[Result], count: int) -> list[Point]:
@@ -46,24 +55,102 @@ def expected(space: Space, results: Sequence[Result], points: Sequence[Point]) -
         results: Of trials of the same length; those that failed are left out.
         points: Where to predict.
     """
+    trials = known(results)
+    places = np.array([place(space, r.point) for r in trials])
+    predicted = fitted(_kernel(places, normal_scores(trials)), places, normal_scores(trials)).predict(
+        np.array([place(space, point) for point in points])
+    )
+    return np.asarray(predicted).tolist()
+
+
+def improvements(
+    space: Space, results: Sequence[Result], running: Sequence[Point], points: Sequence[Point]
+) -> NDArray[np.float64]:
+    """Return by how much each point is expected to raise the highest expected normal score (Jones et al. 1998).
+
+    The score itself has noise, so it is the highest expected one of the trials that counts, not the highest score. What is being
+    tried at the moment counts with its expected score (Kriging believer, Ginsbourger et al. 2010).
+
+    Args:
+        space: As for ``expected``.
+        results: Of trials of the same length, at least two.
+        running: Points of trials that are not over.
+        points: Where to predict.
+    """
+    from scipy.stats import norm
+
+    trials = known(results)
+    scores, places = normal_scores(trials), np.array([place(space, r.point) for r in trials])
+    some = _milestone(len(trials))
+    kernel = _kernel(places[:some], normal_scores(trials[:some]))
+    process = fitted(kernel, places, scores)
+    if running:
+        tried = np.array([place(space, point) for point in running])
+        scores, places = np.concatenate([scores, process.predict(tried)]), np.concatenate([places, tried])
+        process = fitted(kernel, places, scores)
+    best = process.predict(places).max()
+    mean, deviation = process.predict(np.array([place(space, point) for point in points]), return_std=True)
+    noise = kernel.k2.noise_level  # pyright: ignore[reportAttributeAccessIssue]
+    deviation = np.sqrt(np.maximum(deviation**2 - noise, 1e-9))
+    above = (mean - best) / deviation
+    return deviation * (above * norm.cdf(above) + norm.pdf(above))
+
+
+def known(results: Sequence[Result]) -> list[Result]:
+    """Return the results that did not fail, in their order; of more than ``MOST`` the best."""
+    trials = [r for r in results if r.state != "failed"]
+    best = sorted(range(len(trials)), key=lambda i: _level(trials[i]))[-MOST:]
+    return [trials[i] for i in sorted(best)]
+
+
+def _level(result: Result) -> tuple[float, float]:
+    return (-np.inf if result.score is None else result.score, -result.info.get("loss", np.inf))
+
+
+def normal_scores(trials: Sequence[Result]) -> NDArray[np.float64]:
+    """Return the quantiles of the normal distribution at the ranks of the trials."""
     from scipy.stats import norm, rankdata
-    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    levels = {level: number for number, level in enumerate(sorted({_level(r) for r in trials}))}
+    return norm.ppf((rankdata([levels[_level(r)] for r in trials]) - 0.5) / len(trials))
+
+
+def _milestone(count: int) -> int:
+    """Return how many of the trials decide the lengths: the last number of a geometric series.
+
+    >>> [_milestone(count) for count in (5, 8, 40, 43, 100)]
+    [5, 8, 39, 42, 94]
+    """
+    number = FEW
+    while (following := max(number + 1, math.floor(number * GROWTH))) <= count:
+        number = following
+    return min(number, count)
+
+
+def _kernel(places: NDArray[np.float64], scores: NDArray[np.float64]) -> Kernel:
+    """Return the kernel with the most likely lengths and noise."""
+    return _most_likely(places.tobytes(), scores.tobytes(), places.shape)
+
+
+@lru_cache(maxsize=2)
+def _most_likely(places: bytes, scores: bytes, shape: tuple[int, int]) -> Kernel:
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    trials = [r for r in results if r.state != "failed"]
-    keys = [(-np.inf if r.score is None else r.score, -r.info.get("loss", np.inf)) for r in trials]
-    order = sorted(range(len(trials)), key=lambda i: keys[i])[-MOST:]
-    levels = {key: level for level, key in enumerate(sorted({keys[i] for i in order}))}
-    scores = norm.ppf((rankdata([levels[keys[i]] for i in order]) - 0.5) / len(order))
-    places = np.array([place(space, trials[i].point) for i in order])
-    lengths = [0.3] * places.shape[1]
+    lengths = [0.3] * shape[1]
     matern = Matern(lengths, (0.05, 10), nu=2.5)  # pyright: ignore[reportArgumentType]
     kernel = ConstantKernel(1.0, (0.05, 20)) * matern + WhiteKernel(0.2, (0.01, 2))
+    return fitted(kernel, np.frombuffer(places).reshape(shape), np.frombuffer(scores), "fmin_l_bfgs_b").kernel_
+
+
+def fitted(
+    kernel: Kernel, places: NDArray[np.float64], scores: NDArray[np.float64], optimizer: str | None = None
+) -> GaussianProcessRegressor:
+    """Return the process that knows the scores; its kernel is optimized only with an ``optimizer``."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a length at its bound: the key does not matter
-        process = GaussianProcessRegressor(kernel, random_state=0).fit(places, scores)
-    predicted = process.predict(np.array([place(space, point) for point in points]))
-    return np.asarray(predicted).tolist()
+        return GaussianProcessRegressor(kernel, optimizer=optimizer, random_state=0).fit(places, scores)
 
 
 def place(space: Space, point: Point) -> list[float]:

@@ -51,9 +51,12 @@ class SearchSettings:
         ),
     ] = 0.25
     sampler: Annotated[
-        Literal["sobol", "random", "grid", "tpe", "cmaes"],
-        Field(description="how points are chosen; sobol = scrambled quasi-random points, which fill the space evenly"),
-    ] = "sobol"
+        Literal["auto", "sobol", "random", "grid", "gp", "tpe", "cmaes"],
+        Field(
+            description="how points are chosen; sobol = scrambled quasi-random points, which fill the space evenly; gp = where a "
+            "Gaussian process expects most; auto = sobol, and gp in a stage as long as the one before it"
+        ),
+    ] = "auto"
     pruner: Annotated[
         Literal["none", "quartile", "median", "successive_halving", "hyperband"],
         Field(

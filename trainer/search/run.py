@@ -100,11 +100,10 @@ def make_session(part: Part, train: Train) -> Session:
     check_settings(ledger, settings(config, space), option)
     steps = trials.fewest_steps(space)
     lengths = tuple(ledger.agree(SETTINGS, "lengths", lambda: list(option.lengths(steps))))
-    stages = len(lengths)
-    names = [*(f"stage-{i + 1}" for i in range(stages)), FINAL]
+    names = [*(f"stage-{i + 1}" for i in range(len(lengths))), FINAL]
     clock = Clock(
         None if option.budget is None else seconds(option.budget),
-        fractions(stages, option.seeds != 0),
+        fractions(lengths, option.seeds != 0),
         ledger.active_seconds(names),
         time.monotonic(),
     )

@@ -1,4 +1,4 @@
-"""Points that depend on the results so far: TPE of Optuna, CMA-ES of cmaes.
+"""Points that depend on the results so far: a Gaussian process, TPE of Optuna, CMA-ES of cmaes.
 
 Each is a function of (space, results, seed), so that a search that was interrupted tries the same points as one that
 was not. What another worker is trying at the moment counts as a bad result (constant liar).
@@ -14,6 +14,8 @@ import numpy as np
 
 from trainer.formats import Json
 from trainer.search.distribution import Distribution, number, show
+from trainer.search.expected import FEW, improvements, known
+from trainer.search.points import points
 from trainer.search.space import Dimension, Point, Space
 from trainer.search.stages import Result
 
@@ -24,11 +26,39 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 STARTUP = 8  # results before TPE has something to model
+NARROW, WIDE = 192, 64  # candidates of which the Gaussian process chooses one
 
 
-def sample(sampler: str, space: Space, results: Sequence[Result], running: Sequence[Point], seed: int) -> Point:
-    """Return the next point of an adaptive sampler."""
+def sample(
+    sampler: str, space: Space, whole: Space, results: Sequence[Result], running: Sequence[Point], seed: int
+) -> Point:
+    """Return the next point of an adaptive sampler.
+
+    Args:
+        sampler: ``gp``, ``tpe`` or ``cmaes``.
+        space: Of the stage.
+        whole: The space of the first stage with trials of the same length.
+        results: Of trials of the same length, in their order.
+        running: Points of trials that are not over.
+        seed: Of what is drawn.
+    """
+    if sampler == "gp":
+        return gp(space, whole, results, running, seed)
     return (tpe if sampler == "tpe" else cmaes)(space, results, running, seed)
+
+
+def gp(space: Space, whole: Space, results: Sequence[Result], running: Sequence[Point], seed: int) -> Point:
+    """Return the point with the highest expected improvement among quasi-random ones (Snoek et al. 2012, arXiv:1206.2944).
+
+    A quarter of these come from the whole space: the best part of another stage's trials may have left out a good region.
+    """
+    tried = [r for r in results if r.entry.origin != "default"]
+    candidates = [*points("sobol", space, NARROW, seed), *points("sobol", whole, WIDE, seed + 1)]
+    there = [*running, *(r.point for r in tried)]
+    new = [point for point in candidates if point not in there] or candidates
+    if len(known(tried)) < FEW:
+        return new[0]
+    return new[int(np.argmax(improvements(whole, tried, running, new)))]
 
 
 def optuna_distribution(distribution: Distribution) -> BaseDistribution:
@@ -131,7 +161,7 @@ def cmaes(space: Space, results: Sequence[Result], running: Sequence[Point], see
     bounds = np.tile([0.0, 1.0], (len(numeric), 1))
     optimizer = CMA(mean=np.full(len(numeric), 0.5), sigma=0.25, bounds=bounds, seed=seed)
     worst = min([r.score for r in results if r.score is not None], default=0.0)
-    told = [r for r in sorted(results, key=lambda r: r.entry.index) if space.contains(r.point)]
+    told = [r for r in results if space.contains(r.point)]
     size = optimizer.population_size
     for start in range(0, len(told) - size + 1, size):
         generation = []

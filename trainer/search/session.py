@@ -117,9 +117,9 @@ class Session:
 
         def plan() -> PlanRecord:
             if before is None:
-                return first_plan(self.space, count, self.option.sampler, seed).record()
+                return first_plan(self.space, count, self.sampler(number), seed).record()
             space, again = before.plans[-1].space, epochs > before.epochs
-            return next_plan(space, before.results, count, self.option.keep, self.option.sampler, seed, again).record()
+            return next_plan(space, before.results, count, self.option.keep, self.sampler(number), seed, again).record()
 
         plans = [Plan.from_record(self.ledger.agree(name, "plan-0", plan))]
         self.announce(name, epochs, plans[0])
@@ -127,7 +127,7 @@ class Session:
         while not self.ledger.closed(name):
             key = f"plan-{len(plans)}"
             following: PlanRecord | Literal[False] = self.ledger.agree(
-                name, key, lambda: self.follow_up(name, plans, count, seed)
+                name, key, lambda: self.follow_up(name, number, plans, seed)
             )
             if not following:
                 break
@@ -136,11 +136,8 @@ class Session:
                 self.progress.line(f"{name}: the best lies near the border: {words}")
             self.work(name, number, epochs, plans[-1])
         results = self.ledger.results(name)
-        if (
-            before is not None
-            and self.ledger.closed(name)
-            and not any(r.score is not None and r.point for r in results)
-        ):
+        tried = any(r.score is not None and r.point for r in results)
+        if before is not None and not tried and self.ledger.closed(name):
             self.progress.line(f"{name}: left out, because the budget is used up; {before.name} decides")
             return None
         if all(r.score is None for r in results):
@@ -165,7 +162,7 @@ class Session:
 
         if not self.ledger.agree(self.stages[0].name, "repeated", enough) and self.repeated:
             self.repeated = False
-            self.clock.ends = fractions(len(self.lengths), False)
+            self.clock.ends = fractions(self.lengths, False)
             text = f"{FINAL}: left out, because the budget does not allow {LEAST_REPEATED} repetitions"
             self.progress.line(f"{text}; the config of the last stage that is expected to be best wins")
 
@@ -173,9 +170,9 @@ class Session:
         space = ", ".join(f"{key}={text}" for key, text in plan.space.describe().items())
         self.progress.line(f"{name}: {epochs:g} {'epoch' if epochs == 1 else 'epochs'}, {space}")
 
-    def follow_up(self, name: str, plans: list[Plan], count: int, seed: int) -> PlanRecord | Literal[False]:
+    def follow_up(self, name: str, number: int, plans: list[Plan], seed: int) -> PlanRecord | Literal[False]:
         """The next plan of a stage; False if it is over."""
-        results = self.ledger.results(name)
+        results, count = self.ledger.results(name), self.counts[number]
         total = sum(len(plan.entries) for plan in plans)
         space, wave = plans[-1].space, len(plans)
         extended = sum(bool(plan.extended) for plan in plans)
@@ -183,7 +180,7 @@ class Session:
         if extended < WAVES:
             found = extension(space, results, total, max(4, count // 4), seed + 10 + wave)
         if found is None and self.clock.limit is not None and self.option.trials == "auto":
-            found = more(space, results, total, count, self.option.sampler, seed + 10 + wave)
+            found = more(space, results, total, count, self.sampler(number), seed + 10 + wave)
         return False if found is None else found.record()
 
     def work(self, name: str, number: int, epochs: float, plan: Plan, test: bool = False) -> None:
@@ -204,7 +201,7 @@ class Session:
             claimed = None
             if not self.time_over(name, number):
                 claimed = self.ledger.claim(
-                    name, plan, self.presence, lambda e, running: self.point(name, plan, e, running)
+                    name, plan, self.presence, lambda e, running: self.point(name, number, plan, e, running)
                 )
             if claimed is not None:
                 self.trial(name, claimed, epochs, pruner, test)
@@ -235,12 +232,21 @@ class Session:
             return False
         return len(trials) >= LEAST or self.clock.left == 0
 
-    def point(self, name: str, plan: Plan, entry: Entry, running: Sequence[Point]) -> Point:
+    def sampler(self, number: int) -> str:
+        """Quasi-random points cover a space best; once trials as long have covered it, these tell where to look."""
+        if self.option.sampler != "auto":
+            return self.option.sampler
+        return "gp" if self.lengths[number] in self.lengths[:number] else "sobol"
+
+    def point(self, name: str, number: int, plan: Plan, entry: Entry, running: Sequence[Point]) -> Point:
         """The point of an entry, chosen by the sampler now if the plan leaves it open."""
         if entry.point is not None:
             return entry.point
+        as_long = [stage for stage in self.stages if stage.epochs == self.lengths[number]]
+        results = [*(r for stage in as_long for r in stage.results), *self.ledger.results(name)]
+        whole = as_long[0].plans[-1].space if as_long else plan.space
         seed = self.config.seed + 1000 * entry.index
-        return sample(self.option.sampler, plan.space, self.ledger.results(name), running, seed)
+        return sample(self.sampler(number), plan.space, whole, results, running, seed)
 
     def trial(self, name: str, claimed: Claimed, epochs: float, pruner: BasePruner | None, test: bool) -> None:
         """Run a trial and record how it ended. An interrupted one is given back."""

@@ -112,7 +112,7 @@ def next_plan(
     """Return the plan of a later stage: the config as typed, the best of the stage before, points of a narrower space.
 
     The space is that around the best ``keep`` of the results, as many of which as there are trials are run ``again``. If the
-    trials are no longer than those of the stage before, none is, and all are new points of the narrower space.
+    trials are no longer than those of the stage before, none is, and all are new.
     """
     ranked = [r for r in best_first(results) if r.entry.origin != "default"]
     best = different([r.point for r in ranked[: max(1, math.ceil(keep * len(results)))]])
