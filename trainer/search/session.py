@@ -154,11 +154,8 @@ class Session:
             return
 
         def enough() -> bool:
-            per_epoch = seconds_per_epoch(before.results)
-            return (
-                per_epoch is None
-                or self.clock.kept * self.option.workers >= LEAST_REPEATED * self.lengths[-1] * per_epoch
-            )
+            per_epoch, kept = seconds_per_epoch(before.results), self.clock.kept * self.option.workers
+            return per_epoch is None or kept >= LEAST_REPEATED * self.lengths[-1] * per_epoch
 
         if not self.ledger.agree(self.stages[0].name, "repeated", enough) and self.repeated:
             self.repeated = False
@@ -180,7 +177,7 @@ class Session:
         if extended < WAVES:
             found = extension(space, results, total, max(4, count // 4), seed + 10 + wave)
         if found is None and self.clock.limit is not None and self.option.trials == "auto":
-            found = more(space, results, total, count, self.sampler(number), seed + 10 + wave)
+            found = more(space, self.as_long(name, number), total, count, self.sampler(number), seed + 10 + wave)
         return False if found is None else found.record()
 
     def work(self, name: str, number: int, epochs: float, plan: Plan, test: bool = False) -> None:
@@ -242,11 +239,15 @@ class Session:
         """The point of an entry, chosen by the sampler now if the plan leaves it open."""
         if entry.point is not None:
             return entry.point
-        as_long = [stage for stage in self.stages if stage.epochs == self.lengths[number]]
-        results = [*(r for stage in as_long for r in stage.results), *self.ledger.results(name)]
-        whole = as_long[0].plans[-1].space if as_long else plan.space
+        before = [stage for stage in self.stages if stage.epochs == self.lengths[number]]
+        whole = before[0].plans[-1].space if before else plan.space
         seed = self.config.seed + 1000 * entry.index
-        return sample(self.sampler(number), plan.space, whole, results, running, seed)
+        return sample(self.sampler(number), plan.space, whole, self.as_long(name, number), running, seed)
+
+    def as_long(self, name: str, number: int) -> list[Result]:
+        """Results of trials as long as those of a stage: of stages before it, then its own."""
+        before = [r for stage in self.stages if stage.epochs == self.lengths[number] for r in stage.results]
+        return [*before, *self.ledger.results(name)]
 
     def trial(self, name: str, claimed: Claimed, epochs: float, pruner: BasePruner | None, test: bool) -> None:
         """Run a trial and record how it ended. An interrupted one is given back."""
@@ -255,8 +256,7 @@ class Session:
 
         def report(step: int, value: float) -> bool:
             self.ledger.report(claimed.trial_id, step, value)
-            last = step >= epochs
-            return not protected and not last and hopeless(self.ledger, name, pruner, claimed.trial_id, step)
+            return not protected and step < epochs and hopeless(self.ledger, name, pruner, claimed.trial_id, step)
 
         run_dir = self.run_dir / "trials" / f"{name}-{entry.index:03d}" if self.option.reports else None
         try:
@@ -291,8 +291,7 @@ class Session:
         per_epoch = seconds_per_epoch(results)
         if per_epoch is None:
             return None
-        lengths = self.lengths
-        finished = {r.entry.index for r in results}
+        lengths, finished = self.lengths, {r.entry.index for r in results}
         epochs = sum(i not in finished for i in indices) * lengths[min(number, len(lengths) - 1)]
         epochs += sum((self.counts[i] + 1) * lengths[i] for i in range(number + 1, len(lengths)))
         if name != FINAL:

@@ -15,6 +15,8 @@ FEW = 4  # trials that ran to their end
 EDGE = 0.1  # fraction of a range that counts as its border
 WAVES = 2  # extensions of a stage at most
 GLOBAL = 0.1  # fraction of a narrowed stage's new points that still come from the space of before
+START = 8  # points that an adaptive sampler learns from
+ENOUGH = 256  # points drawn to see how many a space has
 
 
 @dataclass(frozen=True)
@@ -119,17 +121,27 @@ def next_plan(
     kept = best[: max(1, count - 1)] if again else []
     narrower = space.narrowed(best, longer=again) if best else space
     number = max(0, count - len(kept))
-    wide = round(GLOBAL * number)
-    new = _new(narrower, number - wide, sampler, seed) + _new(space, wide, "sobol", seed + 1)
+    wide = 0 if sampler == "gp" else round(GLOBAL * number)  # some of its candidates always are
+    tried = [] if again else [r.point for r in results]
+    new = _new(narrower, number - wide, sampler, seed, tried) + _new(space, wide, "sobol", seed + 1)
     return Plan(narrower, _entries(kept, new, default=again))
 
 
-def _new(space: Space, count: int, sampler: str, seed: int) -> list[Point | None]:
-    """Points of a planned sampler; of an adaptive one, the first half of at most 8, which it learns from."""
+def _new(space: Space, count: int, sampler: str, seed: int, known: Sequence[Point] = ()) -> list[Point | None]:
+    """Points of a planned sampler; of an adaptive one, those it learns from, then as many as it chooses later.
+
+    Args:
+        space: Its points that are not known limit the number.
+        count: How many.
+        sampler: ``job.sampler``.
+        seed: Seed of planned points.
+        known: Points with results that an adaptive sampler learns from.
+    """
     if sampler in ("sobol", "random", "grid"):
         return list(points(sampler, space, count, seed)) if count else []  # pyright: ignore[reportArgumentType]
-    first = min(count, 8)
-    return [*(points("sobol", space, first, seed) if first else []), *[None] * (count - first)]
+    others = [point for point in points("sobol", space, max(count, ENOUGH), seed) if point not in known]
+    first = max(0, min(count, START - len(known)))
+    return [*others[:first], *[None] * (min(count, len(others)) - first)]
 
 
 def _entries(kept: Sequence[Point], new: Sequence[Point | None], default: bool = True) -> tuple[Entry, ...]:
@@ -201,7 +213,7 @@ def extension(space: Space, results: Sequence[Result], total: int, count: int, s
 def more(space: Space, results: Sequence[Result], total: int, count: int, sampler: str, seed: int) -> Plan | None:
     """Return a plan of further points of a stage that a budget limits; None if the space has no others."""
     tried = [r.point for r in results]
-    new = [point for point in _new(space, count, sampler, seed) if point is None or point not in tried]
+    new = [point for point in _new(space, count, sampler, seed, tried) if point is None or point not in tried]
     entries = tuple(Entry(total + i, "planned", point) for i, point in enumerate(new))
     return Plan(space, entries) if entries else None
 
