@@ -131,7 +131,7 @@ def test_a_clearly_better_config_wins_with_its_paired_gain(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["sobol", "random", "grid", "tpe", "cmaes"])
+@pytest.mark.parametrize("sampler", ["sobol", "random", "grid", "gp", "tpe", "cmaes"])
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others(sampler, tmp_path):
     options = [f"job.sampler={sampler}", "job.epochs=[1]", "job.trials=[20]", "job.seeds=1"]
     first, again = (trials_of(searched(tmp_path / name, bowl, *options)) for name in ("a", "b"))
@@ -141,7 +141,7 @@ def test_the_same_seed_gives_the_same_trials_and_another_seed_others(sampler, tm
     assert (points[0] == points[1]) == (sampler == "grid")
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "cmaes"])
 def test_an_adaptive_sampler_does_better_than_the_points_it_starts_from(sampler, tmp_path):
     session = searched(tmp_path, bowl, f"job.sampler={sampler}", "job.epochs=[1]", "job.trials=[48]", "job.seeds=0")
     results = [r for r in session.stages[0].results if r.entry.origin == "planned"]

@@ -56,11 +56,9 @@ def expected(space: Space, results: Sequence[Result], points: Sequence[Point]) -
         points: Where to predict.
     """
     trials = known(results)
-    places = np.array([place(space, r.point) for r in trials])
-    predicted = fitted(_kernel(places, normal_scores(trials)), places, normal_scores(trials)).predict(
-        np.array([place(space, point) for point in points])
-    )
-    return np.asarray(predicted).tolist()
+    places, scores = coordinates(space, [r.point for r in trials]), normal_scores(trials)
+    process = fitted(most_likely(places, scores), places, scores)
+    return predicted(process, coordinates(space, points))[0].tolist()
 
 
 def improvements(
@@ -80,18 +78,16 @@ def improvements(
     from scipy.stats import norm
 
     trials = known(results)
-    scores, places = normal_scores(trials), np.array([place(space, r.point) for r in trials])
+    places, scores = coordinates(space, [r.point for r in trials]), normal_scores(trials)
     some = _milestone(len(trials))
-    kernel = _kernel(places[:some], normal_scores(trials[:some]))
+    kernel = most_likely(places[:some], normal_scores(trials[:some]))
     process = fitted(kernel, places, scores)
     if running:
-        tried = np.array([place(space, point) for point in running])
-        scores, places = np.concatenate([scores, process.predict(tried)]), np.concatenate([places, tried])
+        tried = coordinates(space, running)
+        places, scores = np.concatenate([places, tried]), np.concatenate([scores, predicted(process, tried)[0]])
         process = fitted(kernel, places, scores)
-    best = process.predict(places).max()
-    mean, deviation = process.predict(np.array([place(space, point) for point in points]), return_std=True)
-    noise = kernel.k2.noise_level  # pyright: ignore[reportAttributeAccessIssue]
-    deviation = np.sqrt(np.maximum(deviation**2 - noise, 1e-9))
+    best = predicted(process, places)[0].max()
+    mean, deviation = predicted(process, coordinates(space, points))
     above = (mean - best) / deviation
     return deviation * (above * norm.cdf(above) + norm.pdf(above))
 
@@ -127,19 +123,19 @@ def _milestone(count: int) -> int:
     return min(number, count)
 
 
-def _kernel(places: NDArray[np.float64], scores: NDArray[np.float64]) -> Kernel:
-    """Return the kernel with the most likely lengths and noise."""
-    return _most_likely(places.tobytes(), scores.tobytes(), places.shape)
+def most_likely(places: NDArray[np.float64], scores: NDArray[np.float64]) -> Kernel:
+    """Return the kernel with the most likely lengths and noise; that of the last trials is kept."""
+    return _most_likely(places.tobytes(), scores.tobytes(), len(scores))
 
 
 @lru_cache(maxsize=2)
-def _most_likely(places: bytes, scores: bytes, shape: tuple[int, int]) -> Kernel:
+def _most_likely(places: bytes, scores: bytes, count: int) -> Kernel:
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    lengths = [0.3] * shape[1]
-    matern = Matern(lengths, (0.05, 10), nu=2.5)  # pyright: ignore[reportArgumentType]
+    at = np.frombuffer(places).reshape(count, -1)
+    matern = Matern([0.3] * at.shape[1], (0.05, 10), nu=2.5)  # pyright: ignore[reportArgumentType]
     kernel = ConstantKernel(1.0, (0.05, 20)) * matern + WhiteKernel(0.2, (0.01, 2))
-    return fitted(kernel, np.frombuffer(places).reshape(shape), np.frombuffer(scores), "fmin_l_bfgs_b").kernel_
+    return fitted(kernel, at, np.frombuffer(scores), optimizer="fmin_l_bfgs_b").kernel_  # pyright: ignore[reportReturnType]
 
 
 def fitted(
@@ -148,9 +144,24 @@ def fitted(
     """Return the process that knows the scores; its kernel is optimized only with an ``optimizer``."""
     from sklearn.gaussian_process import GaussianProcessRegressor
 
+    process = GaussianProcessRegressor(kernel, optimizer=optimizer, random_state=0)  # pyright: ignore[reportArgumentType]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a length at its bound: the key does not matter
-        return GaussianProcessRegressor(kernel, optimizer=optimizer, random_state=0).fit(places, scores)
+        return process.fit(places, scores)
+
+
+def predicted(
+    process: GaussianProcessRegressor, places: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and the standard deviation of the expected scores, which have no noise."""
+    mean, deviation = process.predict(places, return_std=True)  # pyright: ignore[reportAssignmentType]
+    noise = process.kernel_.k2.noise_level  # pyright: ignore[reportAttributeAccessIssue]
+    return np.asarray(mean), np.sqrt(np.maximum(np.square(deviation) - noise, 1e-9))
+
+
+def coordinates(space: Space, points: Sequence[Point]) -> NDArray[np.float64]:
+    """Return the coordinates of points, shape ``(number, coordinates)``."""
+    return np.array([place(space, point) for point in points])
 
 
 def place(space: Space, point: Point) -> list[float]:
