@@ -87,9 +87,9 @@ def improvements(
         places, scores = np.concatenate([places, tried]), np.concatenate([scores, predicted(process, tried)[0]])
         process = fitted(kernel, places, scores)
     best = predicted(process, places)[0].max()
-    mean, deviation = predicted(process, coordinates(space, points))
-    above = (mean - best) / deviation
-    return deviation * (above * norm.cdf(above) + norm.pdf(above))
+    mean, std = predicted(process, coordinates(space, points))
+    above = (mean - best) / std
+    return std * (above * norm.cdf(above) + norm.pdf(above))
 
 
 def known(results: Sequence[Result]) -> list[Result]:
@@ -154,9 +154,9 @@ def predicted(
     process: GaussianProcessRegressor, places: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and the standard deviation of the expected scores, which have no noise."""
-    mean, deviation = process.predict(places, return_std=True)  # pyright: ignore[reportAssignmentType]
+    mean, std = process.predict(places, return_std=True)  # pyright: ignore[reportAssignmentType]
     noise = process.kernel_.k2.noise_level  # pyright: ignore[reportAttributeAccessIssue]
-    return np.asarray(mean), np.sqrt(np.maximum(np.square(deviation) - noise, 1e-9))
+    return np.asarray(mean), np.sqrt(np.maximum(np.square(std) - noise, 1e-9))
 
 
 def coordinates(space: Space, points: Sequence[Point]) -> NDArray[np.float64]:
