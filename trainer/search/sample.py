@@ -1,7 +1,8 @@
 """Points that depend on the results so far: a Gaussian process, TPE of Optuna, CMA-ES of cmaes.
 
 Each is a function of (space, results, seed), so that a search that was interrupted tries the same points as one that
-was not. What another worker is trying at the moment counts as a bad result (constant liar).
+was not. What another worker is trying at the moment counts as a bad result for TPE and CMA-ES (constant liar), and with its
+expected score for the Gaussian process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from trainer.search.distribution import Distribution, number, show
 from trainer.search.expected import FEW, improvements, known
 from trainer.search.points import points
 from trainer.search.space import Dimension, Point, Space
-from trainer.search.stages import Result
+from trainer.search.stages import START, Result
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-STARTUP = 8  # results before TPE has something to model
 NARROW, WIDE = 192, 64  # candidates of which the Gaussian process chooses one
 
 
@@ -103,7 +103,7 @@ def tpe(space: Space, results: Sequence[Result], running: Sequence[Point], seed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # multivariate, group and constant_liar are experimental
         sampler = optuna.samplers.TPESampler(
-            multivariate=True, group=True, constant_liar=True, n_startup_trials=STARTUP, seed=seed
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=START, seed=seed
         )
     study = optuna.create_study(sampler=sampler, direction="maximize")
     worst = min([r.score for r in results if r.score is not None], default=0.0)
